@@ -1,0 +1,1 @@
+from purenet.rules import jvp as jvp

@@ -1,0 +1,104 @@
+"""Initial values of weights: `(key, shape) -> array`.
+
+Fan-in is the number of inputs that one output reads: `i` for a matrix (i, o), `kh·kw·c` for a
+kernel (kh, kw, c, o). Fan-out likewise: `o`, and `kh·kw·o`. The distributions that take a number
+(`normal(std)`, `uniform(low, high)`) return an initialiser; the number may be a traced array.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def zeros(key, shape, dtype=float):
+    """All zeros, whatever the key.
+
+    >>> zeros(None, (2,)).tolist()
+    [0.0, 0.0]
+    """
+    del key
+    return jnp.zeros(shape, dtype)
+
+
+def normal(std):
+    """N(0, std²).
+
+    >>> normal(0.01)(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+
+    def init(key, shape, dtype=float):
+        return std * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+def uniform(low=-1.0, high=1.0):
+    """U(low, high).
+
+    >>> uniform()(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+
+    def init(key, shape, dtype=float):
+        return low + (high - low) * jax.random.uniform(key, shape, dtype)
+
+    return init
+
+
+def glorot_normal(key, shape, dtype=float):
+    """N(0, 1/fan_in), the Xavier rule as courses write it.
+
+    Source: Glorot & Bengio (2010), simplified to the fan-in, as for a layer as wide as its input.
+
+    >>> glorot_normal(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    return normal(math.sqrt(1 / _fans(shape)[0]))(key, shape, dtype)
+
+
+def glorot_uniform(key, shape, dtype=float):
+    """U(-a, a) with a = √(6 / (fan_in + fan_out)).
+
+    Source: Glorot & Bengio (2010), equation 16.
+
+    >>> glorot_uniform(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    limit = math.sqrt(6 / sum(_fans(shape)))
+    return uniform(-limit, limit)(key, shape, dtype)
+
+
+def he_normal(key, shape, dtype=float):
+    """N(0, 2/fan_in), for relu networks.
+
+    Source: He, Zhang, Ren & Sun (2015), equation 10.
+
+    >>> he_normal(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    return normal(math.sqrt(2 / _fans(shape)[0]))(key, shape, dtype)
+
+
+def he_uniform(key, shape, dtype=float):
+    """U(-a, a) with a = √(6 / fan_in), which has the variance of `he_normal`.
+
+    Source: He, Zhang, Ren & Sun (2015).
+
+    >>> he_uniform(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    limit = math.sqrt(6 / _fans(shape)[0])
+    return uniform(-limit, limit)(key, shape, dtype)
+
+
+def _fans(shape):
+    if len(shape) < 2:
+        raise ValueError(
+            f"an initialiser scaled by fan-in got the shape {tuple(shape)}, but it is meant for a "
+            "matrix (inputs, outputs) or a kernel (height, width, in, out); use `zeros`, "
+            "`normal` or `uniform` for anything else."
+        )
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]

@@ -1,0 +1,85 @@
+"""The five shapes that data takes on its way from a network to a result."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+PyTree = Any
+Sizes = int | tuple[int, ...]
+
+
+class Params(NamedTuple):
+    """The numbers of a network: what is trained, and what is only carried along."""
+
+    weights: PyTree  # differentiated and optimised
+    stats: PyTree = ()  # running statistics, never differentiated; () where there are none
+
+
+class Layer(NamedTuple):
+    """A network, or a part of one: a pair of pure functions and a description.
+
+    `init(key, sizes) -> Params`, where `sizes` is the shape of one example (an int or a tuple).
+    `apply(params, x, train, key) -> (y, stats)`: always a pair, whatever `train` is. `train` is a
+    Python bool; `key` may be None where nothing is random.
+    `spec` is `(name, arguments)`: enough to print, summarise and rebuild the layer.
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[..., tuple[Any, PyTree]]
+    spec: tuple = ()
+
+
+class Optimizer(NamedTuple):
+    """`init(weights) -> state`; `update(grads, state, weights) -> (updates, state)`."""
+
+    init: Callable[[PyTree], PyTree]
+    update: Callable[..., tuple[PyTree, PyTree]]
+
+
+class TrainState(NamedTuple):
+    """Everything that a training run remembers between two steps."""
+
+    params: Params
+    opt_state: PyTree
+    key: jax.Array  # the run's own random key: constant, later keys are derived from it and `step`
+    step: jax.Array  # () int32, optimizer steps taken so far
+
+
+class Trainable(NamedTuple):
+    """Any training code, as three pure, traceable functions (and a check of its data).
+
+    `init(key) -> state`, `epoch(state, data) -> (state, metrics)`,
+    `evaluate(state, data) -> metrics`; `metrics` is a dict of scalars, `data` a pytree of arrays
+    with the examples on the leading axis. `check(data)` looks at concrete arrays before anything
+    is compiled and raises ValueError or TypeError for data that cannot be trained on.
+    """
+
+    init: Callable[[jax.Array], PyTree]
+    epoch: Callable[[PyTree, PyTree], tuple[PyTree, dict[str, jax.Array]]]
+    evaluate: Callable[[PyTree, PyTree], dict[str, jax.Array]]
+    check: Callable[[PyTree], None] = lambda data: None
+
+
+def stateless(init: Callable, apply: Callable, spec: tuple = ()) -> Layer:
+    """Lift `init(key, sizes) -> weights` and `apply(weights, x, train, key) -> y` to a Layer."""
+    return Layer(
+        lambda key, sizes: Params(init(key, sizes)),
+        lambda params, x, train, key: (apply(params.weights, x, train, key), ()),
+        spec,
+    )
+
+
+def shape(sizes: Sizes) -> tuple[int, ...]:
+    """The shape of one example as a tuple: 784 -> (784,), (28, 28, 1) -> (28, 28, 1).
+
+    Raises ValueError when a size is not a positive whole number.
+    """
+    sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
+    for size in sizes:
+        if isinstance(size, bool) or not hasattr(size, "__index__") or size.__index__() < 1:
+            raise ValueError(
+                f"sizes {sizes} describes one example by positive whole numbers, such as 784 or "
+                f"(28, 28, 1); {size!r} is not one."
+            )
+    return tuple(size.__index__() for size in sizes)

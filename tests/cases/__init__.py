@@ -1,0 +1,18 @@
+"""The table that tests/test_ops.py walks: one file of cases for each file of layers."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Case(NamedTuple):
+    """One op at one set of arguments: each a shape (filled with normal numbers) or an array.
+
+    Integer arrays and keys are passed on and not differentiated. `static` are the op's trailing
+    plain Python arguments. `differences` is False at a kink, where finite differences cannot tell
+    the convention.
+    """
+
+    op: Callable
+    args: tuple[Any, ...]
+    static: tuple = ()
+    differences: bool = True

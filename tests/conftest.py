@@ -1,0 +1,27 @@
+"""Every test runs in float64 unless it says otherwise, on two host devices, without warnings."""
+
+import os
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "error")
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def mnist_dir():
+    """Where the four IDX files are, from the variable MNIST_DIR; the test is skipped without it."""
+    directory = os.environ.get("MNIST_DIR", "")
+    if not os.path.isdir(directory):
+        pytest.skip("MNIST_DIR does not name a directory with the IDX files")
+    return directory
