@@ -61,7 +61,7 @@ def hand_vjp(plain: Callable, fwd: Callable, bwd: Callable, static: tuple[int, .
             pull = jax.sharding.auto_axes(pull, out_sharding=tuple(a.sharding for a in likes))
         return pull(residuals, g)
 
-    op = jax.custom_vjp(plain, nondiff_argnums=static)
+    op: Any = jax.custom_vjp(plain, nondiff_argnums=static)
     op.defvjp(forward, backward)
     op.__name__ = plain.__name__.lstrip("_")
     op.plain = plain
@@ -79,7 +79,7 @@ def jvp(f: Callable, primals: tuple, tangents: tuple):
     (9.0, 6.0)
     """
     y, pullback = jax.vjp(f, *primals)
-    push = jax.linear_transpose(pullback, y)
+    _, push = jax.vjp(pullback, jax.tree.map(jnp.zeros_like, y))  # linear: the same everywhere
     return y, push(tuple(tangents))[0]
 
 
@@ -94,8 +94,8 @@ def _varying(a) -> frozenset:
 
 
 def _match(cotangent, like: _Like):
-    if cotangent is None:
-        return None
+    if cotangent is None or not jnp.issubdtype(like.dtype, jnp.inexact):
+        return None  # an integer has no gradient, whatever the rule answered
     # a scalar hyperparameter against a full-sized answer: sum what was broadcast
     extra = cotangent.ndim - len(like.shape)
     stretched = [

@@ -1,5 +1,4 @@
 from cases import Case
-
 from purenet.layers.dense import affine
 
 CASES = {

@@ -1,0 +1,160 @@
+"""The command line: `purenet sweep`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+
+from purenet import data
+from purenet.checks import whole
+from purenet.devices import use_cpu_cores
+from purenet.losses import l2, softmax_cross_entropy
+from purenet.nets import mlp
+from purenet.optimizers import sgd
+from purenet.sweep import loguniform, run
+from purenet.sweep.store import new_folder, save
+from purenet.training import supervised
+
+_SHOWN = 20
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit status is 0, or 2 for a mistake that the user can mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except UserError as error:
+        print(f"purenet {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\npurenet {options.command}: interrupted, nothing was written.", file=sys.stderr)
+        return 130
+
+
+class UserError(Exception):
+    """A mistake of the user's, told in one line."""
+
+
+def _sweep(options) -> int:
+    try:
+        use_cpu_cores()
+        trials = whole("--trials", options.trials, least=1)
+        epochs = whole("--epochs", options.epochs, least=1)
+        seed = whole("--seed", options.seed, least=0)
+        images = whole("--images", options.images, least=10)
+        space = {
+            "rate": _range("--rate", options.rate),
+            "weight decay": _range("--weight-decay", options.weight_decay),
+        }
+        x, t = _images(options)
+        if images > len(x):
+            raise ValueError(f"--images is {images}, but there are {len(x)}.")
+        parts = data.split(jax.random.key(seed), (x[:images], t[:images]), validation=0.2)
+        folder = new_folder(options.out or _unused("sweep-results"))
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise UserError(_one_line(error)) from error
+
+    def trial(hyper):
+        return supervised(
+            net=mlp(),
+            sizes=(x.shape[1], *[100] * 6, 10),
+            optimizer=sgd(hyper["rate"]),
+            penalty=l2(hyper["weight decay"]),
+            loss=softmax_cross_entropy,
+            batch_size=100,
+            batches="with_replacement",
+        )
+
+    result = run(trial, space, parts, trials, epochs, seed, progress=True)
+    save(result, folder)
+    if (result.status == "diverged").all():
+        raise UserError(f"every trial diverged, see {folder}; lower the learning rates of --rate.")
+    for rank, best in enumerate(result.best(_SHOWN), 1):
+        print(f"Best-{rank} {best}")
+    written = "settings.json, trials.csv, curves.npz"
+    try:
+        result.plot(folder / "best.png", _SHOWN)
+        written += ", best.png"
+    except ModuleNotFoundError as error:
+        print(f"no picture: {error}", file=sys.stderr)
+    print(
+        f"{result.trials} trials x {epochs} epochs in {result.seconds:.1f} s; {folder}: {written}"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="purenet", description="Neural networks in JAX, hundreds of them in one program."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    sweep = commands.add_parser(
+        "sweep",
+        help="random search of learning rate and weight decay, all trials in one program",
+        description="Train many networks, each with its own learning rate, weight decay and seed, "
+        "in one compiled program: 6 hidden layers of 100 relu units, He initialisation, SGD, "
+        "minibatches of 100 drawn at random, a fifth of the images for validation. Prints the best "
+        "trials, draws their learning curves and writes settings, rows and curves to a folder.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = sweep.add_argument
+    add("--data", choices=("digits", "mnist"), default="digits",
+        help="8x8 digits that come with scikit-learn, or 28x28 MNIST from --data-dir")  # fmt: skip
+    add("--data-dir", metavar="DIR", help="folder of the four MNIST IDX files, raw or gzipped")
+    add("--images", type=int, default=500, metavar="N",
+        help="the first N training images are used; a fifth of them validate")  # fmt: skip
+    add("--trials", type=int, default=40, metavar="N", help="networks to train")
+    add(
+        "--epochs", type=int, default=50, metavar="N", help="passes of N // 100 steps over the data"
+    )
+    add("--rate", type=float, nargs=2, default=(1e-6, 1e-2), metavar=("LOW", "HIGH"),
+        help="range of the learning rate, weights changed per unit of gradient; every decade is as "
+        "likely")  # fmt: skip
+    add("--weight-decay", type=float, nargs=2, default=(1e-8, 1e-4), metavar=("LOW", "HIGH"),
+        help="range of the L2 penalty's strength, loss per half squared weight; every decade is as "
+        "likely")  # fmt: skip
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="whole number that everything random follows",
+    )
+    add("--out", metavar="DIR", help="new folder for the results; by itself sweep-results, "
+        "sweep-results-2, ...")  # fmt: skip
+    sweep.set_defaults(run=_sweep)
+    return parser
+
+
+def _images(options):
+    if options.data == "digits":
+        if options.data_dir is not None:
+            raise ValueError("--data-dir belongs to --data mnist; the digits need no folder.")
+        return data.digits()
+    if options.data_dir is None:
+        raise ValueError("--data mnist needs --data-dir, the folder of the four IDX files.")
+    return data.mnist(options.data_dir)[0]
+
+
+def _range(name, ends):
+    try:
+        return loguniform(*ends)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _unused(name: str) -> Path:
+    path, number = Path(name), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{name}-{number}")
+    return path
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

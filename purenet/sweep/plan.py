@@ -1,0 +1,81 @@
+"""How the trials of a sweep are laid out on the devices at hand."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from purenet.checks import whole
+
+_FEWEST = 2
+
+
+class Layout(NamedTuple):
+    """Lanes, each of which trains one trial: `lanes` on each device, `block` of them vmapped."""
+
+    devices: tuple
+    lanes: int
+    block: int
+
+    @property
+    def width(self) -> int:
+        return len(self.devices) * self.lanes
+
+    def __str__(self):
+        kind = self.devices[0].platform
+        inner = "one after the other" if self.block == 1 else f"{self.block} together by vmap"
+        return f"{len(self.devices)} {kind} device(s) x {self.lanes} lane(s), {inner}"
+
+
+def layout(trials: int, devices: Sequence[jax.Device]) -> Layout:
+    """The lanes for so many trials, before memory is taken into account.
+
+    On a CPU the lanes of a device run one after the other: stacking the weights of many trials
+    takes them out of the cache and wins nothing. On an accelerator they run together.
+    """
+    devices = tuple(devices)[: max(1, trials)]
+    lanes = math.ceil(max(1, trials) / len(devices))
+    if devices[0].platform != "cpu":
+        return Layout(devices, lanes, block=lanes)
+    # never a loop of one: the compiler would unroll it and round differently in the last bits
+    return Layout(devices, max(_FEWEST, lanes), block=1)
+
+
+def halved(layout: Layout) -> Layout | None:
+    """Half the lanes, or None where there is nothing left to halve."""
+    lanes = math.ceil(layout.lanes / 2)
+    if layout.block > 1:
+        return layout._replace(lanes=lanes, block=lanes)
+    return layout._replace(lanes=lanes) if lanes >= _FEWEST else None
+
+
+def memory(device: jax.Device) -> float:
+    """Bytes that a sweep may use on a device: 80% of an accelerator's, half of a host's."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return 0.8 * stats["bytes_limit"]
+    try:
+        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+    return 0.5 * host / jax.local_device_count(device.platform)
+
+
+def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Device, ...]:
+    """The devices of a sweep: those given, that many local ones, or all local ones."""
+    local = jax.local_devices()
+    if devices is None:
+        return tuple(local)
+    if isinstance(devices, (tuple, list)):
+        if not devices:
+            raise ValueError("sweep: devices is empty; give at least one, or leave it out.")
+        return tuple(devices)
+    count = whole("sweep: devices", devices, least=1)
+    if count > len(local):
+        raise ValueError(
+            f"sweep: devices is {count}, but there are {len(local)}; on a CPU, call "
+            "purenet.use_cpu_cores() before anything else to have one for each core."
+        )
+    return tuple(local[:count])

@@ -1,0 +1,311 @@
+"""Training: one step, one epoch as one scan, evaluation, and the loop around them.
+
+Everything is pure and traceable: `supervised` makes a `Trainable` that `fit` trains once and a
+sweep trains many times over.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.checks import whole
+from purenet.losses import accuracy, softmax_cross_entropy
+from purenet.progress import Progress
+from purenet.transforms import apply_updates
+from purenet.types import (
+    Layer,
+    Optimizer,
+    Params,
+    PyTree,
+    Sizes,
+    Trainable,
+    TrainState,
+)
+
+# Evaluation runs through the data in chunks of at most this many examples: large enough for
+# efficient products, small enough that no dataset's activations have to fit in memory at once.
+_EVALUATION_CHUNK = 1000
+
+# One compiled call trains at most this many epochs; how many it does train is an argument.
+_BLOCK = 64
+
+
+def supervised(
+    net: Layer,
+    sizes: Sizes,
+    optimizer: Optimizer,
+    loss: Callable,
+    batch_size: int,
+    penalty: Callable | None = None,
+    batches: str = "shuffled",
+    metrics: dict[str, Callable] | None = None,
+) -> Trainable:
+    """Training of a network on pairs (x, t): a `Trainable(init, epoch, evaluate)`.
+
+        minimise  loss(net(x), t) + penalty(weights)  by one optimizer step per minibatch
+
+    `sizes` is what `net.init` takes. `loss(y, t)` and every `metrics[name](y, t)` give the mean
+    over a minibatch; without `metrics`, accuracy is reported where labels are whole numbers or the
+    loss is `softmax_cross_entropy`. `penalty(weights)` is added to what is minimised, not to the
+    reported loss. `batches` is "shuffled" (every example at most once an epoch, in a new order;
+    the n mod batch_size left over sit this epoch out) or "with_replacement" (each minibatch drawn
+    at random). An epoch is max(1, n // batch_size) steps; a minibatch never outgrows the data.
+
+    Raises ValueError for a batch size below 1 or another word in `batches`, TypeError for a `net`
+    or an `optimizer` that is not one; `check(data)` raises for data that does not fit the network.
+
+    >>> from purenet.nets import mlp
+    >>> from purenet.optimizers import sgd
+    >>> digits = (jnp.ones((20, 4)), jnp.zeros(20, int))
+    >>> trainable = supervised(mlp(), (4, 8, 3), sgd(0.1), softmax_cross_entropy, batch_size=5)
+    >>> state = trainable.init(jax.random.key(0))
+    >>> state, metrics = trainable.epoch(state, digits)
+    >>> int(state.step), sorted(metrics)
+    (4, ['accuracy', 'loss'])
+    """
+    if not isinstance(net, Layer):
+        raise TypeError(f"supervised: net is {_kind(net)}, but a Layer such as mlp() is expected.")
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(
+            f"supervised: optimizer is {_kind(optimizer)}, but a pair (init, update) such as "
+            "sgd(0.1) is expected."
+        )
+    batch_size = whole("supervised: batch_size", batch_size, least=1)
+    if batches not in ("shuffled", "with_replacement"):
+        raise ValueError(
+            f'supervised: batches is {batches!r}, but "shuffled" or "with_replacement" is expected.'
+        )
+
+    def measure(y, t, value):
+        chosen = _default_metrics(loss, t) if metrics is None else metrics
+        return {"loss": value, **{name: metric(y, t) for name, metric in chosen.items()}}
+
+    def init(key):
+        for_params, for_run = jax.random.split(key)
+        params = net.init(for_params, sizes)
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(params, optimizer.init(params.weights), for_run, step)
+
+    def train_step(state, x, t, key):
+        def objective(weights):
+            y, stats = net.apply(Params(weights, state.params.stats), x, True, key)
+            value = loss(y, t)
+            total = value if penalty is None else value + penalty(weights)
+            return total, (stats, measure(y, t, value))
+
+        weights = state.params.weights
+        grads, (stats, values) = jax.grad(objective, has_aux=True)(weights)
+        updates, opt_state = optimizer.update(grads, state.opt_state, weights)
+        params = Params(apply_updates(weights, updates), stats)
+        return TrainState(params, opt_state, state.key, state.step + 1), values
+
+    def epoch(state, data):
+        data = jax.tree.map(jnp.asarray, data)
+        n = _examples(data)
+        size = min(batch_size, n)
+        steps = n // size
+        # derived from the step count, so that it does not matter where a run was interrupted
+        for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
+        if batches == "shuffled":
+            rows = jax.random.permutation(for_rows, n)[: steps * size].reshape(steps, size)
+        else:
+            rows = jax.random.randint(for_rows, (steps, size), 0, n)
+
+        def body(state, now):
+            rows, key = now
+            x, t = jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+            return train_step(state, x, t, key)
+
+        state, values = jax.lax.scan(body, state, (rows, jax.random.split(for_steps, steps)))
+        return state, jax.tree.map(jnp.mean, values)
+
+    def evaluate(state, data):
+        def chunk(part):
+            x, t = part
+            y, _ = net.apply(state.params, x, False, None)
+            return measure(y, t, loss(y, t))
+
+        return _mean_over_chunks(chunk, data)
+
+    def check(data):
+        _check_pairs(net, sizes, data)
+
+    return Trainable(init, epoch, evaluate, check)
+
+
+class Fit(NamedTuple):
+    """What `fit` returns: the final state, and what was measured on the way.
+
+    `history["train"][name]` are the running means of each epoch's minibatches, and
+    `history["validation"][name]` what `evaluate` gave after each epoch: NumPy arrays (epochs,).
+    """
+
+    state: PyTree
+    history: dict[str, dict[str, np.ndarray]]
+
+
+def fit(
+    trainable: Trainable,
+    data: PyTree,
+    epochs: int,
+    key: jax.Array,
+    progress: bool | None = None,
+    block: int | None = None,
+) -> Fit:
+    """Train one network: a compiled loop over epochs that reports after each block of them.
+
+    `data` is (train, validation), each a pytree of arrays with the examples on the leading axis,
+    or the training data alone. `block` is the number of epochs per compiled call, by itself as
+    many as take about a quarter of a second; the numbers do not depend on it. `progress` shows a
+    bar (by itself: when standard error is a terminal).
+    Raises ValueError for a negative count or data that does not fit.
+
+    >>> from purenet.nets import mlp
+    >>> from purenet.optimizers import sgd
+    >>> train = (jnp.ones((20, 4)), jnp.zeros(20, int))
+    >>> trainable = supervised(mlp(), (4, 8, 3), sgd(0.1), softmax_cross_entropy, batch_size=5)
+    >>> state, history = fit(trainable, (train, train), epochs=3, key=jax.random.key(0))
+    >>> history["validation"]["accuracy"].shape
+    (3,)
+    """
+    if not isinstance(trainable, Trainable):
+        raise TypeError(
+            f"fit: trainable is {_kind(trainable)}, but a Trainable such as supervised(...) "
+            "is expected."
+        )
+    epochs = whole("fit: epochs", epochs, least=0)
+    if block is not None:
+        block = min(whole("fit: block", block, least=1), _BLOCK)
+    parts = _named_parts(data)
+    for part in parts.values():
+        trainable.check(part)
+    parts = jax.tree.map(jnp.asarray, parts)
+    state = _start(trainable, key)
+    names = jax.eval_shape(functools.partial(_train_block, trainable), state, parts, 0)[1]
+    history = jax.tree.map(lambda _: np.zeros(epochs), names)
+    examples = _examples(parts["train"])
+    done, per_call = 0, block or 1
+    with Progress(epochs, "epoch", show=progress) as bar:
+        while done < epochs:
+            started = time.perf_counter()
+            n = min(per_call, epochs - done)
+            state, values = _train_block(trainable, state, parts, n)
+            for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
+                old[done : done + n] = np.asarray(new)[:n]
+            done += n
+            seconds = time.perf_counter() - started
+            latest = {
+                f"{part} {name}": f"{curve[done - 1]:.4g}"
+                for part, curves in history.items()
+                for name, curve in curves.items()
+            }
+            bar.advance(n, {**latest, "examples/s": f"{n * examples / seconds:.3g}"})
+            if block is None and done > 1:  # the first call also compiled
+                per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
+    return Fit(state, history)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(trainable, key):
+    return trainable.init(key)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _train_block(trainable, state, parts, n):
+    """`n` epochs; `n` is an argument, so any block size runs the same program."""
+
+    def one(state):
+        state, train = trainable.epoch(state, parts["train"])
+        values = {"train": train}
+        if "validation" in parts:
+            values["validation"] = trainable.evaluate(state, parts["validation"])
+        return state, values
+
+    shapes = jax.eval_shape(one, state)[1]
+    curves = jax.tree.map(lambda a: jnp.zeros((_BLOCK, *a.shape), a.dtype), shapes)
+
+    def body(i, carry):
+        state, curves = carry
+        state, values = one(state)
+        return state, jax.tree.map(lambda c, v: c.at[i].set(v), curves, values)
+
+    return jax.lax.fori_loop(0, n, body, (state, curves))
+
+
+def _named_parts(data) -> dict[str, PyTree]:
+    """(train, validation) by name. Two bare arrays are one pair (x, t), not two datasets."""
+    if isinstance(data, tuple) and len(data) == 2:
+        alike = jax.tree.structure(data[0]) == jax.tree.structure(data[1])  # type: ignore[operator]
+        if alike and not jax.tree_util.all_leaves(data):
+            return {"train": data[0], "validation": data[1]}
+    return {"train": data}
+
+
+def _default_metrics(loss, t):
+    whole = loss.func if isinstance(loss, functools.partial) else loss
+    if whole is softmax_cross_entropy or jnp.issubdtype(t.dtype, jnp.integer):
+        return {"accuracy": accuracy}
+    return {}
+
+
+def _mean_over_chunks(f, data):
+    """Mean of f over the examples, f itself being a mean over the examples it is given."""
+    n = _examples(data)
+    count = math.ceil(n / _EVALUATION_CHUNK)
+    size = n // count
+    if count == 1:
+        return f(data)
+    head = jax.tree.map(lambda a: a[: count * size].reshape(count, size, *a.shape[1:]), data)
+    total = jax.tree.map(lambda v: v.sum(axis=0) * size, jax.lax.map(f, head))
+    if n % count:
+        tail = f(jax.tree.map(lambda a: a[count * size :], data))
+        total = jax.tree.map(lambda a, b: a + b * (n % count), total, tail)
+    return jax.tree.map(lambda a: a / n, total)
+
+
+def _examples(data) -> int:
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def _check_pairs(net, sizes, data):
+    """What can be said of (x, t) before compiling: errors in the user's terms."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(f"supervised: data is {_kind(data)}, but a pair (x, t) is expected.")
+    x, t = (np.asarray(a) if not isinstance(a, jax.Array) else a for a in data)
+    if x.ndim == 0 or t.ndim == 0 or x.shape[0] != t.shape[0]:
+        raise ValueError(
+            f"supervised: x has shape {x.shape} and t has shape {t.shape}; "
+            "both need the same number of examples on the leading axis."
+        )
+    if x.shape[0] == 0:
+        raise ValueError(f"supervised: the data is empty, x has shape {x.shape}.")
+    for name, a in (("x", x), ("t", t)):
+        if jnp.issubdtype(a.dtype, jnp.inexact) and not np.isfinite(np.asarray(a)).all():
+            row = int(np.argwhere(~np.isfinite(np.asarray(a)))[0][0])
+            raise ValueError(
+                f"supervised: {name} holds a number that is not finite, first in example {row}; "
+                "remove or replace such examples."
+            )
+
+    def outputs(key, x):
+        return net.apply(net.init(key, sizes), x, False, None)[0]
+
+    probe = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
+    y = jax.eval_shape(outputs, jax.random.key(0), probe)
+    if jnp.issubdtype(t.dtype, jnp.integer) and t.ndim == 1 and len(y.shape) == 2:
+        low, high, classes = int(t.min()), int(t.max()), y.shape[1]
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"supervised: labels run from {low} to {high}, but the network has {classes} "
+                f"outputs, so labels 0 to {classes - 1} are expected."
+            )
+
+
+def _kind(value) -> str:
+    return f"{value!r} ({type(value).__name__})" if np.isscalar(value) else type(value).__name__

@@ -1,0 +1,338 @@
+"""Updates on their way: what is chained before or after an optimizer, and what optimizers share.
+
+Clipping, weight decay and averaging are (init, update) pairs as the optimizers are, with the
+conventions of `purenet.optimizers`.
+"""
+
+from functools import reduce
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.checks import fraction, is_number, non_negative, positive
+from purenet.schedules import at, floating
+from purenet.types import Optimizer, Params, PyTree
+
+Count = Any  # () int32, the updates so far; Any because every tuple has a method of the name count
+
+
+def apply_updates(weights: PyTree, updates: PyTree) -> PyTree:
+    """The weights after an update, w + u, each in its own dtype.
+
+    Source: the convention of gradient transformations; u carries the minus sign.
+
+    >>> apply_updates({"w": jnp.ones(2)}, {"w": jnp.full(2, -0.25)})["w"].tolist()
+    [0.75, 0.75]
+    """
+    add = lambda w, u: (jnp.asarray(w) + u).astype(jnp.result_type(w))
+    return jax.tree.map(add, weights, updates)
+
+
+def chain(*optimizers: Optimizer) -> Optimizer:
+    """Several optimizers in a row: the updates of one are the gradients of the next.
+
+        u = fₙ(… f₂(f₁(g)))
+
+    The state is a tuple, one state for each. Raises TypeError for an argument that is not an
+    (init, update) pair.
+    Source: the composition of gradient transformations that the JAX ecosystem shares.
+
+    >>> optimizer = chain(clip(1.0), scale_by_schedule(-0.5))
+    >>> optimizer.update(jnp.array([9.0, 0.5]), optimizer.init(jnp.zeros(2)))[0].tolist()
+    [-0.5, -0.25]
+    """
+    for i, optimizer in enumerate(optimizers):
+        if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+            raise TypeError(
+                f"chain: argument {i} is {optimizer!r}, but an (init, update) pair is expected, "
+                "such as sgd(0.1)."
+            )
+
+    def init(weights):
+        return tuple(optimizer.init(weights) for optimizer in optimizers)
+
+    def update(updates, states, weights):
+        new = []
+        for optimizer, state in zip(optimizers, states, strict=True):
+            updates, state = optimizer.update(updates, state, weights)
+            new.append(state)
+        return updates, tuple(new)
+
+    return optimizer_pair("chain", init, update)
+
+
+def clip(limit) -> Optimizer:
+    """Every number of the gradient held between -limit and limit.
+
+        u = max(-limit, min(g, limit))
+
+    Raises ValueError unless the limit is positive. NaN stays NaN.
+    Source: Mikolov, Statistical language models based on neural networks (2012), section 3.2.2.
+
+    >>> clip(1.0).update(jnp.array([-5.0, 0.5]), ())[0].tolist()
+    [-1.0, 0.5]
+    """
+    positive("clip", limit=limit)
+
+    def bound(g):
+        most = _wide(limit, g)
+        return jnp.clip(_wide(g), -most, most).astype(jnp.result_type(g))
+
+    return _stateless("clip", lambda updates, weights: jax.tree.map(bound, updates))
+
+
+def clip_by_global_norm(limit) -> Optimizer:
+    """The gradient shortened to a norm of `limit` where it is longer; its direction is kept.
+
+        u = g · min(1, limit / ‖g‖),    ‖g‖² = the sum of g² over all weights
+
+    Raises ValueError unless the limit is positive. NaN anywhere makes everything NaN.
+    Source: Pascanu, Mikolov & Bengio (2013), algorithm 1.
+
+    >>> print(clip_by_global_norm(2.5).update(jnp.array([3.0, -4.0]), ())[0])
+    [ 1.5 -2. ]
+    """
+    positive("clip_by_global_norm", limit=limit)
+
+    def rescale(updates, weights):
+        squares = [jnp.sum(jnp.square(_wide(g))) for g in jax.tree.leaves(updates)]
+        square = sum(squares, start=jnp.zeros((), jnp.float32))
+        # a norm of 0 divides as the smallest normal number: then the factor is 1, and no 0 / 0
+        norm = jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))
+        factor = jnp.minimum(1, floating(limit) / norm)
+        scale = lambda g: (_wide(g) * _wide(factor, g)).astype(jnp.result_type(g))
+        return jax.tree.map(scale, updates)
+
+    return _stateless("clip_by_global_norm", rescale)
+
+
+def add_weight_decay(strength, mask=None) -> Optimizer:
+    """The gradient of the penalty ½ · strength · Σ w², added to the gradient.
+
+        u = g + strength · w
+
+    Put it before an optimizer: after one, or for a decay that adaptive rates leave alone, take
+    `adamw`. It touches matrices and kernels only (two axes or more), unless `mask` says otherwise:
+    a pytree of bools like the weights, or a function of the weights that returns one.
+
+    Raises ValueError for a negative strength, for a mask that is not like the weights, and when
+    `update` is not given the weights.
+    Source: Krogh & Hertz (1991).
+
+    >>> weights = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
+    >>> updates, _ = add_weight_decay(0.5).update(weights, (), weights)
+    >>> updates["w"].tolist(), updates["b"].tolist()
+    ([[1.5]], [1.0])
+    """
+    non_negative("add_weight_decay", strength=strength)
+
+    def decay(updates, weights):
+        def add(g, w, chosen):
+            if not chosen:
+                return g
+            return (_wide(g) + _wide(strength, g) * _wide(w, g)).astype(jnp.result_type(g))
+
+        weights = _needed("add_weight_decay", weights)
+        return jax.tree.map(add, updates, weights, _chosen("add_weight_decay", mask, weights))
+
+    return _stateless("add_weight_decay", decay)
+
+
+class ScheduleState(NamedTuple):
+    count: Count
+
+
+def scale_by_schedule(schedule) -> Optimizer:
+    """The updates times a schedule (or a number); nothing else changes, not even the sign.
+
+        u = schedule(t - 1) · g
+
+    Source: the gradient transformations that the JAX ecosystem shares.
+
+    >>> optimizer = scale_by_schedule(lambda step: 0.5 / (1 + step))
+    >>> updates, state = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)))
+    >>> updates.tolist(), optimizer.update(jnp.ones(2), state)[0].tolist()
+    ([0.5, 0.5], [0.25, 0.25])
+    """
+    factor = lambda step: at(schedule, step)  # a rate to the helper, but it may be negative
+    rule = lambda factor, g: (factor * g,)
+    return weightwise("scale_by_schedule", ScheduleState, factor, lambda f, t: (f,), rule)
+
+
+class AverageState(NamedTuple):
+    average: PyTree  # like the weights
+
+
+def exponential_moving_average(decay) -> Optimizer:
+    """Keeps a moving average of the weights in its state; the updates pass through unchanged.
+
+        a ← decay · a + (1 - decay) (w + u),    a₀ = the initial weights
+
+    Chain it last, so that it sees the weights as they will be; `averaged_weights` reads it.
+
+    Raises ValueError for a decay outside [0, 1) and when `update` is not given the weights.
+    Source: Polyak & Juditsky (1992), with the average that forgets.
+
+    >>> optimizer = exponential_moving_average(0.75)
+    >>> _, state = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)), jnp.zeros(2))
+    >>> averaged_weights(state).tolist()
+    [0.25, 0.25]
+    """
+    fraction("exponential_moving_average", decay=decay)
+
+    def init(weights):
+        copy = lambda w: jnp.array(w, jnp.result_type(w))  # its own buffers: donation-safe
+        return AverageState(jax.tree.map(copy, weights))
+
+    def update(updates, state, weights):
+        after = apply_updates(_needed("exponential_moving_average", weights), updates)
+        new = 1 - floating(decay)
+        follow = lambda a, w: average(_wide(a), _wide(w), _wide(new, a)).astype(a.dtype)
+        return updates, AverageState(jax.tree.map(follow, state.average, after))
+
+    return optimizer_pair("exponential_moving_average", init, update)
+
+
+def averaged_weights(state: PyTree) -> PyTree:
+    """The average that an `exponential_moving_average` keeps somewhere in an optimizer's state.
+
+    Raises ValueError unless there is exactly one.
+    Source: as there.
+
+    >>> optimizer = chain(clip(1.0), exponential_moving_average(0.9))
+    >>> averaged_weights(optimizer.init(jnp.ones(2))).tolist()
+    [1.0, 1.0]
+    """
+    is_average = lambda node: isinstance(node, AverageState)
+    found = [node for node in jax.tree.leaves(state, is_leaf=is_average) if is_average(node)]
+    if len(found) != 1:
+        raise ValueError(
+            f"averaged_weights: the state holds {len(found)} averages of the weights, but one is "
+            "expected; chain exponential_moving_average(decay) last, once."
+        )
+    return found[0].average
+
+
+# what they share
+
+
+def optimizer_pair(who, init, update):
+    """A pair that refuses a network's Params in place of its weights."""
+
+    def checked_init(weights):
+        return init(_only_weights(who, weights))
+
+    def checked_update(grads, state, weights=None):
+        return update(grads, state, _only_weights(who, weights))
+
+    return Optimizer(checked_init, checked_update)
+
+
+def _stateless(who, f):
+    """A pair without a state: f(updates, weights) -> updates."""
+    return optimizer_pair(
+        who, lambda weights: (), lambda updates, state, weights: (f(updates, weights), state)
+    )
+
+
+def weightwise(who, state_type, rate, numbers, rule, fill=0.0, weight_decay=0.0, mask=None):
+    """An optimizer in which no number of the weights looks at another.
+
+    `numbers(rate, t)` returns the scalars of one update, calculated once and not for each weight;
+    `rule(*scalars, g, *slots) -> (u, *slots)` works on arrays. The state is
+    `state_type(count, *slots)`, every slot a tree like the weights that starts at `fill`.
+    """
+    non_negative(who, rate=rate, weight_decay=weight_decay)
+    # a plain 0 needs neither the weights nor a pass over them; an array is never looked at
+    decays = not (is_number(weight_decay) and weight_decay == 0)
+    slots = len(state_type._fields) - 1
+
+    def init(weights):
+        # each slot its own buffers: one tree given twice could not be donated
+        full = lambda w: jnp.full_like(w, fill, dtype=jnp.result_type(w))
+        trees = [jax.tree.map(full, weights) for _ in range(slots)]
+        return state_type(jnp.zeros((), jnp.int32), *trees)
+
+    def update(grads, state, weights):
+        count, *trees = state
+        now = at(rate, count)
+        scalars = [floating(number) for number in numbers(now, count + 1)]
+        shrink = now * floating(weight_decay)
+
+        def leaf(g, w, chosen, *old):
+            wide = lambda a: _wide(a, g, w)
+            u, *new = rule(*map(wide, scalars), wide(g), *map(wide, old))
+            if chosen:
+                u = u - wide(shrink) * wide(w)
+            pairs = zip((u, *new), (w, *old), strict=True)
+            return _Row(a.astype(jnp.result_type(b)) for a, b in pairs)
+
+        if decays:
+            chosen = _chosen(who, mask, _needed(who, weights))
+        else:
+            chosen = jax.tree.map(lambda g: False, grads)
+        like = grads if weights is None else weights  # whose dtypes the updates have
+        rows = jax.tree.map(leaf, grads, like, chosen, *trees)
+        updates, *trees = (jax.tree.map(itemgetter(i), rows) for i in range(slots + 1))
+        return updates, state_type(count + 1, *trees)
+
+    return optimizer_pair(who, init, update)
+
+
+def average(old, x, new):
+    """A step of a moving average, (1 - new) · old + new · x; exactly old where x equals it.
+
+    >>> average(1.0, 2.0, 0.25)
+    1.25
+    """
+    return old + new * (x - old)
+
+
+class _Row(tuple):
+    """The new values for one leaf: to jax.tree a leaf, where a plain tuple would be a branch."""
+
+
+def _wide(a, *like):
+    """`a` in the dtype for arithmetic on `like` (or itself): the widest, float32 at least."""
+    return jnp.asarray(
+        a, reduce(jnp.promote_types, map(jnp.result_type, like or (a,)), jnp.float32)
+    )
+
+
+def _only_weights(who, weights):
+    is_params = lambda node: isinstance(node, Params)
+    if any(map(is_params, jax.tree.leaves(weights, is_leaf=is_params))):
+        raise TypeError(
+            f"{who}: got a network's Params (weights and stats), but an optimizer takes what is "
+            "trained; pass params.weights."
+        )
+    return weights
+
+
+def _needed(who, weights):
+    if weights is None:
+        raise ValueError(
+            f"{who}: `update` needs the weights; call update(grads, state, params.weights)."
+        )
+    return weights
+
+
+def _chosen(who, mask, weights):
+    """A tree like the weights of Python bools: which leaves decay."""
+    if mask is None:
+        return jax.tree.map(lambda w: jnp.ndim(w) >= 2, weights)
+    mask = mask(weights) if callable(mask) else mask
+    structures: Any = jax.tree.structure(mask), jax.tree.structure(weights)
+    got, expected = structures
+    if got != expected:
+        raise ValueError(
+            f"{who}: the mask has the structure {got}, but one bool for each of the weights "
+            f"{expected} is expected."
+        )
+    for chosen in jax.tree.leaves(mask):
+        if not isinstance(chosen, (bool, np.bool_)):
+            raise ValueError(f"{who}: the mask holds {chosen!r}, but it is made of True and False.")
+    return mask

@@ -1,0 +1,6 @@
+from cases import Case
+from purenet.layers.reshape import flatten
+
+CASES = {
+    "flatten": Case(flatten, ((2, 3, 2, 1),)),
+}

@@ -1,0 +1,160 @@
+"""`purenet sweep` as a user meets it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from purenet import cli
+
+
+def purenet(*arguments, cwd, **environment):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "purenet.cli", *map(str, arguments)],
+        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    return purenet("sweep", "--trials", 6, "--epochs", 4, cwd=folder), folder / "sweep-results"
+
+
+def test_sweep_prints_the_best_and_leaves_a_results_folder(finished):
+    done, folder = finished
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Best-")]
+    pattern = r"Best-\d+ \(val acc:[\d.]+\) \| rate:[\d.e-]+, weight decay:[\d.e-]+"
+    assert len(lines) == 6 and all(re.fullmatch(pattern, line) for line in lines)
+    scores = [float(re.search(r"acc:([\d.]+)", line)[1]) for line in lines]
+    assert scores == sorted(scores, reverse=True)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["best.png", "curves.npz", "settings.json", "trials.csv"]
+    assert "best val accuracy" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_sweep_keeps_earlier_results(finished):
+    _, folder = finished
+    before = (folder / "trials.csv").read_bytes()
+    again = purenet("sweep", "--trials", 2, "--epochs", 1, cwd=folder.parent)
+    assert again.returncode == 0 and "sweep-results-2" in again.stdout
+    assert (folder / "trials.csv").read_bytes() == before
+    refused = purenet("sweep", "--out", folder, cwd=folder.parent)
+    assert refused.returncode == 2 and "already holds" in refused.stderr
+
+
+def test_sweep_is_repeatable_in_a_new_process(finished):
+    _, folder = finished
+    again = purenet("sweep", "--trials", 6, "--epochs", 4, "--out", "again", cwd=folder.parent)
+    assert again.returncode == 0
+    assert (folder.parent / "again" / "trials.csv").read_text() == (
+        folder / "trials.csv"
+    ).read_text()
+
+
+def test_a_sweep_where_everything_diverges_ends_with_one_line(finished):
+    _, folder = finished
+    done = purenet("sweep", "--trials", 2, "--epochs", 3, "--rate", "1e30", "1e31", "--out", "wild",
+                   cwd=folder.parent)  # fmt: skip
+    assert done.returncode == 2
+    assert "every trial diverged" in done.stderr and "Traceback" not in done.stderr
+    assert "diverged" in (folder.parent / "wild" / "trials.csv").read_text()
+
+
+def test_a_plain_installation_says_what_the_digits_need(tmp_path):
+    (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(\"No module named 'sklearn'\")")
+    done = purenet("sweep", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2 and "pip install 'purenet[examples]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """The command in this process, which has started JAX already."""
+    monkeypatch.setattr(cli, "use_cpu_cores", lambda: None)
+    return cli.main
+
+
+MISTAKES = {
+    "no folder of MNIST": (["--data", "mnist"], "--data mnist needs --data-dir"),
+    "a folder without MNIST": (["--data", "mnist", "--data-dir", "."], "train-images-idx3-ubyte"),
+    "a missing folder": (["--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
+    "a folder for digits": (["--data-dir", "."], "belongs to --data mnist"),
+    "no trial": (["--trials", "0"], "--trials is 0"),
+    "negative epochs": (["--epochs", "-3"], "--epochs is -3"),
+    "a range backwards": (["--rate", "1", "0.1"], "--rate.*low 1.0 must be below high 0.1"),
+    "a logarithm of nothing": (["--weight-decay", "0", "1"], "--weight-decay.*above 0"),
+    "too many images": (["--images", "99999"], "--images is 99999, but there are 1797"),
+    "a negative seed": (["--seed", "-1"], "--seed is -1"),
+}
+
+
+@pytest.mark.parametrize("arguments, message", MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_one_line_and_status_2(
+    arguments, message, tmp_path, main, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and re.search(message, error), error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_first(tmp_path, main, capsys):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main(["sweep", "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and str(tmp_path / "file") in error
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda raw: raw[:100], "320 bytes of data, but the file has 84"),
+    (lambda raw: b"\0\0\x0d\x03" + raw[4:], "train-images"),
+    (lambda raw: b"", "empty"),
+])  # fmt: skip
+def test_a_damaged_idx_file_is_named(damage, message, tmp_path, main, capsys):
+    images = b"\0\0\x08\x03" + np.array([20, 4, 4], ">u4").tobytes() + bytes(20 * 16)
+    labels = b"\0\0\x08\x01" + np.array([20], ">u4").tobytes() + bytes(20)
+    for part in ("train", "t10k"):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(images)
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(damage(images))
+    assert main(["sweep", "--data", "mnist", "--data-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "train-images-idx3-ubyte" in error and message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_help_gives_every_option_its_default(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["sweep", "--help"])
+    assert left.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option in (
+        "--data ",
+        "--trials",
+        "--epochs",
+        "--rate",
+        "--weight-decay",
+        "--seed",
+        "--out",
+    ):
+        assert option in text
+    for default in ("(default: digits)", "(default: 40)", "(default: 50)", "(1e-06, 0.01)"):
+        assert default in text
+
+
+@pytest.mark.slow
+def test_mnist_looks_like_the_published_search(mnist_dir, tmp_path):
+    """The best of 40 trials validate at 0.65 or more, with rates between 1e-3 and 1e-2."""
+    done = purenet("sweep", "--data", "mnist", "--data-dir", mnist_dir, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    best = re.findall(r"Best-[1-5] \(val acc:([\d.]+)\) \| rate:([\d.e-]+)", done.stdout)
+    assert float(best[0][0]) >= 0.65
+    assert all(1e-3 < float(rate) < 1e-2 for _, rate in best)
