@@ -5,9 +5,13 @@ from collections.abc import Callable
 from purenet.compose import as_layer, serial
 from purenet.initializers import he_normal
 from purenet.layers.activations import relu
+from purenet.layers.conv import conv
 from purenet.layers.dense import dense
 from purenet.layers.dropout import dropout as dropout_layer
+from purenet.layers.local_response_norm import local_response_norm
 from purenet.layers.norm import batch_norm as batch_norm_layer
+from purenet.layers.pool import max_pool
+from purenet.layers.reshape import flatten
 from purenet.types import Layer, shape
 
 
@@ -50,6 +54,89 @@ def mlp(
     return Layer(init, apply, spec=("mlp", arguments))
 
 
+def simple_convnet(
+    filters: int = 30,
+    kernel: int = 5,
+    hidden: int = 100,
+    classes: int = 10,
+    weight_init: Callable = he_normal,
+) -> Layer:
+    """conv - relu - max_pool 2 - dense - relu - dense, for small images (h, w, c).
+
+    With its defaults on (28, 28, 1) the network of the courses: 30 filters 5x5, 100 hidden units.
+
+    >>> from purenet.summary import summary
+    >>> print(summary(simple_convnet(), (28, 28, 1)).splitlines()[-1].split()[1])
+    433,890
+    """
+    return serial(
+        conv(filters, kernel, weight_init=weight_init), relu, max_pool(2), flatten,
+        dense(hidden, weight_init), relu, dense(classes, weight_init),
+    )  # fmt: skip
+
+
+def deep_convnet(dropout=0.5, classes: int = 10, weight_init: Callable = he_normal) -> Layer:
+    """Three times (conv 3x3 - relu - conv 3x3 - relu - max_pool 2) with 16, 32 and 64 filters, then
+    dense 50 - relu - dropout - dense, for images such as (28, 28, 1).
+
+    The convolutions keep the size of the image but for the fourth, whose padding is 2. `dropout` is
+    a rate, which may be traced, or None for no such layer.
+
+    >>> from purenet.summary import summary
+    >>> print(summary(deep_convnet(), (28, 28, 1)).splitlines()[-1].split()[1])
+    123,552
+    """
+
+    def block(filters, padding):
+        yield from (conv(filters, 3, padding=1, weight_init=weight_init), relu)
+        yield from (conv(filters, 3, padding=padding, weight_init=weight_init), relu, max_pool(2))
+
+    return serial(
+        *block(16, 1), *block(32, 2), *block(64, 1), flatten,
+        dense(50, weight_init), relu, *_dropout(dropout), dense(classes, weight_init),
+    )  # fmt: skip
+
+
+def alexnet(
+    classes: int = 1000,
+    dropout=0.5,
+    stem: tuple[int, int, int] = (11, 4, 0),
+    filters: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256),
+    hidden: int = 4096,
+    weight_init: Callable = he_normal,
+) -> Layer:
+    """AlexNet, in one piece, for images (227, 227, 3): 62,378,344 parameters with its defaults.
+
+    Five convolutions with `filters`; local response normalisation and overlapping max pooling 3/2
+    after the first two, max pooling after the last; two dense layers of `hidden` units with
+    dropout, and one of `classes`. `stem` is (kernel, stride, padding) of the first convolution:
+    (3, 1, 1) suits images of 32x32. `dropout` is a rate, which may be traced, or None.
+    Source: Krizhevsky, Sutskever & Hinton (2012), without the split over two GPUs.
+
+    >>> from purenet.summary import summary
+    >>> print(summary(alexnet(), (227, 227, 3)).splitlines()[-1].split()[1])
+    62,378,344
+    """
+    kernel, stride, padding = stem
+    one, two, three, four, five = filters
+    normalised = (relu, local_response_norm(), max_pool(3, 2))
+    filtered = lambda n, kernel, padding, stride=1: conv(n, kernel, stride, padding,
+                                                         weight_init=weight_init)  # fmt: skip
+    return serial(
+        filtered(one, kernel, padding, stride), *normalised,
+        filtered(two, 5, 2), *normalised,
+        filtered(three, 3, 1), relu, filtered(four, 3, 1), relu,
+        filtered(five, 3, 1), relu, max_pool(3, 2), flatten,
+        dense(hidden, weight_init), relu, *_dropout(dropout),
+        dense(hidden, weight_init), relu, *_dropout(dropout),
+        dense(classes, weight_init),
+    )  # fmt: skip
+
+
+def _dropout(rate):
+    return () if rate is None else (dropout_layer(rate),)
+
+
 def layers_of(net: Layer, sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers that a network is made of, and the shape of one example.
 
@@ -70,8 +157,7 @@ def _mlp_layers(widths, activation, batch_norm, dropout, weight_init):
         if batch_norm:
             yield batch_norm_layer()
         yield activation
-        if dropout is not None:
-            yield dropout_layer(dropout)
+        yield from _dropout(dropout)
     yield dense(last, weight_init)
 
 

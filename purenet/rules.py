@@ -98,9 +98,9 @@ def _match(cotangent, like: _Like):
         return None  # an integer has no gradient, whatever the rule answered
     # a scalar hyperparameter against a full-sized answer: sum what was broadcast
     extra = cotangent.ndim - len(like.shape)
-    stretched = [
+    stretched = tuple(
         i for i, n in enumerate(cotangent.shape) if i < extra or n != like.shape[i - extra]
-    ]
+    )
     if stretched:
         cotangent = cotangent.sum(stretched).reshape(like.shape)
     cotangent = cotangent.astype(like.dtype)

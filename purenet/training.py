@@ -113,7 +113,7 @@ def supervised(
         # derived from the step count, so that it does not matter where a run was interrupted
         for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
         if batches == "shuffled":
-            rows = jax.random.permutation(for_rows, n)[: steps * size].reshape(steps, size)
+            rows = _permutation(for_rows, n)[: steps * size].reshape(steps, size)
         else:
             rows = jax.random.randint(for_rows, (steps, size), 0, n)
 
@@ -252,6 +252,23 @@ def _default_metrics(loss, t):
     if whole is softmax_cross_entropy or jnp.issubdtype(t.dtype, jnp.integer):
         return {"accuracy": accuracy}
     return {}
+
+
+def _permutation(key, n):
+    """A random order of 0 .. n - 1: that of n random numbers of 32 bits.
+
+    What `jax.random.permutation` gives, in a quarter of its time on a CPU, where numbers are sorted
+    much faster than pairs of numbers. So every sort is of single numbers, some random bits above
+    the place they belong to; sorted by the low bits first, then by the higher ones.
+    """
+    places = jnp.arange(n, dtype=jnp.uint32)
+    below = (n - 1).bit_length()
+    mask = jnp.uint32(2**below - 1)
+    order = places
+    for k in jax.random.split(key, math.ceil(32 / (32 - below))):
+        mixed = jnp.sort((jax.random.bits(k, (n,)) & ~mask) | places)
+        order = order[mixed & mask]
+    return order
 
 
 def _mean_over_chunks(f, data):

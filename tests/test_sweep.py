@@ -248,7 +248,8 @@ def test_the_program_of_several_devices_communicates_nothing():
     layout = plan.layout(8, jax.local_devices())
     assert len(layout.devices) == 2
     key = jax.random.key(0)
-    compiled = engine.compile_group(trial, group, points.treedef, layout, key, DATA)
+    program = engine.describe(trial, points, group, layout, DATA)
+    compiled = engine.compile_group(program, group, key, DATA)
     for program in (compiled.start, compiled.advance):
         text = program.as_text()
         for word in (

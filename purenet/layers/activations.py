@@ -157,8 +157,9 @@ def _normal_cdf(x):
 
 
 def _gelu_slope(x):
-    density = jnp.exp(-x * x / 2) * (2 * jnp.pi) ** -0.5
-    return _normal_cdf(x) + x * density
+    # erfc computes e^(-u²) too; written with the same u, it is computed once
+    u = -x * 0.5**0.5
+    return _normal_cdf(x) + x * jnp.exp(-(u * u)) * (2 * jnp.pi) ** -0.5
 
 
 gelu = elementwise(_gelu, _gelu_slope)

@@ -8,6 +8,7 @@ nothing of its neighbours; the trial axis is sharded over the devices and nothin
 import functools
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,7 @@ class Program(NamedTuple):
     trial: Callable
     treedef: Any
     static: tuple
+    metrics: tuple[str, ...]
     layout: Layout
 
     def trainable(self, numbers) -> Trainable:
@@ -69,7 +71,7 @@ class Compiled(NamedTuple):
     """The programs of one static group, ready to run, and what they cost."""
 
     program: Program
-    start: Callable  # (key, seats, data) -> lanes
+    start: Callable  # (key, seats) -> lanes
     advance: Callable  # (lanes, data, epochs) -> lanes, which it uses up
     seconds: float  # tracing and compiling; next to nothing for a program already in memory
     bytes: int  # of one device: arguments and temporaries together
@@ -85,45 +87,46 @@ class Outcome(NamedTuple):
     state: PyTree  # of the last lanes, a row a lane
 
 
-def metric_names(trial, points: Points, group: Group, data) -> set[str]:
-    """Check a group's training against the data, and tell what it measures: nothing is compiled."""
-    program = Program(trial, points.treedef, group.static, Layout((), 0, 0))
+def describe(trial, points: Points, group: Group, layout: Layout, data) -> Program:
+    """Check a group's training against the data, and see what it measures; nothing is compiled.
+
+    Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
+    """
+    program = Program(trial, points.treedef, group.static, (), layout)
     names: set[str] = set()
 
     def look(numbers, key):
         trainable = program.trainable(numbers)
         for part in data:
             trainable.check(part)
-        state = trainable.init(key)
         arrays = jax.tree.map(jnp.asarray, data)
-        names.update(_epoch(trainable, state, arrays)[1]["validation"])
+        names.update(_epoch(trainable, trainable.init(key), arrays)[1]["validation"])
 
-    first = tuple(column[0] for column in group.numbers)
-    jax.eval_shape(look, first, jax.random.key(0))
-    return names
+    jax.eval_shape(look, tuple(column[0] for column in group.numbers), jax.random.key(0))
+    return program._replace(metrics=tuple(sorted(names)))
 
 
-def compile_group(trial, group: Group, treedef, layout: Layout, key, data) -> Compiled:
-    """Trace and compile a group's programs, with fewer lanes where they would not fit in memory.
-
-    Raises TypeError or ValueError for a trial function or metrics that a sweep cannot use.
-    """
-    program = Program(trial, treedef, group.static, layout)
-    started = time.perf_counter()
+def compile_group(program: Program, group: Group, key, data) -> Compiled:
+    """Trace and compile a group's programs, with fewer lanes where they would not fit in memory."""
+    layout, started = program.layout, time.perf_counter()
     seats = place(layout, seat(group, layout.width), split=True)
-    key, data = place(layout, key), place(layout, data)
-    start = _start.lower(program, key, seats, data).compile()
-    lanes = jax.eval_shape(functools.partial(_start, program), key, seats, data)
+    on_devices = place(layout, data)
+    start = _start.lower(program, place(layout, key), seats)
     here = _sharding(layout, split=True)
-    lanes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), lanes)
-    advance = _advance.lower(program, lanes, data, place(layout, np.int32(0))).compile()
-    seconds = time.perf_counter() - started
+    lanes = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), start.out_info
+    )
+    with ThreadPoolExecutor(1) as beside:  # the compiler holds no lock: two cores compile at once
+        starting = beside.submit(start.compile)
+        no_epochs = place(layout, np.int32(0))
+        advance = _advance.lower(program, lanes, on_devices, no_epochs).compile()
+        start = starting.result()
     usage = advance.memory_analysis()
     needed = usage.argument_size_in_bytes + usage.temp_size_in_bytes if usage else 0
     smaller = halved(layout)
     if needed > memory(layout.devices[0]) and smaller is not None:
-        return compile_group(trial, group, treedef, smaller, key, data)
-    return Compiled(program, start, advance, seconds, needed)
+        return compile_group(program._replace(layout=smaller), group, key, data)
+    return Compiled(program, start, advance, time.perf_counter() - started, needed)
 
 
 def seat(group: Group, width: int, rows: slice | list = slice(0, None)) -> Seats:
@@ -139,7 +142,7 @@ def train(compiled: Compiled, key, seats: Seats, data, epochs: int) -> Iterator[
     """Train the seated trials, yielding what is known after each block of epochs."""
     layout = compiled.program.layout
     key, data = place(layout, key), place(layout, data)
-    lanes = compiled.start(key, place(layout, seats, split=True), data)
+    lanes = compiled.start(key, place(layout, seats, split=True))
     trials = int(seats.taken.sum())
     curves = jax.tree.map(lambda a: np.full((trials, epochs), np.nan, a.dtype), lanes.curves)
     done, block = 0, 1
@@ -163,17 +166,16 @@ def train(compiled: Compiled, key, seats: Seats, data, epochs: int) -> Iterator[
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _start(program: Program, key, seats: Seats, data) -> Lanes:
-    def one(seat, key, data):
+def _start(program: Program, key, seats: Seats) -> Lanes:
+    def one(seat, key):
         trainable = program.trainable(seat.numbers)
         state = trainable.init(jax.random.fold_in(key, seat.trial))
-        metrics = jax.eval_shape(functools.partial(_epoch, trainable), state, data)[1]
-        curves = jax.tree.map(lambda a: jnp.zeros(BLOCK, a.dtype), metrics)
+        curves = {part: {name: jnp.zeros(BLOCK) for name in program.metrics} for part in PARTS}
         return Lanes(seat.numbers, seat.taken, jnp.zeros((), jnp.int32), state, curves)
 
     over_lanes = jax.lax.map if program.layout.block == 1 else lambda f, xs: jax.vmap(f)(xs)
-    start = lambda key, seats, data: over_lanes(functools.partial(one, key=key, data=data), seats)
-    return _on_every_device(program.layout, start, (False, True, False))(key, seats, data)
+    start = lambda key, seats: over_lanes(functools.partial(one, key=key), seats)
+    return _on_every_device(program.layout, start, (False, True))(key, seats)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -70,7 +70,11 @@ def run(
         if name in _RESERVED:
             raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}; rename it.")
     data = tuple(jax.tree.map(np.asarray, part) for part in data)
-    names = [engine.metric_names(trial, points, group, data) for group in points.groups]
+    programs = [
+        engine.describe(trial, points, group, layout(len(group.trials), chosen), data)
+        for group in points.groups
+    ]
+    names = [set(program.metrics) for program in programs]
     metric, largest = _objective(names, metric, mode)
     key = jax.random.key(seed)
 
@@ -80,10 +84,8 @@ def run(
     records: list[ProgramRecord] = []
     where: dict[int, tuple] = {}  # trial -> its programs, its group, its row there
     with Progress(points.trials * epochs, "trial-epoch", show=progress) as bar:
-        for group in points.groups:
-            compiled = engine.compile_group(
-                trial, group, points.treedef, layout(len(group.trials), chosen), key, data
-            )
+        for program, group in zip(programs, points.groups, strict=True):
+            compiled = engine.compile_group(program, group, key, data)
             records.append(_record(space, group, compiled))
             where |= {
                 int(number): (compiled, group, row) for row, number in enumerate(group.trials)

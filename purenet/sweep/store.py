@@ -4,12 +4,13 @@ import io
 import json
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
+import jaxlib
 import numpy as np
 
+import purenet
 from purenet.files import write_bytes
 from purenet.sweep.result import Result
 
@@ -54,7 +55,7 @@ def save(result: Result, folder: str | os.PathLike) -> None:
         **result.settings,
         "seconds": round(result.seconds, 3),
         "programs": [program._asdict() for program in result.programs],
-        "versions": {name: version(name) for name in ("purenet", "jax", "jaxlib", "numpy")},
+        "versions": {m.__name__: m.__version__ for m in (purenet, jax, jaxlib, np)},
         "python": platform.python_version(),
         "backend": jax.default_backend(),
     }

@@ -1,0 +1,52 @@
+"""What the examples share: their options, their data, and where they write."""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import purenet as pn
+
+
+def options(description, **defaults):
+    """The options of every example; `defaults` adds whole-number options such as epochs=20."""
+    parser = argparse.ArgumentParser(
+        description=description.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--data", choices=("digits", "mnist"), default="digits", help="images")
+    parser.add_argument("--data-dir", help="folder of the four MNIST IDX files")
+    parser.add_argument("--seed", type=int, default=0, help="what everything random follows")
+    parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for pictures")
+    parser.add_argument("--quick", action="store_true", help="a short run, to see that it works")
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"number of {name}")
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
+def images(chosen, flatten=False):
+    """(train, test), each (x, t): MNIST as it is divided, the digits 1,500 to 297."""
+    if chosen.data == "mnist":
+        return pn.data.mnist(chosen.data_dir, flatten=flatten)
+    digits = pn.data.digits(flatten=flatten)
+    return pn.data.split(jax.random.key(chosen.seed), digits, validation=297)
+
+
+def predictions(net, params, x, chunk=500):
+    """The class that a network gives each image."""
+    classify = jax.jit(lambda part: net.apply(params, part, False, None)[0].argmax(axis=1))
+    return np.concatenate([classify(x[i : i + chunk]) for i in range(0, len(x), chunk)])
+
+
+def mistakes(path, net, params, data, count=20):
+    """Draw the first images that a network takes for something else, with both names."""
+    x, t = data
+    given = predictions(net, params, x)
+    wrong = np.flatnonzero(given != t)[:count]
+    if len(wrong):
+        titles = [f"{t[i]} as {given[i]}" for i in wrong]
+        pn.plots.images(path, x[wrong], titles, title="misclassified")
+    return int((given != t).sum())

@@ -1,0 +1,91 @@
+"""Embedding: integers to rows of a table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.initializers import normal
+from purenet.rules import hand_vjp
+from purenet.types import Layer, shape, stateless
+
+
+# forward
+def _look_up(table, indices):
+    """Row `index` of the table for every index.
+
+    Shapes: table (count, f), indices (...) of integers -> (..., f).
+    With cotangent g: row i of d(table) is the sum of g over all places whose index is i.
+    An index below 0 or from `count` on gives NaN and no gradient: no compiled program can stop at
+    it. Raises ValueError when the indices are not integers.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003).
+
+    >>> look_up(jnp.arange(6.0).reshape(3, 2), jnp.array([2, 0])).tolist()
+    [[4.0, 5.0], [0.0, 1.0]]
+    """
+    if not jnp.issubdtype(jnp.result_type(indices), jnp.integer):
+        raise ValueError(
+            f"embedding: indices are of type {jnp.result_type(indices)}, but whole numbers are "
+            "expected; convert them with x.astype(int)."
+        )
+    return jnp.take(table, _places(table, indices), axis=0, mode="fill", fill_value=jnp.nan)
+
+
+def _places(table, indices):
+    """Negative indices count from the end elsewhere; here they are outside, like `count`."""
+    return jnp.where(indices < 0, table.shape[0], indices)
+
+
+# backward, by hand
+def _look_up_fwd(table, indices):
+    return _look_up(table, indices), (table[:, :0], indices)  # of the table only how many rows
+
+
+def _look_up_bwd(residuals, g):
+    rows, indices = residuals
+    table = jnp.zeros((rows.shape[0], g.shape[-1]), g.dtype)
+    return table.at[_places(rows, indices)].add(g, mode="drop"), None  # (..., f) -> (count, f)
+
+
+look_up = hand_vjp(_look_up, _look_up_fwd, _look_up_bwd)
+
+
+_STANDARD = normal(1.0)
+
+
+# the layer
+def embedding(count: int, features: int, weight_init=_STANDARD) -> Layer:
+    """A table of `count` rows of `features` numbers; integers (...) in, rows (..., features) out.
+
+    Weights {"w": (count, features)}. Raises ValueError when `count` or `features` is not a
+    positive whole number, and in `apply` for an index outside 0 ... count - 1 where indices are
+    known; where they are traced such an index gives NaN.
+
+    >>> layer = embedding(10, 4)
+    >>> params = layer.init(jax.random.key(0), 7)
+    >>> layer.apply(params, jnp.zeros((2, 7), int), True, None)[0].shape
+    (2, 7, 4)
+    """
+    (count,), (features,) = shape(count), shape(features)
+
+    def init(key, sizes):
+        shape(sizes)
+        return {"w": weight_init(key, (count, features))}
+
+    def apply(weights, x, train, key):
+        del train, key  # the same in training and inference
+        _check_known(x, count)
+        return look_up(weights["w"], x)
+
+    arguments = {"count": count, "features": features, "weight_init": weight_init}
+    return stateless(init, apply, spec=("embedding", arguments))
+
+
+def _check_known(indices, count):
+    if isinstance(indices, jax.core.Tracer) or np.size(indices) == 0:
+        return
+    low, high = np.min(indices), np.max(indices)
+    if low < 0 or high >= count:
+        raise ValueError(
+            f"embedding: indices reach from {low} to {high}, but the table has the rows 0 to "
+            f"{count - 1}."
+        )

@@ -1,0 +1,22 @@
+from cases import Case
+from purenet.layers.conv import col2im, convolve, im2col
+
+
+def case(x, w, *static):
+    return Case(convolve, (x, w, (w[3],)), static)
+
+
+CASES = {
+    "im2col": Case(im2col, ((2, 4, 3, 2),), ((2, 3), (1, 1), (1, 0))),
+    "im2col, stride 3, a remainder": Case(im2col, ((1, 6, 5, 1),), (2, 3, 0)),
+    "col2im": Case(col2im, ((1, 2, 3, 8),), ((1, 4, 4, 2), 2, (2, 1), 0)),
+    "columns": case((2, 4, 3, 2), (3, 2, 2, 3), 1, (1, 0), "columns"),
+    "columns, stride 2, same": case((1, 5, 4, 1), (3, 3, 1, 2), 2, "same", "columns"),
+    "columns, 1x1": case((2, 2, 3, 3), (1, 1, 3, 2), 1, 0, "columns"),
+    "direct": case((2, 4, 3, 2), (3, 2, 2, 3), 1, (1, 0), "direct"),
+    "direct, stride 2, same": case((1, 5, 4, 1), (3, 3, 1, 2), 2, "same", "direct"),
+    "direct, stride 3, a remainder": case((1, 7, 6, 2), (2, 2, 2, 1), 3, 0, "direct"),
+    "direct, as large as the image": case((2, 3, 4, 1), (3, 4, 1, 2), 1, "valid", "direct"),
+    "direct, more padding than needed": case((1, 2, 3, 1), (2, 2, 1, 2), (2, 1), (3, 2), "direct"),
+    "convolve, no bias": Case(convolve, ((1, 3, 3, 2), (2, 2, 2, 2), ()), (1, 0, None)),
+}
