@@ -35,6 +35,18 @@ def images(chosen, flatten=False):
     return pn.data.split(jax.random.key(chosen.seed), digits, validation=297)
 
 
+def report(chosen, name, title, history, seconds):
+    """Print the accuracies of some epochs, draw all of them, and give the last on test data."""
+    train, test = history["train"]["accuracy"], history["validation"]["accuracy"]
+    print(f"{'epoch':>5}  {'train':>7}  {'test':>7}")
+    for epoch in np.unique(np.linspace(0, len(test) - 1, 10).astype(int)):
+        print(f"{epoch + 1:>5}  {train[epoch]:>7.2%}  {test[epoch]:>7.2%}")
+    print(f"test accuracy {test[-1]:.2%}; {seconds:.0f} s")
+    series = {"train": train, "test": test}
+    pn.plots.curves(chosen.out / f"{name}_curves.png", series, title, y_label="accuracy")
+    return test[-1]
+
+
 def predictions(net, params, x, chunk=500):
     """The class that a network gives each image."""
     classify = jax.jit(lambda part: net.apply(params, part, False, None)[0].argmax(axis=1))

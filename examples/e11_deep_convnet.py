@@ -1,10 +1,9 @@
 """A deeper convolutional network comes within a percent of every digit.
 
-Three times conv 3x3 - relu - conv 3x3 - relu - max_pool, with 16, 32 and 64 filters, then dense 50 -
-relu - dropout 0.5 - dense 10: the DeepConvNet of Saito's "Deep Learning from Scratch" (2016),
+Three times conv 3x3 - relu - conv 3x3 - relu - max_pool, with 16, 32 and 64 filters, then dense
+50 - relu - dropout 0.5 - dense 10: the DeepConvNet of Saito's "Deep Learning from Scratch" (2016),
 chapter 8, which reaches 99.38% on MNIST in 20 epochs of Adam at 0.001. Two things differ: there is
-no dropout after the output layer, and the rate falls along a cosine, which reaches as much in fewer
-epochs.
+no dropout after the output layer, and the rate falls along a cosine, from 0.002 in 10 epochs.
 
     python examples/e11_deep_convnet.py --data mnist --data-dir DIR
 """
@@ -13,7 +12,6 @@ import time
 
 import common
 import jax
-import numpy as np
 
 import purenet as pn
 
@@ -33,16 +31,7 @@ started = time.perf_counter()
 state, history = pn.fit(trainable, (train, test), chosen.epochs, jax.random.key(chosen.seed))
 seconds = time.perf_counter() - started
 
-accuracy = history["validation"]["accuracy"]
+accuracy = common.report(chosen, "e11", "DeepConvNet", history, seconds)
 wrong = common.mistakes(chosen.out / "e11_mistakes.png", net, state.params, test)
-print(f"{'epoch':>5}  {'train':>7}  {'test':>7}")
-for epoch in np.unique(np.linspace(0, chosen.epochs - 1, 10).astype(int)):
-    print(f"{epoch + 1:>5}  {history['train']['accuracy'][epoch]:>7.2%}  {accuracy[epoch]:>7.2%}")
-print(f"test accuracy {accuracy[-1]:.2%}, {wrong} of {len(test[1])} wrong; {seconds:.0f} s")
-
-pn.plots.curves(
-    chosen.out / "e11_curves.png",
-    {"train": history["train"]["accuracy"], "test": accuracy},
-    title="DeepConvNet", y_label="accuracy",
-)  # fmt: skip
-assert accuracy[-1] > 0.6, "the network did not learn"
+print(f"{wrong} of {len(test[1])} wrong")
+assert accuracy > 0.6, "the network did not learn"

@@ -64,20 +64,10 @@ started = time.perf_counter()
 state, history = pn.fit(trainable, (train, test), epochs, key)
 seconds = time.perf_counter() - started
 
-accuracy = history["validation"]["accuracy"]
-print(f"{'epoch':>5}  {'train':>7}  {'test':>7}")
-for epoch in range(epochs):
-    print(f"{epoch + 1:>5}  {history['train']['accuracy'][epoch]:>7.2%}  {accuracy[epoch]:>7.2%}")
-print(f"test accuracy {accuracy[-1]:.2%} of 8 classes; {seconds:.0f} s")
-
-pn.plots.curves(
-    chosen.out / "e12_curves.png",
-    {"train": history["train"]["accuracy"], "test": accuracy},
-    title="AlexNet on turned patches", y_label="accuracy",
-)  # fmt: skip
+accuracy = common.report(chosen, "e12", "AlexNet on turned patches", history, seconds)
 names = [f"{('temple', 'flower')[t // 4]} {90 * (t % 4)}°" for t in test[1][:20]]
 pn.plots.images(chosen.out / "e12_patches.png", test[0][:20] + 0.5, names, title="test patches")
 for name, params in (("before", trainable.init(key).params), ("after", state.params)):
     kernels = np.asarray(params.weights["0"]["w"])
     pn.plots.filters(chosen.out / f"e12_filters_{name}.png", kernels, title=f"{name} training")
-assert accuracy[-1] > 0.3, "the network did not learn"
+assert accuracy > 0.3, "the network did not learn"

@@ -6,11 +6,9 @@ no size that a header claims is allocated, and nothing in a file is ever unpickl
 """
 
 import csv as csv_format
-import gzip
 import math
 import os
 import re
-import zlib
 from array import array
 from collections.abc import Iterator
 from numbers import Integral, Real
@@ -21,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.idx_format import idx as idx
+from purenet.idx_format import open_file
 from purenet.types import PyTree
 
 Dataset = tuple[np.ndarray, np.ndarray]  # (x, t)
@@ -99,94 +99,6 @@ def mnist(
     )
 
 
-def idx(path: str | os.PathLike) -> np.ndarray:
-    """The array in one IDX file, raw or gzipped: its first bytes decide which, not its name.
-
-    Any shape; dtype uint8, int8, int16, int32, float32 or float64, in native byte order.
-    Raises FileNotFoundError where there is no file; ValueError with the file, the byte and what
-    was expected there when it is empty, foreign, truncated, too long or damaged. Memory is bounded
-    by what the file holds, whatever its header claims.
-    Source: the IDX format as described with the MNIST database (LeCun, Cortes & Burges, 1998).
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 5, 0, 4]))
-    ...     idx(Path(folder, "labels")).tolist()
-    [5, 0, 4]
-    """
-    path = Path(path)
-    with _open(path, "idx") as file:
-        on_disk = os.fstat(file.fileno()).st_size
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream = gzip.GzipFile(fileobj=file) if packed else file
-        unpacked = " once decompressed" if packed else ""
-
-        magic = _read(path, stream, 0, 4)
-        if not magic:
-            raise ValueError(f"idx: {path} is empty{unpacked}; an IDX file is expected.")
-        if magic[:2] != b"\0\0"[: len(magic)]:
-            raise ValueError(
-                f"idx: {path}, byte 0{unpacked}: found {magic.hex(' ')}, but an IDX file starts "
-                "with 00 00, its element type and its number of axes."
-            )
-        if len(magic) < 4:
-            raise ValueError(
-                f"idx: {path}, byte {len(magic)}{unpacked}: the file ends in its header, where "
-                "4 bytes of magic number are expected."
-            )
-        kind, axes = magic[2], magic[3]
-        if kind not in _IDX_TYPES:
-            known = ", ".join(f"0x{code:02X}" for code in _IDX_TYPES)
-            raise ValueError(
-                f"idx: {path}, byte 2{unpacked}: the element type is 0x{kind:02X}, expected one "
-                f"of {known}."
-            )
-        if not 1 <= axes <= _IDX_AXES:
-            raise ValueError(
-                f"idx: {path}, byte 3{unpacked}: the number of axes is {axes}, expected 1 to "
-                f"{_IDX_AXES}."
-            )
-
-        start = 4 + 4 * axes
-        header = _read(path, stream, 4, 4 * axes)
-        if len(header) < 4 * axes:
-            raise ValueError(
-                f"idx: {path}, byte {4 + len(header)}{unpacked}: the file ends in its header, "
-                f"which for {axes} axes is {start} bytes long."
-            )
-        sizes = tuple(int(size) for size in np.frombuffer(header, ">u4"))
-        if 0 in sizes:
-            raise ValueError(
-                f"idx: {path}, byte {4 + 4 * sizes.index(0)}{unpacked}: the shape {sizes} holds no "
-                "element; positive sizes are expected."
-            )
-        dtype = np.dtype(_IDX_TYPES[kind])
-        claimed = math.prod(sizes) * dtype.itemsize  # Python's integers: cannot overflow
-
-        # compare before reading: no claim makes us unpack or hold more than the file can contain
-        promise = f"the header promises the shape {sizes} of {dtype.name}, {claimed} bytes of data"
-        if packed and claimed > on_disk * _DEFLATE_RATIO:
-            raise ValueError(
-                f"idx: {path}, byte {start}{unpacked}: {promise}, but {on_disk} bytes of gzip "
-                "cannot hold so many."
-            )
-        short = not packed and claimed > on_disk - start
-        content = bytearray() if short else _read(path, stream, start, claimed + 1)
-        if len(content) < claimed:
-            found = on_disk - start if short else len(content)
-            raise ValueError(
-                f"idx: {path}, byte {start + found}{unpacked}: {promise}, but the file has {found}."
-            )
-        if len(content) > claimed:
-            raise ValueError(
-                f"idx: {path}, byte {start + claimed}{unpacked}: data goes on after the {claimed} "
-                f"bytes that the shape {sizes} of {dtype.name} takes; the end of the file is "
-                "expected."
-            )
-    return np.frombuffer(content, dtype).reshape(sizes).astype(dtype.newbyteorder("="), copy=False)
-
-
 def csv(
     path: str | os.PathLike,
     label: str = "label",
@@ -215,7 +127,7 @@ def csv(
     if classes is not None:
         _check_classes("csv", classes)
     table, pixels, labels = _Pixels(), array("f"), array("i")
-    with _open(path, "csv") as file:
+    with open_file(path, "csv") as file:
         rows = _rows(path, file)
         line, header = next(rows, (0, []))
         if not header:
@@ -353,10 +265,6 @@ def split(key: jax.Array, data: PyTree, validation: float = 0.2) -> tuple[PyTree
 
 
 # pieces
-_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_IDX_AXES = 64  # as many as an array of NumPy can have
-_DEFLATE_RATIO = 1032  # the most that deflate can expand: 258 bytes from 2 bits
-_CHUNK = 1 << 20
 _GUESSED_CLASSES = 100_000  # a wilder label in a file is a mistake more often than a class
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
@@ -369,15 +277,6 @@ def _prepare(images, labels, top, normalise, flatten, classes) -> Dataset:
     x = x.reshape(len(x), -1) if flatten else x[..., None]
     t = labels.astype(np.int32)
     return x, t if classes is None else one_hot(t, classes)
-
-
-def _open(path: Path, speaker: str):
-    if path.is_dir():
-        raise ValueError(f"{speaker}: {path} is a directory, but a file is expected.")
-    try:
-        return open(path, "rb")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{speaker}: there is no file {path}.") from error
 
 
 def _raw_or_gzipped(path: Path) -> Path | None:
@@ -407,23 +306,6 @@ def _images_and_labels(images_path, labels_path) -> Dataset:
             f"mnist: {labels_path}: label number {at} is {labels[at]}, expected 0 to 9."
         )
     return images, labels
-
-
-def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, start: int, count: int) -> bytearray:
-    """At most `count` bytes, in pieces: `read(count)` would allocate them all beforehand."""
-    content = bytearray()
-    try:
-        while len(content) < count:
-            piece = stream.read(min(_CHUNK, count - len(content)))
-            if not piece:
-                break
-            content += piece
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"idx: {path}, byte {start + len(content)} once decompressed: the gzip data is "
-            f"damaged ({error})."
-        ) from error
-    return content
 
 
 class _Pixels(dict):

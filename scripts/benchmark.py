@@ -2,7 +2,8 @@
 
     python scripts/benchmark.py [SUITE ...] [--reps 5]
 
-Suites: peak, mlp, gradients, sweep, import; by itself all of them. The data are random numbers in
+Suites: peak, mlp, gradients, convnets, convolutions, pooling, sweep, convnet-sweep, import; by
+itself all of them. The data are random numbers in
 MNIST's shapes, so nothing has to be downloaded. Samples of the compared programs are interleaved in
 random order; what is printed is the median, the range and the ratio to the first row of each table.
 Trust ratios of one run, never single times.
@@ -12,54 +13,23 @@ import argparse
 import functools
 import itertools
 import platform
-import random
 import statistics
 import subprocess
 import sys
 import time
 
+import benchmark_convolutions as convolutions
 import jax
 import jax.numpy as jnp
 import numpy as np
+from benchmark_timing import BATCH, measure, purenet_steps, show
 from jax.example_libraries import optimizers as stax_optimizers
 from jax.example_libraries import stax
 
 import purenet as pn
 from purenet import ops, sweep
 
-BATCH = 100
 WIDTHS = (784, 100, 100, 100, 100, 100, 100, 10)
-
-
-def measure(programs, reps, least=0.05, seed=0):
-    """Seconds a call of each program: {name: sorted samples}, interleaved in random order."""
-    calls = {}
-    for name, program in programs.items():
-        jax.block_until_ready(program())  # compiles
-        started = time.perf_counter()
-        jax.block_until_ready(program())
-        calls[name] = max(1, round(least / (time.perf_counter() - started)))
-    order, samples = random.Random(seed), {name: [] for name in programs}
-    for _ in range(reps):
-        for name in order.sample(list(programs), len(programs)):
-            started = time.perf_counter()
-            for _ in range(calls[name]):
-                jax.block_until_ready(programs[name]())
-            samples[name].append((time.perf_counter() - started) / calls[name])
-    return {name: sorted(seconds) for name, seconds in samples.items()}
-
-
-def show(title, samples, unit=1e3, name="ms", note=lambda name, seconds: ""):
-    first = statistics.median(next(iter(samples.values())))
-    print(f"\n{title}: median [range] {name}, ratio to the first row")
-    for row, seconds in samples.items():
-        median = statistics.median(seconds)
-        low, high = seconds[0] * unit, seconds[-1] * unit
-        print(
-            f"  {row:<44} {median * unit:9.3f} [{low:9.3f} .. {high:9.3f}]  x{median / first:5.2f}"
-            f"  {note(row, median)}",
-            flush=True,
-        )
 
 
 @functools.cache
@@ -92,18 +62,11 @@ def mlp(reps, steps=400):
         programs = {
             "raw JAX, automatic gradients": raw_steps(full, data, steps),
             "stax": stax_steps(full, data, steps),
-            "purenet": purenet_steps(net, optimizer, data),
+            "purenet": purenet_steps(net, WIDTHS, optimizer, data),
         }
         show(f"{title}, a step", {
             name: [s / steps for s in seconds] for name, seconds in measure(programs, reps).items()
         })  # fmt: skip
-
-
-def purenet_steps(net, optimizer, data):
-    trainable = pn.supervised(net, WIDTHS, optimizer, pn.softmax_cross_entropy, BATCH)
-    state = trainable.init(jax.random.key(0))
-    epoch = jax.jit(trainable.epoch)
-    return lambda: epoch(state, data)
 
 
 def raw_steps(full, data, steps):
@@ -203,7 +166,7 @@ def gradients(reps, repeats=20):
         g = jax.tree.map(lambda y: normal(*y.shape), jax.eval_shape(f, *args))
 
         def once(args, _):
-            y, pull = jax.vjp(f, *args)
+            _, pull = jax.vjp(f, *args)
             # the next turn needs this one's answers, so that nothing can be left out
             return jax.tree.map(lambda a, d: a + 1e-6 * d, args, tuple(pull(g))), None
 
@@ -281,7 +244,17 @@ def imports(reps):
     )
 
 
-SUITES = {"peak": peak, "mlp": mlp, "gradients": gradients, "sweep": sweeps, "import": imports}
+SUITES = {
+    "peak": peak,
+    "mlp": mlp,
+    "gradients": gradients,
+    "convnets": convolutions.steps,
+    "convolutions": convolutions.table,
+    "pooling": convolutions.pooling,
+    "sweep": sweeps,
+    "convnet-sweep": convolutions.sweeps,
+    "import": imports,
+}
 
 
 def main():

@@ -13,9 +13,12 @@ from jax.test_util import check_grads
 
 from purenet.layers import activations
 from purenet.layers.activations import elu, leaky_relu, relu, sigmoid, softmax, tanh
+from purenet.layers.conv import conv
 from purenet.layers.dense import dense
 from purenet.layers.dropout import _threefry, drop, dropout
+from purenet.layers.local_response_norm import local_response_norm
 from purenet.layers.norm import batch_norm, batch_normalise, layer_norm, layer_normalise, normalise
+from purenet.layers.pool import avg_pool, max_pool
 from purenet.layers.reshape import flatten
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_params.json")
@@ -26,6 +29,11 @@ LAYERS = {
     "layer_norm": (layer_norm(), (4,)),
     "layer_norm, images": (layer_norm(), (6, 6, 3)),
     "dropout": (dropout(0.5), (4,)),
+    "conv": (conv(5, (3, 2)), (6, 6, 3)),
+    "conv, without bias": (conv(5, 3, bias=False), (6, 6, 3)),
+    "max_pool": (max_pool(2), (6, 6, 3)),
+    "avg_pool": (avg_pool(2), (6, 6, 3)),
+    "local_response_norm": (local_response_norm(), (6, 6, 3)),
 }
 
 

@@ -111,13 +111,13 @@ def compile_group(program: Program, group: Group, key, data) -> Compiled:
     layout, started = program.layout, time.perf_counter()
     seats = place(layout, seat(group, layout.width), split=True)
     on_devices = place(layout, data)
-    start = _start.lower(program, place(layout, key), seats)
+    lowered = _start.lower(program, place(layout, key), seats)
     here = _sharding(layout, split=True)
     lanes = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), start.out_info
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), lowered.out_info
     )
     with ThreadPoolExecutor(1) as beside:  # the compiler holds no lock: two cores compile at once
-        starting = beside.submit(start.compile)
+        starting = beside.submit(lowered.compile)
         no_epochs = place(layout, np.int32(0))
         advance = _advance.lower(program, lanes, on_devices, no_epochs).compile()
         start = starting.result()
