@@ -51,6 +51,16 @@ def purenet_steps(net, sizes, optimizer, data):
     return functools.partial(epoch, state, data)
 
 
+def there_and_back(op, args, g):
+    """The arguments moved a little by y = op(*args) and by every cotangent of them.
+
+    The next turn of a loop then needs all of this one, and nothing can be left out.
+    """
+    y, pull = jax.vjp(op, *args)
+    touch = 1e-12 * jax.tree.leaves(y)[0].mean()
+    return jax.tree.map(lambda a, d: a + 1e-6 * d + touch, args, tuple(pull(g)))
+
+
 def temporaries(program):
     """MiB that a partial of a jitted function needs besides its arguments and results."""
     usage = program.func.lower(*program.args).compile().memory_analysis()

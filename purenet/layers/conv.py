@@ -289,14 +289,15 @@ def image_sizes(name, image_shape):
 def choose_method(channels: int, kernel: Pair) -> str:
     """The faster of "columns" and "direct" for one kernel, by the shapes alone.
 
-    Measured on CPUs, forward and backward inside a loop, batches of 4 to 100: columns win where a
-    window is so small that unrolling costs little (3x3 on up to 4 channels) or nothing (1x1).
+    Measured on CPUs, forward and backward inside a loop, batches of 4 to 100: columns win where
+    there are so few channels that unrolling them costs little (a first layer), and where it costs
+    nothing (1x1).
 
-    >>> choose_method(1, 3), choose_method(1, 5), choose_method(16, 3), choose_method(256, 1)
-    ('columns', 'direct', 'direct', 'columns')
+    >>> choose_method(1, 5), choose_method(3, 11), choose_method(16, 3), choose_method(256, 1)
+    ('columns', 'columns', 'direct', 'columns')
     """
     kh, kw = pair("conv: kernel", kernel)
-    return "columns" if kh * kw == 1 or (kh * kw <= 9 and channels <= 4) else "direct"
+    return "columns" if kh * kw == 1 or channels <= 4 else "direct"
 
 
 # forward
