@@ -66,7 +66,11 @@ def _sweep(options) -> int:
             batches="with_replacement",
         )
 
-    result = run(trial, space, parts, trials, epochs, seed, progress=True)
+    try:
+        result = run(trial, space, parts, trials, epochs, seed, progress=True)
+    except KeyboardInterrupt:
+        folder.rmdir()  # still empty
+        raise
     save(result, folder)
     if (result.status == "diverged").all():
         raise UserError(f"every trial diverged, see {folder}; lower the learning rates of --rate.")

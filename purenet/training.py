@@ -28,9 +28,11 @@ from purenet.types import (
     TrainState,
 )
 
-# Evaluation runs through the data in chunks of at most this many examples: large enough for
-# efficient products, small enough that no dataset's activations have to fit in memory at once.
+# Evaluation runs through the data in chunks: of at most this many examples, which are enough for
+# efficient products, and of at most this many numbers (but no fewer examples than a minibatch has),
+# so that the activations of large images fit in memory.
 _EVALUATION_CHUNK = 1000
+_EVALUATION_NUMBERS = 1_000_000
 
 # One compiled call trains at most this many epochs; how many it does train is an argument.
 _BLOCK = 64
@@ -131,7 +133,9 @@ def supervised(
             y, _ = net.apply(state.params, x, False, None)
             return measure(y, t, loss(y, t))
 
-        return _mean_over_chunks(chunk, data)
+        numbers = max(1, math.prod(jnp.shape(data[0])[1:]))
+        most = max(batch_size, _EVALUATION_NUMBERS // numbers)
+        return _mean_over_chunks(chunk, data, min(_EVALUATION_CHUNK, most))
 
     def check(data):
         _check_pairs(net, sizes, data)
@@ -271,10 +275,10 @@ def _permutation(key, n):
     return order
 
 
-def _mean_over_chunks(f, data):
-    """Mean of f over the examples, f itself being a mean over the examples it is given."""
+def _mean_over_chunks(f, data, most):
+    """Mean of f over the examples, `most` at a time; f is a mean over those it is given."""
     n = _examples(data)
-    count = math.ceil(n / _EVALUATION_CHUNK)
+    count = math.ceil(n / most)
     size = n // count
     if count == 1:
         return f(data)

@@ -101,7 +101,7 @@ def run(
                             curves[part][name][numbers] = curve
                     bar.advance(
                         (outcome.done - before) * len(numbers),
-                        _standing(curves["validation"][metric], largest, metric, alive),
+                        _standing(curves["validation"][metric], completed, alive, metric, largest),
                     )
                     before = outcome.done
                 if before < epochs:  # every lane stopped early
@@ -155,14 +155,14 @@ def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> t
     return metric, mode == "max"
 
 
-def _standing(curve, largest, metric, alive) -> dict[str, str]:
-    """The progress bar's words: the best validation score of any trial still alive."""
-    finite = curve[alive & np.isfinite(curve[:, 0])]
-    values = {"alive": f"{alive.sum()}/{len(alive)}"}
-    if finite.size:
-        latest = [row[np.isfinite(row)][-1] for row in finite]
-        values = {f"best val {metric}": f"{max(latest) if largest else min(latest):.4g}"} | values
-    return values
+def _standing(curve, completed, alive, metric, largest) -> dict[str, str]:
+    """The progress bar's words: the best latest score of the trials alive, and their number."""
+    begun = np.flatnonzero(alive & (completed > 0))
+    latest = curve[begun, completed[begun] - 1]
+    counts = {"alive": f"{alive.sum()}/{len(alive)}"}
+    if not latest.size:
+        return counts
+    return {f"best val {metric}": f"{latest.max() if largest else latest.min():.4g}"} | counts
 
 
 def _record(space, group, compiled) -> ProgramRecord:
