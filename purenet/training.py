@@ -192,7 +192,7 @@ def fit(
     parts = jax.tree.map(jnp.asarray, parts)
     state = _start(trainable, key)
     names = jax.eval_shape(functools.partial(_train_block, trainable), state, parts, 0)[1]
-    history = jax.tree.map(lambda _: np.zeros(epochs), names)
+    history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
     examples = _examples(parts["train"])
     done, per_call = 0, block or 1
     with Progress(epochs, "epoch", show=progress) as bar:
@@ -298,7 +298,13 @@ def _check_pairs(net, sizes, data):
     """What can be said of (x, t) before compiling: errors in the user's terms."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ValueError(f"supervised: data is {_kind(data)}, but a pair (x, t) is expected.")
-    x, t = (np.asarray(a) if not isinstance(a, jax.Array) else a for a in data)
+    x, t = data
+    for name, a in (("x", x), ("t", t)):
+        if not (hasattr(a, "shape") and hasattr(a, "dtype")):
+            raise TypeError(
+                f"supervised: {name} is {_kind(a)}, but an array is expected; convert it with "
+                "numpy.asarray."
+            )
     if x.ndim == 0 or t.ndim == 0 or x.shape[0] != t.shape[0]:
         raise ValueError(
             f"supervised: x has shape {x.shape} and t has shape {t.shape}; "

@@ -259,7 +259,7 @@ def weightwise(who, state_type, rate, numbers, rule, fill=0.0, weight_decay=0.0,
     def update(grads, state, weights):
         count, *trees = state
         now = at(rate, count)
-        scalars = [floating(number) for number in numbers(now, count + 1)]
+        scalars = [floating(number) for number in numbers(now, floating(count + 1))]
         shrink = now * floating(weight_decay)
 
         def leaf(g, w, chosen, *old):

@@ -108,6 +108,30 @@ def test_batches_with_replacement_are_drawn_at_random():
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 1000, 2**16, 2**16 + 1])
+def test_an_order_holds_every_place_once(n, key):
+    order = np.asarray(jax.jit(training._permutation, static_argnums=1)(key, n))
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+
+
+def test_every_place_is_as_likely_everywhere(key):
+    draw = jax.jit(jax.vmap(lambda k: training._permutation(k, 4)))
+    orders = np.asarray(draw(jax.random.split(key, 20000)))
+    for place in range(4):
+        shares = np.bincount(orders[:, place], minlength=4) / 20000
+        np.testing.assert_allclose(shares, 0.25, atol=0.015)  # five standard deviations
+
+
+def test_strict_promotion_finds_nothing_to_promote(data, key):
+    narrow = jax.tree.map(lambda a: a.astype(np.float32 if a.ndim == 2 else np.int32), data)
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
+        for optimizer in (pn.sgd(0.1), pn.adam(1e-3), pn.nadam(1e-3), pn.adamw(1e-3)):
+            net = pn.mlp(batch_norm=True, dropout=0.2)
+            trainable = make(net=net, optimizer=optimizer, penalty=pn.l2(1e-4))
+            history = pn.fit(trainable, narrow, 1, jax.random.key(0)).history
+            assert np.isfinite(history["train"]["loss"]).all()
+
+
 def test_a_batch_larger_than_the_data_is_all_of_it():
     (visits, _) = record_rows("shuffled", n=7, batch_size=100)
     assert (visits == 1).all()
@@ -177,13 +201,14 @@ MISTAKES = {
     "fewer labels": ((x, t[:5]), r"\(8, 6\).*\(5,\)"),
     "no example": ((x[:0], t[:0]), "empty"),
     "no pair": (x, "pair"),
+    "lists": ((x.tolist(), t), "x is list, but an array"),
     "a NaN": ((np.where(np.arange(8)[:, None] == 5, np.nan, x), t), "not finite.*example 5"),
 }
 
 
 @pytest.mark.parametrize("bad, message", MISTAKES.values(), ids=MISTAKES.keys())
 def test_data_that_does_not_fit_is_explained_before_compiling(bad, message, key):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         pn.fit(make(), bad, 1, key)
 
 
