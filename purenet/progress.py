@@ -3,17 +3,19 @@
 import sys
 import time
 
+_EVERY = 2.0  # seconds between two plain lines
+
 
 class Progress:
     """Shows how far a loop is, with a few named values; writes to standard error only.
 
-    `show` None means: only on a terminal. Plain lines appear at most every `every` seconds, and
-    for the last advance.
+    `show` None means: only on a terminal. Plain lines appear every two seconds at most, and for
+    the last advance.
     """
 
-    def __init__(self, total: int, unit: str, show: bool | None = None, every: float = 2.0):
+    def __init__(self, total: int, unit: str, show: bool | None = None):
         terminal = sys.stderr.isatty()
-        self.total, self.unit, self.every = total, unit, every
+        self.total, self.unit = total, unit
         self.done, self.started, self.printed = 0, time.perf_counter(), 0.0
         self.lines = bool(terminal if show is None else show)
         self.bar = None
@@ -40,7 +42,7 @@ class Progress:
             self.bar.update(n)
         elif self.lines:
             now = time.perf_counter()
-            if self.done >= self.total or now - self.printed >= self.every:
+            if self.done >= self.total or now - self.printed >= _EVERY:
                 self.printed = now
                 seconds = now - self.started
                 print(

@@ -62,6 +62,15 @@ def test_serial_refuses_what_is_no_layer():
         pn.serial(5)
 
 
+def test_whole_numbers_reach_an_embedding_however_deep_it_is_nested(key):
+    net = pn.serial(pn.serial(pn.embedding(5, 4), pn.flatten), pn.dense(3))
+    x, t = np.array([[0, 4], [1, 2], [3, 3]]), np.array([0, 1, 2])
+    trainable = pn.supervised(net, 2, pn.adam(0.1), pn.softmax_cross_entropy, 3)
+    state, history = pn.fit(trainable, (x, t), 30, key)
+    assert jax.tree.map(jnp.shape, state.params.weights["0"]) == {"0": {"w": (5, 4)}}
+    assert history["train"]["accuracy"][-1] == 1
+
+
 def test_residual_adds_its_input(key):
     inner = pn.serial(pn.dense(3), pn.tanh)
     net = pn.residual(inner)

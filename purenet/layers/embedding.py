@@ -49,11 +49,8 @@ def _look_up_bwd(residuals, g):
 look_up = hand_vjp(_look_up, _look_up_fwd, _look_up_bwd)
 
 
-_STANDARD = normal(1.0)
-
-
 # the layer
-def embedding(count: int, features: int, weight_init=_STANDARD) -> Layer:
+def embedding(count: int, features: int, weight_init=normal(1.0)) -> Layer:
     """A table of `count` rows of `features` numbers; integers (...) in, rows (..., features) out.
 
     Weights {"w": (count, features)}. Raises ValueError when `count` or `features` is not a

@@ -129,7 +129,7 @@ def compile_group(program: Program, group: Group, key, data) -> Compiled:
     return Compiled(program, start, advance, time.perf_counter() - started, needed)
 
 
-def seat(group: Group, width: int, rows: slice | list = slice(0, None)) -> Seats:
+def seat(group: Group, width: int, rows: slice = slice(0, None)) -> Seats:
     """Put the given rows of a group in the first of `width` lanes; the others stay empty."""
     trials = group.trials[rows][:width].astype(np.int32)
     empty = width - len(trials)
