@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from purenet import plots
+from purenet.plots import distributions, style
 
 Image = pytest.importorskip("PIL.Image")  # comes with matplotlib
 
@@ -129,6 +130,7 @@ def test_the_figures_and_the_backend_of_the_caller_are_left_alone(tmp_path):
     program = """
 import sys
 from purenet import plots
+from purenet.plots import distributions, style
 assert "matplotlib" not in sys.modules
 plots.curves(sys.argv[1], {"a": [1, 2]})
 assert "matplotlib.pyplot" not in sys.modules
@@ -154,7 +156,7 @@ def test_twenty_panels_are_a_thousand_pixels_wide(tmp_path):
 
 def test_long_titles_are_broken_between_items_and_get_their_room(tmp_path):
     title = "Best-1\nacc 0.82  rate 9.3e-03  decay 1.2e-06  dropout 0.5\nlast"
-    small = plots._small_lines(title)
+    small = style.small_lines(title)
     assert small == ["acc 0.82  rate 9.3e-03", "decay 1.2e-06  dropout 0.5", "last"]
     long = pixels(plots.curve_grid(tmp_path / "a.png", [(title, {"train": curve()})]))
     short = pixels(plots.curve_grid(tmp_path / "b.png", [("Best-1\nx", {"train": curve()})]))
@@ -201,7 +203,7 @@ def test_log_scale_leaves_out_what_has_no_logarithm(tmp_path):
 
 
 def test_many_series_look_different():
-    styles = [plots._style(i) for i in range(16)]
+    styles = [style.line_style(i) for i in range(16)]
     assert len({(s["color"], str(s["linestyle"])) for s in styles}) == 16
 
 
@@ -245,7 +247,7 @@ def test_histograms_of_odd_values(tmp_path):
 
 def test_bins_count_every_value_once():
     values = np.random.default_rng(0).normal(size=1000)
-    counts, edges = np.histogram(values, plots._edges(values, 30))
+    counts, edges = np.histogram(values, distributions._edges(values, 30))
     assert counts.sum() == 1000 and len(edges) == 31
 
 

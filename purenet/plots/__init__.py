@@ -1,0 +1,13 @@
+"""Pictures: learning curves, histograms, images, filters. Needs matplotlib (`purenet[plot]`).
+
+Every function draws a figure of its own and writes it to `path`, complete or not at all; it needs
+no screen and leaves the figures and the backend of the caller alone. The suffix of the path chooses
+the format: .png, .svg or .pdf; another one is a ValueError, a path that cannot be written an
+OSError, and without matplotlib there is a ModuleNotFoundError that says how to install it.
+"""
+
+from purenet.plots.distributions import histograms as histograms
+from purenet.plots.lines import curve_grid as curve_grid
+from purenet.plots.lines import curves as curves
+from purenet.plots.sheets import filters as filters
+from purenet.plots.sheets import images as images

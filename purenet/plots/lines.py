@@ -1,0 +1,166 @@
+"""Learning curves: a grid of small panels, or several on one pair of axes."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purenet.plots import style
+
+_USUAL = ("validation", "train")
+
+
+def curve_grid(
+    path: str | os.PathLike,
+    panels: Sequence[tuple[str, Mapping[str, Any]]],
+    columns: int = 5,
+    title: str | None = None,
+    y_label: str = "accuracy",
+    limits: tuple[float, float] | None = (0, 1),
+    x_label: str = "epoch",
+    dpi: int = 120,
+) -> Path:
+    """A grid of small panels with a few curves each, on shared axes.
+
+    Shapes: `panels` is a list of (title, {name: values (epochs,)}), one value an epoch from 1 on;
+    a value that is not finite leaves a gap. "validation" is drawn solid, "train" dashed. The
+    lines of a title after the first are set smaller, and broken where two spaces separate items.
+    `limits` of y, None to fit. Returns the path.
+    Raises ValueError for no panels or values that are not a curve.
+    Source: the picture of the best trials of a random search in from-scratch courses.
+
+    >>> import tempfile
+    >>> panel = ("Best-1\\nrate 9.3e-03", {"validation": [0.2, 0.6], "train": [0.3, 0.7]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     curve_grid(Path(folder, "best.png"), [panel]).name
+    'best.png'
+    """
+    path = style.target("curve_grid", path)
+    if not panels:
+        raise ValueError("curve_grid: there are no panels to draw.")
+    columns = min(style.positive("curve_grid", "columns", columns), len(panels))
+    lines = [
+        (heading, {n: _curve("curve_grid", n, v) for n, v in named.items()})
+        for heading, named in panels
+    ]
+    names = sorted({name for _, named in lines for name in named}, key=_curve_order)
+    # validation is the first style and train the second, even where one of them is missing
+    usual = bool({*_USUAL} & {*names})
+    fixed = [*_USUAL, *(name for name in names if name not in _USUAL)] if usual else names
+    styles = {name: style.line_style(i) for i, name in enumerate(fixed)}
+
+    rows = -(-len(panels) // columns)
+    width = max(3.6, style.WIDTH / 5 * columns)
+    # the title and the legend share a line where it is long enough
+    title_height = 0.3 if title else 0.0
+    legend_height = 0.08 + 0.19 * -(-len(names) // _legend_columns(width))
+    drop = 0.0 if columns >= 4 and len(names) <= 2 else title_height
+    top = max(title_height, drop + legend_height)
+    small = max(len(style.small_lines(heading)) for heading, _ in lines)
+    height = (1.38 + 0.12 * small) * rows + 0.45 + top
+    figure = style.figure(width, height)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / height))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    handles = {}
+    for i, ax in enumerate(axes.flat):
+        if i >= len(lines):
+            ax.set_visible(False)
+            continue
+        heading, named = lines[i]
+        for name in sorted(named, key=_curve_order):
+            handles[name] = _draw(ax, *named[name], styles[name])
+        style.heading(ax, heading)
+        style.plain_axes(ax)
+        ax.tick_params(labelbottom=i + columns >= len(lines), labelleft=i % columns == 0)
+        if limits is not None:
+            # a little above, so that a curve at the upper limit is seen whole
+            ax.set_ylim(limits[0], limits[1] + 0.03 * (limits[1] - limits[0]))
+    style.whole_ticks(axes[0, 0], [x for _, named in lines for x, _ in named.values()], 3)
+    figure.supxlabel(x_label, fontsize=9)
+    figure.supylabel(y_label, fontsize=9)
+    if title:
+        x, y = 0.1 / width, 1 - 0.08 / height
+        figure.text(x, y, title, fontsize=11, ha="left", va="top", parse_math=False)
+    place = {"loc": "upper right", "bbox_to_anchor": (1, 1 - drop / height), "borderaxespad": 0.3}
+    style.legend(figure, {name: handles[name] for name in names}, _legend_columns(width), **place)
+    return style.write("curve_grid", figure, path, dpi)
+
+
+def curves(
+    path: str | os.PathLike,
+    series: Mapping[str, Any],
+    title: str | None = None,
+    x_label: str = "epoch",
+    y_label: str = "loss",
+    limits: tuple[float, float] | None = None,
+    y_scale: str = "linear",
+    dpi: int = 120,
+) -> Path:
+    """Several named curves on one pair of axes.
+
+    Shapes: `series` is {name: y (n,)} with x = 1..n, or {name: (x (n,), y (n,))} as a tuple; a
+    value that is not finite leaves a gap. `y_scale` is "linear" or "log". Returns the path.
+    Raises ValueError for no series or values that are not a curve.
+    Source: any textbook's learning curves.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     curves(Path(folder, "loss.svg"), {"sgd": [2.3, 1.1], "adam": ([1, 2], [2.3, 0.4])}).name
+    'loss.svg'
+    """
+    path = style.target("curves", path)
+    if not series:
+        raise ValueError("curves: there are no series to draw.")
+    if y_scale not in ("linear", "log"):
+        raise ValueError(f"curves: y_scale is {y_scale!r}, expected 'linear' or 'log'.")
+    lines = {name: _curve("curves", name, values) for name, values in series.items()}
+    if y_scale == "log":  # which has no place for the others
+        lines = {name: (x, np.where(y > 0, y, np.nan)) for name, (x, y) in lines.items()}
+    figure = style.figure(6.4, 4.0)
+    ax = figure.subplots()
+    handles = {
+        name: _draw(ax, *line, {**style.line_style(i), "linewidth": 1.6})
+        for i, (name, line) in enumerate(lines.items())
+    }
+    style.plain_axes(ax, size=8)
+    style.whole_ticks(ax, [x for x, _ in lines.values()], 8)
+    ax.set_yscale(y_scale)
+    if limits is not None:
+        ax.set_ylim(*limits)
+    ax.set_xlabel(x_label, fontsize=9)
+    ax.set_ylabel(y_label, fontsize=9)
+    if title:
+        ax.set_title(title, fontsize=11, parse_math=False)
+    style.legend(figure, handles, 1, loc="outside right upper")
+    return style.write("curves", figure, path, dpi)
+
+
+# pieces
+def _curve(speaker: str, name: str, values) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) of one curve, with gaps where it is not finite."""
+    x, y = values if isinstance(values, tuple) and len(values) == 2 else (None, values)
+    y = np.asarray(y, np.float64)
+    x = np.arange(1.0, y.size + 1) if x is None else np.asarray(x, np.float64)
+    if y.ndim != 1 or x.shape != y.shape or not np.isfinite(x).all():
+        raise ValueError(
+            f"{speaker}: the curve {name!r} has x of shape {x.shape} and y of shape {y.shape}; "
+            "expected two rows of numbers of the same length, and x finite."
+        )
+    return x, np.where(np.isfinite(y), y, np.nan)
+
+
+def _curve_order(name: str):
+    """validation, train, then the others by name: so that these two look the same everywhere."""
+    return (_USUAL.index(name) if name in _USUAL else len(_USUAL), name)
+
+
+def _draw(ax, x, y, style):
+    lonely = np.isfinite(y).sum() == 1  # a line through one point cannot be seen
+    (line,) = ax.plot(x, y, **{"linewidth": 1.3, **style}, marker="o" if lonely else "", ms=3)
+    return line
+
+
+def _legend_columns(width: float) -> int:
+    return max(1, int(width / 1.25))

@@ -1,0 +1,129 @@
+"""Sheets of images, and of filters as images."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purenet.plots import style
+
+
+def images(
+    path: str | os.PathLike,
+    images: Any,
+    titles: Sequence[str] | None = None,
+    columns: int = 10,
+    title: str | None = None,
+    limits: tuple[float, float] | None = None,
+    dpi: int = 120,
+) -> Path:
+    """A grid of greyscale or colour images, all on one scale.
+
+    Shapes: images (n, h, w), (n, h, w, 1) or (n, h, w, 3), any real dtype; `titles` n strings.
+    `limits` are the values of black and white: unless given 0..255 for uint8, 0..1 where all
+    values lie in it, else the smallest and the largest value. Returns the path.
+    Raises ValueError for any other shape or number of titles.
+    Source: the usual sheet of examples.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     images(Path(folder, "digits.png"), np.zeros((3, 8, 8, 1)), ["0", "1", "2"]).name
+    'digits.png'
+    """
+    path = style.target("images", path)
+    x = np.asarray(images)
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
+        raise ValueError(
+            f"images: the images have shape {np.shape(images)}, expected (n, height, width), "
+            "(n, height, width, 1) or (n, height, width, 3)."
+        )
+    if titles is not None and len(titles) != len(x):
+        raise ValueError(f"images: there are {len(x)} images, but {len(titles)} titles.")
+    columns = style.positive("images", "columns", columns)
+    return _sheet("images", path, x, limits, titles, columns, title, dpi)
+
+
+def filters(
+    path: str | os.PathLike,
+    kernels: Any,
+    columns: int = 10,
+    title: str | None = None,
+    dpi: int = 120,
+) -> Path:
+    """The kernels of a first convolution as images: zero is middle grey, all on one scale.
+
+    Shapes: kernels (h, w, in, out) with in = 1 (grey) or 3 (colour), any real dtype: `out` images.
+    Returns the path.
+    Raises ValueError for any other shape.
+    Source: Krizhevsky, Sutskever & Hinton (2012), figure 3.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     filters(Path(folder, "conv1.png"), np.ones((5, 5, 1, 30))).name
+    'conv1.png'
+    """
+    path = style.target("filters", path)
+    w = np.asarray(kernels)
+    if w.ndim != 4 or w.shape[2] not in (1, 3) or 0 in w.shape:
+        raise ValueError(
+            f"filters: the kernels have shape {w.shape}, expected (height, width, in, out) with "
+            "in = 1 or 3, as in a first layer; pick input channels of a deeper one, such as "
+            "kernels[:, :, :1]."
+        )
+    x = np.moveaxis(w.astype(np.float64), 3, 0)
+    most = np.abs(x[np.isfinite(x)]).max(initial=0.0) or 1.0
+    columns = style.positive("filters", "columns", columns)
+    return _sheet("filters", path, x, (-most, most), None, columns, title, dpi)
+
+
+# pieces
+def _sheet(speaker, path, x, limits, titles, columns, title, dpi) -> Path:
+    """Images (n, h, w, c) side by side, on one pair of axes measured in inches: quick for many."""
+    columns = min(columns, len(x))
+    rows = -(-len(x) // columns)
+    low, high = limits if limits is not None else _value_range(x)
+    grey = np.nan_to_num((x.astype(np.float64) - low) / ((high - low) or 1))
+    colours = np.broadcast_to(np.clip(grey, 0, 1), (*x.shape[:3], 3))
+
+    gap, margin = 0.08, 0.12
+    label = 0.2 if titles is not None else 0.0
+    head = 0.3 if title else 0.0
+    wide = min((style.WIDTH - 2 * margin + gap) / columns - gap, 1.2)
+    tall = wide * x.shape[1] / x.shape[2]
+    width = 2 * margin + columns * (wide + gap) - gap
+    height = 2 * margin + head + rows * (tall + label + gap) - gap
+    figure = style.figure(width, height)
+    figure.set_layout_engine("none")
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.axis("off")
+    for i, picture in enumerate(colours):
+        left = margin + i % columns * (wide + gap)
+        top = margin + head + i // columns * (tall + label + gap) + label
+        ax.imshow(picture, extent=(left, left + wide, top + tall, top), interpolation="nearest")
+        if titles is not None:
+            ax.text(
+                left + wide / 2,
+                top - 0.03,
+                str(titles[i]),
+                fontsize=8,
+                ha="center",
+                va="bottom",
+                parse_math=False,
+            )
+    if title:
+        ax.text(width / 2, margin, title, fontsize=11, ha="center", va="top", parse_math=False)
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    return style.write(speaker, figure, path, dpi)
+
+
+def _value_range(x: np.ndarray) -> tuple[float, float]:
+    if x.dtype == np.uint8:
+        return 0, 255
+    finite = x[np.isfinite(x)]
+    if not finite.size or (finite.min() >= 0 and finite.max() <= 1):
+        return 0, 1
+    return float(finite.min()), float(finite.max())

@@ -1,0 +1,147 @@
+"""What every picture shares: its figure and its file, colours, axes, headings, legends."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purenet.files import write_bytes
+
+# from dark to light, so that neighbours differ in grey too; dashes tell them apart in print
+COLOURS = ("#173f6b", "#e07b24", "#3a8f5c", "#b04a8f", "#6fa8dc", "#7a5c3e", "#c23b3b", "#9a9a9a")
+DASHES: tuple[Any, ...] = ("-", (0, (3, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+_GRID = {"color": "#e3e3e3", "linewidth": 0.6}
+_SMALL_WIDTH = 30  # characters of the small lines of a title that fit above a panel
+WIDTH = 8.4  # inches: about 1000 pixels at the default resolution
+
+
+def figure(width: float, height: float):
+    """A figure that no one else knows of: pyplot would keep it, and might ask for a screen."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"plots: pictures need matplotlib, which is not here ({error}); install it by "
+            "pip install 'purenet[plot]'."
+        ) from error
+    page = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(page)
+    return page
+
+
+def target(speaker: str, path: str | os.PathLike) -> Path:
+    """The path, if a picture can be written there: said before the work of drawing it."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ValueError(
+            f"{speaker}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf, which "
+            "chooses the format."
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{speaker}: {path}: the folder {path.parent} does not exist.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{speaker}: {path} is a folder, but a file is to be written.")
+    return path
+
+
+def write(speaker: str, figure, path: Path, dpi: int) -> Path:
+    """Write the picture complete or not at all; OSError with the path where it cannot be."""
+    kind = path.suffix.lower().lstrip(".")
+    # no date inside, so that the same data can give the same file
+    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, dpi=dpi, metadata=undated)
+    try:
+        write_bytes(path, picture.getvalue())
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{speaker}: cannot write the picture, {error.strerror}", str(path)
+        ) from error
+    return path
+
+
+def positive(speaker: str, name: str, value) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+        raise ValueError(f"{speaker}: {name} is {value!r}, expected a positive whole number.")
+    return value.__index__()
+
+
+def line_style(i: int) -> dict[str, Any]:
+    # the period of the pair is longer than that of either
+    turn = i // len(COLOURS)
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[(i + turn) % len(DASHES)]}
+
+
+def plain_axes(ax, size: float = 7) -> None:
+    ax.grid(True, **_GRID)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=size, length=2, width=0.6, color="#888888")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set(linewidth=0.6, color="#888888")
+
+
+def whole_ticks(ax, xs: list[np.ndarray], most: int) -> None:
+    """At most so many round ticks on the x axis, and its range from the longest curve."""
+    from matplotlib.ticker import MaxNLocator
+
+    every = np.concatenate([np.zeros(0), *xs])
+    if every.size:
+        low, high = every.min(), every.max()
+        margin = 0.03 * (high - low) or 0.5
+        ax.set_xlim(low - margin, high + margin)
+    whole = bool((every == np.rint(every)).all())
+    ax.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], integer=whole))
+
+
+def small_lines(text: str) -> list[str]:
+    """The lines of a panel's title after the first, broken between items to fit the panel."""
+    broken = []
+    for line in str(text).split("\n")[1:]:
+        current = ""
+        for item in line.split("  "):  # two spaces lie between items, one inside: "rate 9.3e-03"
+            longer = f"{current}  {item}" if current else item
+            if current and len(longer) > _SMALL_WIDTH:
+                broken.append(current)
+                longer = item
+            current = longer
+        broken.append(current)
+    return broken
+
+
+def heading(ax, text: str) -> None:
+    small = small_lines(text)
+    first = str(text).partition("\n")[0]
+    ax.set_title(first, fontsize=9, pad=4 + 8.9 * len(small), parse_math=False)
+    if small:
+        ax.annotate(
+            "\n".join(small),
+            (0.5, 1),
+            (0, 2.5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=6.5,
+            color="#444444",
+            parse_math=False,
+        )
+
+
+def legend(figure, handles, columns: int, **place) -> None:
+    if not handles:
+        return
+    drawn = figure.legend(
+        list(handles.values()),
+        # matplotlib leaves out labels that start with an underscore
+        [f" {name}" if str(name).startswith("_") else str(name) for name in handles],
+        ncols=min(columns, len(handles)),
+        fontsize=8,
+        frameon=False,
+        handlelength=2.6,
+        **place,
+    )
+    for text in drawn.get_texts():
+        text.set_parse_math(False)
