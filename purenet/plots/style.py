@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,45 @@ def legend(figure, handles, columns: int, **place) -> None:
     )
     for text in drawn.get_texts():
         text.set_parse_math(False)
+
+
+def header(page, title: str | None, handles) -> None:
+    """Put the title left and the legend right above the panels, and make the page higher by it."""
+    from matplotlib.lines import Line2D
+
+    width, height = page.get_size_inches()
+    lines = textwrap.wrap(title or "", max(10, int((width - 0.2) / 0.092)))
+    handles = {name: Line2D([], [], **look) for name, look in handles.items()}
+    needed = sum(0.55 + 0.07 * len(name) for name in handles)
+    # on one line where both fit
+    shared = not lines or (len(lines) == 1 and 0.092 * len(lines[0]) + needed < width - 0.4)
+    drop = 0.0 if shared else 0.2 * len(lines)
+    top = max(0.2 * len(lines), drop + 0.2 * bool(handles)) + 0.1
+    page.set_size_inches(width, height + top)
+    page.get_layout_engine().set(rect=(0, 0, 1, height / (height + top)))
+    up = lambda inches: 1 - inches / (height + top)
+    if lines:
+        place = {"ha": "left", "va": "top", "parse_math": False}
+        page.text(0.1 / width, up(0.08), "\n".join(lines), fontsize=11, linespacing=1.1, **place)
+    corner = {"loc": "upper right", "bbox_to_anchor": (1, up(drop)), "borderaxespad": 0.3}
+    legend(page, handles, len(handles), **corner)
+
+
+def fold(text, width: int, lines: int = 3) -> str:
+    """A name on several short lines, broken after `_`, `.`, `/`, `-` and blanks, else shortened.
+
+    >>> fold("learning_rate_of_the_second_network", 12).split("\\n")
+    ['learning_', 'rate_of_the_', 'second_netw…']
+    """
+    folded = [""]
+    for piece in re.split(r"(?<=[_\s./-])", str(text)):
+        if folded[-1] and len(folded[-1]) + len(piece.rstrip()) > width:
+            folded.append("")
+        folded[-1] += piece
+    if len(folded) > lines:
+        folded[lines - 1 :] = ["".join(folded[lines - 1 :])]
+    return "\n".join(shorten(line.strip(), width) for line in folded)
+
+
+def shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(1, width - 1)].rstrip() + "…"

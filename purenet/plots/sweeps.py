@@ -1,0 +1,349 @@
+"""Hyperparameters against scores: all at once, one by one, and every pair.
+
+A score that is not finite is that of a trial that diverged. Light colours are bad scores and dark
+ones good, in print too.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from purenet.plots import style
+from purenet.plots.scales import Scale, scale
+
+_GONE = "#b5b5b5"  # trials that diverged
+_DOT = style.COLOURS[0]
+_STAR = {"marker": "*", "zorder": 4, "color": style.COLOURS[1], "markeredgecolor": "black"}
+_BEYOND = 0.09  # how far from the other scores those that diverged are drawn
+_MOST = 6  # columns of which every pair can be seen
+
+
+def parallel_coordinates(
+    path: str | os.PathLike,
+    columns: Mapping[str, Any],
+    scores: Any,
+    log: Collection[str] = (),
+    score_label: str = "score",
+    largest: bool = True,
+    title: str | None = None,
+    dpi: int = 120,
+) -> Path:
+    """A line a trial through one vertical axis a hyperparameter, its colour and its end the score.
+
+    Shapes: `columns` is {name: values (n,)} of numbers, or of anything else as categories; `scores`
+    (n,), not finite for a trial that diverged: thin and grey, behind the others. `log` names the
+    columns on logarithmic axes, and the scores by their label. `largest` says whether large scores
+    are good; the better ones are darker and on top, the best is thick. Returns the path.
+    Raises ValueError for no columns, a column of another length, no finite score, or a logarithmic
+    axis with a value that is not above 0.
+    Source: Inselberg (1985), The plane with parallel coordinates.
+
+    >>> import tempfile
+    >>> columns = {"rate": [0.1, 0.01, 1.0], "activation": ["relu", "tanh", "relu"]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "all.png")
+    ...     parallel_coordinates(path, columns, [0.9, 0.8, np.nan], log=["rate"]).name
+    'all.png'
+    """
+    path = style.target("parallel_coordinates", path)
+    trials = _trials("parallel_coordinates", columns, scores, log, score_label, largest)
+    count = len(trials.axes)
+    width = min(max(1.7 * (count + 1), 4.2), max(style.WIDTH, 0.62 * (count + 1)))
+    page = style.figure(width, 3.6)
+    ax = page.subplots()
+    from matplotlib.collections import LineCollection
+    from matplotlib.patheffects import withStroke
+
+    shades = _shades(largest)
+    at = np.where(trials.alive, trials.at, -_BEYOND if largest else 1 + _BEYOND)
+    heights = np.stack([*(axis.at for axis in trials.axes), at], axis=1)
+    lines = np.stack(np.broadcast_arrays(np.arange(count + 1.0), heights), axis=2)
+    thin = min(1.3, max(0.5, 12 / len(at) ** 0.5))
+    gone = lines[~trials.alive]
+    ax.add_collection(LineCollection(list(gone), colors=_GONE, linewidths=min(thin, 0.6)))
+    ranked = lines[trials.order]
+    colours = shades(trials.at[trials.order])
+    alpha = min(1.0, max(0.3, 10 / len(at) ** 0.5))
+    outline = withStroke(linewidth=4.4, foreground="white")
+    ax.add_collection(
+        LineCollection(list(ranked[:-1]), colors=colours[:-1], linewidths=thin, alpha=alpha)
+    )
+    ax.plot(*ranked[-1].T, color=colours[-1], linewidth=2.8, path_effects=[outline])
+
+    # the last axis is the colour bar
+    letters = max(6, int((width - 1.0) / count / 0.083))
+    strip = (count, count + 0.035 * (count + 1) * 4.2 / width)
+    ramp = np.linspace(0, 1, 256)[:, None]
+    ax.imshow(ramp, cmap=shades, extent=(*strip, 0, 1), origin="lower", aspect="auto", zorder=3)
+    for i, axis in enumerate(trials.axes):
+        ticks, labels = axis.ticks(6)
+        _upright(ax, i, i, ticks, [style.shorten(label, letters) for label in labels], "right")
+    _upright(ax, count, strip[1], *trials.score.ticks(6), "left")
+    if not trials.alive.all():
+        _upright(ax, count, count, [at[~trials.alive][0]], ["diverged"], "left")
+    names = [style.fold(axis.name, letters) for axis in [*trials.axes, trials.score]]
+    ax.set_xticks(range(count + 1), names, fontsize=8.5, parse_math=False)
+    ax.tick_params(bottom=False, labelbottom=False, labeltop=True, pad=5)
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.set_xlim(-0.05, strip[1])
+    ax.set_ylim(min(-0.03, heights.min() - 0.02), max(1.03, heights.max() + 0.02))
+    best = {"color": shades(trials.at[trials.best]), "linewidth": 2.8}
+    looks = {
+        f"best: {trials.best_score:.4g}": best,
+        **_diverged(trials, {"color": _GONE, "linewidth": 0.8}),
+    }
+    style.header(page, title, looks)
+    return style.write("parallel_coordinates", page, path, dpi)
+
+
+def slices(
+    path: str | os.PathLike,
+    columns: Mapping[str, Any],
+    scores: Any,
+    log: Collection[str] = (),
+    score_label: str = "score",
+    largest: bool = True,
+    title: str | None = None,
+    dpi: int = 120,
+) -> Path:
+    """A small panel a hyperparameter: its value against the score of every trial.
+
+    Shapes: `columns` is {name: values (n,)} of numbers, or of anything else as categories; `scores`
+    (n,), not finite for a trial that diverged: a cross at the edge where scores are bad, below
+    where `largest` says that large ones are good, else above. `log` names the columns on
+    logarithmic axes, and the scores by their label. The best is a star; points that share a
+    category, or one of few numbers, are spread sideways. Returns the path.
+    Raises ValueError for no columns, a column of another length, no finite score, or a logarithmic
+    axis with a value that is not above 0.
+    Source: Bergstra & Bengio (2012), Random search for hyper-parameter optimization.
+
+    >>> import tempfile
+    >>> columns = {"rate": [0.1, 0.01, 1.0], "activation": ["relu", "tanh", "relu"]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     slices(Path(folder, "each.png"), columns, [0.9, 0.8, np.nan], log=["rate"]).name
+    'each.png'
+    """
+    path = style.target("slices", path)
+    trials = _trials("slices", columns, scores, log, score_label, largest)
+    down = -(-len(trials.axes) // 4)
+    across = -(-len(trials.axes) // down)
+    width = {1: 4.2, 2: 6.4}.get(across, style.WIDTH)
+    page = style.figure(width, (1.75 if across > 2 else 2.5) * down + 0.15)
+    axes = page.subplots(down, across, sharey=True, squeeze=False)
+    edge = -_BEYOND if largest else 1 + _BEYOND
+    for i, ax in enumerate(axes.flat):
+        if i >= len(trials.axes):
+            ax.set_visible(False)
+            continue
+        x = _spread(trials.axes[i], seed=i)
+        ax.scatter(x[trials.order], trials.at[trials.order], **_dots(len(x), width / across))
+        gone = x[~trials.alive]
+        ax.plot(gone, np.full(gone.shape, edge), "x", color="#777777", ms=3.5, mew=0.8)
+        ax.plot(x[trials.best], trials.at[trials.best], ms=11, mew=0.7, **_STAR)
+        style.plain_axes(ax)
+        _ticks(ax, trials.axes[i], "x", width / across)
+        if i % across == 0:
+            _ticks(ax, trials.score, "y", named=False)
+        ax.tick_params(labelleft=i % across == 0)
+        _limits(ax, trials.axes[i], "x")
+        ax.set_ylim(-0.07, 1.07)
+        if not trials.alive.all():
+            ax.axhline(edge / 2 if largest else (1 + edge) / 2, color="#999999", linewidth=0.6)
+            ax.set_ylim(min(-0.07, edge - 0.06), max(1.07, edge + 0.06))
+    page.supylabel(style.fold(score_label, 40), fontsize=9, parse_math=False)
+    style.header(page, title, _star_and_crosses(trials))
+    return style.write("slices", page, path, dpi)
+
+
+def pairwise(
+    path: str | os.PathLike,
+    columns: Mapping[str, Any],
+    scores: Any,
+    log: Collection[str] = (),
+    score_label: str = "score",
+    largest: bool = True,
+    title: str | None = None,
+    dpi: int = 120,
+) -> Path:
+    """A map of the trials for every pair of hyperparameters, coloured by score.
+
+    Shapes: `columns` is {name: values (n,)}, two to six of them, of numbers, or of anything else as
+    categories; `scores` (n,), not finite for a trial that diverged: a small cross. `log` names the
+    columns on logarithmic axes, and the scores by their label. `largest` says whether large scores
+    are good; the better ones are darker and on top, the best is a star. Points that share
+    a category, or one of few numbers, are spread around it. Returns the path.
+    Raises ValueError for fewer or more columns, a column of another length, no finite score, or a
+    logarithmic axis with a value that is not above 0.
+    Source: Hartigan (1975), Printer graphics for clustering: the scatter plot matrix.
+
+    >>> import tempfile
+    >>> columns = {"rate": [0.1, 0.01, 1.0], "decay": [1e-8, 1e-6, 1e-4]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pairwise(Path(folder, "map.png"), columns, [0.9, 0.8, np.nan], log=columns).name
+    'map.png'
+    """
+    path = style.target("pairwise", path)
+    if not 2 <= len(columns) <= _MOST:
+        raise ValueError(
+            f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose those that "
+            "matter most, or draw any number of them by `parallel_coordinates` or `slices`."
+        )
+    trials = _trials("pairwise", columns, scores, log, score_label, largest)
+    from matplotlib.cm import ScalarMappable
+
+    shades = _shades(largest)
+    side = len(trials.axes) - 1
+    width = {1: 6.0, 2: 7.2}.get(side, style.WIDTH)
+    page = style.figure(width, {1: 4.2, 2: 5.2}.get(side, 0.82 * width))
+    axes = page.subplots(side, side, sharex="col", sharey="row", squeeze=False)
+    size = width / side
+    for i in range(side):
+        for j in range(side):
+            ax = axes[i, j]
+            if j > i:
+                ax.axis("off")
+                continue
+            across, up = trials.axes[j], trials.axes[i + 1]
+            x, y = _spread(across, seed=j), _spread(up, seed=i + 1)
+            ax.plot(x[~trials.alive], y[~trials.alive], "x", color="#999999", ms=3.5, mew=0.8)
+            ranked = trials.order
+            dots = {**_dots(len(x), size), "color": shades(trials.at[ranked])}
+            ax.scatter(x[ranked], y[ranked], **{**dots, "alpha": 1})
+            ax.plot(x[trials.best], y[trials.best], ms=min(14, 5 + 2 * size), mew=0.7, **_STAR)
+            style.plain_axes(ax)
+            _ticks(ax, across, "x", size, named=i == side - 1)
+            _ticks(ax, up, "y", size, named=j == 0)
+            ax.tick_params(labelbottom=i == side - 1, labelleft=j == 0)
+            _limits(ax, across, "x")
+            _limits(ax, up, "y")
+    # the colour bar is in the empty corner, where there is one
+    colours = ScalarMappable(cmap=shades)
+    colours.set_clim(0, 1)
+    if side > 1:
+        place = {"cax": axes[0, -1].inset_axes((0.12, 0.62, 0.8, 0.1))}
+        bar = page.colorbar(colours, orientation="horizontal", **place)
+        bar.ax.set_title(style.fold(score_label, 24), fontsize=8.5, parse_math=False)
+    else:
+        bar = page.colorbar(colours, ax=axes[0, 0], pad=0.03, fraction=0.06)
+        bar.set_label(style.fold(score_label, 36), fontsize=9, parse_math=False)
+    ticks, labels = trials.score.ticks(4 if side > 1 else 6)
+    bar.set_ticks(ticks, labels=labels, fontsize=7, parse_math=False)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2, width=0.6, color="#888888")
+    style.header(page, title, _star_and_crosses(trials))
+    return style.write("pairwise", page, path, dpi)
+
+
+# pieces
+class _Trials(NamedTuple):
+    axes: list[Scale]
+    score: Scale
+    at: np.ndarray  # (n,) heights of the scores in 0..1, NaN where diverged
+    alive: np.ndarray  # (n,) bool
+    order: np.ndarray  # those alive, best last
+    best: int
+    best_score: float
+
+
+def _trials(speaker, columns, scores, log, score_label, largest) -> _Trials:
+    if not columns:
+        raise ValueError(f"{speaker}: there are no columns to draw.")
+    y = np.asarray(scores, np.float64)
+    if y.ndim != 1:
+        raise ValueError(f"{speaker}: the scores have shape {y.shape}, expected (n,).")
+    alive = np.isfinite(y)
+    if not alive.any():
+        raise ValueError(
+            f"{speaker}: none of the {y.size} scores is a finite number, expected at least one; "
+            "there is nothing to compare."
+        )
+    log = {log} if isinstance(log, str) else {*log}
+    if unknown := log - {*columns} - {score_label}:
+        raise ValueError(
+            f"{speaker}: log names {sorted(unknown)[0]!r}, expected some of {[*columns]} or the "
+            f"score, {score_label!r}."
+        )
+    axes = [scale(name, values, name in log, speaker) for name, values in columns.items()]
+    for axis in axes:
+        if axis.at.size != y.size:
+            raise ValueError(
+                f"{speaker}: the column {axis.name!r} has {axis.at.size} values, expected "
+                f"{y.size}, one a score."
+            )
+    score = scale(score_label, y[alive], score_label in log, speaker)
+    at = np.full(y.shape, np.nan)
+    at[alive] = score.at
+    good = np.where(alive, y if largest else -y, -np.inf)
+    order = np.argsort(-good, kind="stable")[: alive.sum()][::-1]
+    return _Trials(axes, score, at, alive, order, int(order[-1]), float(y[order[-1]]))
+
+
+def _shades(largest: bool):
+    """From a score's position to its colour: light yellow-green is bad and dark violet is good."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    light_to_dark = colormaps["viridis"](np.linspace(0.9, 0, 256))
+    return ListedColormap(light_to_dark if largest else light_to_dark[::-1])
+
+
+def _upright(ax, place: float, beside: float, ticks, labels, ha: str) -> None:
+    """A vertical axis from 0 to 1 with its ticks, their labels `beside`, readable on lines."""
+    from matplotlib.patheffects import withStroke
+
+    ax.plot([place, place], [0, 1], color="#444444", linewidth=0.9, zorder=4)
+    ax.plot([place] * len(ticks), ticks, "_", ms=6, mew=0.9, color="#444444", zorder=5)
+    look = {"fontsize": 7.5, "color": "#222222", "parse_math": False, "zorder": 6}
+    look |= {"ha": ha, "va": "center", "path_effects": [withStroke(linewidth=2.8, foreground="w")]}
+    for tick, label in zip(ticks, labels, strict=True):
+        away = (4 if ha == "left" else -4, 0)
+        ax.annotate(label, (beside, tick), away, textcoords="offset points", **look)
+
+
+def _spread(axis: Scale, seed: int) -> np.ndarray:
+    """The positions, those of one category or of a number that many share side by side."""
+    distinct = np.unique(axis.at)
+    width = 0.25 * axis.distance
+    if not width and len(distinct) <= 6 and len(axis.at) > 2 * len(distinct):
+        width = min(0.05, 0.25 * np.diff(distinct).min(initial=1))
+    return axis.at + np.random.default_rng(seed).uniform(-width, width, axis.at.shape)
+
+
+def _dots(n: int, inches: float) -> dict[str, Any]:
+    size = min(30.0, max(5.0, 500 / n)) * min(1.0, 0.4 + inches / 5)
+    edge = {"edgecolors": "white", "linewidths": 0.3 if n < 300 else 0}
+    return {"s": size, "color": _DOT, "alpha": 0.7, "zorder": 2.5, **edge}
+
+
+def _ticks(ax, axis: Scale, which: str, inches: float = 2.0, named: bool = True) -> None:
+    ticks, labels = axis.ticks(5 if inches > 1.5 else 4)
+    if which == "x":
+        long = sum(map(len, labels)) * 0.06 + 0.07 * len(labels) > inches - 0.5
+        turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        ax.set_xticks(ticks, labels, parse_math=False, **turned)
+        label = ax.set_xlabel
+    else:
+        ax.set_yticks(ticks, labels, parse_math=False)
+        label = ax.set_ylabel
+    if named:
+        label(style.fold(axis.name, int(inches / 0.09), 2), fontsize=8.5, parse_math=False)
+
+
+def _limits(ax, axis: Scale, which: str) -> None:
+    margin = max(0.07, 0.5 * axis.distance)
+    ax.set(**{f"{which}lim": (-margin, 1 + margin)})
+
+
+def _diverged(trials: _Trials, look: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    gone = int((~trials.alive).sum())
+    return {f"diverged: {gone}": look} if gone else {}
+
+
+def _star_and_crosses(trials: _Trials) -> dict[str, dict[str, Any]]:
+    cross = {"marker": "x", "color": "#888888", "linestyle": "", "markersize": 4}
+    star = {**_STAR, "linestyle": "", "markersize": 10, "markeredgewidth": 0.7}
+    return {f"best: {trials.best_score:.4g}": star, **_diverged(trials, cross)}
