@@ -1,8 +1,11 @@
 """The command line: `purenet sweep`."""
 
 import argparse
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -12,8 +15,8 @@ from purenet.devices import use_cpu_cores
 from purenet.losses import l2, softmax_cross_entropy
 from purenet.nets import mlp
 from purenet.optimizers import sgd
-from purenet.sweep import loguniform, run
-from purenet.sweep.store import new_folder, save
+from purenet.sweep import grid, halving, hyperband, loguniform, pbt, plan, random, run, sobol
+from purenet.sweep.store import SETTINGS
 from purenet.training import supervised
 
 _SHOWN = 20
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"purenet {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\npurenet {options.command}: interrupted, nothing was written.", file=sys.stderr)
+        print(f"purenet {options.command}: interrupted.", file=sys.stderr)
         return 130
 
 
@@ -39,21 +42,59 @@ class UserError(Exception):
 def _sweep(options) -> int:
     try:
         use_cpu_cores()
-        trials = whole("--trials", options.trials, least=1)
-        epochs = whole("--epochs", options.epochs, least=1)
-        seed = whole("--seed", options.seed, least=0)
-        images = whole("--images", options.images, least=10)
-        space = {
-            "rate": _range("--rate", options.rate),
-            "weight decay": _range("--weight-decay", options.weight_decay),
-        }
-        x, t = _images(options)
-        if images > len(x):
-            raise ValueError(f"--images is {images}, but there are {len(x)}.")
-        parts = data.split(jax.random.key(seed), (x[:images], t[:images]), validation=0.2)
-        folder = new_folder(options.out or _unused("sweep-results"))
+        arguments = _arguments(options)
+        planned = plan(*arguments, **_SEARCHES[options.search](options)) if options.plan else None
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise UserError(_one_line(error)) from error
+    if planned is not None:
+        print(planned)
+        return 0
+    try:
+        folder = _folder(options)
+        result = run(*arguments, **_SEARCHES[options.search](options), path=folder, progress=True)
+    except KeyboardInterrupt:
+        print(f"\ngo on with: --out {folder} --resume", file=sys.stderr)
+        raise
+    except (ValueError, OSError) as error:
+        raise UserError(_one_line(error)) from error
+    written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
+    result.to_csv(folder / "trials.csv")
+    if (result.status == "diverged").all():
+        raise UserError(f"every trial diverged, see {folder}; lower the learning rates of --rate.")
+    for rank, best in enumerate(result.best(_SHOWN), 1):
+        print(f"Best-{rank} {best}")
+    pictures: dict[str, Callable[..., None]] = {"best.png": result.plot, "map.png": result.plot_map}
+    if (result.status == "stopped").any():
+        pictures["rungs.png"] = result.plot_rungs
+    if result.lineage is not None:
+        pictures["lineage.png"] = result.plot_lineage
+    try:
+        for name, draw in pictures.items():
+            draw(folder / name)
+            written += f", {name}"
+    except ModuleNotFoundError as error:
+        print(f"no picture: {error}", file=sys.stderr)
+    print(
+        f"{result.trials} trials, {result.epochs.sum()} trial-epochs in {result.seconds:.1f} s; "
+        f"{folder}: {written}"
+    )
+    return 0
+
+
+def _arguments(options) -> tuple:
+    """What `run` and `plan` take: the trial, its space, the data, trials, epochs, seed."""
+    trials = whole("--trials", options.trials, least=1)
+    epochs = whole("--epochs", options.epochs, least=1)
+    seed = whole("--seed", options.seed, least=0)
+    images = whole("--images", options.images, least=10)
+    space = {
+        "rate": _range("--rate", options.rate),
+        "weight decay": _range("--weight-decay", options.weight_decay),
+    }
+    x, t = _images(options)
+    if images > len(x):
+        raise ValueError(f"--images is {images}, but there are {len(x)}.")
+    parts = data.split(jax.random.key(seed), (x[:images], t[:images]), validation=0.2)
 
     def trial(hyper):
         return supervised(
@@ -66,26 +107,32 @@ def _sweep(options) -> int:
             batches="with_replacement",
         )
 
-    try:
-        result = run(trial, space, parts, trials, epochs, seed, progress=True)
-    except KeyboardInterrupt:
-        folder.rmdir()  # still empty
-        raise
-    save(result, folder)
-    if (result.status == "diverged").all():
-        raise UserError(f"every trial diverged, see {folder}; lower the learning rates of --rate.")
-    for rank, best in enumerate(result.best(_SHOWN), 1):
-        print(f"Best-{rank} {best}")
-    written = "settings.json, trials.csv, curves.npz"
-    try:
-        result.plot(folder / "best.png", _SHOWN)
-        written += ", best.png"
-    except ModuleNotFoundError as error:
-        print(f"no picture: {error}", file=sys.stderr)
-    print(
-        f"{result.trials} trials x {epochs} epochs in {result.seconds:.1f} s; {folder}: {written}"
-    )
-    return 0
+    return trial, space, parts, None if options.search == "grid" else trials, epochs, seed
+
+
+# What each --search asks of `run`.
+_SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
+    "random": lambda options: {"search": random},
+    # as many points each way as the number of trials has room for
+    "grid": lambda options: {"search": grid(math.isqrt(options.trials))},
+    "sobol": lambda options: {"search": sobol},
+    "halving": lambda options: {"search": halving()},
+    "hyperband": lambda options: {"search": hyperband()},
+    "pbt": lambda options: {"search": pbt(every=max(1, options.epochs // 10))},
+}
+
+
+def _folder(options) -> Path:
+    """Where the results go: a folder without any, unless they are to be gone on with."""
+    folder = Path(options.out or ("sweep-results" if options.resume else _unused("sweep-results")))
+    if not options.resume and (folder / SETTINGS).exists():
+        raise ValueError(
+            f"{folder} already holds the results of a sweep; name another folder, or go on with "
+            "that one by --resume."
+        )
+    if options.resume and not (folder / SETTINGS).exists():
+        raise ValueError(f"{folder} holds no sweep to go on with; leave out --resume.")
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     sweep = commands.add_parser(
         "sweep",
-        help="random search of learning rate and weight decay, all trials in one program",
+        help="search for a learning rate and a weight decay, all trials in one program",
         description="Train many networks, each with its own learning rate, weight decay and seed, "
         "in one compiled program: 6 hidden layers of 100 relu units, He initialisation, SGD, "
         "minibatches of 100 drawn at random, a fifth of the images for validation. Prints the best "
@@ -108,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", metavar="DIR", help="folder of the four MNIST IDX files, raw or gzipped")
     add("--images", type=int, default=500, metavar="N",
         help="the first N training images are used; a fifth of them validate")  # fmt: skip
+    add("--search", choices=_SEARCHES, default="random",
+        help="grid: evenly spaced, as many each way as --trials has room for; sobol: spread more "
+        "evenly than by chance; halving, hyperband: the bad ones are stopped early; pbt: the bad "
+        "ones copy the good ones")  # fmt: skip
     add("--trials", type=int, default=40, metavar="N", help="networks to train")
     add(
         "--epochs", type=int, default=50, metavar="N", help="passes of N // 100 steps over the data"
@@ -127,6 +178,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--out", metavar="DIR", help="new folder for the results; by itself sweep-results, "
         "sweep-results-2, ...")  # fmt: skip
+    add("--resume", action="store_true",
+        help="go on with the sweep in --out (or sweep-results) where it stopped")  # fmt: skip
+    add("--plan", action="store_true",
+        help="measure for some seconds and say how the sweep would run, and how long")  # fmt: skip
     sweep.set_defaults(run=_sweep)
     return parser
 

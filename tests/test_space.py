@@ -5,7 +5,8 @@ import pytest
 import scipy.stats
 
 from purenet import sweep
-from purenet.sweep.space import TRACED, sample
+from purenet.sweep.asking import needs_trials, source
+from purenet.sweep.space import TRACED, add_points, no_points, numbers, take_apart
 
 MIXED = {
     "rate": sweep.loguniform(1e-4, 1e-1),
@@ -18,6 +19,19 @@ MIXED = {
     "eps": 1e-3,
     "shape": (4, 4),
 }
+
+
+def draw(space, sampler, trials, seed=0):
+    """The space and its points, all drawn at once."""
+    space = take_apart(space)
+    hands = source(sampler, space, trials, seed)
+    return space, add_points(space, no_points(space), hands.ask(hands.points or trials))
+
+
+def columns(space, sampler, trials, seed=0):
+    space, points = draw(space, sampler, trials, seed)
+    by_name = dict(zip(space.names, points.columns, strict=True))
+    return {name: by_name[name] for name in space.shown}
 
 
 @pytest.mark.parametrize("distribution, low, high", [
@@ -43,60 +57,83 @@ def test_distributions_follow_their_laws():
 
 @pytest.mark.parametrize("sampler", [sweep.random, sweep.sobol])
 def test_a_trial_does_not_depend_on_how_many_there_are(sampler):
-    few, many = (sample(MIXED, sampler, n, seed=3) for n in (5, 33))
+    few, many = (columns(MIXED, sampler, n, seed=3) for n in (5, 33))
     for name in MIXED.keys() - {"shape"}:
-        assert list(few.columns[name]) == list(many.columns[name][:5])
-    other = sample(MIXED, sampler, 5, seed=4)
-    assert list(few.columns["rate"]) != list(other.columns["rate"])
+        assert list(few[name]) == list(many[name][:5])
+    other = columns(MIXED, sampler, 5, seed=4)
+    assert list(few["rate"]) != list(other["rate"])
+
+
+def test_points_may_be_drawn_a_few_at_a_time():
+    space, whole = draw(MIXED, sweep.random, 12)
+    hands, points = source(sweep.random, space, 12, 0), no_points(space)
+    for n in (1, 7, 4):
+        points = add_points(space, points, hands.ask(n))
+    for a, b in zip(points.columns, whole.columns, strict=True):
+        assert a.dtype == b.dtype and list(a) == list(b)
+    assert points.group.tolist() == whole.group.tolist() and points.groups == whole.groups
 
 
 def test_sobol_fills_the_space_more_evenly_than_chance():
     space = {"a": sweep.uniform(0, 1), "b": sweep.uniform(0, 1)}
 
     def cells(sampler):
-        columns = sample(space, sampler, 64, seed=0).columns
-        return len({(int(8 * a), int(8 * b)) for a, b in zip(*columns.values(), strict=True)})
+        pairs = zip(*columns(space, sampler, 64).values(), strict=True)
+        return len({(int(8 * a), int(8 * b)) for a, b in pairs})
 
     assert cells(sweep.sobol) == 64 > cells(sweep.random)
+
+
+def test_a_latin_hypercube_takes_one_value_of_each_part():
+    space = {"a": sweep.uniform(0, 1), "b": sweep.loguniform(1e-3, 1.0), "c": 1.0}
+    drawn = columns(space, sweep.latin_hypercube, 20, seed=1)
+    assert sorted((drawn["a"] * 20).astype(int)) == list(range(20))
+    assert sorted(((np.log10(drawn["b"]) / 3 + 1) * 20).astype(int)) == list(range(20))
+    assert columns({"c": 1.0}, sweep.latin_hypercube, 3)["c"].tolist() == [1.0] * 3
 
 
 def test_a_grid_drops_nothing():
     space = {"rate": sweep.loguniform(1e-3, 1e-1), "units": sweep.choice([8, 16]),
              "n": sweep.randint(0, 3), "z": sweep.normal(0.0, 1.0)}  # fmt: skip
-    points = sample(space, sweep.grid(3), None, seed=0)
-    rows = set(zip(*points.columns.values(), strict=True))
-    assert points.trials == len(rows) == 3 * 2 * 3 * 3
-    np.testing.assert_allclose(sorted(set(points.columns["rate"])), [1e-3, 1e-2, 1e-1])
-    assert set(points.columns["units"]) == {8, 16} and set(points.columns["n"]) == {0, 1, 2}
-    assert np.isfinite(points.columns["z"].astype(float)).all()
+    drawn = columns(space, sweep.grid(3), None)
+    rows = set(zip(*drawn.values(), strict=True))
+    assert len(drawn["n"]) == len(rows) == 3 * 2 * 3 * 3
+    np.testing.assert_allclose(sorted(set(drawn["rate"])), [1e-3, 1e-2, 1e-1])
+    assert set(drawn["units"]) == {8, 16} and set(drawn["n"]) == {0, 1, 2}
+    assert np.isfinite(drawn["z"].astype(float)).all()
     with pytest.raises(ValueError, match=r"3 x 3 x 2 x 3 = 54 combinations, but trials is 50"):
-        sample(space, sweep.grid(3), 50, seed=0)
-    assert sample({"a": 1.0}, sweep.grid(3), None, seed=0).trials == 1
+        draw(space, sweep.grid(3), 50)
+    assert columns({"a": 1.0}, sweep.grid(3), None)["a"].tolist() == [1.0]
 
 
 def test_trials_are_grouped_by_their_static_values():
-    points = sample(MIXED, sweep.random, 40, seed=0)
-    assert sorted(i for group in points.groups for i in group.trials) == list(range(40))
+    space, points = draw(MIXED, sweep.random, 40)
     assert len(points.groups) == 2  # units: whole numbers are static, floats and randint are not
-    for group in points.groups:
-        static = [value for value in group.static if value is not TRACED]
+    assert len(numbers(space, points, 0)) == 6  # eps, noise, rate, skewed, slope, steps
+    drawn = dict(zip(space.names, points.columns, strict=True))
+    for g, group in enumerate(points.groups):
+        static = [value for value in group if value is not TRACED]
         assert static[0] == "fixed" and static[1:3] == [4, 4] and static[3] in (16, 32)
-        assert len(group.numbers) == 6  # eps, noise, rate, skewed, slope, steps
-        assert {points.columns["units"][i] for i in group.trials} == {static[3]}
-    assert set(points.columns["slope"]) <= {0.1, 0.2, 0.3}
+        assert set(drawn["units"][points.group == g]) == {static[3]}
+    assert set(drawn["slope"]) <= {0.1, 0.2, 0.3}
 
 
 def test_columns_are_named_by_path_in_the_order_they_were_written():
     space = {"z": sweep.uniform(0, 1), "a": {"deep": 1.0, "list": [2.0, "x"]}}
-    names = list(sample(space, sweep.random, 2, seed=0).columns)
-    assert names == ["z", "a.deep", "a.list.0", "a.list.1"]
+    assert list(columns(space, sweep.random, 2)) == ["z", "a.deep", "a.list.0", "a.list.1"]
 
 
 def test_a_choice_may_hold_shapes_and_functions():
     space = {"sizes": sweep.choice([(4, 3), (4, 8, 3)]), "f": sweep.choice([np.sin, None])}
-    points = sample(space, sweep.grid(), None, seed=0)
-    assert len(points.groups) == 4
-    assert set(points.columns["sizes"]) == {(4, 3), (4, 8, 3)}
+    assert len(draw(space, sweep.grid(), None)[1].groups) == 4
+    assert set(columns(space, sweep.grid(), None)["sizes"]) == {(4, 3), (4, 8, 3)}
+
+
+def test_only_a_grid_knows_how_many_there_are():
+    assert [needs_trials(s) for s in (sweep.random, sweep.sobol, sweep.latin_hypercube)] == [
+        True
+    ] * 3
+    assert not needs_trials(sweep.grid(2))
 
 
 @pytest.mark.parametrize("make, kind, message", [
@@ -111,11 +148,10 @@ def test_a_choice_may_hold_shapes_and_functions():
     (lambda: sweep.choice([]), ValueError, "nothing to choose"),
     (lambda: sweep.choice([[1, 2]]), TypeError, "write a list as a tuple"),
     (lambda: sweep.grid(0), ValueError, "points is 0"),
-    (lambda: sample({"a": np.ones(3)}, sweep.random, 2, 0), TypeError, "constant 'a'.*close over"),
-    (lambda: sample(MIXED, sweep.random, None, 0), ValueError, "trials is missing"),
-    (lambda: sample(MIXED, lambda d, n, s: np.ones((1, 1)), 3, 0), ValueError,
+    (lambda: draw({"a": np.ones(3)}, sweep.random, 2), TypeError, "constant 'a'.*close over"),
+    (lambda: draw(MIXED, lambda d, n, s: np.ones((1, 1)), 3), ValueError,
      r"\(1, 1\), but \(3, 6\)"),
-    (lambda: sample({"z": scipy.stats.cauchy()}, lambda d, n, s: np.ones((n, 1)), 2, 0), ValueError,
+    (lambda: draw({"z": scipy.stats.cauchy()}, lambda d, n, s: np.ones((n, 1)), 2), ValueError,
      "'z' gave a number that is not finite"),
 ])  # fmt: skip
 def test_mistakes_are_explained(make, kind, message):

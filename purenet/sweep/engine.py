@@ -1,13 +1,14 @@
 """The compiled population: trials in lanes, trained side by side or one after the other.
 
-One program trains every trial of a group. Its arguments are the numbers of the trials, so neither
-a hyperparameter's value nor the seed, nor which lanes are in use, costs a compilation. A lane reads
-nothing of its neighbours; the trial axis is sharded over the devices and nothing is communicated.
+One program trains every trial of a group. Its arguments are the numbers of the trials and how many
+epochs each lane is to train, so neither a hyperparameter's value nor the seed, nor which lanes are
+in use, costs a compilation. A lane reads nothing of its neighbours; the trial axis is sharded over
+the devices and nothing is communicated.
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -17,8 +18,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from purenet.sweep.plan import Layout, halved, memory
-from purenet.sweep.space import TRACED, Group, Points
+from purenet.sweep.layout import Layout, halved, memory
+from purenet.sweep.space import TRACED
 from purenet.types import PyTree, Trainable
 
 # What the two parts of the data are called wherever they are named.
@@ -34,8 +35,10 @@ class Program(NamedTuple):
     trial: Callable
     treedef: Any
     static: tuple
-    metrics: tuple[str, ...]
     layout: Layout
+    metrics: tuple[str, ...] = ()
+    structure: Any = None  # of a state
+    keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
 
     def trainable(self, numbers) -> Trainable:
         numbers = iter(numbers)
@@ -48,180 +51,210 @@ class Program(NamedTuple):
             )
         return trainable
 
+    def pack(self, state: PyTree) -> list:
+        """The leaves of a state as a lane holds them: plain numbers."""
+        pairs = zip(jax.tree.leaves(state), self.keys, strict=True)
+        return [jnp.asarray(a) if kind is None else jax.random.key_data(a) for a, kind in pairs]
+
+    def unpack(self, leaves: list) -> PyTree:
+        pairs = zip(leaves, self.keys, strict=True)
+        typed = [a if kind is None else jax.random.wrap_key_data(a, impl=kind) for a, kind in pairs]
+        return jax.tree.unflatten(self.structure, typed)
+
 
 class Seats(NamedTuple):
     """Who sits in which lane, a row a lane."""
 
-    trial: np.ndarray  # int32, the trial's number
+    point: np.ndarray | jax.Array  # int32, the number of the point of the space
+    seed: np.ndarray | jax.Array  # int32, which of the point's seeds
     numbers: tuple  # its traced hyperparameters
-    taken: np.ndarray  # bool; an empty lane trains nothing
 
 
 class Lanes(NamedTuple):
     """Where every lane's training stands, a row a lane."""
 
     numbers: tuple
-    alive: jax.Array  # bool: taken, and every number finite so far
+    alive: jax.Array  # bool: every number finite so far
     epochs: jax.Array  # int32, epochs completed with finite numbers
-    state: PyTree  # after that many epochs
-    curves: PyTree  # (BLOCK,) of each metric: the epochs of the latest call
+    state: list  # after that many epochs, packed
 
 
 class Compiled(NamedTuple):
     """The programs of one static group, ready to run, and what they cost."""
 
     program: Program
-    start: Callable  # (key, seats) -> lanes
-    advance: Callable  # (lanes, data, epochs) -> lanes, which it uses up
+    shapes: Lanes  # of all lanes
+    start: Callable  # (lanes, key, seats, fresh) -> lanes, with new trials in the fresh ones
+    advance: Callable  # (lanes, data, epochs) -> lanes, curves; `epochs` of each lane
     seconds: float  # tracing and compiling; next to nothing for a program already in memory
     bytes: int  # of one device: arguments and temporaries together
+    bytes_per_trial: int  # of these, what one more lane would need
 
 
-class Outcome(NamedTuple):
-    """What became of some trials, a row a trial; curves are NaN where nothing finite is known."""
-
-    done: int  # epochs since the start
-    epochs: np.ndarray  # (n,) completed with finite numbers
-    alive: np.ndarray  # (n,)
-    curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (n, epochs)
-    state: PyTree  # of the last lanes, a row a lane
-
-
-def describe(trial, points: Points, group: Group, layout: Layout, data) -> Program:
+def describe(program: Program, numbers: tuple, data) -> Program:
     """Check a group's training against the data, and see what it measures; nothing is compiled.
 
+    `numbers` are the traced hyperparameters of one trial.
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
     """
-    program = Program(trial, points.treedef, group.static, (), layout)
-    names: set[str] = set()
+    seen: dict[str, Any] = {}
 
     def look(numbers, key):
         trainable = program.trainable(numbers)
         for part in data:
             trainable.check(part)
-        arrays = jax.tree.map(jnp.asarray, data)
-        names.update(_epoch(trainable, trainable.init(key), arrays)[1]["validation"])
+        state = trainable.init(key)
+        after, metrics = _epoch(trainable, state, jax.tree.map(jnp.asarray, data))
+        leaves, seen["structure"] = jax.tree.flatten(state)
+        seen["keys"] = tuple(str(jax.random.key_impl(a)) if _is_key(a) else None for a in leaves)
+        seen["metrics"] = tuple(sorted(metrics["validation"]))
+        return state, after
 
-    jax.eval_shape(look, tuple(column[0] for column in group.numbers), jax.random.key(0))
-    return program._replace(metrics=tuple(sorted(names)))
-
-
-def compile_group(program: Program, group: Group, key, data) -> Compiled:
-    """Trace and compile a group's programs, with fewer lanes where they would not fit in memory."""
-    layout, started = program.layout, time.perf_counter()
-    seats = place(layout, seat(group, layout.width), split=True)
-    on_devices = place(layout, data)
-    lowered = _start.lower(program, place(layout, key), seats)
-    here = _sharding(layout, split=True)
-    lanes = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), lowered.out_info
-    )
-    with ThreadPoolExecutor(1) as beside:  # the compiler holds no lock: two cores compile at once
-        starting = beside.submit(lowered.compile)
-        no_epochs = place(layout, np.int32(0))
-        advance = _advance.lower(program, lanes, on_devices, no_epochs).compile()
-        start = starting.result()
-    usage = advance.memory_analysis()
-    needed = usage.argument_size_in_bytes + usage.temp_size_in_bytes if usage else 0
-    smaller = halved(layout)
-    if needed > memory(layout.devices[0]) and smaller is not None:
-        return compile_group(program._replace(layout=smaller), group, key, data)
-    return Compiled(program, start, advance, time.perf_counter() - started, needed)
+    _same(*jax.eval_shape(look, numbers, jax.random.key(0)))
+    return program._replace(**seen)
 
 
-def seat(group: Group, width: int, rows: slice = slice(0, None)) -> Seats:
-    """Put the given rows of a group in the first of `width` lanes; the others stay empty."""
-    trials = group.trials[rows][:width].astype(np.int32)
-    empty = width - len(trials)
-    fill = lambda a: np.concatenate([a, np.repeat(a[:1], empty, axis=0)])
-    numbers = tuple(fill(column[rows][:width]) for column in group.numbers)
-    return Seats(fill(trials), numbers, np.arange(width) < len(trials))
+class Building:
+    """A group's programs while they are compiled, beside whatever the caller does meanwhile."""
+
+    def __init__(self, program: Program, numbers: tuple, key, data):
+        """Trace now; compile in threads, since the compiler holds no lock."""
+        began = time.perf_counter()
+        layout = program.layout
+
+        def one(numbers, key):
+            state = program.pack(program.trainable(numbers).init(key))
+            return Lanes(numbers, jnp.ones((), bool), jnp.zeros((), jnp.int32), state)
+
+        lane = jax.eval_shape(one, numbers, jax.random.key(0))
+        here = sharding(layout, split=True)
+        wide = lambda a: jax.ShapeDtypeStruct((layout.width, *a.shape), a.dtype, sharding=here)
+        lanes: Lanes = jax.tree.map(wide, lane)
+        seats = Seats(lanes.epochs, lanes.epochs, lanes.numbers)
+        start = _start.lower(program, lanes, place(layout, key), seats, lanes.alive)
+        advance = _advance.lower(program, lanes, place(layout, data), lanes.epochs)
+        compilers = ThreadPoolExecutor(2)
+        self._start = compilers.submit(_timed, start.compile)
+        self._advance = compilers.submit(_timed, advance.compile)
+        compilers.shutdown(wait=False)
+        self._tracing = time.perf_counter() - began
+        self._again = lambda program: Building(program, numbers, key, data)
+        self._program, self._lanes = program, lanes
+
+    def result(self) -> Compiled:
+        """The programs, with fewer lanes where so many would not fit in memory."""
+        (advance, took), (start, _) = self._advance.result(), self._start.result()
+        layout = self._program.layout
+        lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._lanes)) // layout.width
+        # while trials change lanes there is a second copy of their states
+        needed, each = lane * layout.lanes, 2 * lane
+        if usage := advance.memory_analysis():
+            needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
+            if layout.block > 1:
+                each += usage.temp_size_in_bytes // layout.block
+        smaller = halved(layout)
+        if needed > memory(layout.devices[0]) and smaller is not None:
+            return self._again(self._program._replace(layout=smaller)).result()
+        seconds = self._tracing + took
+        return Compiled(self._program, self._lanes, start, advance, seconds, needed, each)
 
 
-def train(compiled: Compiled, key, seats: Seats, data, epochs: int) -> Iterator[Outcome]:
-    """Train the seated trials, yielding what is known after each block of epochs."""
-    layout = compiled.program.layout
-    key, data = place(layout, key), place(layout, data)
-    lanes = compiled.start(key, place(layout, seats, split=True))
-    trials = int(seats.taken.sum())
-    curves = jax.tree.map(lambda a: np.full((trials, epochs), np.nan, a.dtype), lanes.curves)
-    done, block = 0, 1
-    while done < epochs:
-        started = time.perf_counter()
-        n = min(block, epochs - done)
-        lanes = compiled.advance(lanes, data, place(layout, np.int32(n)))
-        completed, alive = np.asarray(lanes.epochs)[:trials], np.asarray(lanes.alive)[:trials]
-        known = np.arange(done, done + n) < completed[:, None]
-        for whole, latest in zip(
-            jax.tree.leaves(curves), jax.tree.leaves(lanes.curves), strict=True
-        ):
-            whole[:, done : done + n] = np.where(known, np.asarray(latest)[:trials, :n], np.nan)
-        done += n
-        yield Outcome(done, completed, alive, curves, lanes.state)
-        # about four reports a second, whatever a block costs
-        per_epoch = (time.perf_counter() - started) / n
-        block = max(1, min(BLOCK, int(0.25 / max(per_epoch, 1e-9))))
-        if not alive.any():
-            return
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _start(program: Program, key, seats: Seats) -> Lanes:
-    def one(seat, key):
-        trainable = program.trainable(seat.numbers)
-        state = trainable.init(jax.random.fold_in(key, seat.trial))
-        curves = {part: {name: jnp.zeros(BLOCK) for name in program.metrics} for part in PARTS}
-        return Lanes(seat.numbers, seat.taken, jnp.zeros((), jnp.int32), state, curves)
-
-    over_lanes = jax.lax.map if program.layout.block == 1 else lambda f, xs: jax.vmap(f)(xs)
-    start = lambda key, seats: over_lanes(functools.partial(one, key=key), seats)
-    return _on_every_device(program.layout, start, (False, True))(key, seats)
+def _timed(f):
+    began = time.perf_counter()
+    return f(), time.perf_counter() - began
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _advance(program: Program, lanes: Lanes, data, epochs) -> Lanes:
+def _start(program: Program, lanes: Lanes, key, seats: Seats, fresh) -> Lanes:
+    """New trials in the fresh lanes; the others stay as they are."""
+
+    def one(lane, seat, fresh, key):
+        key = jax.random.fold_in(key, seat.point)
+        # a point's first seed is what it would be with one seed only
+        key = jnp.where(seat.seed > 0, jax.random.fold_in(key, seat.seed), key)
+        state = program.pack(program.trainable(seat.numbers).init(key))
+        new = Lanes(seat.numbers, jnp.ones((), bool), jnp.zeros((), jnp.int32), state)
+        return jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, lane)
+
+    def start(lanes, key, seats, fresh):
+        def some(i, lanes):
+            take, put, several = _in_blocks(program.layout, i)
+            several = several(functools.partial(one, key=key))
+            arguments = take((lanes, seats, fresh))
+            now = jax.lax.cond(arguments[2].any(), several, lambda lanes, *_: lanes, *arguments)
+            return put(lanes, now)
+
+        return jax.lax.fori_loop(0, _blocks(program.layout), some, lanes)
+
+    every = _on_every_device(program.layout, start, (True, False, True, True))
+    return every(lanes, key, seats, fresh)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _advance(program: Program, lanes: Lanes, data, epochs):
+    """Train every lane for its own number of epochs, and what was measured after each of them."""
     layout = program.layout
 
-    def one(lane, data, epochs):
+    def one(lane, active, data):
         trainable = program.trainable(lane.numbers)
-
-        def body(i, lane):
-            state, metrics = _epoch(trainable, lane.state, data)
-            # a Trainable of ours keeps its weights in `params`
-            finite = _all_finite((metrics, getattr(state, "params", ())))
-            alive = lane.alive & finite
-            keep = lambda new, old: jnp.where(alive, new, old)
-            return lane._replace(
-                alive=alive,
-                epochs=lane.epochs + alive,
-                state=jax.tree.map(keep, state, lane.state),
-                curves=jax.tree.map(lambda c, m: c.at[i].set(m), lane.curves, metrics),
-            )
-
-        return jax.lax.fori_loop(0, epochs, body, lane)
+        state, metrics = _epoch(trainable, program.unpack(lane.state), data)
+        # a Trainable of ours keeps its weights in `params`
+        finite = _all_finite((metrics, getattr(state, "params", ())))
+        going = active & finite
+        state = jax.tree.map(
+            lambda new, old: jnp.where(going, new, old), program.pack(state), lane.state
+        )
+        alive = lane.alive & (finite | ~active)
+        return lane._replace(alive=alive, epochs=lane.epochs + going, state=state), metrics
 
     def advance(lanes, data, epochs):
-        def block(i, lanes):
+        def some(i, carry):
             """Some lanes at a time, in place: the stacked states exist once."""
-            if layout.block == 1:
-                take = lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False)
-                put = lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, i, 0)
-                several = one
-            else:
-                first, size = i * layout.block, layout.block
-                take = lambda a: jax.lax.dynamic_slice_in_dim(a, first, size)
-                put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, 0)
-                several = jax.vmap(one, (0, None, None))
-            now = jax.tree.map(take, lanes)
-            # where lanes run one by one, a branch is a branch: one that stopped costs nothing
-            now = jax.lax.cond(
-                now.alive.any(), lambda now: several(now, data, epochs), lambda now: now, now
-            )
-            return jax.tree.map(put, lanes, now)
+            lanes, curves = carry
+            take, put, several = _in_blocks(layout, i)
+            now, goal, measured = take((lanes, epochs, curves))
 
-        return jax.lax.fori_loop(0, layout.lanes // layout.block, block, lanes)
+            def going(loop):
+                epoch, now, _ = loop
+                return (now.alive & (epoch < goal)).any()
 
-    return _on_every_device(layout, advance, (True, False, False))(lanes, data, epochs)
+            def train(loop):
+                epoch, now, measured = loop
+                active = now.alive & (epoch < goal)
+                now, metrics = several(functools.partial(one, data=data))(now, active)
+                record = lambda curve, m: curve.at[..., epoch].set(m)
+                return epoch + 1, now, jax.tree.map(record, measured, metrics)
+
+            # lanes that are done or have diverged cost nothing once their whole block has
+            _, now, measured = jax.lax.while_loop(going, train, (jnp.int32(0), now, measured))
+            return put(carry, (now, measured))
+
+        rows = layout.lanes
+        blank = lambda: jnp.zeros((rows, BLOCK), jnp.result_type(float))
+        curves = {part: {name: blank() for name in program.metrics} for part in PARTS}
+        used = jnp.where(lanes.alive & (epochs > 0), jnp.arange(rows) // layout.block + 1, 0)
+        return jax.lax.fori_loop(0, used.max(), some, (lanes, curves))
+
+    return _on_every_device(layout, advance, (True, False, True))(lanes, data, epochs)
+
+
+def _blocks(layout: Layout) -> int:
+    return layout.lanes // layout.block
+
+
+def _in_blocks(layout: Layout, i):
+    """How to take the i-th block of lanes, to put it back, and to run a function on all of it."""
+    if layout.block == 1:
+        take = lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False)
+        put = lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, i, 0)
+        several = lambda f: f
+    else:
+        first = i * layout.block
+        take = lambda a: jax.lax.dynamic_slice_in_dim(a, first, layout.block)
+        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, 0)
+        several = jax.vmap
+    over = lambda f: functools.partial(jax.tree.map, f)
+    return over(take), over(put), several
 
 
 def _epoch(trainable: Trainable, state, data):
@@ -248,6 +281,27 @@ def _named(metrics):
     return metrics.items()
 
 
+def _same(before, after):
+    """An epoch must give back a state like the one it got, or no loop could carry it."""
+    if jax.tree.structure(before) != jax.tree.structure(after):  # type: ignore[operator]
+        raise ValueError(
+            f"sweep: `epoch` gave a state of structure {jax.tree.structure(after)}, but that of "
+            f"`init` is {jax.tree.structure(before)}; both need the same."
+        )
+    paths = jax.tree_util.tree_flatten_with_path(before)[0]
+    for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the state"
+            raise ValueError(
+                f"sweep: `epoch` gave {name} as {b.dtype}{list(b.shape)}, but `init` made it "
+                f"{a.dtype}{list(a.shape)}; both need the same."
+            )
+
+
+def _is_key(a) -> bool:
+    return jnp.issubdtype(jnp.result_type(a), jax.dtypes.prng_key)
+
+
 def _all_finite(tree):
     floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
     return jnp.stack([jnp.isfinite(a).all() for a in floats]).all()
@@ -269,10 +323,10 @@ def _mesh(layout: Layout) -> Mesh:
     return Mesh(np.array(layout.devices), ("trials",))
 
 
-def _sharding(layout: Layout, split: bool):
+def sharding(layout: Layout, split: bool):
     return NamedSharding(_mesh(layout), P("trials") if split else P())
 
 
 def place(layout: Layout, tree, split: bool = False):
     """Arrays on the devices: a lane's rows where the lane is, everything else everywhere."""
-    return jax.device_put(tree, _sharding(layout, split))
+    return jax.device_put(tree, sharding(layout, split))

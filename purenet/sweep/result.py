@@ -10,26 +10,38 @@ import numpy as np
 
 from purenet.checks import whole
 from purenet.files import write_bytes
+from purenet.sweep.asking import optuna_distribution, optuna_module
+from purenet.sweep.population import Lineage
+from purenet.sweep.space import Choice, LogUniform, Uniform, is_traced
+from purenet.sweep.store import json_bytes, plain
 from purenet.types import PyTree
 
 # what a table calls the usual metrics and the parts of the data
 _SHORT = {"accuracy": "acc", "validation": "val"}
+_LOG_RANGE = 100  # a range that spans more than this factor is drawn on a logarithmic axis
 
 
 class Trial(NamedTuple):
-    """One trial: what it was given and where it ended. Prints as one line."""
+    """One trial: what it was given and where it ended. Prints as one line.
+
+    Of a point with several seeds, as `best` gives it, the metrics are means over them.
+    """
 
     number: int
     hyper: dict[str, Any]
-    status: str  # "done" or "diverged"
+    status: str  # "done", "stopped" or "diverged"
     epochs: int  # completed with finite numbers
     metric: str  # what trials are ranked by, measured on the validation data
     score: float  # its value after those epochs; NaN where there is none
     metrics: dict[str, dict[str, float]]  # part -> metric -> its value after those epochs
+    seeds: int = 1  # so many runs are averaged
+    interval: float = np.nan  # the mean score lies in score ± interval with 95% confidence
 
     def __str__(self):
         values = ", ".join(f"{n.replace('_', ' ')}:{_text(v)}" for n, v in self.hyper.items())
-        return f"(val {_SHORT.get(self.metric, self.metric)}:{_text(self.score)}) | {values}"
+        spread = f" ± {_text(self.interval)}" if self.seeds > 1 else ""
+        name = _SHORT.get(self.metric, self.metric)
+        return f"(val {name}:{_text(self.score)}{spread}) | {values}"
 
 
 class Run(NamedTuple):
@@ -53,10 +65,13 @@ class ProgramRecord(NamedTuple):
 class Result:
     """The outcome of a sweep: a column a hyperparameter, a row a trial.
 
-    `curves["validation"]["accuracy"]` is (trials, epochs), NaN after a trial diverged.
+    `curves["validation"]["accuracy"]` is (trials, epochs), NaN after a trial was stopped or
+    diverged. With several seeds, the runs of point i are the trials i·seeds to (i + 1)·seeds - 1.
     """
 
     hyper: dict[str, np.ndarray]
+    space: dict[str, Any]  # the distribution or constant of each hyperparameter
+    seeds: int
     status: np.ndarray
     epochs: np.ndarray
     curves: dict[str, dict[str, np.ndarray]]
@@ -64,7 +79,10 @@ class Result:
     largest: bool
     settings: dict[str, Any]
     programs: tuple[ProgramRecord, ...]
+    plan: dict[str, Any] | None  # what was planned: strategy, memory, time
     seconds: float
+    kept: dict[int, PyTree]  # trial -> its final state
+    lineage: Lineage | None
     _again: Callable[[int], Run] = dataclasses.field(repr=False)
 
     @property
@@ -73,9 +91,7 @@ class Result:
 
     def trial(self, number: int) -> Trial:
         """What is known of one trial. Raises ValueError for a number that is not a trial's."""
-        number = whole("Result.trial: number", number, least=0)
-        if number >= self.trials:
-            raise ValueError(f"there is no trial {number}; trials run from 0 to {self.trials - 1}.")
+        number = self._number("Result.trial", number)
         last = int(self.epochs[number]) - 1
         metrics = {
             part: {n: c[number, last] if last >= 0 else np.nan for n, c in curves.items()}
@@ -91,6 +107,27 @@ class Result:
             metrics,
         )
 
+    def point(self, number: int) -> Trial:
+        """One point of the space, its metrics the means over its seeds."""
+        runs = [self.trial(i) for i in range(number * self.seeds, (number + 1) * self.seeds)]
+        if self.seeds == 1:
+            return runs[0]
+        from scipy.special import stdtrit
+
+        scores = np.array([run.score for run in runs], float)
+        mean = lambda part, name: float(np.mean([run.metrics[part][name] for run in runs]))
+        metrics = {p: {n: mean(p, n) for n in named} for p, named in runs[0].metrics.items()}
+        error = scores.std(ddof=1) / np.sqrt(self.seeds)
+        worst = max(runs, key=lambda run: ("done", "stopped", "diverged").index(run.status))
+        return runs[0]._replace(
+            status=worst.status,
+            epochs=min(run.epochs for run in runs),
+            score=scores.mean(),
+            metrics=metrics,
+            seeds=self.seeds,
+            interval=float(stdtrit(self.seeds - 1, 0.975) * error),
+        )
+
     @overload
     def best(self) -> Trial: ...
 
@@ -100,29 +137,55 @@ class Result:
     def best(self, n: int | None = None) -> Trial | list[Trial]:
         """The best trial, or a list of the best `n`; trials that diverged are never among them.
 
-        Ties go to the trial with the lower number. Raises ValueError when every trial diverged.
+        Trials that were trained to the end come before those that were stopped, of which the
+        longest trained come first. Ties go to the trial with the lower number. With several seeds,
+        points are ranked by the mean of their seeds, and a point with a seed that diverged counts
+        as diverged. Raises ValueError when every trial diverged.
         """
-        ranked = self._ranked()
-        if not len(ranked):
+        ranked = self.ranked()
+        if not ranked:
             raise ValueError(
                 f"every trial diverged:\n{self.table()}\nlower the learning rates of the space."
             )
         if n is None:
-            return self.trial(ranked[0])
-        return [self.trial(i) for i in ranked[: whole("Result.best: n", n, least=1)]]
+            return self.point(ranked[0])
+        return [self.point(i) for i in ranked[: whole("Result.best: n", n, least=1)]]
+
+    def ranked(self) -> list[int]:
+        """The points of the space, best first, without those that diverged."""
+        by_point = lambda a: a.reshape(-1, self.seeds)
+        last = np.maximum(self.epochs - 1, 0)
+        scores = self.curves["validation"][self.metric][np.arange(self.trials), last]
+        scores = by_point(scores).mean(axis=1)
+        epochs = by_point(self.epochs).min(axis=1)
+        order = np.lexsort((-scores if self.largest else scores, -epochs))
+        fit = (by_point(self.status) != "diverged").all(axis=1) & (epochs > 0)
+        return order[fit[order]].tolist()
 
     def table(self, n: int = 20) -> str:
-        """The best `n` trials as text, best first, and how many trials diverged."""
+        """The best `n` trials as text, best first, and how many trials were stopped or diverged."""
         parts = [(p, m) for m in self.curves["validation"] for p in ("validation", "train")]
         parts.sort(key=lambda pair: pair[1] != self.metric)
         header = ["rank", "trial", *(f"{_SHORT.get(p, p)} {_SHORT.get(m, m)}" for p, m in parts)]
+        if self.seeds > 1:
+            header.insert(3, "±")
+        stopped = self.status == "stopped"
+        if stopped.any():
+            header.append("epochs")
         rows = [[*header, *self.hyper]]
         n = whole("Result.table: n", n, least=1)
-        for rank, trial in enumerate(map(self.trial, self._ranked()[:n]), 1):
-            values = [trial.metrics[p].get(m, np.nan) for p, m in parts] + [*trial.hyper.values()]
+        for rank, trial in enumerate(map(self.point, self.ranked()[:n]), 1):
+            values: list[Any] = [trial.metrics[p].get(m, np.nan) for p, m in parts]
+            if self.seeds > 1:
+                values.insert(1, trial.interval)
+            if stopped.any():
+                values.append(trial.epochs)
+            values += trial.hyper.values()
             rows.append([str(rank), str(trial.number), *map(_text, values)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        if stopped.any():
+            lines.append(f"{stopped.sum()} of {self.trials} stopped early")
         lost = np.flatnonzero(self.status == "diverged")
         if len(lost):
             some = [f"{i} (after epoch {self.epochs[i]})" for i in lost[:10]]
@@ -130,10 +193,37 @@ class Result:
             lines.append(f"{len(lost)} of {self.trials} diverged: {', '.join(some)}")
         return "\n".join(lines)
 
+    # weights
+    def weights(self, number: int) -> PyTree:
+        """The final parameters of a trial whose state was kept: `state.params`, or the whole state
+        of training code that keeps it otherwise.
+
+        `run(keep=n)` keeps those of the best n. Raises ValueError for a trial that was not kept.
+        """
+        number = self._number("Result.weights", number)
+        if number not in self.kept:
+            kept = ", ".join(map(str, sorted(self.kept))) or "none"
+            raise ValueError(
+                f"Result.weights: the weights of trial {number} were not kept (kept: {kept}); "
+                f"replay({number}) trains it again, and run(keep=...) keeps those of more trials."
+            )
+        state = self.kept[number]
+        return getattr(state, "params", state)
+
+    def replay(self, number: int) -> Run:
+        """Train one trial again, alone: the same curves, and its final state.
+
+        It runs in the program that the sweep ran, so that on the same backend the numbers are
+        identical, not only close. A member of a population is nothing without the others: the
+        whole population is trained again.
+        """
+        return self._again(self._number("Result.replay", number))
+
+    # pictures
     def plot(self, path, n: int = 20) -> None:
         """Learning curves of the best `n` trials in a grid: validation solid, training dashed.
 
-        Needs matplotlib (extra `plot`). The suffix of `path` names the format.
+        Needs matplotlib (extra `plot`), as all pictures do. The suffix of `path` names the format.
         """
         from purenet import plots
 
@@ -142,21 +232,118 @@ class Result:
             values = "  ".join(f"{name} {_text(v)}" for name, v in trial.hyper.items())
             name = _SHORT.get(self.metric, self.metric)
             title = f"Best-{rank}\n{name} {_text(trial.score)}  {values}"
-            series = {p: self.curves[p][self.metric][trial.number] for p in ("validation", "train")}
-            panels.append((title, series))
+            rows = slice(trial.number, trial.number + self.seeds)
+            mean = lambda part, rows=rows: self.curves[part][self.metric][rows].mean(axis=0)
+            panels.append((title, {part: mean(part) for part in ("validation", "train")}))
         limits = (0, 1) if self.metric == "accuracy" else None
         plots.curve_grid(path, panels, y_label=self.metric, limits=limits)
 
+    def plot_parallel(self, path) -> None:
+        """Parallel coordinates: a line a trial through its hyperparameters to its score."""
+        from purenet import plots
+
+        plots.parallel_coordinates(path, self._varied(), self._scores(), **self._labels())
+
+    def plot_slices(self, path) -> None:
+        """The score over each hyperparameter by itself."""
+        from purenet import plots
+
+        plots.slices(path, self._varied(), self._scores(), **self._labels())
+
+    def plot_map(self, path, names: tuple[str, ...] | None = None) -> None:
+        """The score over pairs of hyperparameters: all of them, or those named."""
+        from purenet import plots
+
+        columns = self._varied()
+        if names is not None:
+            unknown = [name for name in names if name not in self.hyper]
+            if unknown:
+                raise ValueError(f"Result.plot_map: there is no {unknown}, but {[*self.hyper]}.")
+            columns = {name: self.hyper[name] for name in names}
+        labels = self._labels(columns)
+        plots.pairwise(path, columns, self._scores(), **labels)
+
+    def plot_rungs(self, path) -> None:
+        """How far each trial was trained, and where trials were stopped."""
+        from purenet import plots
+
+        plots.rungs(
+            path,
+            self.curves["validation"][self.metric],
+            self.epochs,
+            np.unique(self.epochs[self.status != "diverged"]).tolist(),
+            self.status.tolist(),
+            score_label=f"validation {self.metric}",
+        )
+
+    def plot_lineage(self, path) -> None:
+        """Who copied whom in a population, and how the hyperparameters moved.
+
+        Raises ValueError where the sweep was no population.
+        """
+        from purenet import plots
+
+        if self.lineage is None:
+            raise ValueError("Result.plot_lineage: only a sweep with search=pbt() has a lineage.")
+        drawn = {n for n, leaf in self.space.items() if hasattr(leaf, "ppf")}
+        columns = {n: c for n, c in self.lineage.numbers.items() if n in drawn}
+        plots.lineage(
+            path,
+            self.curves["validation"][self.metric],
+            self.lineage.parents,
+            self.lineage.every,
+            columns,
+            log=self._log(columns),
+            score_label=f"validation {self.metric}",
+            largest=self.largest,
+        )
+
+    def _varied(self) -> dict[str, np.ndarray]:
+        """The hyperparameters that are not the same in every trial."""
+        plained = {name: np.array([*map(plain, c)], object) for name, c in self.hyper.items()}
+        return {
+            name: self.hyper[name]
+            for name, column in plained.items()
+            if len(set(map(str, column))) > 1
+        } or self.hyper
+
+    def _labels(self, columns=None) -> dict[str, Any]:
+        log = self._log(self._varied() if columns is None else columns)
+        label = f"validation {self.metric}"
+        return {"log": log, "score_label": label, "largest": self.largest}
+
+    def _log(self, columns) -> list[str]:
+        """Those that were drawn from many decades."""
+        wide = []
+        for name, column in columns.items():
+            leaf = self.space.get(name)
+            if isinstance(leaf, LogUniform):
+                wide.append(name)
+            elif leaf is not None and not isinstance(leaf, Uniform) and is_traced(leaf):
+                low, high = np.min(column), np.max(column)
+                if low > 0 and high / low > _LOG_RANGE:
+                    wide.append(name)
+        return wide
+
+    def _scores(self) -> np.ndarray:
+        """The last score of each trial, NaN for those that diverged."""
+        last = np.maximum(self.epochs - 1, 0)
+        scores = self.curves["validation"][self.metric][np.arange(self.trials), last]
+        return np.where(self.status == "diverged", np.nan, scores.astype(float))
+
+    # files
     def rows(self) -> list[dict[str, Any]]:
         """One dict a trial: number, status, epochs, hyperparameters, last finite metrics."""
-        rows = []
-        for number in range(self.trials):
-            trial = self.trial(number)
-            row = {"trial": number, "status": trial.status, "epochs": trial.epochs, **trial.hyper}
-            for part, metrics in trial.metrics.items():
-                row |= {f"{part} {name}": value for name, value in metrics.items()}
-            rows.append(row)
-        return rows
+        known = np.arange(self.trials), np.maximum(self.epochs - 1, 0)
+        columns: dict[str, Any] = {"trial": range(self.trials)}
+        if self.seeds > 1:
+            columns["seed"] = (np.arange(self.trials) % self.seeds).tolist()
+        columns |= {"status": self.status.tolist(), "epochs": self.epochs.tolist()}
+        columns |= {name: list(column) for name, column in self.hyper.items()}
+        for part, metrics in self.curves.items():
+            for name, curve in metrics.items():
+                columns[f"{part} {name}"] = list(np.where(self.epochs > 0, curve[known], np.nan))
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_csv(self, path) -> None:
         """One row a trial, written completely or not at all."""
@@ -167,6 +354,10 @@ class Result:
         writer.writerows([_name(value) for value in row.values()] for row in rows)
         write_bytes(path, text.getvalue().encode())
 
+    def to_jsonl(self, path) -> None:
+        """One JSON object a line and trial, as in the results folder; not finite is null."""
+        write_bytes(path, b"".join(map(json_bytes, self.rows())))
+
     def to_pandas(self):
         """One row a trial, as a pandas DataFrame; needs pandas."""
         try:
@@ -175,19 +366,63 @@ class Result:
             raise ModuleNotFoundError("to_pandas needs pandas: pip install pandas") from None
         return pandas.DataFrame(self.rows()).set_index("trial")
 
-    def replay(self, number: int) -> Run:
-        """Train one trial again, alone: the same curves, and its final state.
+    def to_optuna(self):
+        """The sweep as an Optuna study in memory, with every epoch's score; needs Optuna.
 
-        It runs in the program that the sweep ran, so that on the same backend the numbers are
-        identical, not only close.
+        Trials that were stopped are PRUNED, those that diverged FAIL. Constants and other metrics
+        are user attributes; a static choice is the name or text of its value.
         """
-        return self._again(self.trial(number).number)
+        optuna = optuna_module()
+        states = optuna.trial.TrialState
+        state_of = {"done": states.COMPLETE, "stopped": states.PRUNED, "diverged": states.FAIL}
+        drawn = [name for name, leaf in self.space.items() if hasattr(leaf, "ppf")]
+        distributions, columns = {}, {}
+        for name in drawn:
+            leaf, column = self.space[name], [plain(value) for value in self.hyper[name]]
+            if isinstance(leaf, Choice):
+                if not is_traced(leaf):
+                    column = [str(value) for value in column]
+                values = sorted(set(column))
+                distributions[name] = optuna.distributions.CategoricalDistribution(values)
+            else:
+                distributions[name] = _wide_enough(optuna_distribution(leaf, _ends(column)), column)
+            columns[name] = column
+        study = optuna.create_study(direction="maximize" if self.largest else "minimize")
+        curve = self.curves["validation"][self.metric]
+        for i in range(self.trials):
+            status, trial = str(self.status[i]), self.trial(i)
+            known = curve[i, : self.epochs[i]]
+            fixed = {n: str(_name(v)) for n, v in trial.hyper.items() if n not in drawn}
+            others = {f"{p} {n}": float(v) for p, m in trial.metrics.items() for n, v in m.items()}
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=state_of[status],
+                    value=None if status == "diverged" else float(trial.score),
+                    params={name: columns[name][i] for name in drawn},
+                    distributions=distributions,
+                    intermediate_values={e: float(v) for e, v in enumerate(known, 1)},
+                    user_attrs=fixed | others,
+                )
+            )
+        return study
 
-    def _ranked(self) -> np.ndarray:
-        last = np.maximum(self.epochs - 1, 0)
-        scores = self.curves["validation"][self.metric][np.arange(self.trials), last]
-        order = np.argsort(-scores if self.largest else scores, kind="stable")
-        return order[self.status[order] == "done"]
+    def _number(self, who: str, number: int) -> int:
+        number = whole(f"{who}: number", number, least=0)
+        if number >= self.trials:
+            raise ValueError(f"there is no trial {number}; trials run from 0 to {self.trials - 1}.")
+        return number
+
+
+def _ends(column) -> tuple[float, float]:
+    return min(column), max(column)
+
+
+def _wide_enough(distribution, column):
+    """The distribution with its ends moved where a value was rounded, or explored, beyond them."""
+    low, high = _ends([*column, distribution.low, distribution.high])
+    if (low, high) == (distribution.low, distribution.high):
+        return distribution
+    return type(distribution)(low=low, high=high, log=distribution.log)
 
 
 def _name(value):

@@ -1,175 +1,218 @@
-"""run: many trials of one training, from a space to a result."""
+"""Searches: which points of a space are tried, and how long each of them is trained.
 
-import time
-from collections.abc import Callable
+A search is a sampler, or a `Search`: a sampler and rounds. A round says how many epochs every point
+should have by its end; the scores that were reached decide on the next one. A decision compares all
+the points of a round, so it depends neither on how many trials fit in memory nor on the devices.
+"""
 
-import jax
+import math
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from purenet.checks import whole
-from purenet.progress import Progress
-from purenet.sweep import engine
-from purenet.sweep.plan import chosen_devices, layout
-from purenet.sweep.result import ProgramRecord, Result, Run
-from purenet.sweep.space import TRACED, named_leaves, random, sample
-from purenet.types import PyTree
+from purenet.sweep.space import random
 
-_RESERVED = ("trial", "status", "epochs")
+Rounds = Generator[np.ndarray, np.ndarray, None]
 
 
-def run(
-    trial: Callable,
-    space: PyTree,
-    data: PyTree,
-    trials: int | None = None,
-    epochs: int = 1,
-    seed: int = 0,
-    *,
-    search: Callable = random,
-    metric: str | None = None,
-    mode: str | None = None,
-    devices=None,
-    progress: bool | None = None,
-) -> Result:
-    """Train many trials in one program a static group, and rank them.
+class Search(NamedTuple):
+    """`rounds(points, epochs)` yields goals (points,), the epochs that each point should have, and
+    is sent scores (points, epochs): larger is better, NaN where unknown or diverged.
 
-    `trial(hyper)` makes a `Trainable` from one point of `space`, whose numbers arrive traced.
-    `data` is (train, validation), each a pytree of arrays with the examples on the leading axis:
-    `epoch` gets the first, `evaluate` is run on both after every epoch. Trial i depends on the seed
-    and on i alone. `search` samples the space: `random`, `sobol` or `grid(points)`.
-    Trials are ranked by `metric` on the validation data after the last epoch: by itself "accuracy"
-    where there is one, else "loss"; `mode` "max" or "min" is needed for any other.
-    `devices` are those to use, or how many: by itself all local ones. `progress` shows a bar
-    (by itself: when standard error is a terminal).
-
-    A trial that becomes non-finite is frozen, marked "diverged" and never selected.
-    Raises TypeError or ValueError for bad arguments, before anything is compiled.
-
-    >>> import purenet as pn
-    >>> from purenet import sweep
-    >>> x, t = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
-    >>> def trial(hyper):
-    ...     return pn.supervised(net=pn.mlp(), sizes=(4, 8, 2), optimizer=pn.sgd(hyper["rate"]),
-    ...                          loss=pn.softmax_cross_entropy, batch_size=2)
-    >>> space = {"rate": sweep.loguniform(1e-3, 1.0)}
-    >>> result = sweep.run(trial, space, ((x, t), (x, t)), trials=5, epochs=3, seed=0)
-    >>> result.curves["validation"]["accuracy"].shape
-    (5, 3)
+    `sampler` draws the points; `points(epochs)`, where there is one, says how many there are when
+    the caller does not. `levels` are the epochs at which points were compared, for the pictures.
     """
-    began = time.perf_counter()
-    if not callable(trial):
-        raise TypeError(f"sweep: trial is {trial!r}, but a function of one point is expected.")
-    if not (isinstance(data, (tuple, list)) and len(data) == 2):
-        raise ValueError("sweep: data should be a pair (train, validation).")
-    trials = None if trials is None else whole("sweep: trials", trials, least=1)
-    epochs = whole("sweep: epochs", epochs, least=1)
-    seed = whole("sweep: seed", seed, least=0)
-    chosen = chosen_devices(devices)
-    points = sample(space, search, trials, seed)
-    for name in points.columns:
-        if name in _RESERVED:
-            raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}; rename it.")
-    data = tuple(jax.tree.map(np.asarray, part) for part in data)
-    programs = [
-        engine.describe(trial, points, group, layout(len(group.trials), chosen), data)
-        for group in points.groups
-    ]
-    names = [set(program.metrics) for program in programs]
-    metric, largest = _objective(names, metric, mode)
-    key = jax.random.key(seed)
 
-    completed, alive = np.zeros(points.trials, int), np.ones(points.trials, bool)
-    blank = lambda: np.full((points.trials, epochs), np.nan, jax.dtypes.canonicalize_dtype(float))
-    curves = {part: {n: blank() for n in sorted(set().union(*names))} for part in engine.PARTS}
-    records: list[ProgramRecord] = []
-    where: dict[int, tuple] = {}  # trial -> its programs, its group, its row there
-    with Progress(points.trials * epochs, "trial-epoch", show=progress) as bar:
-        for program, group in zip(programs, points.groups, strict=True):
-            compiled = engine.compile_group(program, group, key, data)
-            records.append(_record(space, group, compiled))
-            where |= {
-                int(number): (compiled, group, row) for row, number in enumerate(group.trials)
-            }
-            width = compiled.program.layout.width
-            for first in range(0, len(group.trials), width):
-                rows = slice(first, first + width)
-                seats, numbers, before = engine.seat(group, width, rows), group.trials[rows], 0
-                for outcome in engine.train(compiled, key, seats, data, epochs):
-                    completed[numbers], alive[numbers] = outcome.epochs, outcome.alive
-                    for part, metrics in outcome.curves.items():
-                        for name, curve in metrics.items():
-                            curves[part][name][numbers] = curve
-                    bar.advance(
-                        (outcome.done - before) * len(numbers),
-                        _standing(curves["validation"][metric], completed, alive, metric, largest),
-                    )
-                    before = outcome.done
-                if before < epochs:  # every lane stopped early
-                    bar.advance((epochs - before) * len(numbers), {"alive": "0"})
+    sampler: Callable
+    rounds: Callable[[int, int], Rounds]
+    points: Callable[[int], int] | None = None
+    name: str = "all"
 
-    def again(number: int) -> Run:
-        compiled, group, row = where[number]
-        seats = engine.seat(group, compiled.program.layout.width, slice(row, row + 1))
-        *_, last = engine.train(compiled, key, seats, data, epochs)
-        first = lambda tree: jax.tree.map(lambda a: a[0], tree)
-        return Run(first(last.state), first(last.curves))
 
-    return Result(
-        hyper=points.columns,
-        status=np.where(alive, "done", "diverged"),
-        epochs=completed,
-        curves=curves,
-        metric=metric,
-        largest=largest,
-        settings={
-            "trials": points.trials,
-            "epochs": epochs,
-            "seed": seed,
-            "space": {name: repr(leaf) for name, leaf in named_leaves(space)},
-            "metric": metric,
-            "mode": "max" if largest else "min",
-        },
-        programs=tuple(records),
-        seconds=time.perf_counter() - began,
-        _again=again,
+def everything(sampler: Callable) -> Search:
+    """Every point is trained to the end."""
+    return Search(sampler, _everything, name=getattr(sampler, "__name__", repr(sampler)))
+
+
+def as_search(search: Any) -> Search:
+    """A search from what `run` was given. Raises TypeError for what is neither."""
+    if isinstance(search, Search):
+        return search
+    if not callable(search):
+        raise TypeError(
+            f"sweep: search is {search!r}, but a sampler such as sweep.random or a search such as "
+            "sweep.halving() is expected."
+        )
+    return everything(search)
+
+
+def _everything(points, epochs):
+    yield np.full(points, epochs)
+
+
+def halving(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
+    """Successive halving: at each rung the best 1/eta of the points go on.
+
+    Rungs lie at first, first·eta, first·eta² ... epochs; n points become max(1, ⌊n/eta⌋). Points
+    that diverged never go on; ties go to the lower number.
+    Source: Jamieson & Talwalkar (2016).
+    Raises TypeError or ValueError for an eta below 2 or a first rung below one epoch; when it runs,
+    ValueError where the first rung lies beyond the last epoch.
+
+    >>> rounds = halving(eta=3).rounds(9, 9)
+    >>> next(rounds).tolist()
+    [1, 1, 1, 1, 1, 1, 1, 1, 1]
+    >>> rounds.send(np.arange(81.0).reshape(9, 9)).tolist()
+    [1, 1, 1, 1, 1, 1, 3, 3, 3]
+    """
+    eta, first = whole("halving: eta", eta, least=2), whole("halving: first", first, least=1)
+
+    def rounds(points, epochs):
+        if first > epochs:
+            raise ValueError(
+                f"halving: the first rung is at {first} epochs, but a trial has {epochs}; lower "
+                "`first` or train longer."
+            )
+        yield from _race(np.arange(points), points, _levels(first, epochs, eta), eta)
+
+    return Search(sampler, rounds, name=f"halving(eta={eta}, first={first}, {_name(sampler)})")
+
+
+def hyperband(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
+    """Hyperband: several brackets of successive halving side by side, from many points that begin
+    with few epochs to few points that are trained to the end at once.
+
+    With R epochs and s_max = ⌊log_eta(R/first)⌋ there are brackets s = s_max .. 0 of
+    ⌈(s_max + 1)/(s + 1) · etaˢ⌉ points with a first rung at R·eta⁻ˢ epochs. Where `trials` is
+    given, the brackets share that many points in the same proportions.
+    Source: Li, Jamieson, DeSalvo, Rostamizadeh & Talwalkar (2018).
+    Raises what `halving` raises.
+
+    >>> hyperband(eta=3).points(27)
+    49
+    """
+    eta, first = whole("hyperband: eta", eta, least=2), whole("hyperband: first", first, least=1)
+
+    def brackets(epochs) -> list[int]:
+        """The number of points of each bracket, from s_max to 0."""
+        if first > epochs:
+            raise ValueError(
+                f"hyperband: the first rung is at {first} epochs, but a trial has {epochs}; lower "
+                "`first` or train longer."
+            )
+        most = 0
+        while first * eta ** (most + 1) <= epochs:
+            most += 1
+        return [math.ceil((most + 1) / (s + 1) * eta**s) for s in range(most, -1, -1)]
+
+    def rounds(points, epochs):
+        sizes = _shares(points, brackets(epochs))
+        ends = np.cumsum(sizes)
+        races = []
+        for s, size, end in zip(range(len(sizes) - 1, -1, -1), sizes, ends, strict=True):
+            levels = [max(1, round(epochs / eta**k)) for k in range(s, -1, -1)]
+            if size:
+                races.append(_race(np.arange(end - size, end), points, levels, eta))
+        yield from _side_by_side(races)
+
+    return Search(
+        sampler,
+        rounds,
+        lambda epochs: sum(brackets(epochs)),
+        f"hyperband(eta={eta}, first={first}, {_name(sampler)})",
     )
 
 
-def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> tuple[str, bool]:
-    """What trials are ranked by, and whether the largest is best."""
-    common = set.intersection(*names)
-    usual = {"accuracy": "max", "loss": "min"}
-    if metric is None:
-        metric = next((name for name in usual if name in common), None)
-    if metric not in common:
-        raise ValueError(
-            f"sweep: `evaluate` gives the metrics {sorted(common)}, and {metric!r} is not one of "
-            "them; name one with metric=."
-        )
-    mode = usual.get(metric) if mode is None else mode
-    if mode not in ("max", "min"):
-        raise ValueError(
-            f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
-            f"or a small {metric} is good."
-        )
-    return metric, mode == "max"
+def median(grace: int = 5, every: int = 1, sampler: Callable = random) -> Search:
+    """Median stopping: a point is stopped whose best score so far is below the median, over all
+    points that got as far, of their mean score so far.
+
+    Points are compared after `grace` epochs and then after every `every` more.
+    Source: Golovin et al. (2017), section 3.2.1.
+    Raises TypeError or ValueError for numbers below 1.
+
+    >>> rounds = median(grace=1).rounds(3, 2)
+    >>> next(rounds).tolist()
+    [1, 1, 1]
+    >>> rounds.send(np.array([[0.1, np.nan], [0.5, np.nan], [0.9, np.nan]])).tolist()
+    [1, 2, 2]
+    """
+    grace, every = whole("median: grace", grace, least=1), whole("median: every", every, least=1)
+
+    def rounds(points, epochs):
+        goals = np.full(points, min(grace, epochs))
+        alive = np.arange(points)
+        while True:
+            scores = yield goals.copy()
+            level = int(goals.max(initial=0))
+            if level >= epochs:
+                return
+            mean = scores[:, :level].mean(axis=1)  # NaN for those that got less far
+            alive = alive[np.isfinite(mean[alive])]
+            if not len(alive):
+                return
+            alive = alive[scores[alive, :level].max(axis=1) >= np.nanmedian(mean)]
+            goals[alive] = min(level + every, epochs)
+
+    return Search(sampler, rounds, name=f"median(grace={grace}, every={every}, {_name(sampler)})")
 
 
-def _standing(curve, completed, alive, metric, largest) -> dict[str, str]:
-    """The progress bar's words: the best latest score of the trials alive, and their number."""
-    begun = np.flatnonzero(alive & (completed > 0))
-    latest = curve[begun, completed[begun] - 1]
-    counts = {"alive": f"{alive.sum()}/{len(alive)}"}
-    if not latest.size:
-        return counts
-    return {f"best val {metric}": f"{latest.max() if largest else latest.min():.4g}"} | counts
+def budget(search: Search, points: int, epochs: int) -> int:
+    """The epochs that a search trains in all, if one point is always better than the next."""
+    rounds = search.rounds(points, epochs)
+    goals = next(rounds)
+    scores = np.repeat(-np.arange(points, dtype=float)[:, None], epochs, axis=1)
+    try:
+        while True:
+            goals = np.maximum(goals, rounds.send(scores))
+    except StopIteration:
+        return int(goals.sum())
 
 
-def _record(space, group, compiled) -> ProgramRecord:
-    static = {
-        name: str(getattr(value, "__name__", value))
-        for (name, _), value in zip(named_leaves(space), group.static, strict=True)
-        if value is not TRACED
-    }
-    layout = str(compiled.program.layout)
-    return ProgramRecord(static, len(group.trials), layout, compiled.seconds, compiled.bytes)
+def _levels(first: int, epochs: int, eta: int) -> list[int]:
+    levels = [first]
+    while levels[-1] * eta < epochs:
+        levels.append(levels[-1] * eta)
+    return levels if levels[-1] == epochs else [*levels, epochs]
+
+
+def _race(racing: np.ndarray, points: int, levels: list[int], eta: int) -> Rounds:
+    """Successive halving among some of the points; the goals of the others are 0."""
+    goals = np.zeros(points, int)
+    for level in levels:
+        goals[racing] = level
+        scores = yield goals.copy()
+        reached = scores[racing, level - 1]
+        order = np.argsort(np.where(np.isfinite(reached), -reached, np.inf), kind="stable")
+        racing = racing[order[: max(1, len(racing) // eta)]]
+        racing = racing[np.isfinite(scores[racing, level - 1])]
+        if not len(racing):
+            return
+
+
+def _side_by_side(races: list[Rounds]) -> Rounds:
+    goals = {race: next(race) for race in races}
+    running = list(races)
+    while running:
+        scores = yield np.max(list(goals.values()), axis=0)
+        for race in list(running):
+            try:
+                goals[race] = race.send(scores)
+            except StopIteration:  # its points keep the epochs they have
+                running.remove(race)
+
+
+def _shares(total: int, sizes: list[int]) -> list[int]:
+    """So many points for brackets of these sizes: in proportion, the largest remainders first."""
+    exact = [total * size / sum(sizes) for size in sizes]
+    shares = [math.floor(share) for share in exact]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: shares[i] - exact[i])
+    for i in by_remainder[: total - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _name(sampler) -> str:
+    return getattr(sampler, "__name__", repr(sampler))

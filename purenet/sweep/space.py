@@ -169,6 +169,22 @@ def sobol(distributions, trials: int, seed: int) -> np.ndarray:
     return engine.random_base2(math.ceil(math.log2(trials)) if trials > 1 else 0)[:trials]
 
 
+def latin_hypercube(distributions, trials: int, seed: int) -> np.ndarray:
+    """A Latin hypercube: each hyperparameter takes one value in each of `trials` equal parts.
+
+    Which points there are depends on how many, unlike with `random` and `sobol`.
+    Source: McKay, Beckman & Conover (1979); scipy.stats.qmc.
+
+    >>> np.sort(latin_hypercube([uniform(0, 1)], 4, seed=0)[:, 0] * 4).astype(int).tolist()
+    [0, 1, 2, 3]
+    """
+    if not distributions:
+        return np.empty((trials, 0))
+    from scipy.stats import qmc
+
+    return qmc.LatinHypercube(len(distributions), rng=np.random.default_rng(seed)).random(trials)
+
+
 def grid(points: int = 5) -> Callable:
     """A sampler of every combination, the last hyperparameter running fastest.
 
@@ -210,23 +226,6 @@ def grid(points: int = 5) -> Callable:
     return sample
 
 
-class Group(NamedTuple):
-    """The trials that share their static values, and so one program."""
-
-    trials: np.ndarray  # (n,) trial numbers
-    static: tuple  # one entry a leaf: its static value, or TRACED
-    numbers: tuple[np.ndarray, ...]  # (n,) values of each traced leaf, in leaf order
-
-
-class Points(NamedTuple):
-    """Sampled trials: their number, each hyperparameter's name and values, and the groups."""
-
-    trials: int
-    columns: dict[str, np.ndarray]  # (trials,) each
-    groups: tuple[Group, ...]
-    treedef: Any
-
-
 class _Traced:
     """Stands in a group's static values where a traced number goes."""
 
@@ -237,49 +236,79 @@ class _Traced:
 TRACED = _Traced()
 
 
-def sample(space: PyTree, sampler: Callable, trials: int | None, seed: int) -> Points:
-    """Draw the trials of a space and group them by their static values.
+class Space(NamedTuple):
+    """A space taken apart: its leaves in the order of the pytree."""
 
-    Raises ValueError for a sampler that gives the wrong number of points, or values outside a
-    distribution's reach.
-    """
-    treedef = jax.tree.structure(space, is_leaf=_is_leaf)
-    names = [name for name, _ in named_leaves(space)]
-    leaves = [leaf for _, leaf in named_leaves(space)]
-    drawn = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "ppf")]
-    for name, leaf in zip(names, leaves, strict=True):
+    treedef: Any
+    names: tuple[str, ...]
+    leaves: tuple
+    shown: tuple[str, ...]  # the names in the order they were written
+
+    @property
+    def distributions(self) -> list:
+        return [leaf for leaf in self.leaves if hasattr(leaf, "ppf")]
+
+    @property
+    def traced(self) -> list[bool]:
+        return [is_traced(leaf) for leaf in self.leaves]
+
+
+class Points(NamedTuple):
+    """Points of a space, and the groups of them that share their static values."""
+
+    columns: tuple[np.ndarray, ...]  # (n,) values of each leaf
+    group: np.ndarray  # (n,) the group of each point
+    groups: tuple[tuple, ...]  # of each group: its static values, TRACED in place of numbers
+    places: tuple[tuple, ...]  # of each group: which values of the static choices those are
+
+
+def take_apart(space: PyTree) -> Space:
+    """The leaves of a space. Raises TypeError for a constant that cannot be static."""
+    pairs = named_leaves(space)
+    for name, leaf in pairs:
         _hashable(f"sweep: the constant {name!r}", leaf)
-    if trials is None and sampler in (random, sobol):
-        raise ValueError("sweep: trials is missing; only a grid knows how many there are.")
-    cube = np.asarray(sampler([leaves[i] for i in drawn], trials, seed))
-    count = len(cube) if trials is None else trials
-    if cube.shape != (count, len(drawn)):
-        raise ValueError(
-            f"sweep: the sampler gave points of shape {cube.shape}, but {(count, len(drawn))} is "
-            "expected: a row a trial, a column a distribution."
-        )
-    places = {i: leaves[i].ppf(cube[:, k]) for k, i in enumerate(drawn)}
-    columns = [_column(leaf, places.get(i), count) for i, leaf in enumerate(leaves)]
-    for name, leaf, column in zip(names, leaves, columns, strict=True):
+    names = tuple(name for name, _ in pairs)
+    shown = sorted(names, key=_written_order(space)) if isinstance(space, dict) else names
+    treedef = jax.tree.structure(space, is_leaf=_is_leaf)
+    return Space(treedef, names, tuple(leaf for _, leaf in pairs), tuple(shown))
+
+
+def no_points(space: Space) -> Points:
+    empty = np.empty((0, len(space.distributions)))
+    return Points(tuple(_columns(space, empty)[0]), np.empty(0, int), (), ())
+
+
+def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
+    """The points and some more, from rows of the unit cube.
+
+    Raises ValueError for values outside a distribution's reach.
+    """
+    columns, choices = _columns(space, cube)
+    for name, leaf, column in zip(space.names, space.leaves, columns, strict=True):
         if is_traced(leaf) and not np.isfinite(column.astype(float)).all():
             raise ValueError(f"sweep: {leaf!r} of {name!r} gave a number that is not finite.")
-    traced = [is_traced(leaf) for leaf in leaves]
     # static values are told apart by their place in the choice, so that any value will do
-    choices = [places[i] for i in drawn if not traced[i]]
-    members: dict[tuple, list[int]] = {}
-    for trial in range(count):
-        members.setdefault(tuple(int(c[trial]) for c in choices), []).append(trial)
-    groups = tuple(
-        Group(
-            np.array(rows),
-            tuple(TRACED if t else c[rows[0]] for c, t in zip(columns, traced, strict=True)),
-            tuple(c[rows] for c, t in zip(columns, traced, strict=True) if t),
-        )
-        for rows in members.values()
+    keys = list(zip(*(c.tolist() for c in choices), strict=True)) if choices else [()] * len(cube)
+    known = {place: i for i, place in enumerate(points.places)}
+    groups = list(points.groups)
+    for row, key in enumerate(keys):
+        if key not in known:
+            known[key] = len(groups)
+            pairs = zip(columns, space.traced, strict=True)
+            groups.append(tuple(TRACED if traced else c[row] for c, traced in pairs))
+    both = zip(points.columns, columns, strict=True)
+    return Points(
+        tuple(np.concatenate(pair) for pair in both),
+        np.concatenate([points.group, np.array([known[key] for key in keys], int)]),
+        tuple(groups),
+        tuple(known),
     )
-    by_name = dict(zip(names, columns, strict=True))
-    shown = sorted(names, key=_written_order(space)) if isinstance(space, dict) else names
-    return Points(count, {name: by_name[name] for name in shown}, groups, treedef)
+
+
+def numbers(space: Space, points: Points, rows) -> tuple[np.ndarray, ...]:
+    """The traced hyperparameters of some points, a row a point."""
+    pairs = zip(points.columns, space.traced, strict=True)
+    return tuple(column[rows] for column, traced in pairs if traced)
 
 
 def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
@@ -300,20 +329,27 @@ def _is_float(value) -> bool:
     return np.ndim(value) == 0 and np.issubdtype(getattr(value, "dtype", type(value)), np.floating)
 
 
-def _column(leaf, drawn, count) -> np.ndarray:
-    if drawn is None:
-        values = [leaf] * count
-    elif isinstance(leaf, Choice):
-        values = [leaf.values[place] for place in drawn]
-    else:
-        values = drawn
-    if is_traced(leaf):  # as the device holds it, so that what is recorded is what was trained
-        column = np.asarray(values)
-        return column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
-    column = np.empty(count, object)
-    for trial, value in enumerate(values):  # one by one: a shape must stay one value
-        column[trial] = value
-    return column
+def _columns(space: Space, cube) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The values of every leaf for rows of the cube, and of the static choices the places."""
+    columns, choices, drawn = [], [], iter(np.asarray(cube).T)
+    for leaf, traced in zip(space.leaves, space.traced, strict=True):
+        if hasattr(leaf, "ppf"):
+            values = leaf.ppf(next(drawn))
+            if isinstance(leaf, Choice):
+                if not traced:
+                    choices.append(values)
+                values = [leaf.values[place] for place in values]
+        else:
+            values = [leaf] * len(cube)
+        if traced:  # as the device holds it, so that what is recorded is what was trained
+            column = np.asarray(values)
+            column = column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
+        else:
+            column = np.empty(len(cube), object)
+            for row, value in enumerate(values):  # one by one: a shape must stay one value
+                column[row] = value
+        columns.append(column)
+    return columns, choices
 
 
 def _written_order(space: dict) -> Callable[[str], int]:

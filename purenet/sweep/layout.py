@@ -10,6 +10,7 @@ import jax
 from purenet.checks import whole
 
 _FEWEST = 2
+_WIDEST = 256
 
 
 class Layout(NamedTuple):
@@ -23,32 +24,45 @@ class Layout(NamedTuple):
     def width(self) -> int:
         return len(self.devices) * self.lanes
 
+    @property
+    def strategy(self) -> str:
+        if self.block == 1:
+            return "loop"
+        return "vmap" if self.block == self.lanes else "blocks"
+
     def __str__(self):
         kind = self.devices[0].platform
         inner = "one after the other" if self.block == 1 else f"{self.block} together by vmap"
         return f"{len(self.devices)} {kind} device(s) x {self.lanes} lane(s), {inner}"
 
 
-def layout(trials: int, devices: Sequence[jax.Device]) -> Layout:
+def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None) -> Layout:
     """The lanes for so many trials, before memory is taken into account.
 
     On a CPU the lanes of a device run one after the other: stacking the weights of many trials
-    takes them out of the cache and wins nothing. On an accelerator they run together.
+    takes them out of the cache and wins nothing. On an accelerator they run together, in blocks so
+    large that it is busy and so small that survivors of an early stop fill fewer of them.
     """
     devices = tuple(devices)[: max(1, trials)]
     lanes = math.ceil(max(1, trials) / len(devices))
-    if devices[0].platform != "cpu":
-        return Layout(devices, lanes, block=lanes)
+    if block is None:
+        block = 1 if devices[0].platform == "cpu" else min(lanes, _WIDEST)
+    block = min(block, lanes)
     # never a loop of one: the compiler would unroll it and round differently in the last bits
-    return Layout(devices, max(_FEWEST, lanes), block=1)
+    lanes = max(_FEWEST, lanes) if block == 1 else math.ceil(lanes / block) * block
+    return Layout(devices, lanes, block)
 
 
 def halved(layout: Layout) -> Layout | None:
     """Half the lanes, or None where there is nothing left to halve."""
-    lanes = math.ceil(layout.lanes / 2)
-    if layout.block > 1:
-        return layout._replace(lanes=lanes, block=lanes)
-    return layout._replace(lanes=lanes) if lanes >= _FEWEST else None
+    if layout.block == 1:
+        lanes = math.ceil(layout.lanes / 2)
+        return layout._replace(lanes=lanes) if lanes >= _FEWEST and lanes < layout.lanes else None
+    if layout.lanes > layout.block:
+        blocks = math.ceil(layout.lanes // layout.block / 2)
+        return layout._replace(lanes=blocks * layout.block)
+    half = math.ceil(layout.block / 2)
+    return layout._replace(lanes=max(half, _FEWEST), block=half) if half < layout.block else None
 
 
 def memory(device: jax.Device) -> float:

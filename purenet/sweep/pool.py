@@ -1,0 +1,225 @@
+"""A pool of trials that take turns in the lanes of one compiled program.
+
+A lane that becomes free, because its trial is done, was dropped or diverged, goes to the next trial
+that waits. The trials in lanes are dealt evenly to the devices and to the front of each, so that
+lanes nobody sits in cost nothing. A trial that must wait keeps its state in the host's memory.
+"""
+
+import functools
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.sweep.engine import BLOCK, Compiled, Lanes, Seats, place, sharding
+from purenet.sweep.layout import Layout
+
+_REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
+
+
+class Record(NamedTuple):
+    """A trial between two turns, in the host's memory."""
+
+    numbers: tuple  # its traced hyperparameters
+    epochs: int
+    state: list[np.ndarray]  # its leaves, packed
+
+
+class Report(NamedTuple):
+    """What a few more epochs have brought, a row for each trial that was in a lane."""
+
+    rows: np.ndarray
+    before: np.ndarray  # epochs it had
+    after: np.ndarray  # epochs it has, with finite numbers
+    alive: np.ndarray
+    curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (n, epochs since `before`)
+
+
+class Pool:
+    """The trials of one static group, a row each, and the lanes that they train in."""
+
+    def __init__(self, compiled: Compiled, key, data):
+        layout = compiled.program.layout
+        self.compiled, self.layout = compiled, layout
+        self.key, self.data = place(layout, key), place(layout, data)
+        self.lanes: Lanes | None = None
+        self.sits = np.full(layout.width, -1)  # the row in each lane
+        self.points, self.seeds = np.empty(0, np.int32), np.empty(0, np.int32)
+        self.numbers = tuple(np.empty(0, a.dtype) for a in compiled.shapes.numbers)
+        self.epochs, self.alive = np.empty(0, int), np.empty(0, bool)
+        self.waiting: dict[int, Record] = {}
+        self._cost = 0.0  # seconds for an epoch of one block of lanes
+
+    def add(self, points, seeds, numbers: tuple) -> None:
+        """More trials, which are rows from now on."""
+        self.points = np.append(self.points, np.asarray(points, np.int32))
+        self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
+        self.numbers = tuple(np.append(a, b) for a, b in zip(self.numbers, numbers, strict=True))
+        self.epochs = np.append(self.epochs, np.zeros(len(points), int))
+        self.alive = np.append(self.alive, np.ones(len(points), bool))
+
+    def put(self, row: int, record: Record) -> None:
+        """Let a trial go on from a state that was recorded."""
+        self.waiting[row], self.epochs[row] = record, record.epochs
+
+    def train(self, goals: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
+        """Train every row until it has as many epochs as its goal, reporting every now and then.
+
+        The state of a row that is not to `keep` is forgotten once somebody else needs its lane.
+        """
+        needed = keep | (goals > self.epochs)
+        self.waiting = {row: record for row, record in self.waiting.items() if needed[row]}
+        while True:
+            remaining = np.where(self.alive, np.maximum(goals - self.epochs, 0), 0)
+            if not remaining.any():
+                return
+            self._seat(remaining, keep & self.alive)
+            yield self._advance(remaining)
+
+    def state(self, row: int) -> list[np.ndarray]:
+        """The state of a trial that has not been forgotten, packed."""
+        if row in self.waiting:
+            return self.waiting[row].state
+        (lane,) = np.flatnonzero(self.sits == row)
+        assert self.lanes is not None
+        return jax.tree.map(np.asarray, _lane(self.lanes.state, lane))
+
+    def records(self, rows) -> dict[int, Record]:
+        """Those of the rows that have a state here."""
+        found = {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
+        seats = {int(row): lane for lane, row in enumerate(self.sits)}
+        seated = [row for row in map(int, rows) if row in seats and row not in found]
+        if seated:
+            lanes = jax.tree.map(np.asarray, self.lanes)
+            for row in seated:
+                one = lambda a, lane=seats[row]: a[lane].copy()
+                state = jax.tree.map(one, lanes.state)
+                numbers = jax.tree.map(one, lanes.numbers)
+                found[row] = Record(numbers, int(self.epochs[row]), state)
+        return found
+
+    def lanes_of_all(self) -> np.ndarray:
+        """The lane of every row; one that has none is given an empty one."""
+        absent = np.setdiff1d(np.arange(len(self.points)), self.sits)
+        self.sits[np.flatnonzero(self.sits < 0)[: len(absent)]] = absent
+        return np.argsort(self.sits, kind="stable")[-len(self.points) :]
+
+    def release(self, keep: np.ndarray) -> None:
+        """Free the devices' memory; the rows to `keep` wait in the host's."""
+        seated = self.sits[self.sits >= 0]
+        self.waiting |= self.records(seated[(keep & self.alive)[seated]])
+        self.lanes, self.sits = None, np.full(self.layout.width, -1)
+
+    def _seat(self, remaining, keep) -> None:
+        """Bring trials into the free lanes, those with most to do first."""
+        layout = self.layout
+        wanted = np.append(remaining > 0, False)  # and nobody, -1, is not wanted
+        staying = np.flatnonzero(wanted[self.sits])
+        wanted[self.sits[staying]] = False
+        queue = np.flatnonzero(wanted)
+        queue = queue[np.argsort(-remaining[queue], kind="stable")]
+        coming = queue[: layout.width - len(staying)]
+        if not len(coming) and not _lopsided(staying, layout):
+            return
+        active = np.concatenate([self.sits[staying], coming])
+        sits = _dealt(active[np.argsort(-remaining[active], kind="stable")], layout)
+
+        leaving = np.setdiff1d(self.sits[self.sits >= 0], sits)
+        self.waiting |= self.records(leaving[keep[leaving]])
+        if self.lanes is None:
+            blank = lambda a: np.zeros(a.shape, a.dtype)
+            self.lanes = place(layout, jax.tree.map(blank, self.compiled.shapes), split=True)
+        lane_of = {int(row): lane for lane, row in enumerate(self.sits)}
+        source = np.array([lane_of.get(int(row), lane) for lane, row in enumerate(sits)])
+        if len(staying) and (source != np.arange(layout.width)).any():
+            self.lanes = _moved(layout, self.lanes, source)
+        self.sits = sits
+        new = np.isin(sits, coming)
+        back = new & np.isin(sits, list(self.waiting))
+        if (fresh := new & ~back).any():
+            split = lambda tree: place(layout, tree, split=True)
+            rows = np.maximum(sits, 0)
+            numbers = tuple(column[rows] for column in self.numbers)
+            seats = Seats(self.points[rows], self.seeds[rows], numbers)
+            self.lanes = self.compiled.start(self.lanes, self.key, split(seats), split(fresh))
+            self.epochs[sits[fresh]] = 0
+        if back.any():
+            self._bring_back(np.flatnonzero(back))
+
+    def _bring_back(self, lanes) -> None:
+        """Put the recorded states of the rows that sit in these lanes there."""
+        blank = lambda a: np.zeros(a.shape, a.dtype)
+        incoming: Lanes = jax.tree.map(blank, self.compiled.shapes)
+        back = np.zeros(self.layout.width, bool)
+        for lane in lanes:
+            record = self.waiting.pop(int(self.sits[lane]))
+            back[lane] = incoming.alive[lane] = True
+            incoming.epochs[lane] = record.epochs
+            for whole, one in zip(
+                jax.tree.leaves((incoming.numbers, incoming.state)),
+                jax.tree.leaves((record.numbers, record.state)),
+                strict=True,
+            ):
+                whole[lane] = one
+        split = place(self.layout, (incoming, back), split=True)
+        self.lanes = _replaced(self.lanes, *split)
+
+    def _advance(self, remaining) -> Report:
+        layout, began = self.layout, time.perf_counter()
+        lanes = np.flatnonzero(np.append(remaining > 0, False)[self.sits])
+        rows = self.sits[lanes]
+        busiest = _busiest(lanes, layout)
+        most = int(_REPORT / (self._cost * busiest)) if self._cost else 1
+        epochs = np.zeros(layout.width, np.int32)
+        epochs[lanes] = np.minimum(remaining[rows], np.clip(most, 1, BLOCK))
+        longest = int(epochs.max())
+        self.lanes, curves = self.compiled.advance(
+            self.lanes, self.data, place(layout, epochs, split=True)
+        )
+        before = self.epochs[rows]
+        self.epochs[rows] = np.asarray(self.lanes.epochs)[lanes]
+        self.alive[rows] = np.asarray(self.lanes.alive)[lanes]
+        curves = jax.tree.map(lambda a: np.asarray(a)[lanes, :longest], curves)
+        self._cost = (time.perf_counter() - began) / (longest * busiest)
+        return Report(rows, before, self.epochs[rows], self.alive[rows], curves)
+
+
+def _busiest(lanes, layout: Layout) -> int:
+    """How many blocks of lanes the device with the most to do has to train."""
+    blocks = np.unique(lanes // layout.block)
+    return int(np.bincount(blocks // (layout.lanes // layout.block)).max())
+
+
+def _lopsided(lanes, layout: Layout) -> bool:
+    """Whether these lanes could be trained sooner if they were dealt anew."""
+    each = -(-len(lanes) // len(layout.devices))
+    return _busiest(lanes, layout) > -(-each // layout.block)
+
+
+def _dealt(rows, layout: Layout) -> np.ndarray:
+    """A row for each lane, -1 where it stays empty: dealt to the devices to and fro."""
+    sits = np.full((len(layout.devices), layout.lanes), -1)
+    turn, device = np.divmod(np.arange(len(rows)), len(layout.devices))
+    device = np.where(turn % 2, len(layout.devices) - 1 - device, device)
+    sits[device, turn] = rows
+    return sits.ravel()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _moved(layout: Layout, lanes: Lanes, source) -> Lanes:
+    moved = jax.tree.map(lambda a: a[source], lanes)
+    return jax.lax.with_sharding_constraint(moved, sharding(layout, split=True))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _replaced(lanes: Lanes, incoming: Lanes, where) -> Lanes:
+    put = lambda a, b: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), b, a)
+    return jax.tree.map(put, lanes, incoming)
+
+
+@jax.jit
+def _lane(state, lane):
+    return jax.tree.map(lambda a: a[lane], state)

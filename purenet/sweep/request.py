@@ -1,0 +1,111 @@
+"""A sweep that was asked for: checked, its first points drawn, nothing compiled yet."""
+
+import jax
+import numpy as np
+
+from purenet.checks import whole
+from purenet.sweep import asking, engine
+from purenet.sweep.layout import Layout, chosen_devices, layout
+from purenet.sweep.population import Population
+from purenet.sweep.search import as_search
+from purenet.sweep.space import TRACED, add_points, no_points, numbers, take_apart
+from purenet.sweep.store import describe_leaf
+
+_RESERVED = ("trial", "seed", "status", "epochs")
+
+
+class Request:
+    """What a sweep is asked to do, checked: raises TypeError or ValueError where that is no sweep.
+
+    `first` are the points of the first round, `programs` one program for each group of them,
+    nothing of which is compiled yet.
+    """
+
+    def __init__(
+        self, trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
+    ):
+        if not callable(trial):
+            raise TypeError(f"sweep: trial is {trial!r}, but a function of one point is expected.")
+        if not (isinstance(data, (tuple, list)) and len(data) == 2):
+            raise ValueError("sweep: data should be a pair (train, validation).")
+        trials = None if trials is None else whole("sweep: trials", trials, least=1)
+        self.trial, self.epochs = trial, whole("sweep: epochs", epochs, least=1)
+        self.seed = whole("sweep: seed", seed, least=0)
+        self.seeds = whole("sweep: seeds", seeds, least=1)
+        self.search = search if isinstance(search, Population) else as_search(search)
+        self.devices = chosen_devices(devices)
+        self.space = take_apart(space)
+        for name in self.space.names:
+            if name in _RESERVED:
+                raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}; rename it.")
+        if trials is None and self.search.points is not None:
+            trials = self.search.points(self.epochs)
+        if trials is None and asking.needs_trials(self.search.sampler):
+            raise ValueError("sweep: trials is missing; only a grid knows how many there are.")
+        self.source = asking.source(self.search.sampler, self.space, trials, self.seed)
+        self.trials = trials if self.source.points is None else self.source.points
+        self.rounds = self.search.rounds(self.trials, self.epochs)
+        self.goals = next(self.rounds)  # of the first round
+        self.data = tuple(jax.tree.map(np.asarray, part) for part in data)
+        drawn = self.source.ask(reach(self.goals))
+        self.first = add_points(self.space, no_points(self.space), drawn)
+        self.programs = [self.program(self.first, g, None) for g in range(len(self.first.groups))]
+        names = [set(program.metrics) for program in self.programs]
+        self.metric, self.largest = _objective(names, metric, mode)
+
+    def program(self, points, g: int, planned: Layout | None) -> engine.Program:
+        """The program of a group, checked against the data; nothing is compiled."""
+        members = np.flatnonzero(points.group == g)
+        where = planned or layout(len(members) * self.seeds, self.devices)
+        program = engine.Program(self.trial, self.space.treedef, points.groups[g], where)
+        return engine.describe(program, numbers(self.space, points, members[0]), self.data)
+
+    def static(self, group: tuple) -> dict[str, str]:
+        """The static values of a group by name, as text."""
+        pairs = zip(self.space.names, group, strict=True)
+        return {
+            name: str(getattr(value, "__name__", value))
+            for name, value in pairs
+            if value is not TRACED
+        }
+
+    def settings(self) -> dict:
+        """What must be the same for a sweep to go on where another stopped."""
+        pairs = dict(zip(self.space.names, self.space.leaves, strict=True))
+        return {
+            "trial": getattr(self.trial, "__name__", type(self.trial).__name__),
+            "trials": self.trials,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "seeds": self.seeds,
+            "space": {name: describe_leaf(pairs[name]) for name in self.space.shown},
+            "search": self.search.name,
+            "metric": self.metric,
+            "mode": "max" if self.largest else "min",
+        }
+
+
+def reach(goals: np.ndarray) -> int:
+    """How many points a round needs: all up to the last that is trained."""
+    trained = np.flatnonzero(goals)
+    return int(trained[-1]) + 1 if len(trained) else 0
+
+
+def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> tuple[str, bool]:
+    """What trials are ranked by, and whether the largest is best."""
+    common = set.intersection(*names)
+    usual = {"accuracy": "max", "loss": "min"}
+    if metric is None:
+        metric = next((name for name in usual if name in common), None)
+    if metric not in common:
+        raise ValueError(
+            f"sweep: `evaluate` gives the metrics {sorted(common)}, and {metric!r} is not one of "
+            "them; name one with metric=."
+        )
+    mode = usual.get(metric) if mode is None else mode
+    if mode not in ("max", "min"):
+        raise ValueError(
+            f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
+            f"or a small {metric} is good."
+        )
+    return metric, mode == "max"

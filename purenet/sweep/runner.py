@@ -1,0 +1,484 @@
+"""run: many trials of one training, from a space to a result."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from purenet.checks import whole
+from purenet.progress import Progress
+from purenet.sweep import engine, population
+from purenet.sweep.interrupts import until_interrupted
+from purenet.sweep.layout import Layout
+from purenet.sweep.pool import Pool, Record, Report
+from purenet.sweep.request import Request, reach
+from purenet.sweep.result import ProgramRecord, Result, Run
+from purenet.sweep.search import budget
+from purenet.sweep.space import add_points, numbers, random
+from purenet.sweep.store import Store, fingerprint, pack_records, unpack_records
+from purenet.types import PyTree
+
+_SAVING = 0.05  # of the time may go into writing what is known, between begin and end
+
+
+def run(
+    trial: Callable,
+    space: PyTree,
+    data: PyTree,
+    trials: int | None = None,
+    epochs: int = 1,
+    seed: int = 0,
+    *,
+    search=random,
+    seeds: int = 1,
+    metric: str | None = None,
+    mode: str | None = None,
+    devices=None,
+    plan=None,
+    path=None,
+    keep: int = 1,
+    progress: bool | None = None,
+) -> Result:
+    """Train many trials in one program a static group, and rank them.
+
+    `trial(hyper)` makes a `Trainable` from one point of `space`, whose numbers arrive traced.
+    `data` is (train, validation), each a pytree of arrays with the examples on the leading axis:
+    `epoch` gets the first, `evaluate` is run on both after every epoch. Trial i depends on the seed
+    and on i alone.
+
+    - `search` says which points are tried and how long: a sampler (`random`, `sobol`,
+      `latin_hypercube`, `grid(points)`) trains every one to the end; `halving`, `hyperband` and
+      `median` stop the bad ones early; `pbt` lets them copy the good ones; `from_optuna` asks
+      an Optuna sampler.
+    - `seeds`: so many runs of every point, which are ranked by their mean.
+    - Trials are ranked by `metric` on the validation data after the last epoch: by itself
+      "accuracy" where there is one, else "loss"; `mode` "max" or "min" is needed for any other.
+    - `devices` are those to use, or how many: by itself all local ones. `plan`, from
+      `sweep.plan`, says how the trials lie on them.
+    - `path`: a folder for what is known so far. The same call goes on where that one stopped.
+    - `keep`: the final weights of so many of the best points stay with the result.
+    - `progress` shows a bar (by itself: when standard error is a terminal).
+
+    A trial that becomes non-finite is frozen, marked "diverged" and never selected.
+    Raises TypeError or ValueError for bad arguments, before anything is compiled; OSError where
+    `path` cannot be written, BlockingIOError where another process uses it.
+
+    >>> import purenet as pn
+    >>> from purenet import sweep
+    >>> x, t = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
+    >>> def trial(hyper):
+    ...     return pn.supervised(net=pn.mlp(), sizes=(4, 8, 2), optimizer=pn.sgd(hyper["rate"]),
+    ...                          loss=pn.softmax_cross_entropy, batch_size=2)
+    >>> space = {"rate": sweep.loguniform(1e-3, 1.0)}
+    >>> result = sweep.run(trial, space, ((x, t), (x, t)), trials=5, epochs=3, seed=0)
+    >>> result.curves["validation"]["accuracy"].shape
+    (5, 3)
+    """
+    began = time.perf_counter()
+    keep = whole("sweep: keep", keep, least=0)
+    if plan is not None and not hasattr(plan, "layout"):
+        raise TypeError(
+            f"sweep: plan is {type(plan).__name__}, but what sweep.plan gave is expected."
+        )
+    request = Request(
+        trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
+    )
+    sweep = Sweep(request, plan, keep)
+    if path is None:
+        return sweep.run(progress, began, None)
+    with contextlib.closing(
+        Store(path, request.settings() | {"data": fingerprint(request.data)})
+    ) as store:
+        return sweep.run(progress, began, store)
+
+
+class Sweep:
+    """One sweep on its way: what is known of every trial, and the pools that train them.
+
+    A row is a run: point `row // seeds` with seed `row % seeds`.
+    """
+
+    def __init__(self, request: Request, plan, keep: int):
+        self.request, self.plan, self.keep = request, plan, keep
+        self.points, self.key = request.first, jax.random.key(request.seed)
+        rows = request.trials * request.seeds
+        self.epochs, self.alive = np.zeros(rows, int), np.ones(rows, bool)
+        self.curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in engine.PARTS}
+        self.kept: dict[int, list] = {}  # row -> its final state, packed
+        self.programs: list[engine.Program] = []
+        self.building: dict[int, engine.Building] = {}
+        self.pools: dict[int, Pool] = {}
+        self.members: list[np.ndarray] = []  # the rows of each group, in the order of its pool
+        self.data: dict[tuple, PyTree] = {}  # on the devices of a layout
+        self.lineage: population.Lineage | None = None
+        self.finished = False
+        self.earlier = 0.0  # seconds that went before, in other processes
+        self.known: dict[str, np.ndarray] | None = None  # what the folder held: curves, states
+        self.loaded: dict[str, np.ndarray] = {}
+
+    def run(self, progress, began: float, store: Store | None) -> Result:
+        request = self.request
+        self.began, self.store = began, store
+        self._saved, self._saving = 0.0, 0.0
+        self._add_groups()
+        if store is not None and store.begun:
+            self._load(store)
+        if isinstance(request.search, population.Population):
+            total = request.trials * request.epochs
+        else:
+            total = budget(request.search, request.trials, request.epochs) * request.seeds
+        with (
+            Progress(total, "trial-epoch", progress, int(self.epochs.sum())) as self.bar,
+            until_interrupted() as self.interrupted,
+        ):
+            if isinstance(request.search, population.Population):
+                population.train(self)
+            else:
+                self._rounds()
+            self._keep_best()
+            self.bar.advance(0, self._standing(), total=self.bar.done)
+            if store is not None:
+                self._save(finished=True)
+        return self.result()
+
+    # rounds
+    def _rounds(self) -> None:
+        request, goals = self.request, self.request.goals
+        before = np.zeros(request.trials, int)
+        told = 0
+        while True:
+            self._draw(reach(goals))
+            self._train(goals, goals > before)
+            before = goals
+            scores = self.scores()
+            known = len(self.points.group)
+            if told < known:
+                request.source.tell(np.arange(told, known), scores[told:known])
+                told = known
+            try:
+                goals = request.rounds.send(scores)
+            except StopIteration:
+                return
+
+    def _draw(self, count: int) -> None:
+        """Ask for the points that are not drawn yet."""
+        known = len(self.points.group)
+        if count > known:
+            drawn = self.request.source.ask(count - known)
+            self.points = add_points(self.request.space, self.points, drawn)
+            self._add_groups()
+
+    def _add_groups(self) -> None:
+        """A program and a pool for every group of the points; their new rows too."""
+        request, seeds = self.request, self.request.seeds
+        for g, group in enumerate(self.points.groups):
+            if g == len(self.programs):
+                planned = self.plan.layout(request.static(group)) if self.plan else None
+                known = g < len(request.programs) and planned is None
+                program = request.programs[g] if known else None
+                self.programs.append(program or request.program(self.points, g, planned))
+                self.members.append(np.empty(0, int))
+                missing = {request.metric} - set(self.programs[g].metrics)
+                if missing:
+                    raise ValueError(
+                        f"sweep: `evaluate` of {request.static(group)} gives the metrics "
+                        f"{list(self.programs[g].metrics)}, but {request.metric!r} is what trials "
+                        "are ranked by."
+                    )
+            points = np.flatnonzero(self.points.group == g)
+            rows = (points[:, None] * seeds + np.arange(seeds)).ravel()
+            new = rows[len(self.members[g]) :]
+            self.members[g] = rows
+            if g in self.pools and len(new):
+                self._add_rows(self.pools[g], new)
+        shape = (len(self.epochs), request.epochs)
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        for name in sorted({name for program in self.programs for name in program.metrics}):
+            for curves in self.curves.values():
+                if name not in curves:
+                    curves[name] = np.full(shape, np.nan, dtype)
+
+    def _add_rows(self, pool: Pool, rows) -> None:
+        points, seeds = np.divmod(rows, self.request.seeds)
+        pool.add(points, seeds, numbers(self.request.space, self.points, points))
+
+    def _train(self, goals: np.ndarray, racing: np.ndarray) -> None:
+        """Train every point to its goal; those that are `racing` may have to go on later."""
+        seeds, last = self.request.seeds, self.request.epochs
+        goals, racing = np.repeat(goals, seeds), np.repeat(racing, seeds)
+        wanted = np.where((self.epochs < goals) & self.alive, goals, 0)
+        busy = [g for g, rows in enumerate(self.members) if wanted[rows].any()]
+        for i, g in enumerate(busy):
+            pool = self.pool(g)
+            if i + 1 < len(busy):
+                self._build(busy[i + 1])  # compiles while this group trains
+            rows = self.members[g]
+            keep = (racing & (goals < last))[rows]
+            for report in pool.train(wanted[rows], keep):
+                self.record(g, report)
+            if len(self.programs) > 1:
+                pool.release(keep)
+
+    def _build(self, g: int) -> engine.Building:
+        if g not in self.building:
+            program = self.programs[g]
+            point = np.flatnonzero(self.points.group == g)[0]
+            one = numbers(self.request.space, self.points, point)
+            data = self._placed(program.layout)
+            self.building[g] = engine.Building(program, one, self.key, data)
+        return self.building[g]
+
+    def _placed(self, layout: Layout) -> PyTree:
+        if layout.devices not in self.data:
+            self.data[layout.devices] = engine.place(layout, self.request.data)
+        return self.data[layout.devices]
+
+    def pool(self, g: int) -> Pool:
+        if g not in self.pools:
+            compiled = self._build(g).result()
+            pool = self.pools[g] = Pool(compiled, self.key, self._placed(compiled.program.layout))
+            self._add_rows(pool, self.members[g])
+            place_of = {int(row): k for k, row in enumerate(self.members[g])}
+            for row, record in unpack_records(self.loaded, g).items():
+                if self.alive[row] and record.epochs <= self.epochs[row]:
+                    pool.put(place_of[row], self._checked(record, compiled))
+        return self.pools[g]
+
+    def _checked(self, record: Record, compiled: engine.Compiled) -> Record:
+        found = [np.shape(a) for a in record.state]
+        expected = [a.shape[1:] for a in compiled.shapes.state]
+        if found != expected:
+            raise ValueError(
+                f"{self.store.folder} holds states of shapes {found}, but those of this trial "  # type: ignore[union-attr]
+                f"function are {expected}; it has changed since: name another folder."
+            )
+        return record
+
+    # what is known
+    def record(self, g: int, report: Report) -> None:
+        rows = self.members[g][report.rows]
+        new = int((report.after - np.maximum(report.before, self.epochs[rows])).clip(0).sum())
+        for part, curves in report.curves.items():
+            for name, latest in curves.items():
+                run, epoch = np.nonzero(
+                    np.arange(latest.shape[1]) < (report.after - report.before)[:, None]
+                )
+                whole_curve = self.curves[part][name]
+                whole_curve[rows[run], report.before[run] + epoch] = latest[run, epoch]
+        self.epochs[rows] = np.maximum(self.epochs[rows], report.after)
+        self.alive[rows] = report.alive
+        self._keep(g, report.rows[report.after == self.request.epochs])
+        self.bar.advance(new, self._standing())
+        if self.store is not None:
+            if self.interrupted:
+                self._save(finished=False)
+                self._say_how_to_go_on()
+            elif time.perf_counter() - self._saved >= self._saving / _SAVING:
+                self._save(finished=False)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _say_how_to_go_on(self) -> None:
+        done, total = self.bar.done, self.bar.total
+        print(
+            f"\nsweep: interrupted; {done} of about {total} trial-epochs are in "
+            f"{self.store.folder}, and the same call goes on from there.",  # type: ignore[union-attr]
+            file=sys.stderr,
+        )
+
+    def _keep(self, g: int, finished) -> None:
+        """Hold on to the states of the best that are finished."""
+        if not self.keep or not len(finished):
+            return
+        best = self._best_rows()
+        self.kept = {row: state for row, state in self.kept.items() if row in best}
+        for local in finished:
+            if (row := int(self.members[g][local])) in best:
+                self.kept[row] = self.pools[g].state(int(local))
+
+    def _best_rows(self) -> set[int]:
+        scores = self._sign() * self.curves["validation"][self.request.metric][:, -1]
+        finished = np.flatnonzero(self.alive & (self.epochs == self.request.epochs))
+        order = np.argsort(-scores[finished], kind="stable")
+        return {int(row) for row in finished[order][: self.keep * self.request.seeds]}
+
+    def _keep_best(self) -> None:
+        """The final states of the best points, the few that are not at hand trained again."""
+        result = self.result()
+        ranked = result.ranked()[: self.keep]
+        ranked = [point for point in ranked if result.status[point * self.request.seeds] == "done"]
+        states = {}
+        for row in (point * self.request.seeds for point in ranked):
+            states[row] = self.kept[row] if row in self.kept else self._again_packed(row)[0]
+        self.kept = states
+
+    def scores(self) -> np.ndarray:
+        """(points, epochs): larger is better, NaN where unknown or diverged."""
+        curve = self._sign() * self.curves["validation"][self.request.metric]
+        by_point = curve.reshape(self.request.trials, self.request.seeds, -1)
+        return by_point.mean(axis=1).astype(float)
+
+    def _sign(self) -> int:
+        return 1 if self.request.largest else -1
+
+    def _standing(self) -> dict[str, str]:
+        """The progress bar's words: the best latest score of the trials alive, and their number."""
+        begun = np.flatnonzero(self.alive & (self.epochs > 0))
+        latest = self.curves["validation"][self.request.metric][begun, self.epochs[begun] - 1]
+        counts = {"alive": f"{self.alive.sum()}/{len(self.alive)}"}
+        if lost := int((~self.alive).sum()):
+            counts["diverged"] = str(lost)
+        if not latest.size:
+            return counts
+        best = latest.max() if self.request.largest else latest.min()
+        return {f"best val {self.request.metric}": f"{best:.4g}"} | counts
+
+    # the disk
+    def _save(self, finished: bool) -> None:
+        began, request = time.perf_counter(), self.request
+        result = self.result()
+        curves = {f"{p} {n}": c for p, metrics in self.curves.items() for n, c in metrics.items()}
+        report = {
+            "finished": finished,
+            "seconds": round(result.seconds, 3),
+            "plan": result.plan,
+            "programs": [program._asdict() for program in result.programs],
+        }
+        states = pack_records([self._records(g) for g in range(len(self.programs))])
+        named = zip(request.space.names, request.space.traced, strict=True)
+        known = {f"hyper {name}": result.hyper[name] for name, traced in named if traced}
+        known |= {"epochs": self.epochs, "alive": self.alive}
+        if self.lineage is not None:
+            known |= self.lineage.arrays()
+            known["lineage every"] = np.array(self.lineage.every)
+        self.store.save(result.rows(), known | curves, states, report)  # type: ignore[union-attr]
+        self._saved = time.perf_counter()
+        self._saving = self._saved - began
+
+    def _records(self, g: int) -> dict[int, Record]:
+        """The states that a group's trials go on from, and those of its best."""
+        rows, last = self.members[g], self.request.epochs
+        kept = {
+            row: Record(tuple(c[row // self.request.seeds] for c in self._numbers()), last, state)
+            for row, state in self.kept.items()
+            if row in set(rows.tolist())
+        }
+        if g not in self.pools:
+            return {
+                r: rec for r, rec in unpack_records(self.loaded, g).items() if r not in kept
+            } | kept
+        going = np.flatnonzero((self.alive & (self.epochs < last))[rows])
+        found = self.pools[g].records(going)
+        return {int(rows[local]): record for local, record in found.items()} | kept
+
+    def _numbers(self):
+        return numbers(self.request.space, self.points, slice(None))
+
+    def _load(self, store: Store) -> None:
+        curves, states = store.curves(), store.states()
+        if curves is None:
+            return
+        self.known = curves
+        report = store.report()
+        self.earlier, self.finished = (
+            float(report.get("seconds", 0.0)),
+            bool(report.get("finished")),
+        )
+        for name, mine in (("epochs", self.epochs), ("alive", self.alive)):
+            mine[:] = store.fitting(curves, name, mine)
+        for part, metrics in self.curves.items():
+            for name, mine in metrics.items():
+                if f"{part} {name}" in curves:
+                    mine[:] = store.fitting(curves, f"{part} {name}", mine)
+        self.loaded = states or {}
+        last = self.request.epochs
+        for g in range(len(self.programs)):
+            for row, record in unpack_records(self.loaded, g).items():
+                if record.epochs == last:
+                    self.kept[row] = record.state
+
+    def back_together(self) -> int:
+        """The epoch that the members of a population stand at: that of their states on disk, which
+        may be older than what is known otherwise."""
+        if self.finished or self.known is None:
+            return int(self.epochs.max()) if self.finished else 0
+        records = unpack_records(self.loaded, 0)
+        level = max((record.epochs for record in records.values()), default=0)
+        there = np.isin(np.arange(len(self.alive)), list(records))
+        self.alive[:] = there if level else True
+        self.epochs[:] = np.minimum(self.epochs, level)
+        return level
+
+    # the result
+    def result(self) -> Result:
+        request = self.request
+        stopped = np.where(self.epochs < request.epochs, "stopped", "done")
+        by_name = dict(zip(request.space.names, self.points.columns, strict=True))
+        if self.lineage is not None:  # what the members have in the end
+            by_name |= {name: column[-1] for name, column in self.lineage.numbers.items()}
+        leaves = dict(zip(request.space.names, request.space.leaves, strict=True))
+        return Result(
+            hyper={name: np.repeat(by_name[name], request.seeds) for name in request.space.shown},
+            space={name: leaves[name] for name in request.space.shown},
+            seeds=request.seeds,
+            status=np.where(self.alive, stopped, "diverged"),
+            epochs=self.epochs,
+            curves=self.curves,
+            metric=request.metric,
+            largest=request.largest,
+            settings=request.settings(),
+            programs=tuple(self._program_records()),
+            plan=self.plan.summary() if self.plan else None,
+            seconds=self.earlier + time.perf_counter() - self.began,
+            kept={row: self._unpacked(row, state) for row, state in self.kept.items()},
+            lineage=self.lineage,
+            _again=self._again,
+        )
+
+    def _program_records(self) -> Iterator[ProgramRecord]:
+        for g, pool in sorted(self.pools.items()):
+            compiled = pool.compiled
+            yield ProgramRecord(
+                self.request.static(self.points.groups[g]),
+                len(self.members[g]),
+                str(compiled.program.layout),
+                compiled.seconds,
+                compiled.bytes,
+            )
+
+    def _group_of(self, row: int) -> int:
+        return int(self.points.group[row // self.request.seeds])
+
+    def _unpacked(self, row: int, state: list) -> PyTree:
+        return self.programs[self._group_of(row)].unpack(state)
+
+    def _again_packed(self, row: int) -> tuple[list, dict]:
+        """Train one run again, alone, in the program of its group."""
+        ours = self.pool(self._group_of(row))
+        pool = Pool(ours.compiled, self.key, ours.data)
+        self._add_rows(pool, np.array([row]))
+        last = self.request.epochs
+        stopped = self.alive[row] and self.epochs[row] < last
+        goal = self.epochs[row] if stopped else last
+        curves = {part: {n: np.full(last, np.nan, c.dtype) for n, c in metrics.items()}
+                  for part, metrics in self.curves.items()}  # fmt: skip
+        for report in pool.train(np.array([goal]), np.array([True])):
+            end = report.after[0] - report.before[0]
+            for part, metrics in report.curves.items():
+                for name, latest in metrics.items():
+                    curves[part][name][report.before[0] : report.after[0]] = latest[0, :end]
+        return pool.state(0), curves
+
+    def _again(self, row: int) -> Run:
+        if isinstance(
+            self.request.search, population.Population
+        ):  # a member is nothing without the others
+            other = Sweep(self.request, self.plan, keep=self.request.trials)
+            result = other.run(False, time.perf_counter(), None)
+            own = {p: {n: c[row] for n, c in m.items()} for p, m in result.curves.items()}
+            return Run(result.kept.get(row), own)
+        state, curves = self._again_packed(row)
+        return Run(self._unpacked(row, state), curves)
