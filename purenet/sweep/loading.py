@@ -40,11 +40,13 @@ def load(path: str | os.PathLike) -> Result:
     trials, seeds, epochs = settings["trials"], settings["seeds"], settings["epochs"]
     rows = _rows(folder / TRIALS, trials * seeds)
     for name, array in known.items():
-        if not name.startswith("lineage ") and array.shape[:1] != (len(rows),):
-            raise ValueError(
-                f"{folder / CURVES} is damaged: {name!r} has the shape {array.shape}, but there "
-                f"are {len(rows)} trials."
-            )
+        if not name.startswith("lineage "):
+            if array.ndim not in (1, 2) or len(array) < len(rows):
+                raise ValueError(
+                    f"{folder / CURVES} is damaged: {name!r} has the shape {array.shape}, but "
+                    f"there are {len(rows)} trials."
+                )
+            known[name] = array[: len(rows)]  # points that were not drawn yet have no row
     curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for name, array in known.items():
         part, _, metric = name.partition(" ")

@@ -137,8 +137,9 @@ def plan(
         where = layout(int(count[g]), request.devices, blocks[best])
         fits = max(1, int(chosen.room // chosen.each))
         if fits < where.lanes:
-            held = max(1, fits // where.block) * where.block
-            where = where._replace(lanes=max(held, 2) if where.block == 1 else held)
+            block = min(where.block, fits)
+            lanes = fits // block * block
+            where = Layout(where.devices, max(2, lanes) if block == 1 else lanes, block)
         share = trial_epochs * count[g] / count.sum()
         groups.append(
             GroupPlan(

@@ -76,7 +76,7 @@ class Pool:
             remaining = np.where(self.alive, np.maximum(goals - self.epochs, 0), 0)
             if not remaining.any():
                 return
-            self._seat(remaining, keep & self.alive)
+            self._take_seats(remaining, keep & self.alive)
             yield self._advance(remaining)
 
     def state(self, row: int) -> list[np.ndarray]:
@@ -102,7 +102,8 @@ class Pool:
         return found
 
     def lanes_of_all(self) -> np.ndarray:
-        """The lane of every row; one that has none is given an empty one."""
+        """The lane of every row, all of them seated; one that has no state gets an empty lane."""
+        self._take_seats(self.alive.astype(int), self.alive)
         absent = np.setdiff1d(np.arange(len(self.points)), self.sits)
         self.sits[np.flatnonzero(self.sits < 0)[: len(absent)]] = absent
         return np.argsort(self.sits, kind="stable")[-len(self.points) :]
@@ -113,7 +114,7 @@ class Pool:
         self.waiting |= self.records(seated[(keep & self.alive)[seated]])
         self.lanes, self.sits = None, np.full(self.layout.width, -1)
 
-    def _seat(self, remaining, keep) -> None:
+    def _take_seats(self, remaining, keep) -> None:
         """Bring trials into the free lanes, those with most to do first."""
         layout = self.layout
         wanted = np.append(remaining > 0, False)  # and nobody, -1, is not wanted

@@ -414,7 +414,8 @@ class Sweep:
 
     # the result
     def result(self) -> Result:
-        request = self.request
+        """What is known so far, of the points that are drawn."""
+        request, rows = self.request, len(self.points.group) * self.request.seeds
         stopped = np.where(self.epochs < request.epochs, "stopped", "done")
         by_name = dict(zip(request.space.names, self.points.columns, strict=True))
         if self.lineage is not None:  # what the members have in the end
@@ -424,9 +425,9 @@ class Sweep:
             hyper={name: np.repeat(by_name[name], request.seeds) for name in request.space.shown},
             space={name: leaves[name] for name in request.space.shown},
             seeds=request.seeds,
-            status=np.where(self.alive, stopped, "diverged"),
-            epochs=self.epochs,
-            curves=self.curves,
+            status=np.where(self.alive, stopped, "diverged")[:rows],
+            epochs=self.epochs[:rows],
+            curves=jax.tree.map(lambda curve: curve[:rows], self.curves),
             metric=request.metric,
             largest=request.largest,
             settings=request.settings(),

@@ -1,0 +1,100 @@
+"""Sweeps that are killed at random moments and started again, each in a process of its own.
+
+    python killed_sweep.py FOLDER SEARCH KILLS SEED
+
+prints as JSON how often a sweep was really cut short, and whether it ended with the very rows of
+the uninterrupted one. Processes are forked from this one, which has imported everything but started
+nothing, so that a start costs no import.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import purenet as pn
+from purenet import sweep
+
+SEARCHES = {
+    "random": sweep.random,
+    "halving": sweep.halving(),
+    "hyperband": sweep.hyperband(),
+    "pbt": sweep.pbt(every=4),
+}
+
+
+def learner(hyper):
+    """Approaches its limit, slowly enough to be killed on the way."""
+
+    def epoch(state, data):
+        x = (
+            state["x"]
+            + 0.1 * (hyper["limit"] - state["x"])
+            + 0.01 * jax.random.normal(state["key"])
+        )
+        busy = jax.lax.fori_loop(0, 100_000, lambda i, y: jnp.sin(y) + x, x)
+        x = jnp.where(hyper["limit"] > 0.95, jnp.nan, x + 1e-9 * busy)
+        key = jax.random.fold_in(state["key"], 1)
+        return {"key": key, "x": x}, {}
+
+    return pn.Trainable(
+        init=lambda key: {"key": key, "x": jnp.zeros(())},
+        epoch=epoch,
+        evaluate=lambda state, data: {"loss": state["x"], "twice": 2 * state["x"] + data[0].sum()},
+    )
+
+
+def run(folder, search):
+    jax.config.update("jax_num_cpu_devices", 2)
+    data = ((np.ones(3),), (np.zeros(3),))
+    space = {"limit": sweep.uniform(0, 1)}
+    if search != "pbt":
+        space["kind"] = sweep.choice(["a", "b"])
+    sweep.run(learner, space, data, 12, 27, search=SEARCHES[search], path=folder, keep=2)
+
+
+def start(folder, search):
+    pid = os.fork()
+    if pid == 0:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        run(folder, search)
+        os._exit(0)
+    return pid
+
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main():
+    folder, search, kills, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    rng = random.Random(seed)
+    began = time.perf_counter()
+    assert ended(start(folder / "whole", search)) == 0
+    lasted = time.perf_counter() - began
+    cut = 0
+    for _ in range(kills):
+        pid = start(folder / "killed", search)
+        time.sleep(rng.uniform(0.3, 0.9) * lasted)
+        os.kill(pid, signal.SIGKILL)
+        cut += ended(pid) != 0
+    assert ended(start(folder / "killed", search)) == 0
+    whole, killed = folder / "whole", folder / "killed"
+    same_rows = (whole / "trials.jsonl").read_bytes() == (killed / "trials.jsonl").read_bytes()
+    with np.load(whole / "curves.npz") as a, np.load(killed / "curves.npz") as b:
+        same_curves = set(a) == set(b) and all(np.array_equal(a[n], b[n], True) for n in a)
+    with np.load(whole / "states.npz") as a, np.load(killed / "states.npz") as b:
+        same_states = set(a) == set(b) and all(np.array_equal(a[n], b[n]) for n in a)
+    print(json.dumps({"cut": cut, "rows": same_rows, "curves": same_curves, "states": same_states}))
+
+
+if __name__ == "__main__":
+    main()

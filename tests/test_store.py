@@ -1,0 +1,309 @@
+"""A sweep's folder: going on, refusing, reading back; what a fault leaves behind."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import purenet as pn
+from purenet import sweep
+from purenet.sweep import pool, store
+
+DATA = ((np.ones(3),), (np.zeros(3),))
+SPACE = {"limit": sweep.uniform(0.0, 1.0), "kind": sweep.choice([pn.relu, pn.tanh]), "k": 0.5}
+
+
+def learner(hyper):
+    step = lambda x: x + 0.3 * (hyper["kind"](hyper["limit"]) - x)
+    return pn.Trainable(
+        init=lambda key: {"x": jax.random.uniform(key), "key": key},
+        epoch=lambda state, data: ({**state, "x": step(state["x"])}, {}),
+        evaluate=lambda state, data: {"loss": state["x"] + 0 * data[0].sum()},
+    )
+
+
+def run(path=None, trials=9, epochs=9, seed=0, trial=learner, space=SPACE, data=DATA, **options):
+    return sweep.run(trial, space, data, trials, epochs, seed, path=path, **options)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return run()
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A report, and a save, after every epoch."""
+    monkeypatch.setattr(pool, "_REPORT", 1e-9)
+    monkeypatch.setattr("purenet.sweep.runner._SAVING", 1e9)
+
+
+def same(a, b):
+    assert list(a.status) == list(b.status) and list(a.epochs) == list(b.epochs)
+    for part, metrics in a.curves.items():
+        for name, curve in metrics.items():
+            np.testing.assert_array_equal(curve, b.curves[part][name])
+    assert a.table() == b.table()
+
+
+class Enough(Exception):
+    pass
+
+
+def stop_after(monkeypatch, saves):
+    """Let the process die after so many saves."""
+    save, count = store.Store.save, []
+
+    def dying(self, *arguments):
+        save(self, *arguments)
+        count.append(1)
+        if len(count) == saves:
+            raise Enough
+
+    monkeypatch.setattr(store.Store, "save", dying)
+
+
+@pytest.mark.parametrize("search", [sweep.random, sweep.halving(), sweep.pbt(every=3)],
+                         ids=["random", "halving", "pbt"])  # fmt: skip
+@pytest.mark.parametrize("saves", [1, 4, 7])
+def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, often, search, saves):
+    space = SPACE if search is sweep.random else {**SPACE, "kind": pn.relu}
+    with monkeypatch.context() as dying:
+        stop_after(dying, saves)
+        with pytest.raises(Enough):
+            run(tmp_path, search=search, space=space)
+    trained = []
+    advance = pool.Pool._advance
+
+    def counting(self, remaining):
+        report = advance(self, remaining)
+        trained.append(int((report.after - report.before).sum()))
+        return report
+
+    monkeypatch.setattr(pool.Pool, "_advance", counting)
+    result = run(tmp_path, search=search, space=space)
+    again, trained[:] = sum(trained), []
+    plain = run(search=search, space=space)
+    same(result, plain)
+    assert again < sum(trained)  # what was done was not done again
+    if result.lineage is not None:
+        np.testing.assert_array_equal(result.lineage.parents, plain.lineage.parents)
+    trained.clear()
+    same(run(tmp_path, search=search, space=space), plain)
+    assert not trained  # a sweep that is finished trains nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", ["random", "halving", "hyperband", "pbt"])
+def test_killed_at_random_moments_it_ends_with_the_very_same_files(tmp_path, search):
+    script = Path(__file__).with_name("killed_sweep.py")
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, search, "5", "0"],
+        capture_output=True, text=True, timeout=600, env=os.environ | {"JAX_ENABLE_X64": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["rows"] and outcome["curves"] and outcome["states"]
+    assert outcome["cut"] >= 2
+
+
+def test_the_folder_says_what_the_sweep_is(tmp_path, whole):
+    result = run(tmp_path)
+    names = [".lock", "curves.npz", "report.json", "settings.json", "states.npz", "trials.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    leaves = {"limit": {"uniform": [0.0, 1.0]}, "kind": {"choice": ["relu", "tanh"]}, "k": 0.5}
+    assert settings["settings"]["space"] == leaves
+    assert settings["versions"]["purenet"] == pn.__version__ and "jax" in settings["versions"]
+    rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert [row["trial"] for row in rows] == list(range(9))
+    assert rows[3]["limit"] == result.hyper["limit"][3] and rows[3]["kind"] in ("relu", "tanh")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["finished"] and len(report["programs"]) == 2
+    result.to_jsonl(tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "trials.jsonl").read_bytes()
+    same(result, whole)
+
+
+def test_results_are_read_back(tmp_path):
+    result = run(tmp_path / "a", seeds=2, search=sweep.halving())
+    back = sweep.load(tmp_path / "a")
+    assert back.seeds == 2 and back.metric == "loss" and not back.largest
+    same(back, result)
+    assert back.space["limit"] == SPACE["limit"] and back.space["kind"].values == ("relu", "tanh")
+    np.testing.assert_array_equal(back.hyper["limit"], result.hyper["limit"])
+    assert back.hyper["limit"].dtype == result.hyper["limit"].dtype
+    assert list(back.hyper["kind"]) == [f.__name__ for f in result.hyper["kind"]]
+    assert back.programs == result.programs
+    with pytest.raises(ValueError, match="has no trial function; call run"):
+        back.replay(0)
+    again = run(tmp_path / "a", seeds=2, search=sweep.halving())
+    best = again.best().number
+    np.testing.assert_array_equal(again.weights(best)["x"], result.weights(best)["x"])
+
+
+def test_a_population_is_read_back(tmp_path):
+    space = {**SPACE, "kind": pn.relu}
+    result = run(tmp_path, search=sweep.pbt(every=3), space=space)
+    back = sweep.load(tmp_path)
+    same(back, result)
+    assert back.lineage.every == 3
+    np.testing.assert_array_equal(back.lineage.parents, result.lineage.parents)
+    for name, column in result.lineage.numbers.items():
+        np.testing.assert_array_equal(back.lineage.numbers[name], column)
+
+
+OTHERS = {
+    "seed": ({"seed": 1}, "seed: there 0, asked 1"),
+    "epochs": ({"epochs": 8}, "epochs: there 9, asked 8"),
+    "trials": ({"trials": 8}, "trials: there 9, asked 8"),
+    "space": ({"space": {**SPACE, "k": 0.25}}, r"space: there \{.*'k': 0.5\}, asked .*0.25"),
+    "search": ({"search": sweep.sobol}, "search: there 'random', asked 'sobol'"),
+    "data": ({"data": (DATA[0], DATA[0])}, "data: there"),
+    "seeds": ({"seeds": 2}, "seeds: there 1, asked 2"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep")
+    run(path)
+    return path
+
+
+@pytest.mark.parametrize("options, message", OTHERS.values(), ids=OTHERS.keys())
+def test_another_sweep_in_the_same_folder_is_refused_with_the_difference(folder, options, message):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(ValueError, match=rf"(?s)holds another sweep.*{message}"):
+        run(folder, **options)
+    assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_trial_function_whose_state_has_changed_is_refused(tmp_path, monkeypatch, often):
+    with monkeypatch.context() as dying:
+        stop_after(dying, 2)
+        with pytest.raises(Enough):
+            run(tmp_path)
+
+    def learner(hyper):
+        wide = lambda key: {"x": jax.random.uniform(key, (2,)), "key": key}
+        return pn.Trainable(wide, lambda s, d: (s, {}), lambda s, d: {"loss": s["x"].sum()})
+
+    with pytest.raises(ValueError, match="it has changed since: name another folder"):
+        run(tmp_path, trial=learner)
+
+
+def test_a_second_process_is_refused(tmp_path):
+    settings = {"trials": 1}
+    first = store.Store(tmp_path, settings)
+    code = f"from purenet.sweep.store import Store; Store({str(tmp_path)!r}, {settings})"
+    second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "BlockingIOError" in second.stderr and "is in use: another process" in second.stderr
+    first.close()
+    third = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert third.returncode == 0, third.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_training(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="is a file, but a folder"):
+        run(tmp_path / "file")
+    with pytest.raises(OSError, match=r"cannot write results to .*file/below"):
+        run(tmp_path / "file" / "below")
+
+
+def test_a_full_disk_is_one_error_and_nothing_saved_is_lost(tmp_path, monkeypatch, often, whole):
+    written, count = store.write_bytes, []
+
+    def filling(path, content):
+        count.append(path)
+        if len(count) > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(path, content)
+
+    with monkeypatch.context() as full:
+        full.setattr(store, "write_bytes", filling)
+        with pytest.raises(OSError, match="No space left on device; what was saved before"):
+            run(tmp_path)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".curves")]
+    same(run(tmp_path), whole)
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, monkeypatch, often, capsys, whole):
+    advance, count = pool.Pool._advance, []
+
+    def interrupted(self, remaining):
+        count.append(1)
+        if len(count) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return advance(self, remaining)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(pool.Pool, "_advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, progress=False)
+    assert signal.getsignal(signal.SIGINT) is before and len(count) == 3
+    assert f"trial-epochs are in {tmp_path}, and the same call goes on" in capsys.readouterr().err
+    partly = sweep.load(tmp_path)
+    assert 0 < partly.epochs.sum() < 81
+    same(run(tmp_path), whole)
+
+
+@pytest.mark.parametrize("name", ["curves.npz", "states.npz", "settings.json", "report.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[: len(b) // 2], lambda b: b"nonsense", lambda b: b""],
+    ids=["truncated", "foreign", "empty"],
+)
+def test_damaged_files_are_named(folder, tmp_path, name, damage):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).write_bytes(damage((folder / name).read_bytes()))
+    with pytest.raises(ValueError, match=rf"{name} is damaged"):
+        run(tmp_path)
+    if name != "states.npz":
+        with pytest.raises(ValueError, match=rf"{name} is damaged"):
+            sweep.load(tmp_path)
+
+
+def test_what_is_no_sweep_is_not_read(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match=r"holds no sweep: there is no settings\.json"):
+        sweep.load(tmp_path)
+    content = json.loads((folder / "settings.json").read_text()) | {"format": 99}
+    (tmp_path / "settings.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="has the format 99, but 1 is what"):
+        sweep.load(tmp_path)
+
+
+def test_a_finished_sweep_goes_to_optuna(whole):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = run(search=sweep.halving()).to_optuna()
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("COMPLETE") == 1 and states.count("PRUNED") == 8
+    done = next(t for t in study.trials if t.state.name == "COMPLETE")
+    assert len(done.intermediate_values) == 9 and done.user_attrs["k"] == "0.5"
+    study = whole.to_optuna()
+    assert study.best_trial.number == whole.best().number
+    assert study.best_value == whole.best().score
+    assert study.best_params["kind"] == whole.best().hyper["kind"].__name__
+    assert study.best_params["limit"] == whole.best().hyper["limit"]
+
+
+def test_points_from_an_optuna_sampler_train_in_batches(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = sweep.from_optuna(optuna.samplers.TPESampler, batch=6)
+    result = run(trials=24, epochs=3, search=search, path=tmp_path)
+    assert set(result.status) == {"done"} and result.trials == 24
+    limits = result.hyper["limit"]
+    assert limits[-6:].mean() < limits[:6].mean()  # small limits have small losses
+    same(run(trials=24, epochs=3, search=search, path=tmp_path), result)
