@@ -4,6 +4,7 @@ This file decides what is public.
 """
 
 from purenet import data as data
+from purenet import gradcheck as gradcheck
 from purenet import initializers as initializers
 from purenet import ops as ops
 from purenet import plots as plots

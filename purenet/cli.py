@@ -1,4 +1,4 @@
-"""The command line: `purenet sweep`."""
+"""The command line: `purenet sweep | check`."""
 
 import argparse
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from purenet import data
+from purenet import data, gradcheck
 from purenet.checks import whole
 from purenet.devices import use_cpu_cores
 from purenet.losses import l2, softmax_cross_entropy
@@ -23,7 +23,8 @@ _SHOWN = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit status is 0, or 2 for a mistake that the user can mend."""
+    """Run a command; the exit status is 0, 1 for a check that fails, or 2 for a mistake that the
+    user can mend."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -135,6 +136,16 @@ def _folder(options) -> Path:
     return folder
 
 
+def _check(options) -> int:
+    try:
+        seed = whole("--seed", options.seed, least=0)
+    except ValueError as error:
+        raise UserError(_one_line(error)) from error
+    reports = [gradcheck.report(dtype, seed) for dtype in gradcheck.TOLERANCES]
+    print(gradcheck.table(*reports))
+    return 0 if all(row.passed for rows in reports for row in rows) else 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="purenet", description="Neural networks in JAX, hundreds of them in one program."
@@ -183,6 +194,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--plan", action="store_true",
         help="measure for some seconds and say how the sweep would run, and how long")  # fmt: skip
     sweep.set_defaults(run=_sweep)
+    check = commands.add_parser(
+        "check",
+        help="compare every hand-written gradient with the automatic and the numerical one",
+        description="Compare the hand-written gradient of every operation with the automatic one "
+        "and with central differences, entry by entry, in float64 and in float32. An error is "
+        "relative to the entry, or to a hundredth of the largest entry where that is more; the "
+        "worst is printed. The exit status is 1 where one is above the tolerance.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    check.add_argument("--seed", type=int, default=0, metavar="N",
+        help="whole number that the sample arguments follow")  # fmt: skip
+    check.set_defaults(run=_check)
     return parser
 
 
