@@ -2,8 +2,8 @@
 
     python scripts/benchmark.py [SUITE ...] [--reps 5]
 
-Suites: peak, mlp, gradients, convnets, convolutions, pooling, sweep, convnet-sweep, import; by
-itself all of them. The data are random numbers in
+Suites: peak, mlp, gradients, convnets, convolutions, pooling, sweep, convnet-sweep, stopping,
+planning, bookkeeping, import; by itself all of them; and quality, which takes minutes. The data are random numbers in
 MNIST's shapes, so nothing has to be downloaded. Samples of the compared programs are interleaved in
 random order; what is printed is the median, the range and the ratio to the first row of each table.
 Trust ratios of one run, never single times.
@@ -19,6 +19,7 @@ import sys
 import time
 
 import benchmark_convolutions as convolutions
+import benchmark_searches as searches
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -182,10 +183,14 @@ def e9(hyper):
                          penalty=pn.l2(hyper["decay"]), batches="with_replacement")  # fmt: skip
 
 
+def e9_data():
+    x, t = examples(500)
+    return (x[100:], t[100:]), (x[:100], t[:100])
+
+
 def sweeps(reps, trials=40, epochs=50):
     """E9 as a whole job, warm: 400 training and 100 validation images, both accuracies an epoch."""
-    x, t = examples(500)
-    data = (x[100:], t[100:]), (x[:100], t[:100])
+    data = e9_data()
     space = {"rate": sweep.loguniform(1e-6, 1e-2), "decay": sweep.loguniform(1e-8, 1e-4)}
     run = functools.partial(sweep.run, e9, space, data, progress=False)
     started = time.perf_counter()
@@ -249,21 +254,25 @@ SUITES = {
     "pooling": convolutions.pooling,
     "sweep": sweeps,
     "convnet-sweep": convolutions.sweeps,
+    "stopping": lambda reps: searches.stopping(e9, e9_data(), reps),
+    "planning": lambda reps: searches.planning(e9, e9_data(), reps),
+    "bookkeeping": searches.bookkeeping,
     "import": imports,
+    "quality": lambda reps: searches.quality(e9, e9_data(), reps),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE",
-                        help=f"{', '.join(SUITES)}; by itself all")  # fmt: skip
+                        help=f"{', '.join(SUITES)}; by itself all but quality")  # fmt: skip
     parser.add_argument("--reps", type=int, default=5, help="samples of each program (default 5)")
     options = parser.parse_args()
     cores = pn.use_cpu_cores()
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {device.device_kind}, {jax.device_count()} device(s), "
           f"{cores} core(s), {platform.machine()}")  # fmt: skip
-    for name in options.suites or SUITES:
+    for name in options.suites or [name for name in SUITES if name != "quality"]:
         SUITES[name](options.reps)
 
 
