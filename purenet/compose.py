@@ -112,14 +112,22 @@ def as_layer(layer: Layer | Callable) -> Layer:
         raise TypeError(
             f"expected a layer such as dense(100) or a function of x such as relu, got {layer!r}."
         )
-    whole = layer.func if isinstance(layer, functools.partial) else layer
-    arguments = layer.keywords if isinstance(layer, functools.partial) else {}
-    name = getattr(whole, "__name__", type(whole).__name__)
     return stateless(
         lambda key, sizes: (),
         lambda weights, x, train, key: layer(x),
-        spec=(name, dict(arguments)),
+        spec=(_name(layer), {"function": layer}),
     )
+
+
+def lifted_function(layer: Layer) -> Callable | None:
+    """The function of x that `as_layer` made this layer of, or None where it made it of none.
+
+    >>> lifted_function(as_layer(abs))
+    <built-in function abs>
+    """
+    name, arguments = layer.spec or ("", {})
+    function = arguments.get("function")
+    return function if len(arguments) == 1 and function and name == _name(function) else None
 
 
 def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
@@ -128,6 +136,12 @@ def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
     x = jax.ShapeDtypeStruct((1, *shape(sizes)), jax.dtypes.canonicalize_dtype(dtype))
     y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]
+
+
+def _name(function: Callable) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _takes_integers(layer: Layer) -> bool:
