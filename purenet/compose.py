@@ -42,10 +42,10 @@ def serial(*layers: Layer | Callable) -> Layer:
         return Params(weights, stats or ())
 
     def apply(params, x, train, key):
-        old, new = params.stats or {}, {}
+        weights, old, new = params.weights or {}, params.stats or {}, {}
         for i, layer in enumerate(parts):
             name = str(i)
-            own = Params(params.weights.get(name, ()), old.get(name, ()))
+            own = Params(weights.get(name, ()), old.get(name, ()))
             with _at(i, layer):
                 x, stats = layer.apply(
                     own, x, train, None if key is None else jax.random.fold_in(key, i)
@@ -87,9 +87,10 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
         return Params(keep("weights"), keep("stats") or ())
 
     def apply(params, x, train, key):
-        old, new, terms = params.stats or {}, {}, {"projection": x}
+        weights, old = params.weights or {}, params.stats or {}
+        new, terms = {}, {"projection": x}
         for i, (name, part) in enumerate(parts.items()):
-            own = Params(params.weights.get(name, ()), old.get(name, ()))
+            own = Params(weights.get(name, ()), old.get(name, ()))
             sub = None if key is None else jax.random.fold_in(key, i)
             terms[name], stats = part.apply(own, x, train, sub)
             if name in old:

@@ -90,7 +90,17 @@ def rebuild(who: str, description: Any, registry: Registry) -> Any:
     >>> rebuild("load", {"layer": "dense", "arguments": {"units": 4}}, {}).spec[1]["units"]
     4
     """
-    return _Rebuilder(who, registry).value(description, "network", 0)
+    net = _Rebuilder(who, registry).value(description, "network", 0)
+    if not (isinstance(net, Layer) or callable(net)):
+        raise ValueError(f"{who}: network is {short(net)}, but a layer is expected.")
+    return net
+
+
+def _too_deep(who: str, where: str) -> ValueError:
+    return ValueError(
+        f"{who}: {where[:30]}…{where[-30:]} lies deeper than {_DEEPEST} layers in layers, the most "
+        "that a file holds."
+    )
 
 
 class _Describer:
@@ -101,7 +111,7 @@ class _Describer:
 
     def value(self, value, where: str, depth: int):
         if depth > _DEEPEST:
-            raise ValueError(f"{self.who}: {where} lies deeper than {_DEEPEST} layers in layers.")
+            raise _too_deep(self.who, where)
         if isinstance(value, Layer):
             function = lifted_function(value)
             return self.layer(value, where, depth) if function is None else self.function(
@@ -173,7 +183,7 @@ class _Rebuilder:
 
     def value(self, value, where: str, depth: int):
         if depth > _DEEPEST + 1:
-            raise ValueError(f"{self.who}: {where} lies deeper than {_DEEPEST} layers in layers.")
+            raise _too_deep(self.who, where)
         if isinstance(value, list):
             return tuple(self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
         if not isinstance(value, dict):

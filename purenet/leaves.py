@@ -147,7 +147,7 @@ def check_same(who: str, found: dict[str, Any], expected: dict[str, Kind]) -> No
     for name in found:
         if name not in expected:
             raise ValueError(
-                f"{who}: the leaf {short(name)} is not expected; expected "
+                f"{who}: the leaf {_plain(name)} is not expected; expected "
                 f"{_some(list(expected)) or 'none'}."
             )
     for name, kind in expected.items():

@@ -127,7 +127,10 @@ class Reader:
         match = _HEADER.fullmatch(text)
         if not match:
             raise ValueError(f"its header is {short(text)}")
-        dtype = np.dtype(match[1].decode())
+        try:
+            dtype = np.dtype(match[1].decode())
+        except TypeError as error:
+            raise ValueError(f"its header has the type {short(match[1].decode())}") from error
         shape = tuple(int(n) for n in match[2].decode().replace(",", " ").split())
         size = dtype.itemsize
         for n in shape:

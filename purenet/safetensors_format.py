@@ -19,11 +19,10 @@ _DTYPES = {
     "BOOL": np.bool_, "I8": np.int8, "U8": np.uint8, "I16": np.int16, "U16": np.uint16,
     "I32": np.int32, "U32": np.uint32, "I64": np.int64, "U64": np.uint64, "F16": np.float16,
     "F32": np.float32, "F64": np.float64, "C64": np.complex64, "BF16": jnp.bfloat16,
-    "F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2,
 }  # fmt: skip
-NATIVE = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})  # beyond NumPy's own
+NATIVE = frozenset({"bfloat16"})  # dtypes beyond NumPy's own that the library gives back
 
-_TEXT, _SUMS = "purenet", "crc32"
+_ENTRY = "purenet"
 
 
 def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
@@ -36,10 +35,9 @@ def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
                 f"save: the leaf {name} has {what}, which safetensors does not know; "
                 "save to a path that ends in .npz."
             )
-    sums = json.dumps(
-        {_TEXT: zlib.crc32(text.encode())} | {f".{n}": _sum(a) for n, a in arrays.items()}
-    )
-    return _library().numpy.save(arrays, {_TEXT: text, _SUMS: sums})
+    sums = {name: _sum(array) for name, array in arrays.items()}
+    entry = json.dumps([text, zlib.crc32(text.encode()), sums])
+    return _library().numpy.save(arrays, {_ENTRY: entry})
 
 
 class Reader:
@@ -49,18 +47,21 @@ class Reader:
 
     def __init__(self, who: str, content):
         self.who, self.content = who, content
-        texts = content.metadata() or {}
-        if not {_TEXT, _SUMS} <= texts.keys():
+        entry = (content.metadata() or {}).get(_ENTRY)
+        if entry is None:
             raise ValueError(
-                f"{who} is a safetensors file without the entry {_TEXT!r}, so `save` did not write "
-                "it; read it with the safetensors library."
+                f"{who} is a safetensors file without the entry {_ENTRY!r}, so `save` did not "
+                "write it; read it with the safetensors library."
             )
-        self.text = texts[_TEXT]
         try:
-            self.sums = dict(json.loads(texts[_SUMS]))
-        except (ValueError, TypeError, RecursionError):
-            self.sums = {}
-        if self.sums.get(_TEXT) != zlib.crc32(self.text.encode()):
+            self.text, expected, sums = json.loads(entry)
+            self.sums = dict(sums)
+            found = zlib.crc32(self.text.encode())
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{who} is damaged: its entry {_ENTRY!r} is {short(entry)}."
+            ) from error
+        if found != expected:
             raise ValueError(f"{who} is damaged: the checksum of its metadata is another.")
         self.names = list(content.keys())
 
@@ -79,7 +80,7 @@ class Reader:
         """The array, if its checksum is right."""
         with _damage(self.who):
             array = self.content.get_tensor(name)
-        if self.sums.get(f".{name}") != _sum(array):
+        if self.sums.get(name) != _sum(array):
             raise ValueError(f"{self.who} is damaged: the checksum of the leaf {name} is another.")
         return array
 

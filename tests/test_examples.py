@@ -12,7 +12,10 @@ PICTURES = {
     "e10_simple_convnet": {"curves", "filters_before", "filters_after", "mistakes"},
     "e11_deep_convnet": {"curves", "mistakes"},
     "e12_alexnet": {"curves", "filters_before", "filters_after", "patches"},
+    "e13_save_load": {"curves"},
+    "e14_data": {"images"},
 }
+TRAINS_NOTHING = {"e14_data"}
 
 
 def test_every_example_is_tested():
@@ -28,6 +31,6 @@ def test_example_runs(name, tmp_path):
         timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
+    assert ("test accuracy" in done.stdout) == (name not in TRAINS_NOTHING)
     drawn = {path.stem.removeprefix(f"{name[:3]}_") for path in tmp_path.glob("*.png")}
     assert drawn >= PICTURES[name] - {"mistakes"}
