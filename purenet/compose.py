@@ -128,7 +128,8 @@ def lifted_function(layer: Layer) -> Callable | None:
     """
     name, arguments = layer.spec or ("", {})
     function = arguments.get("function")
-    return function if len(arguments) == 1 and function and name == _name(function) else None
+    lifted = len(arguments) == 1 and callable(function) and name == _name(function)
+    return function if lifted else None
 
 
 def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:

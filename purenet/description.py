@@ -56,7 +56,7 @@ _FUNCTIONS: Registry = {
     "normal": initializers._normal,  # with its number as a keyword, as `normal(std)` gives it
     "uniform": initializers._uniform,
 }  # fmt: skip
-_DEEPEST = 50  # layers in layers
+_DEEPEST = 100  # levels; a layer in a serial is two below it
 
 
 def checked_registry(who: str, registry: Registry | None) -> Registry:
@@ -98,8 +98,8 @@ def rebuild(who: str, description: Any, registry: Registry) -> Any:
 
 def _too_deep(who: str, where: str) -> ValueError:
     return ValueError(
-        f"{who}: {where[:30]}…{where[-30:]} lies deeper than {_DEEPEST} layers in layers, the most "
-        "that a file holds."
+        f"{who}: {where[:30]}…{where[-30:]} nests deeper than {_DEEPEST} levels, the most that a "
+        "file holds; a layer in a serial is two levels below it."
     )
 
 
@@ -114,9 +114,9 @@ class _Describer:
             raise _too_deep(self.who, where)
         if isinstance(value, Layer):
             function = lifted_function(value)
-            return self.layer(value, where, depth) if function is None else self.function(
-                function, where, depth
-            )  # fmt: skip
+            if function is None:
+                return self.layer(value, where, depth)
+            return self.function(function, where, depth)
         if isinstance(value, jax.core.Tracer):
             raise ValueError(
                 f"{self.who}: {where} is traced and has no value yet; build the network from plain "
@@ -182,7 +182,7 @@ class _Rebuilder:
         self.makers = {**_LAYERS, **registry}
 
     def value(self, value, where: str, depth: int):
-        if depth > _DEEPEST + 1:
+        if depth > _DEEPEST:
             raise _too_deep(self.who, where)
         if isinstance(value, list):
             return tuple(self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))

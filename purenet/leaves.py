@@ -164,7 +164,10 @@ def check_same(who: str, found: dict[str, Any], expected: dict[str, Kind]) -> No
 
 def short(value) -> str:
     """The value as text, cut where it gets long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # lists in lists in lists, from a file
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 

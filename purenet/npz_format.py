@@ -6,6 +6,7 @@ compared with its size before it is believed.
 """
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -172,6 +173,6 @@ def _damage(message: str):
     except _DAMAGES as error:
         raise ValueError(f"{message} ({str(error) or type(error).__name__}).") from error
     except OSError as error:
-        if error.strerror and error.errno != 22:  # a disk that fails; 22 is a seek to nowhere
+        if error.errno not in (None, errno.EINVAL):  # not a seek to nowhere: the disk fails
             raise
         raise ValueError(f"{message} ({error}).") from error

@@ -22,6 +22,7 @@ class RunFile:
         self.key = key
         leaves = named_leaves("fit", parts).items()
         self.data = {name: str(kind_of("fit", name, leaf)) for name, leaf in leaves}
+        self.saved: int | None = None  # epochs in the file
         self.due = time.perf_counter() + _EVERY
 
     def exists(self) -> bool:
@@ -58,6 +59,7 @@ class RunFile:
             raise ValueError(
                 f"fit: {self.path} holds a run from another random key; name another path."
             )
+        self.saved = done
         return found["state"], found["history"], done
 
     def is_due(self) -> bool:
@@ -69,4 +71,5 @@ class RunFile:
         tree = {"key": self.key, "state": state, "history": curves}
         save(self.path, tree, {"fit": {"epochs": done, "data": self.data}})
         ended = time.perf_counter()
+        self.saved = done
         self.due = ended + max(_EVERY, (ended - started) / _SHARE)

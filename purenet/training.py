@@ -235,8 +235,10 @@ def fit(
                 bar.advance(n, {**shown, "examples/s": f"{n * examples / seconds:.3g}"})
                 if block is None and done > first + 1:  # the first call also compiled
                     per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
-                if run is not None and (done == epochs or run.is_due()):
+                if run is not None and run.is_due():
                     run.save(state, history, done)
+            if run is not None and run.saved != done:
+                run.save(state, history, done)
         except KeyboardInterrupt:
             # the block that was computed last, unless the next one has taken over its buffers
             if run is not None and latest is not None and not _deleted(latest[2]):

@@ -263,6 +263,7 @@ FILES = {
     "no JSON": (members(("metadata.json", "{")), r"its metadata cannot be read \(Expecting"),
     "no text": (members(("metadata.json", b"\xff")), r"'metadata\.json' cannot be read \('utf-8'"),
     "deep JSON": (members(("metadata.json", "[" * 10**5)), r"its metadata cannot be read \(max"),
+    "deep list": (members(("metadata.json", "[" * 900 + "]" * 900)), r"not written by `save`"),
     "other JSON": (members(("metadata.json", "[1]")), r"not written by `save`: its metadata is"),
     "no format": (members(("metadata.json", '{"format": true}')), r"not written by `save`"),
     "format 0": (members(("metadata.json", '{"format": 0}')), r"not written by `save`"),
@@ -545,7 +546,7 @@ NO_DESCRIPTION = {
     ),
     "no spec": (pn.serial(pn.Layer(pn.relu, pn.relu)), r"layers\[0\] is a layer without a descrip"),
     "own layer": (pn.serial(scaled(2.0)), r"is the layer 'scaled', which .*registry=\{'scaled'"),
-    "deep": (functools.reduce(lambda n, _: pn.serial(n), range(60), pn.relu), r"lies deeper than"),
+    "deep": (functools.reduce(lambda n, _: pn.serial(n), range(60), pn.relu), r"nests deeper than"),
 }  # fmt: skip
 
 
@@ -619,7 +620,7 @@ DESCRIPTIONS = {
     "layers of another type": (layer("serial", layers=3), r"serial, cannot be built: TypeError"),
     "no layers": (layer("serial"), r"serial, cannot be built: KeyError"),
     "a layer that is a number": (layer("serial", layers=[3]), r"cannot be built: TypeError"),
-    "deep": (nested(100), r"lies deeper than 50 layers"),
+    "deep": (nested(100), r"nests deeper than 100 levels"),
     "huge": (layer(units=10**30), r"float64 \(10{30},\) is expected"),
     "other weights": (layer(units=4), r"params\.weights\.b is float64 \(3,\), but float64 \(4,\)"),
     "no weights": (layer("batch_norm"), r"beta, float64 \(4,\), is missing"),

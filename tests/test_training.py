@@ -278,6 +278,12 @@ def test_a_run_is_saved_now_and_then(plain, data, key, tmp_path, monkeypatch):
     assert saved == [2, 4, 6]
 
 
+def test_no_epochs_are_saved_too(plain, data, key, tmp_path):
+    start = pn.fit(plain, data, 0, key, path=tmp_path / "run.npz")
+    assert_same_fit(pn.fit(plain, data, 0, key, path=tmp_path / "run.npz"), start)
+    assert pn.checkpoint.load_metadata(tmp_path / "run.npz")["fit"]["epochs"] == 0
+
+
 def test_a_slow_disk_is_written_less_often(tmp_path, key, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(resume.time, "perf_counter", lambda: now[0])
