@@ -10,7 +10,7 @@ import purenet as pn
 
 
 def options(description, **defaults):
-    """The options of every example; `defaults` adds whole-number options such as epochs=20."""
+    """The options of every example; `defaults` adds whole numbers (epochs=20), switches (False)."""
     parser = argparse.ArgumentParser(
         description=description.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -21,7 +21,10 @@ def options(description, **defaults):
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for pictures")
     parser.add_argument("--quick", action="store_true", help="a short run, to see that it works")
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"number of {name}")
+        if value is False:
+            parser.add_argument(f"--{name}", action="store_true", help=f"do the {name} part")
+        else:
+            parser.add_argument(f"--{name}", type=int, default=value, help=f"number of {name}")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     return chosen

@@ -3,6 +3,7 @@
 This file decides what is public.
 """
 
+from purenet import checkpoint as checkpoint
 from purenet import data as data
 from purenet import gradcheck as gradcheck
 from purenet import initializers as initializers
@@ -10,6 +11,10 @@ from purenet import ops as ops
 from purenet import plots as plots
 from purenet import schedules as schedules
 from purenet import sweep as sweep
+from purenet.checkpoint import load as load
+from purenet.checkpoint import load_network as load_network
+from purenet.checkpoint import save as save
+from purenet.checkpoint import save_network as save_network
 from purenet.compose import residual as residual
 from purenet.compose import serial as serial
 from purenet.devices import use_cpu_cores as use_cpu_cores

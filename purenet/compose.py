@@ -42,10 +42,10 @@ def serial(*layers: Layer | Callable) -> Layer:
         return Params(weights, stats or ())
 
     def apply(params, x, train, key):
-        old, new = params.stats or {}, {}
+        weights, old, new = params.weights or {}, params.stats or {}, {}
         for i, layer in enumerate(parts):
             name = str(i)
-            own = Params(params.weights.get(name, ()), old.get(name, ()))
+            own = Params(weights.get(name, ()), old.get(name, ()))
             with _at(i, layer):
                 x, stats = layer.apply(
                     own, x, train, None if key is None else jax.random.fold_in(key, i)
@@ -87,9 +87,10 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
         return Params(keep("weights"), keep("stats") or ())
 
     def apply(params, x, train, key):
-        old, new, terms = params.stats or {}, {}, {"projection": x}
+        weights, old = params.weights or {}, params.stats or {}
+        new, terms = {}, {"projection": x}
         for i, (name, part) in enumerate(parts.items()):
-            own = Params(params.weights.get(name, ()), old.get(name, ()))
+            own = Params(weights.get(name, ()), old.get(name, ()))
             sub = None if key is None else jax.random.fold_in(key, i)
             terms[name], stats = part.apply(own, x, train, sub)
             if name in old:
@@ -112,14 +113,23 @@ def as_layer(layer: Layer | Callable) -> Layer:
         raise TypeError(
             f"expected a layer such as dense(100) or a function of x such as relu, got {layer!r}."
         )
-    whole = layer.func if isinstance(layer, functools.partial) else layer
-    arguments = layer.keywords if isinstance(layer, functools.partial) else {}
-    name = getattr(whole, "__name__", type(whole).__name__)
     return stateless(
         lambda key, sizes: (),
         lambda weights, x, train, key: layer(x),
-        spec=(name, dict(arguments)),
+        spec=(_name(layer), {"function": layer}),
     )
+
+
+def lifted_function(layer: Layer) -> Callable | None:
+    """The function of x that `as_layer` made this layer of, or None where it made it of none.
+
+    >>> lifted_function(as_layer(abs))
+    <built-in function abs>
+    """
+    name, arguments = layer.spec or ("", {})
+    function = arguments.get("function")
+    lifted = len(arguments) == 1 and callable(function) and name == _name(function)
+    return function if lifted else None
 
 
 def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
@@ -128,6 +138,12 @@ def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
     x = jax.ShapeDtypeStruct((1, *shape(sizes)), jax.dtypes.canonicalize_dtype(dtype))
     y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]
+
+
+def _name(function: Callable) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _takes_integers(layer: Layer) -> bool:

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.files import open_file
 from purenet.idx_format import idx as idx
-from purenet.idx_format import open_file
 from purenet.types import PyTree
 
 Dataset = tuple[np.ndarray, np.ndarray]  # (x, t)

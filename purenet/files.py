@@ -1,7 +1,8 @@
-"""Files that are complete or absent."""
+"""Files that are complete or absent, and errors that name them."""
 
 import os
 from pathlib import Path
+from typing import IO
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -20,3 +21,13 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def open_file(path: Path, speaker: str) -> IO[bytes]:
+    """The file, to read bytes from; an error in the name of the speaker otherwise."""
+    if path.is_dir():
+        raise ValueError(f"{speaker}: {path} is a directory, but a file is expected.")
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{speaker}: there is no file {path}.") from error

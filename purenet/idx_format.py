@@ -12,6 +12,8 @@ from typing import IO
 
 import numpy as np
 
+from purenet.files import open_file
+
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IDX_AXES = 64  # as many as an array of NumPy can have
 _DEFLATE_RATIO = 1032  # the most that deflate can expand: 258 bytes from 2 bits
@@ -104,16 +106,6 @@ def idx(path: str | os.PathLike) -> np.ndarray:
                 "expected."
             )
     return np.frombuffer(content, dtype).reshape(sizes).astype(dtype.newbyteorder("="), copy=False)
-
-
-def open_file(path: Path, speaker: str):
-    """The file, to read bytes from; an error in the name of the speaker otherwise."""
-    if path.is_dir():
-        raise ValueError(f"{speaker}: {path} is a directory, but a file is expected.")
-    try:
-        return open(path, "rb")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{speaker}: there is no file {path}.") from error
 
 
 def _read(path: Path, stream: IO[bytes] | gzip.GzipFile, start: int, count: int) -> bytearray:

@@ -2,9 +2,11 @@
 
 Fan-in is the number of inputs that one output reads: `i` for a matrix (i, o), `kh·kw·c` for a
 kernel (kh, kw, c, o). Fan-out likewise: `o`, and `kh·kw·o`. The distributions that take a number
-(`normal(std)`, `uniform(low, high)`) return an initialiser; the number may be a traced array.
+(`normal(std)`, `uniform(low, high)`) return an initialiser, a partial function that shows it; the
+number may be a traced array.
 """
 
+import functools
 import math
 
 import jax
@@ -27,11 +29,11 @@ def normal(std):
     >>> normal(0.01)(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
+    return functools.partial(_normal, std=std)
 
-    def init(key, shape, dtype=float):
-        return std * jax.random.normal(key, shape, dtype)
 
-    return init
+def _normal(key, shape, dtype=float, *, std):
+    return std * jax.random.normal(key, shape, dtype)
 
 
 def uniform(low=-1.0, high=1.0):
@@ -40,11 +42,11 @@ def uniform(low=-1.0, high=1.0):
     >>> uniform()(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
+    return functools.partial(_uniform, low=low, high=high)
 
-    def init(key, shape, dtype=float):
-        return low + (high - low) * jax.random.uniform(key, shape, dtype)
 
-    return init
+def _uniform(key, shape, dtype=float, *, low, high):
+    return low + (high - low) * jax.random.uniform(key, shape, dtype)
 
 
 def glorot_normal(key, shape, dtype=float):

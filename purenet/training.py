@@ -6,6 +6,7 @@ sweep trains many times over.
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 from purenet.checks import whole
 from purenet.losses import accuracy, softmax_cross_entropy
 from purenet.progress import Progress
+from purenet.resume import RunFile
 from purenet.transforms import apply_updates
 from purenet.types import (
     Layer,
@@ -161,6 +163,7 @@ def fit(
     key: jax.Array,
     progress: bool | None = None,
     block: int | None = None,
+    path: str | os.PathLike | None = None,
 ) -> Fit:
     """Train one network: a compiled loop over epochs that reports after each block of them.
 
@@ -168,7 +171,13 @@ def fit(
     or the training data alone. `block` is the number of epochs per compiled call, by itself as
     many as take about a quarter of a second; the numbers do not depend on it. `progress` shows a
     bar (by itself: when standard error is a terminal).
-    Raises ValueError for a negative count or data that does not fit.
+
+    With `path`, a file that ends in .npz or .safetensors, the run is saved there now and then, when
+    it ends and when it is interrupted; the same call goes on from what is there, to the numbers of
+    a run without interruption, or returns at once. More epochs than before go on too. What the file
+    cannot know is up to the caller: another rate, loss or batch size goes unnoticed.
+    Raises ValueError for a negative count or data that does not fit, and for a `path` that holds
+    something else: a run from another key, on data or with weights of other shapes, of more epochs.
 
     >>> from purenet.nets import mlp
     >>> from purenet.optimizers import sgd
@@ -190,28 +199,52 @@ def fit(
     for part in parts.values():
         trainable.check(part)
     parts = jax.tree.map(jnp.asarray, parts)
-    state = _start(trainable, key)
-    names = jax.eval_shape(functools.partial(_train_block, trainable), state, parts, 0)[1]
+    run = None if path is None else RunFile(path, key, parts)
+    start = jax.eval_shape(functools.partial(_start, trainable), key)
+    names = jax.eval_shape(functools.partial(_train_block, trainable), start, parts, 0)[1]
     history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
-    examples = _examples(parts["train"])
-    done, per_call = 0, block or 1
+
+    def record(done, n, values):
+        for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
+            old[done : done + n] = np.asarray(new)[:n]
+        return done + n
+
+    done, per_call, latest = 0, block or 1, None
+    if run is not None and run.exists():
+        state, values, done = run.load(start, names, epochs)
+        record(0, done, values)
+    else:
+        state = _start(trainable, key)
+    first, examples = done, _examples(parts["train"])
     with Progress(epochs, "epoch", show=progress) as bar:
-        while done < epochs:
-            started = time.perf_counter()
-            n = min(per_call, epochs - done)
-            state, values = _train_block(trainable, state, parts, n)
-            for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
-                old[done : done + n] = np.asarray(new)[:n]
-            done += n
-            seconds = time.perf_counter() - started
-            latest = {
-                f"{part} {name}": f"{curve[done - 1]:.4g}"
-                for part, curves in history.items()
-                for name, curve in curves.items()
-            }
-            bar.advance(n, {**latest, "examples/s": f"{n * examples / seconds:.3g}"})
-            if block is None and done > 1:  # the first call also compiled
-                per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
+        if done:
+            bar.advance(done, {"from": str(path)})
+        try:
+            while done < epochs:
+                started = time.perf_counter()
+                n = min(per_call, epochs - done)
+                latest = (done, n, *_train_block(trainable, state, parts, n))
+                _, _, state, values = latest
+                done = record(done, n, values)
+                seconds = time.perf_counter() - started
+                shown = {
+                    f"{part} {name}": f"{curve[done - 1]:.4g}"
+                    for part, curves in history.items()
+                    for name, curve in curves.items()
+                }
+                bar.advance(n, {**shown, "examples/s": f"{n * examples / seconds:.3g}"})
+                if block is None and done > first + 1:  # the first call also compiled
+                    per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
+                if run is not None and run.is_due():
+                    run.save(state, history, done)
+            if run is not None and run.saved != done:
+                run.save(state, history, done)
+        except KeyboardInterrupt:
+            # the block that was computed last, unless the next one has taken over its buffers
+            if run is not None and latest is not None and not _deleted(latest[2]):
+                done, n, state, values = latest
+                run.save(state, history, record(done, n, values))
+            raise
     return Fit(state, history)
 
 
@@ -240,6 +273,10 @@ def _train_block(trainable, state, parts, n):
         return state, jax.tree.map(lambda c, v: c.at[i].set(v), curves, values)
 
     return jax.lax.fori_loop(0, n, body, (state, curves))
+
+
+def _deleted(state) -> bool:
+    return any(isinstance(a, jax.Array) and a.is_deleted() for a in jax.tree.leaves(state))
 
 
 def _named_parts(data) -> dict[str, PyTree]:

@@ -18,27 +18,27 @@ def stopping(e9, data, reps):
     """81 trials of E9 with successive halving: seconds a trial-epoch against the full search; the
     same with a folder, and as a population."""
     space = {"rate": sweep.loguniform(1e-6, 1e-2), "decay": sweep.loguniform(1e-8, 1e-4)}
+    folders = (Path(tempfile.mkdtemp()) for _ in range(1000))
+    searches = {
+        "all to the end": lambda: {},
+        "halving, eta 3": lambda: {"search": sweep.halving()},
+        "hyperband, eta 3": lambda: {"search": sweep.hyperband()},
+        "population, exchange every 3": lambda: {"search": sweep.pbt(every=3)},
+        "all to the end, with a folder": lambda: {"path": next(folders)},
+    }
     for epochs in (27, 81):
         run = functools.partial(sweep.run, e9, space, data, 81, epochs, progress=False)
-        trained = {
-            "all to the end": run().epochs.sum(),
-            "halving, eta 3": run(search=sweep.halving()).epochs.sum(),
-            "hyperband, eta 3": run(search=sweep.hyperband()).epochs.sum(),
-            "population, exchange every 3": 81 * epochs,
-            "all to the end, with a folder": 81 * epochs,
-        }
-        folders = (Path(tempfile.mkdtemp()) for _ in range(1000))
+        trained = {name: run(**options()).epochs.sum() for name, options in searches.items()}
         programs = {
-            "all to the end": lambda: run().status,
-            "halving, eta 3": lambda: run(search=sweep.halving()).status,
-            "hyperband, eta 3": lambda: run(search=sweep.hyperband()).status,
-            "population, exchange every 3": lambda: run(search=sweep.pbt(every=3)).status,
-            "all to the end, with a folder": lambda: run(path=next(folders)).status,
+            name: lambda options=options, run=run: run(**options()).status
+            for name, options in searches.items()
         }
         samples = measure(programs, reps)
         each = {name: [t / trained[name] for t in times] for name, times in samples.items()}
         whole = {name: statistics.median(times) for name, times in samples.items()}
-        note = lambda name, _: f"{trained[name]} trial-epochs in {whole[name]:.2f} s"
+        note = lambda name, _, trained=trained, whole=whole: (
+            f"{trained[name]} trial-epochs in {whole[name]:.2f} s"
+        )
         show(f"81 trials x {epochs} epochs, a trial-epoch", each, note=note)
 
 
@@ -101,9 +101,8 @@ def bookkeeping(reps, trials=10_000):
 
         samplers = optuna.samplers
         programs["Optuna, random sampler"] = lambda: study(samplers.RandomSampler(seed=0), trials)
-        programs["Optuna, as it comes (TPE), a tenth of the trials"] = lambda: study(
-            None, trials // 10
-        )
+        tenth = lambda: study(None, trials // 10)
+        programs["Optuna, TPE, a tenth of the trials"] = tenth
     show("bookkeeping", measure(programs, reps), 1, "s")
 
 

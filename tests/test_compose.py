@@ -151,3 +151,10 @@ def test_initial_scales_may_be_traced(key):
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-12), stacked, init(scale)
         )
+
+
+@pytest.mark.parametrize("outer", [pn.residual, pn.serial])
+def test_networks_without_weights_nest(outer, key):
+    net = pn.serial(pn.dense(2), outer(jnp.tanh), outer(outer(jnp.tanh)))
+    y, _ = net.apply(net.init(key, 3), jnp.ones((4, 3)), True, key)
+    assert y.shape == (4, 2)

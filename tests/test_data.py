@@ -357,6 +357,27 @@ def test_csv_says_what_is_wrong_and_where(file, content, message):
     assert f"csv: {path}" in str(caught.value)
 
 
+def test_300_damaged_csv_files(file):
+    """An error with the file, the line and what was expected there, or a table of legal numbers."""
+    rng = np.random.default_rng(6)
+    rows = [["label", *(f"p{i}" for i in range(6))]]
+    rows += [[str(n) for n in (i % 10, *rng.integers(0, 256, 6))] for i in range(8)]
+    whole = "\n".join(",".join(row) for row in rows).encode() + b"\n"
+    errors = 0
+    for _ in range(300):
+        path = file(damage(rng, whole))
+        try:
+            x, t = data.csv(path, normalise=False)
+        except ValueError as error:
+            assert f"csv: {path}" in str(error)
+            assert "line" in str(error) or "header" in str(error)
+            errors += 1
+        else:
+            assert len(x) == len(t) and t.min() >= 0
+            assert np.isfinite(x).all() and x.min() >= 0 and x.max() <= 255
+    assert errors > 100
+
+
 def test_csv_options_that_do_not_fit(file, tmp_path):
     path = file(b"label,a,b\n9,1,2\n")
     with pytest.raises(ValueError, match=r"line 1: 2 pixel columns are no square image"):

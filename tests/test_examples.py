@@ -14,6 +14,8 @@ PICTURES = {
     "e12_alexnet": {"curves", "filters_before", "filters_after", "patches"},
     "e2_numerical_gradient": {"curves"},
     "e3_gradient_check": {"errors"},
+    "e13_save_load": {"curves"},
+    "e14_data": {"images"},
 }
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import training
+from purenet import resume, training
+from purenet.resume import RunFile
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +185,157 @@ def test_fit_does_not_use_up_its_arguments(data, key):
     first = pn.fit(make(), on_device, 2, key)
     second = pn.fit(make(), on_device, 2, key)
     chex.assert_trees_all_equal(first.history, second.history)
+
+
+# fit(path=...)
+@pytest.fixture(scope="module")
+def plain():
+    return make()  # one for all tests, so that it compiles once
+
+
+def assert_same_fit(got, expected):
+    key_data = lambda state: state._replace(key=jax.random.key_data(state.key))
+    chex.assert_trees_all_equal(key_data(got.state), key_data(expected.state))
+    chex.assert_trees_all_equal(got.history, expected.history)
+
+
+@pytest.fixture(scope="module")
+def rich(data):
+    """Everything that a state can hold, and an uninterrupted run of it."""
+    trainable = make(net=pn.mlp(batch_norm=True, dropout=0.2), optimizer=pn.adam(1e-2))
+    return trainable, pn.fit(trainable, data, 7, jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["run.npz", "run.safetensors"])
+def test_a_run_goes_on_from_its_file_to_the_numbers_of_an_uninterrupted_one(
+    data, key, tmp_path, name, rich
+):
+    trainable, whole = rich
+    for epochs, block in ((2, None), (3, 1), (7, 3)):
+        fit = pn.fit(trainable, data, epochs, key, block=block, path=tmp_path / name)
+        assert fit.history["train"]["loss"].shape == (epochs,)
+    assert_same_fit(fit, whole)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_complete_run_comes_back_without_training(plain, data, key, tmp_path, caplog, capsys):
+    path = tmp_path / "run.npz"
+    whole = pn.fit(plain, data, 3, key, path=path)
+    before = path.stat().st_mtime_ns
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        assert_same_fit(pn.fit(plain, data, 3, key, path=path, progress=True), whole)
+    assert path.stat().st_mtime_ns == before
+    assert "tracing _train_block" in caplog.text and "jit(_train_block)" not in caplog.text
+    assert capsys.readouterr().err.startswith(f"epoch 3/3, 0.0 s, from {path}")
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_an_interrupted_run_is_on_disk(plain, data, key, tmp_path, monkeypatch, after):
+    path, calls = tmp_path / "run.npz", []
+
+    def interrupted(self, n, values):
+        calls.append(n)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Progress, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pn.fit(plain, data, 6, key, block=1, path=path)
+    assert pn.checkpoint.load_metadata(path)["fit"]["epochs"] == after
+    assert_same_fit(pn.fit(plain, data, 6, key, path=path), pn.fit(plain, data, 6, key))
+
+
+def test_an_interruption_while_numbers_are_copied_loses_nothing(
+    plain, data, key, tmp_path, monkeypatch
+):
+    path, real, calls = tmp_path / "run.npz", np.asarray, []
+
+    def interrupted(a, *args, **options):
+        if getattr(a, "shape", ()) == (training._BLOCK,):  # a curve of a block
+            calls.append(1)
+            if len(calls) == 5:
+                raise KeyboardInterrupt
+        return real(a, *args, **options)
+
+    monkeypatch.setattr(training.np, "asarray", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pn.fit(plain, data, 6, key, block=2, path=path)
+    monkeypatch.undo()
+    assert pn.checkpoint.load_metadata(path)["fit"]["epochs"] == 4
+    assert_same_fit(pn.fit(plain, data, 6, key, path=path), pn.fit(plain, data, 6, key))
+
+
+def test_a_run_is_saved_now_and_then(plain, data, key, tmp_path, monkeypatch):
+    saved, real = [], RunFile.save
+    monkeypatch.setattr(
+        RunFile, "save", lambda self, s, h, done: saved.append(done) or real(self, s, h, done)
+    )
+    pn.fit(plain, data, 6, key, block=1, path=tmp_path / "a.npz")
+    assert saved[-1] == 6 and len(saved) < 6  # a second apart at least
+    saved.clear()
+    monkeypatch.setattr(RunFile, "is_due", lambda self: True)
+    pn.fit(plain, data, 6, key, block=2, path=tmp_path / "b.npz")
+    assert saved == [2, 4, 6]
+
+
+def test_no_epochs_are_saved_too(plain, data, key, tmp_path):
+    start = pn.fit(plain, data, 0, key, path=tmp_path / "run.npz")
+    assert_same_fit(pn.fit(plain, data, 0, key, path=tmp_path / "run.npz"), start)
+    assert pn.checkpoint.load_metadata(tmp_path / "run.npz")["fit"]["epochs"] == 0
+
+
+def test_a_slow_disk_is_written_less_often(tmp_path, key, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(resume.time, "perf_counter", lambda: now[0])
+    run = RunFile(tmp_path / "run.npz", key, {})
+    monkeypatch.setattr(resume, "save", lambda *args: now.__setitem__(0, now[0] + 3.0))
+    now[0] = 1.0
+    assert run.is_due()
+    run.save((), {}, 1)
+    now[0] = 4.0 + 59.0
+    assert not run.is_due()  # 3 s of writing are 5% of a minute
+    now[0] = 4.0 + 60.0
+    assert run.is_due()
+
+
+def test_a_file_of_another_run_is_refused(plain, data, key, tmp_path):
+    path = tmp_path / "run.npz"
+    pn.fit(plain, data, 3, key, path=path)
+    before = path.read_bytes()
+    fewer = jax.tree.map(lambda a: a[:-1], data)
+    for options, message in [
+        ({"epochs": 2}, r"fit: .*run\.npz holds a run of 3 epochs, but epochs is 2"),
+        ({"key": jax.random.key(1)}, r"run\.npz holds a run from another random key"),
+        ({"data": fewer}, r"other data: train\.0 was float64 \(45, 6\) and is now .*\(44, 6\)"),
+        (
+            {"data": data[0]},
+            r"other data: train\.0 .* is now absent|validation.0 was .* now absent",
+        ),
+        (
+            {"trainable": make(sizes=(6, 9, 3))},
+            r"state\.params\.weights\.0\.b is float64 \(8,\), but float64 \(9,\) is expected",
+        ),
+        ({"trainable": make(optimizer=pn.momentum(0.1))}, r"state\.opt_state.* is missing"),
+        ({"trainable": make(metrics={})}, r"history\.train\.accuracy is not expected"),
+    ]:
+        arguments = {"trainable": plain, "data": data, "epochs": 4, "key": key} | options
+        with pytest.raises(ValueError, match=message):
+            pn.fit(**arguments, path=path)
+        assert path.read_bytes() == before
+    for metadata in (None, [1], {"fit": 3}, {"fit": {"epochs": "3"}}):
+        pn.save(path, {"w": np.ones(3)}, metadata)
+        with pytest.raises(ValueError, match=r"run\.npz is no run of fit, and is not overwritten"):
+            pn.fit(plain, data, 4, key, path=path)
+    path.write_bytes(before[:-100])
+    with pytest.raises(ValueError, match=r"run\.npz is damaged"):
+        pn.fit(plain, data, 4, key, path=path)
+
+
+def test_a_path_that_cannot_be_written_is_said_before_training(plain, data, key, tmp_path):
+    with pytest.raises(ValueError, match=r"fit: .*run ends in '', expected \.npz"):
+        pn.fit(plain, data, 4, key, path=tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=r"fit: .*there is no folder"):
+        pn.fit(plain, data, 4, key, path=tmp_path / "no" / "run.npz")
 
 
 def test_progress_lines_name_the_metrics(data, key, capsys):

@@ -1,0 +1,189 @@
+"""The leaves of a tree by name, each as an array that a file can hold."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.types import PyTree
+
+_SCALARS = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
+_LONGEST_NAME = 10_000  # bytes; a zip directory has room for 65,535
+
+
+class Kind(NamedTuple):
+    """What a leaf is, and the array that stands for it in a file.
+
+    `name` is the dtype of the leaf, `key threefry2x32` for random keys; `dtype` and `shape` are
+    those of the array in the file.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def __str__(self):
+        stored = "" if self.name == self.dtype.name else f" stored as {self.dtype.name}"
+        return f"{self.name} {self.shape}{stored}"
+
+    @property
+    def size(self) -> int:
+        """Bytes, in Python's integers, which do not overflow."""
+        size = self.dtype.itemsize
+        for n in self.shape:
+            size *= n
+        return size
+
+
+def named_leaves(who: str, tree: PyTree) -> dict[str, Any]:
+    """The leaves by their path, `params.weights.0.w`; a tree that is one leaf calls it `leaf`.
+
+    Raises ValueError where two leaves would get the same name, or one that no file can hold.
+
+    >>> named_leaves("save", {"a": [1, 2], "b": ()})
+    {'a.0': 1, 'a.1': 2}
+    """
+    leaves: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") if path else "leaf"
+        if name in leaves:
+            one, other = (jax.tree_util.keystr(p) for p in (paths[name], path))
+            raise ValueError(
+                f"{who}: the leaves {one} and {other} would both be called {name!r}; "
+                "rename one of them."
+            )
+        if "\0" in name or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+            raise ValueError(
+                f"{who}: the leaf {short(name)} has a name that no file can hold; expected at most "
+                f"{_LONGEST_NAME} bytes without NUL."
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{who}: the leaf {name!r} has a name that is no text.") from error
+        leaves[name], paths[name] = leaf, path
+    return leaves
+
+
+def kind_of(who: str, name: str, leaf, native: frozenset[str] = frozenset()) -> Kind:
+    """What the leaf is; an array of shape and dtype alone will do.
+
+    `native` names the dtypes beyond NumPy's own that the file knows; others are stored as unsigned
+    integers of their size. Raises ValueError for what is not numbers.
+
+    >>> print(kind_of("save", "w", jnp.zeros(3, jnp.bfloat16)))
+    bfloat16 (3,) stored as uint16
+    """
+    if type(leaf) in _SCALARS:
+        dtype = np.dtype(_SCALARS[type(leaf)])
+        return Kind(dtype.name, dtype, ())
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        raise ValueError(
+            f"{who}: the leaf {name} is {short(leaf)} ({type(leaf).__name__}), but an array or a "
+            "number is expected; text belongs into `metadata`."
+        )
+    shape = tuple(leaf.shape)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(shape, leaf.dtype))
+        return Kind(f"key {_generator(leaf)}", np.dtype(data.dtype), data.shape)
+    dtype = np.dtype(leaf.dtype).newbyteorder("=")
+    if _of_numpy(dtype) and dtype.kind in "biufc":
+        return Kind(dtype.name, dtype, shape)
+    if not _of_numpy(dtype) and jnp.issubdtype(dtype, jnp.number):  # bfloat16 and its relatives
+        stored = dtype if dtype.name in native else np.dtype(f"uint{8 * dtype.itemsize}")
+        return Kind(dtype.name, stored, shape)
+    raise ValueError(f"{who}: the leaf {name} is an array of {dtype}, but numbers are expected.")
+
+
+def to_array(who: str, name: str, leaf, kind: Kind) -> np.ndarray:
+    """The array that stands for a leaf in a file, contiguous and in the byte order of files."""
+    if isinstance(leaf, jax.core.Tracer):
+        raise ValueError(
+            f"{who}: the leaf {name} is traced and has no value yet; save outside of jit, vmap "
+            "and grad."
+        )
+    if kind.name.startswith("key "):
+        leaf = jax.random.key_data(leaf)
+    elif type(leaf) is int and not -(2**63) <= leaf < 2**63:
+        raise ValueError(f"{who}: the leaf {name} is {short(leaf)}, which 64 bits cannot hold.")
+    array = np.asarray(leaf, order="C")
+    if not _of_numpy(array.dtype):
+        return array.view(kind.dtype)
+    return array.astype(kind.dtype.newbyteorder("<"), copy=False)
+
+
+def from_array(who: str, name: str, array: np.ndarray, kind: Kind, like):
+    """The leaf that an array from a file stands for, as `like` is: NumPy gives NumPy, a Python
+    number a Python number, anything else JAX."""
+    if kind.name.startswith("key "):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=_generator(like))
+    if type(like) in _SCALARS:
+        return array.item()
+    array = array.view(np.dtype(like.dtype).newbyteorder("="))
+    if isinstance(like, (np.ndarray, np.generic)):
+        array = array.astype(like.dtype, copy=False)  # in its byte order
+        return array if isinstance(like, np.ndarray) else array[()]
+    with_jax = jnp.asarray(array)
+    if with_jax.dtype != array.dtype:
+        raise ValueError(
+            f"{who}: the leaf {name} is {kind}, which JAX makes {with_jax.dtype} here; switch on "
+            "jax_enable_x64, or give NumPy arrays in `like`."
+        )
+    return with_jax
+
+
+def check_same(who: str, found: dict[str, Any], expected: dict[str, Kind]) -> None:
+    """The same names with the same kinds; ValueError with the first leaf that differs otherwise.
+
+    `found` maps names to kinds, or to functions that look them up.
+    """
+    for name, kind in expected.items():
+        if name not in found:
+            extra = [other for other in found if other not in expected]
+            instead = f"; the leaves {_some(extra)} are not expected" if extra else ""
+            raise ValueError(f"{who}: the leaf {name}, {kind}, is missing{instead}.")
+    for name in found:
+        if name not in expected:
+            raise ValueError(
+                f"{who}: the leaf {_plain(name)} is not expected; expected "
+                f"{_some(list(expected)) or 'none'}."
+            )
+    for name, kind in expected.items():
+        came = found[name]() if callable(found[name]) else found[name]
+        if came != kind:
+            wide = {came.name, kind.name}
+            hint = (
+                "; was one of the two made with jax_enable_x64?"
+                if wide in ({"float32", "float64"}, {"int32", "int64"})
+                else ""
+            )
+            raise ValueError(f"{who}: the leaf {name} is {came}, but {kind} is expected{hint}.")
+
+
+def short(value) -> str:
+    """The value as text, cut where it gets long."""
+    try:
+        text = repr(value)
+    except RecursionError:  # lists in lists in lists, from a file
+        text = f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _some(names: list[str]) -> str:
+    more = f", … ({len(names)} leaves)" if len(names) > 6 else ""
+    return ", ".join(map(_plain, names[: 5 if more else 6])) + more
+
+
+def _plain(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 60 else short(name)
+
+
+def _of_numpy(dtype: np.dtype) -> bool:
+    return dtype.type.__module__ == "numpy"
+
+
+def _generator(leaf) -> str:
+    key = leaf if isinstance(leaf, jax.Array) else jnp.empty((), leaf.dtype)
+    return str(jax.random.key_impl(key))

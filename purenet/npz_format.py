@@ -1,0 +1,178 @@
+"""npz, the format of NumPy's archives: arrays by name and one text, in a zip file.
+
+Only what `write` writes is read: members stored as they are, headers of one form. So nothing is
+unpacked, unpickled or evaluated, no name in a file becomes a path, and what a file claims is
+compared with its size before it is believed.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from purenet.files import open_file
+from purenet.leaves import short
+
+NATIVE: frozenset[str] = frozenset()  # dtypes beyond NumPy's own that the format knows
+
+LONGEST_TEXT = 1 << 24  # bytes
+
+_TEXT = "metadata.json"
+_MAGIC = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    rb"\{'descr': '([<|][biufc]\d{1,2})', 'fortran_order': False, "
+    rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
+)
+_CHUNK = 1 << 20
+_DAMAGES = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,  # a version or a method that zipfile does not know
+    RuntimeError,  # "encrypted"
+    ValueError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+def write(arrays: dict[str, np.ndarray], text: str) -> memoryview:
+    """The bytes of a file; the same arrays and text give the same bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_TEXT), text)
+        for name, array in arrays.items():
+            big = array.nbytes > 1 << 30
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=big) as member:
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+    return content.getbuffer()
+
+
+class Reader:
+    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`."""
+
+    native = NATIVE
+
+    def __init__(self, who: str, file: IO[bytes]):
+        self.who = who
+        self.archive = _archive(who, file)
+        on_disk = os.fstat(file.fileno()).st_size
+        self.members: dict[str, zipfile.ZipInfo] = {}
+        for member in self.archive.infolist():
+            name = member.filename
+            if name in self.members:
+                raise ValueError(f"{who} is damaged: it has two members {short(name)}.")
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(
+                    f"{who}: the member {short(name)} is compressed, but what `save` writes is not."
+                )
+            if member.file_size > min(on_disk, member.compress_size):
+                raise ValueError(
+                    f"{who} is damaged: the member {short(name)} claims {member.file_size} bytes, "
+                    f"but has {min(on_disk, member.compress_size)}."
+                )
+            self.members[name] = member
+        if _TEXT not in self.members:
+            raise ValueError(
+                f"{who} is a zip file without {_TEXT}, so `save` did not write it; it holds "
+                f"{short(sorted(self.members)[:3])}."
+            )
+        if self.members[_TEXT].file_size > LONGEST_TEXT:
+            raise ValueError(
+                f"{who}: {_TEXT} has {self.members[_TEXT].file_size} bytes, at most {LONGEST_TEXT} "
+                "are expected."
+            )
+        with self._open(_TEXT) as content:
+            self.text = content.read().decode()
+        stray = [name for name in self.members if name != _TEXT and not name.endswith(".npy")]
+        if stray:
+            raise ValueError(
+                f"{who}: the member {short(stray[0])} is neither {_TEXT} nor an array (.npy)."
+            )
+        self.names = [name.removesuffix(".npy") for name in self.members if name != _TEXT]
+
+    def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+        """(dtype, shape) as the array's header gives them; nothing is allocated yet."""
+        with self._open(f"{name}.npy") as content:
+            return self._header(name, content)
+
+    def read(self, name: str) -> np.ndarray:
+        """The array, if the member holds as many bytes as its header claims, and the right ones."""
+        with self._open(f"{name}.npy") as content:
+            dtype, shape = self._header(name, content)
+            array = np.empty(shape, dtype)
+            view, start = array.reshape(-1).view(np.uint8).data, 0
+            while start < len(view):
+                piece = content.read(min(_CHUNK, len(view) - start))
+                if not piece:
+                    raise EOFError(f"it ends after {start} of {len(view)} bytes")
+                view[start : start + len(piece)] = piece
+                start += len(piece)
+        return array.astype(dtype.newbyteorder("="), copy=False)
+
+    def _header(self, name, content):
+        start = content.read(len(_MAGIC) + 2)
+        if len(start) < len(_MAGIC) + 2 or not start.startswith(_MAGIC):
+            raise ValueError(f"found {start.hex(' ') or 'nothing'} where an array should start")
+        length = int.from_bytes(start[-2:], "little")
+        text = content.read(length)
+        match = _HEADER.fullmatch(text)
+        if not match:
+            raise ValueError(f"its header is {short(text)}")
+        try:
+            dtype = np.dtype(match[1].decode())
+        except TypeError as error:
+            raise ValueError(f"its header has the type {short(match[1].decode())}") from error
+        shape = tuple(int(n) for n in match[2].decode().replace(",", " ").split())
+        size = dtype.itemsize
+        for n in shape:
+            size *= n
+        has = self.members[f"{name}.npy"].file_size - len(start) - length
+        if size != has:
+            raise ValueError(
+                f"its header claims {size} bytes of {dtype.name} {shape}, it has {has}"
+            )
+        return dtype, shape
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[IO[bytes]]:
+        message = f"{self.who} is damaged: the member {short(name)} cannot be read"
+        with _damage(message), self.archive.open(self.members[name]) as content:
+            yield content
+
+
+@contextlib.contextmanager
+def opened(speaker: str, path: Path) -> Iterator[Reader]:
+    """The file, to be looked into; ValueError with what is wrong with it otherwise."""
+    with open_file(path, speaker) as file:
+        yield Reader(f"{speaker}: {path}", file)
+
+
+def _archive(who, file):
+    start = file.read(4)
+    if start[:2] != b"PK":
+        found = f"starts with {start.hex(' ')}" if start else "is empty"
+        raise ValueError(f"{who} {found}, but a file written by `save` starts with 50 4b (zip).")
+    with _damage(f"{who} is damaged: its directory cannot be read"):
+        return zipfile.ZipFile(file)
+
+
+@contextlib.contextmanager
+def _damage(message: str):
+    try:
+        yield
+    except _DAMAGES as error:
+        raise ValueError(f"{message} ({str(error) or type(error).__name__}).") from error
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # not a seek to nowhere: the disk fails
+            raise
+        raise ValueError(f"{message} ({error}).") from error

@@ -1,0 +1,75 @@
+"""The file of one run of `fit`: what the run goes on from, and when it is written."""
+
+import os
+import time
+
+import jax
+import numpy as np
+
+from purenet.checkpoint import checked_path, load, load_metadata, save
+from purenet.leaves import kind_of, named_leaves
+from purenet.types import PyTree
+
+_SHARE = 0.05  # of the time, at most, is spent on writing
+_EVERY = 1.0  # seconds from one writing to the next, at least
+
+
+class RunFile:
+    """State, curves and the number of epochs done, for a key and data of certain shapes."""
+
+    def __init__(self, path: str | os.PathLike, key: jax.Array, parts: dict[str, PyTree]):
+        self.path, _ = checked_path("fit", path)
+        self.key = key
+        leaves = named_leaves("fit", parts).items()
+        self.data = {name: str(kind_of("fit", name, leaf)) for name, leaf in leaves}
+        self.saved: int | None = None  # epochs in the file
+        self.due = time.perf_counter() + _EVERY
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def load(self, state, names, epochs: int) -> tuple[PyTree, PyTree, int]:
+        """(state, curves, epochs done), like `state` and the metrics `names` of one epoch.
+
+        Raises ValueError, with the difference, where the file holds another run.
+        """
+        metadata = load_metadata(self.path)
+        run = metadata.get("fit", {}) if isinstance(metadata, dict) else {}
+        done, data = (run.get("epochs"), run.get("data")) if isinstance(run, dict) else (None, None)
+        if not (type(done) is int and done >= 0 and isinstance(data, dict)):
+            raise ValueError(
+                f"fit: {self.path} is no run of fit, and is not overwritten; name another path."
+            )
+        for name in sorted(data.keys() | self.data.keys()):
+            was, comes = data.get(name, "absent"), self.data.get(name, "absent")
+            if was != comes:
+                raise ValueError(
+                    f"fit: {self.path} holds a run on other data: {name} was {was} and is now "
+                    f"{comes}; name another path."
+                )
+        if done > epochs:
+            raise ValueError(
+                f"fit: {self.path} holds a run of {done} epochs, but epochs is {epochs}; ask for "
+                f"at least {done}, or name another path."
+            )
+        curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
+        found = load(self.path, {"key": self.key, "state": state, "history": curves})
+        before, now = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
+        if not np.array_equal(before, now):
+            raise ValueError(
+                f"fit: {self.path} holds a run from another random key; name another path."
+            )
+        self.saved = done
+        return found["state"], found["history"], done
+
+    def is_due(self) -> bool:
+        return time.perf_counter() >= self.due
+
+    def save(self, state, history, done: int) -> None:
+        started = time.perf_counter()
+        curves = jax.tree.map(lambda curve: curve[:done], history)
+        tree = {"key": self.key, "state": state, "history": curves}
+        save(self.path, tree, {"fit": {"epochs": done, "data": self.data}})
+        ended = time.perf_counter()
+        self.saved = done
+        self.due = ended + max(_EVERY, (ended - started) / _SHARE)
