@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import IO
 
 
-def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> None:
     """Write a file so that nobody ever sees half of it: a temporary file beside it, then a rename.
 
     Raises OSError where the folder is missing or cannot be written.

@@ -50,8 +50,9 @@ def planning(e9, data, reps):
     small = [(rng.random((n, 64)).astype(np.float32), rng.integers(0, 10, n)) for n in (400, 100)]
 
     def digits(hyper):
-        return pn.supervised(pn.mlp(), (64, 16, 10), pn.sgd(hyper["rate"]),
-                             pn.softmax_cross_entropy, 100, penalty=pn.l2(hyper["decay"]))  # fmt: skip
+        optimizer, penalty = pn.sgd(hyper["rate"]), pn.l2(hyper["decay"])
+        sizes, loss = (64, 16, 10), pn.softmax_cross_entropy
+        return pn.supervised(pn.mlp(), sizes, optimizer, loss, 100, penalty=penalty)
 
     for name, trial, parts, trials, epochs in (
         ("E9", e9, data, 40, 50), ("64-16-10", digits, tuple(small), 400, 50),
@@ -125,6 +126,5 @@ def quality(e9, data, reps, seeds=10, trials=256, epochs=50):
         as_good += best[1] >= best[0]
         times.append(took[1] / took[0])
         print(f"  seed {seed}: {best[0]:.2f} in {took[0]:.1f} s, {best[1]:.2f} in {took[1]:.1f} s")
-    print(
-        f"  as good or better in {as_good} of {seeds}, in {statistics.median(times):.2f} of the time"
-    )
+    share = statistics.median(times)
+    print(f"  as good or better in {as_good} of {seeds}, in {share:.2f} of the time")

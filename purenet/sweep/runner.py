@@ -248,14 +248,18 @@ class Sweep:
         return self.pools[g]
 
     def _checked(self, record: Record, compiled: engine.Compiled) -> Record:
-        found = [np.shape(a) for a in record.state]
-        expected = [a.shape[1:] for a in compiled.shapes.state]
-        if found != expected:
+        """The record, if it can be a state of this trial function."""
+        kind = lambda a, shape: (shape, a.dtype.itemsize)
+        expected = [kind(a, a.shape[1:]) for a in compiled.shapes.state]
+        if [kind(a, a.shape) for a in record.state] != expected:
+            found = [a.shape for a in record.state]
             raise ValueError(
                 f"{self.store.folder} holds states of shapes {found}, but those of this trial "  # type: ignore[union-attr]
-                f"function are {expected}; it has changed since: name another folder."
+                f"function are {[shape for shape, _ in expected]}; it has changed since: name "
+                "another folder."
             )
-        return record
+        pairs = zip(record.state, compiled.shapes.state, strict=True)
+        return record._replace(state=[a.view(like.dtype) for a, like in pairs])
 
     # what is known
     def record(self, g: int, report: Report) -> None:

@@ -13,12 +13,10 @@ be any moments old: training goes on from the states it has, and repeats what it
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import platform
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,14 @@ import jaxlib
 import numpy as np
 
 import purenet
+from purenet import npz_format
 from purenet.files import write_bytes
 from purenet.sweep.pool import Record
 from purenet.sweep.space import Choice, LogUniform, Normal, RandInt, Uniform
 
 SETTINGS, TRIALS, CURVES = "settings.json", "trials.jsonl", "curves.npz"
 STATES, REPORT, _LOCK = "states.npz", "report.json", ".lock"
+_FILES = (SETTINGS, TRIALS, CURVES, STATES, REPORT)
 _FORMAT = 1
 _DISTRIBUTIONS: dict[str, Any] = {
     "uniform": Uniform,
@@ -59,6 +59,9 @@ class Store:
         with self._said("cannot write results to"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.folder)
+            for name in _FILES:  # what a process that was killed left unfinished
+                for half in self.folder.glob(f".{name}.*"):
+                    half.unlink()
         try:
             self.begun = (self.folder / SETTINGS).exists()
             if self.begun:
@@ -80,8 +83,8 @@ class Store:
 
         The curves come first: a state is never newer than the curve that it continues.
         """
-        self._write(CURVES, _npz(curves))
-        self._write(STATES, _npz(states))
+        self._write(CURVES, npz_format.write(curves, "{}"))
+        self._write(STATES, npz_format.write(states, "{}"))
         self._write(TRIALS, b"".join(json_bytes(row) for row in rows))
         self._write(REPORT, json_bytes(report, indent=2))
 
@@ -106,7 +109,7 @@ class Store:
             )
         return found
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _write(self, name: str, content: bytes | memoryview) -> None:
         with self._said(f"cannot write {name} to"):
             write_bytes(self.folder / name, content)
 
@@ -177,8 +180,15 @@ def pack_records(groups: list[dict[int, Record]]) -> dict[str, np.ndarray]:
         packed[f"{g} epochs"] = np.array([record.epochs for record in records.values()])
         for kind in ("numbers", "state"):
             leaves = zip(*(getattr(record, kind) for record in records.values()), strict=True)
-            packed |= {f"{g} {kind} {i}": np.stack(leaf) for i, leaf in enumerate(leaves)}
+            packed |= {f"{g} {kind} {i}": _plain_bits(leaf) for i, leaf in enumerate(leaves)}
     return packed
+
+
+def _plain_bits(leaf) -> np.ndarray:
+    """Stacked, and numbers that NumPy has no name for (bfloat16) as whole numbers of their size."""
+    stacked = np.stack(leaf)
+    known = stacked.dtype.kind in "biufc"
+    return stacked if known else stacked.view(f"u{stacked.dtype.itemsize}")
 
 
 def unpack_records(packed: dict[str, np.ndarray], g: int) -> dict[int, Record]:
@@ -196,19 +206,17 @@ def unpack_records(packed: dict[str, np.ndarray], g: int) -> dict[int, Record]:
 
 
 def arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of an .npz file, None where there is none.
+    """The arrays of one of our .npz files, None where there is none.
 
     Raises ValueError, which names the file, where it is damaged. Nothing is unpickled.
     """
     if not path.exists():
         return None
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); remove it, and what it held is computed again."
-        ) from None
+        with npz_format.opened("sweep", path) as reader:
+            return {name: reader.read(name) for name in reader.names}
+    except ValueError as error:
+        raise ValueError(f"{error} Remove it, and what it held is computed again.") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -263,12 +271,6 @@ def _locked(folder: Path):
             "name another folder."
         ) from None
     return file
-
-
-def _npz(content: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **content)
-    return buffer.getvalue()
 
 
 def json_bytes(content, indent=None) -> bytes:
