@@ -52,14 +52,14 @@ rows, compared, panels = [], {}, []
 for i in ranking:
     name, rate = optimizers[i].__name__, SUGGESTED[optimizers[i]]
     chosen_rates = [(f"{rate * TIMES[j]:.2g}", j) for j in (best[i], usual)]
-    cells = ((text, f"{final[i, j]:.2g}", f"{scores[i, j, -1]:.1%}") for text, j in chosen_rates)
+    cells = ((text, f"{final[i, j]:.3g}", f"{scores[i, j, -1]:.1%}") for text, j in chosen_rates)
     rows.append([name, *sum(cells, ())])
     compared[f"{name} {rate * TIMES[best[i]]:.2g}"] = (steps, losses[i, best[i]])
     lines = {f"x{t:4.1f}": (steps, scores[i, j]) for j, t in enumerate(TIMES)}
     panels.append((f"{name}\nrate {rate:g}", lines))
 common.table(["ranked", "best rate", "loss", "test", "suggested", "loss", "test"], rows)
 print(f"{len(result.programs)} programs, {result.trials} networks, {result.seconds:.0f} s")
-shown = np.log10([loss for _, loss in compared.values()])
+shown = np.log10(np.maximum([loss for _, loss in compared.values()], 1e-8))  # it can reach 0
 pn.plots.curves(
     chosen.out / "e7_losses.png", compared, "Each optimizer at the best of five rates",
     x_label="step", y_label="loss on training images", y_scale="log",
