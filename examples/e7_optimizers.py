@@ -6,8 +6,7 @@ optimizer runs at a rate that its paper or textbook suggests and at 1/10, 1/3, 3
 Every hundred steps the network is looked at on the first 10,000 training images, whose loss ranks
 the optimizers, and on test images.
 
-The rates of an optimizer are one vmapped program. With `--quick` there are two
-optimizers and 500 steps.
+The rates of an optimizer are one program. With `--quick` there are two optimizers and 500 steps.
 
     python examples/e7_optimizers.py --data mnist --data-dir DIR
 """
