@@ -30,12 +30,43 @@ def options(description, **defaults):
     return chosen
 
 
-def images(chosen, flatten=False):
-    """(train, test), each (x, t): MNIST as it is divided, the digits 1,500 to 297."""
+def images(chosen, flatten=False, test=297):
+    """(train, test), each (x, t): MNIST as it is divided, the 1,797 digits with `test` of them."""
     if chosen.data == "mnist":
         return pn.data.mnist(chosen.data_dir, flatten=flatten)
     digits = pn.data.digits(flatten=flatten)
-    return pn.data.split(jax.random.key(chosen.seed), digits, validation=297)
+    return pn.data.split(jax.random.key(chosen.seed), digits, validation=test)
+
+
+def first(data, count):
+    """The first examples of a data set."""
+    return jax.tree.map(lambda a: a[:count], data)
+
+
+def in_blocks(trainable, steps, batch_size, measured=10_000):
+    """The same training with epochs of `steps` minibatches, drawn at random from all the data.
+
+    Courses count steps and look every hundred of them, however large the data: so does this, at the
+    first `measured` examples of each part.
+    """
+
+    def epoch(state, data):
+        # the keys of the training itself are folded from the step, which is never negative
+        key = jax.random.fold_in(state.key, -1 - state.step)
+        rows = jax.random.randint(key, (steps * batch_size,), 0, len(data[1]))
+        return trainable.epoch(state, jax.tree.map(lambda a: a[rows], data))
+
+    evaluate = lambda state, data: trainable.evaluate(state, first(data, measured))
+    return trainable._replace(epoch=epoch, evaluate=evaluate)
+
+
+def table(header, rows):
+    """Print rows of text under a header: the first column to the left, the others to the right."""
+    rows = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *cells in rows:
+        numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        print("  ".join((name.ljust(widths[0]), *numbers)))
 
 
 def report(chosen, name, title, history, seconds):

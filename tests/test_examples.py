@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+GALLERY = EXAMPLES.parent / "scripts" / "gallery"
 PICTURES = {
+    "e1_linear_regression": {"error"},
+    "e4_activations": {"sigmoid", "tanh", "relu"},
+    "e5_vanishing_gradients": {"vanishing_gradients"},
+    "e6_batch_norm_scales": {"batch_norm_scales"},
+    "e7_optimizers": {"losses", "rates"},
+    "e8_overfitting": {"overfitting"},
     "e10_simple_convnet": {"curves", "filters_before", "filters_after", "mistakes"},
     "e11_deep_convnet": {"curves", "mistakes"},
     "e12_alexnet": {"curves", "filters_before", "filters_after", "patches"},
@@ -23,16 +30,50 @@ def test_every_example_is_tested():
     assert {path.stem for path in EXAMPLES.glob("e*.py")} == set(PICTURES)
 
 
+def run(*command, folder):
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=folder,
+        env=os.environ | {"JAX_ENABLE_X64": "0"}, timeout=600,
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_example_runs(name, tmp_path):
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", "--quick", "--out", tmp_path],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"JAX_ENABLE_X64": "0"},
-        timeout=600,
-    )  # fmt: skip
+    done = run(EXAMPLES / f"{name}.py", "--quick", "--out", tmp_path, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout  # the example itself asserts what it is to show
     number = name.partition("_")[0]
     drawn = {path.stem.removeprefix(f"{number}_") for path in tmp_path.glob("*.png")}
     assert drawn >= PICTURES[name] - {"mistakes"}
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_an_example(tmp_path):
+    done = run(GALLERY, "--only", "e1", "--quick", "--out", "page", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("e1: done in ")
+    page = (tmp_path / "page" / "gallery.md").read_text()
+    assert "## E1: Linear regression" in page
+    assert "`python examples/e1_linear_regression.py --data digits --quick`: done" in page
+    assert "\n```\nrate " in page
+    assert "![e1_error](e1_error.png)" in page
+    assert (tmp_path / "page" / "e1_error.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_gallery_goes_on_after_a_failure(tmp_path):
+    options = ("--only", "e7,e6", "--quick", "--data", "mnist", "--data-dir", "nowhere")
+    done = run(GALLERY, *options, folder=tmp_path)
+    assert done.returncode == 1
+    assert [line[:10] for line in done.stdout.splitlines()] == ["e6: failed", "e7: failed"]
+    page = (tmp_path / "gallery" / "gallery.md").read_text()
+    assert page.startswith("# Gallery\n\n**Failed: e6, e7.**")
+    assert page.count("mnist: nowhere is not a directory") == 2
+    assert page.count("--data mnist --data-dir DIR --quick`: failed with exit status 1") == 2
+
+
+def test_the_gallery_names_the_examples_it_knows(tmp_path):
+    done = run(GALLERY, "--only", "e1,e99", folder=tmp_path)
+    assert done.returncode == 2
+    assert "no example e99; there are e1, " in done.stderr

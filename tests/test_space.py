@@ -101,7 +101,13 @@ def test_a_grid_drops_nothing():
     np.testing.assert_allclose(sorted(set(drawn["rate"])), [1e-3, 1e-2, 1e-1])
     assert set(drawn["units"]) == {8, 16} and set(drawn["n"]) == {0, 1, 2}
     assert np.isfinite(drawn["z"].astype(float)).all()
-    with pytest.raises(ValueError, match=r"3 x 3 x 2 x 3 = 54 combinations, but trials is 50"):
+    shaped = [drawn[name].reshape(3, 2, 3, 3) for name in space]  # the last one runs fastest
+    for axis, column in enumerate(shaped):
+        assert (column == column.take([0], axis=axis)).all() == (column.shape[axis] == 1)
+        others = tuple(i for i in range(4) if i != axis)
+        assert (column == column[tuple(slice(0, 1) if i in others else slice(None)
+                                       for i in range(4))]).all()  # fmt: skip
+    with pytest.raises(ValueError, match=r"3 x 2 x 3 x 3 = 54 combinations, but trials is 50"):
         draw(space, sweep.grid(3), 50)
     assert columns({"a": 1.0}, sweep.grid(3), None)["a"].tolist() == [1.0]
 

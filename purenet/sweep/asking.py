@@ -217,11 +217,8 @@ class _OptunaSource:
 
     def __init__(self, make_sampler: Callable, space: Space, seed: int):
         optuna = optuna_module()
-        self._pairs = [
-            (name, leaf)
-            for name, leaf in zip(space.names, space.leaves, strict=True)
-            if hasattr(leaf, "ppf")
-        ]
+        named = dict(zip(space.names, space.leaves, strict=True))
+        self._pairs = [(n, named[n]) for n in space.shown if hasattr(named[n], "ppf")]
         self._study = optuna.create_study(
             direction="maximize", sampler=make_sampler(seed=seed % 2**32)
         )

@@ -186,7 +186,7 @@ def latin_hypercube(distributions, trials: int, seed: int) -> np.ndarray:
 
 
 def grid(points: int = 5) -> Callable:
-    """A sampler of every combination, the last hyperparameter running fastest.
+    """A sampler of every combination, the last hyperparameter that was written running fastest.
 
     `points` values of each continuous hyperparameter, evenly from one end of its distribution to
     the other (at the middles of equally likely parts, where an end is infinite or there is only
@@ -246,7 +246,9 @@ class Space(NamedTuple):
 
     @property
     def distributions(self) -> list:
-        return [leaf for leaf in self.leaves if hasattr(leaf, "ppf")]
+        """What is drawn, in the order in which it was written."""
+        named = dict(zip(self.names, self.leaves, strict=True))
+        return [named[name] for name in self.shown if hasattr(named[name], "ppf")]
 
     @property
     def traced(self) -> list[bool]:
@@ -331,10 +333,12 @@ def _is_float(value) -> bool:
 
 def _columns(space: Space, cube) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The values of every leaf for rows of the cube, and of the static choices the places."""
-    columns, choices, drawn = [], [], iter(np.asarray(cube).T)
-    for leaf, traced in zip(space.leaves, space.traced, strict=True):
-        if hasattr(leaf, "ppf"):
-            values = leaf.ppf(next(drawn))
+    columns, choices, named = [], [], dict(zip(space.names, space.leaves, strict=True))
+    written = (name for name in space.shown if hasattr(named[name], "ppf"))
+    drawn = dict(zip(written, np.asarray(cube).T, strict=True))
+    for name, leaf, traced in zip(space.names, space.leaves, space.traced, strict=True):
+        if name in drawn:
+            values = leaf.ppf(drawn[name])
             if isinstance(leaf, Choice):
                 if not traced:
                     choices.append(values)
