@@ -197,26 +197,10 @@ def sweeps(reps, trials=40, epochs=50):
     result = run(trials, epochs)
     first = time.perf_counter() - started
 
-    # what a user would write without a library: vmap over whole runs
-    arrays = jax.tree.map(jnp.asarray, data)
-    hypers = {name: jnp.asarray(column, jnp.float32) for name, column in result.hyper.items()}
-
-    def whole(key, hyper):
-        trainable = e9(hyper)
-
-        def epoch(state, _):
-            state, _ = trainable.epoch(state, arrays[0])
-            return state, [trainable.evaluate(state, part) for part in arrays]
-
-        return jax.lax.scan(epoch, trainable.init(key), None, epochs)[1]
-
-    loop, vmapped = jax.jit(whole), jax.jit(jax.vmap(whole))
-    key = jax.random.key(0)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(trials))
-    each = [(keys[i], {name: column[i] for name, column in hypers.items()}) for i in range(trials)]
+    vmapped, loop = searches.without_a_library(e9, data, epochs, result.hyper)
     programs = {
-        "vmap of whole runs": lambda: vmapped(keys, hypers),
-        "loop of jitted runs": lambda: [loop(*arguments) for arguments in each],
+        "vmap of whole runs": vmapped,
+        "loop of jitted runs": loop,
         "purenet sweep.run": lambda: run(trials, epochs).status,
     }
     samples = measure(programs, reps)

@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from benchmark_timing import measure, show
@@ -42,29 +43,58 @@ def stopping(e9, data, reps):
         show(f"81 trials x {epochs} epochs, a trial-epoch", each, note=note)
 
 
-def planning(e9, data, reps):
-    """What a plan predicts for E9 and for digits, and what the run that follows it takes."""
-    del reps
-    space = {"rate": sweep.loguniform(1e-6, 1e-2), "decay": sweep.loguniform(1e-8, 1e-4)}
-    rng = np.random.default_rng(0)
-    small = [(rng.random((n, 64)).astype(np.float32), rng.integers(0, 10, n)) for n in (400, 100)]
+def without_a_library(trial, data, epochs, hyper):
+    """What a user would write: vmap over whole runs, and a loop of jitted runs."""
+    arrays = jax.tree.map(jnp.asarray, data)
+    hypers = {name: jnp.asarray(column, jnp.float32) for name, column in hyper.items()}
 
-    def digits(hyper):
-        optimizer, penalty = pn.sgd(hyper["rate"]), pn.l2(hyper["decay"])
-        sizes, loss = (64, 16, 10), pn.softmax_cross_entropy
-        return pn.supervised(pn.mlp(), sizes, optimizer, loss, 100, penalty=penalty)
+    def whole(key, hyper):
+        trainable = trial(hyper)
+
+        def epoch(state, _):
+            state, _ = trainable.epoch(state, arrays[0])
+            return state, [trainable.evaluate(state, part) for part in arrays]
+
+        return jax.lax.scan(epoch, trainable.init(key), None, epochs)[1]
+
+    one, several = jax.jit(whole), jax.jit(jax.vmap(whole))
+    trials = len(next(iter(hypers.values())))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(trials))
+    each = [(keys[i], {name: column[i] for name, column in hypers.items()}) for i in range(trials)]
+    return lambda: several(keys, hypers), lambda: [one(*arguments) for arguments in each]
+
+
+def planning(e9, data, reps):
+    """What a plan predicts for several workloads, what the run that follows it takes, what a run by
+    itself takes, and what a loop of jitted runs."""
+    decay = sweep.loguniform(1e-8, 1e-4)
+    space = {"rate": sweep.loguniform(1e-6, 1e-2), "decay": decay}
+    rng = np.random.default_rng(0)
+    few = lambda n, *shape: (rng.random((n, *shape), np.float32), rng.integers(0, 10, n))
+    small, images = (few(400, 64), few(100, 64)), (few(400, 28, 28, 1), few(100, 28, 28, 1))
+
+    def supervised(net, sizes):
+        return lambda hyper: pn.supervised(net, sizes, pn.sgd(hyper["rate"]),
+                                           pn.softmax_cross_entropy, 100,
+                                           penalty=pn.l2(hyper["decay"]))  # fmt: skip
 
     for name, trial, parts, trials, epochs in (
-        ("E9", e9, data, 40, 50), ("64-16-10", digits, tuple(small), 400, 50),
-    ):  # fmt: skip
+        ("E9", e9, data, 40, 50),
+        ("64-16-10", supervised(pn.mlp(), (64, 16, 10)), small, 400, 50),
+        ("SimpleConvNet", supervised(pn.simple_convnet(), (28, 28, 1)), images, 16, 2),
+    ):
         arguments = trial, space, parts, trials, epochs
         planned = sweep.plan(*arguments)
-        print(f"\nplan of {name}\n{planned}")
-        for label, plan in (("by itself", None), ("as planned", planned)):
-            sweep.run(*arguments, plan=plan, progress=False)
-            began = time.perf_counter()
-            sweep.run(*arguments, plan=plan, progress=False)
-            print(f"  {label:<11} {time.perf_counter() - began:.2f} s, warm")
+        run = functools.partial(sweep.run, *arguments, progress=False)
+        _, loop = without_a_library(trial, parts, epochs, run().hyper)
+        programs = {
+            "loop of jitted runs": loop,
+            "sweep.run": lambda run=run: run().status,
+            "sweep.run as planned": lambda run=run, planned=planned: run(plan=planned).status,
+        }
+        samples = measure(programs, reps)
+        show(f"{name}, {trials} trials x {epochs} epochs", samples, 1, "s")
+        print("  " + str(planned).replace("\n", "\n  "))
 
 
 def bookkeeping(reps, trials=10_000):

@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from purenet import cli
+from purenet import cli, sweep
 
 
 def purenet(*arguments, cwd, **environment):
@@ -67,6 +68,53 @@ def test_a_sweep_where_everything_diverges_ends_with_one_line(finished):
     assert "diverged" in (folder.parent / "wild" / "trials.csv").read_text()
 
 
+def test_a_sweep_that_was_killed_is_gone_on_with(finished, tmp_path):
+    _, folder = finished
+    arguments = ["sweep", "--trials", "6", "--epochs", "4", "--out", "cut"]
+    process = subprocess.Popen([sys.executable, "-m", "purenet.cli", *arguments], cwd=tmp_path,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "cut" / "states.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    refused = purenet(*arguments, cwd=tmp_path)
+    assert refused.returncode == 2 and "go on with that one by --resume" in refused.stderr
+    done = purenet(*arguments, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("trials.csv", "trials.jsonl", "curves.npz"):
+        assert (tmp_path / "cut" / name).read_bytes() == (folder / name).read_bytes()
+    other = purenet(*arguments, "--resume", "--seed", "3", cwd=tmp_path)
+    assert other.returncode == 2 and "seed: there 0, asked 3" in other.stderr
+
+
+@pytest.mark.parametrize("search, picture", [("halving", "rungs.png"), ("pbt", "lineage.png")])
+def test_other_searches_draw_their_own_pictures(search, picture, main, tmp_path, capsys):
+    options = ["--trials", "6", "--epochs", "4", "--images", "120", "--search", search]
+    assert main(["sweep", *options, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / picture).stat().st_size > 1000
+    assert picture in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["random", "grid", "sobol", "halving", "hyperband", "pbt"])
+def test_every_search_is_one_of_the_library(name):
+    options = cli._parser().parse_args(["sweep", "--search", name, "--trials", "10"])
+    search = cli._SEARCHES[name](options)["search"]
+    if name == "grid":  # three each way is what ten have room for
+        space = [sweep.uniform(0, 1), sweep.uniform(0, 1)]
+        assert search(space, None, 0).shape == (9, 2)
+    else:
+        assert search is getattr(sweep, name, None) or search.name.startswith(name)
+
+
+def test_a_plan_is_printed_and_nothing_is_trained(main, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("purenet.sweep.planning._BLOCKS", {"cpu": (1,)})
+    assert main(["sweep", "--trials", "5", "--epochs", "2", "--images", "50", "--plan"]) == 0
+    assert "1 program(s), 10 trial-epochs" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_plain_installation_says_what_the_digits_need(tmp_path):
     (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(\"No module named 'sklearn'\")")
     done = purenet("sweep", cwd=tmp_path, PYTHONPATH=str(tmp_path))
@@ -92,6 +140,8 @@ MISTAKES = {
     "a logarithm of nothing": (["--weight-decay", "0", "1"], "--weight-decay.*above 0"),
     "too many images": (["--images", "99999"], "--images is 99999, but there are 1797"),
     "a negative seed": (["--seed", "-1"], "--seed is -1"),
+    "nothing to go on with": (["--resume"], "sweep-results holds no sweep to go on with"),
+    "too short to halve": (["--search", "pbt", "--epochs", "1"], "a trial has 1"),
 }
 
 
