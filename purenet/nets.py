@@ -180,7 +180,7 @@ def layers_of(net: Layer, sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
 
 
 def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, max_width, width):
-    del max_width  # the widths are
+    del max_width  # the widths have been checked against it
     *hidden, last = widths
     width = _floor(width)
     inputs = None  # how many of them act: all, in the first layer
