@@ -1,7 +1,12 @@
 """Ready-made networks."""
 
+import inspect
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+
+from purenet.checks import is_number, whole
 from purenet.compose import as_layer, serial
 from purenet.initializers import he_normal
 from purenet.layers.activations import relu
@@ -20,6 +25,8 @@ def mlp(
     batch_norm: bool = False,
     dropout=None,
     weight_init: Callable = he_normal,
+    max_width: int | None = None,
+    width=None,
 ) -> Layer:
     """A multi-layer perceptron: per hidden layer dense, [batch_norm], activation, [dropout].
 
@@ -33,17 +40,39 @@ def mlp(
     >>> params = net.init(jax.random.key(0), (64, 100, 100, 10))
     >>> net.apply(params, jnp.ones((5, 64)), train=False, key=None)[0].shape
     (5, 10)
-    """
 
+    With `max_width` and `width` it is a narrower network inside arrays of fixed shapes: `width` may
+    be traced, so that one compiled program trains every width. `sizes` gives the shapes; its widest
+    hidden layer has `max_width` units. Of a hidden layer of n units, the first w act:
+
+        y = (1, ..., 1, 0, ..., 0) · activation(x W + b) with w = min(⌊width⌋, n) ones
+
+    The weights and statistics of the other units are 0 and stay 0 in training; the rest are those
+    of the network whose hidden sizes are w, and are drawn with its fans. A traced width below 1
+    acts as 1. Time and memory are those of the widest network, whatever the width. The activation
+    has to act on every unit by itself (softmax does not), and `weight_init` takes a keyword `fans`,
+    as all of `purenet.initializers` do.
+    Raises ValueError for one of the two without the other, for a plain width outside
+    [1, max_width], and for sizes whose widest hidden layer is another; TypeError for a width that
+    is not one number, and for a `weight_init` without `fans`.
+
+    >>> net = mlp(max_width=4, width=jnp.array(2))
+    >>> params = net.init(jax.random.key(0), (3, 4, 1))
+    >>> jnp.sign(jnp.abs(params.weights["0"]["w"])).tolist()
+    [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
+    """
     arguments = {
         "activation": activation,
         "batch_norm": batch_norm,
         "dropout": dropout,
         "weight_init": weight_init,
+        "max_width": max_width,
+        "width": width,
     }
+    _check_width(max_width, width, weight_init)
 
     def init(key, sizes):
-        sizes = _widths(sizes)
+        sizes = _widths(sizes, max_width)
         return serial(*_mlp_layers(sizes[1:], **arguments)).init(key, sizes[0])
 
     def apply(params, x, train, key):
@@ -144,27 +173,107 @@ def layers_of(net: Layer, sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """
     name, arguments = net.spec or ("", {})
     if name == "mlp":
-        sizes = _widths(sizes)
+        sizes = _widths(sizes, arguments["max_width"])
         layers = map(as_layer, _mlp_layers(sizes[1:], **arguments))
         return tuple(layers), shape(sizes[0])
     return (arguments["layers"] if name == "serial" else (net,)), shape(sizes)
 
 
-def _mlp_layers(widths, activation, batch_norm, dropout, weight_init):
+def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, max_width, width):
+    del max_width  # the widths have been checked against it
     *hidden, last = widths
+    width = _floor(width)
+    inputs = None  # how many of them act: all, in the first layer
     for units in hidden:
-        yield dense(units, weight_init)
+        yield _masked(dense(units, _masked_init(weight_init, inputs, width)), width)
         if batch_norm:
-            yield batch_norm_layer()
-        yield activation
+            yield _masked(batch_norm_layer(), width)
+        yield _masked(activation, width)
         yield from _dropout(dropout)
-    yield dense(last, weight_init)
+        inputs = width
+    yield dense(last, _masked_init(weight_init, inputs, None))
 
 
-def _widths(sizes) -> tuple:
+def _widths(sizes, max_width) -> tuple:
     if not isinstance(sizes, (tuple, list)) or len(sizes) < 2:
         raise ValueError(
             f"mlp: sizes {sizes!r} should list the widths from input to output, "
             "such as (784, 100, 10)."
         )
+    if max_width is not None and max(sizes[1:-1], default=None) != max_width:
+        raise ValueError(
+            f"mlp: sizes {sizes!r} and max_width {max_width} disagree; the widest hidden layer has "
+            f"max_width units, such as {(sizes[0], max_width, sizes[-1])}."
+        )
     return tuple(sizes)
+
+
+# a network of any width inside one of the widest
+def _check_width(max_width, width, weight_init):
+    if max_width is None and width is None:
+        return
+    if max_width is None or width is None:
+        raise ValueError(
+            f"mlp: max_width is {max_width} and width is {width}, but the two go together: arrays "
+            "as wide as max_width, a whole number, of which the first `width` units act."
+        )
+    whole("mlp: max_width", max_width, least=1)
+    if isinstance(width, bool) or not (is_number(width) or getattr(width, "shape", None) == ()):
+        raise TypeError(f"mlp: width is {width!r}, but one number is expected.")
+    if is_number(width) and not 1 <= width <= max_width:
+        raise ValueError(
+            f"mlp: width is {width}, but a number from 1 to max_width {max_width} is expected."
+        )
+    try:
+        inspect.signature(weight_init).bind(None, None, fans=None)
+    except TypeError:
+        raise TypeError(
+            f"mlp: weight_init {weight_init!r} takes no keyword `fans`, but with a width it is "
+            "called as weight_init(key, shape, fans=(fan_in, fan_out)), the numbers of inputs and "
+            "outputs that act; one that is not scaled by fans may ignore it."
+        ) from None
+
+
+def _floor(width):
+    """Rounded down; None stands for all units."""
+    if width is None:
+        return None
+    if is_number(width):
+        return int(width)
+    return jnp.maximum(jnp.floor(width).astype(int), 1)  # of int8 too, whatever the units
+
+
+def _masked(layer, width):
+    """A layer of which the first `width` outputs act: the rest, and their parameters, are zero."""
+    if width is None:
+        return layer
+    layer = as_layer(layer)
+    first = lambda a: jnp.where(jnp.arange(a.shape[-1]) < width, a, 0)
+
+    def init(key, sizes):
+        return jax.tree.map(first, layer.init(key, sizes))  # all have the units as the last axis
+
+    def apply(params, x, train, key):
+        y, stats = layer.apply(params, x, train, key)
+        return first(y), stats
+
+    return Layer(init, apply, layer.spec)
+
+
+def _masked_init(weight_init, inputs, outputs):
+    """Weights as where the first `inputs` and `outputs` act; zeros for the inputs that do not."""
+    if inputs is None and outputs is None:
+        return weight_init
+
+    def init(key, shape):
+        fan_in, fan_out = map(_at_most, shape, (inputs, outputs))
+        w = weight_init(key, shape, fans=(fan_in, fan_out))
+        return jnp.where(jnp.arange(shape[0])[:, None] < fan_in, w, 0)
+
+    return init
+
+
+def _at_most(units, width):
+    if width is None:
+        return units
+    return min(units, width) if is_number(width) else jnp.minimum(units, width)

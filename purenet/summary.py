@@ -13,7 +13,8 @@ def summary(net: Layer, sizes: Sizes) -> str:
     """A table of layers, output shapes, parameter counts and bytes; nothing is computed.
 
     `sizes` is what `net.init` takes. Parameters are the trained weights; the bytes count the
-    running statistics too. Raises what `net.init` raises for sizes that do not fit.
+    running statistics too. An `mlp` with a `width` is counted at its `max_width`.
+    Raises what `net.init` raises for sizes that do not fit.
 
     >>> from purenet.nets import mlp
     >>> print(summary(mlp(), (64, 100, 10)))  # doctest: +ELLIPSIS
