@@ -39,6 +39,7 @@ class Program(NamedTuple):
     metrics: tuple[str, ...] = ()
     structure: Any = None  # of a state
     keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
+    shapes: tuple = ()  # (shape, dtype) of each leaf as a lane holds it
 
     def trainable(self, numbers) -> Trainable:
         numbers = iter(numbers)
@@ -108,10 +109,12 @@ def describe(program: Program, numbers: tuple, data) -> Program:
         leaves, seen["structure"] = jax.tree.flatten(state)
         seen["keys"] = tuple(str(jax.random.key_impl(a)) if _is_key(a) else None for a in leaves)
         seen["metrics"] = tuple(sorted(metrics["validation"]))
-        return state, after
+        return state, after, program._replace(**seen).pack(state)
 
-    _same(*jax.eval_shape(look, numbers, jax.random.key(0)))
-    return program._replace(**seen)
+    before, after, packed = jax.eval_shape(look, numbers, jax.random.key(0))
+    _same(before, after)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in packed)
+    return program._replace(shapes=shapes, **seen)
 
 
 class Building:
@@ -122,14 +125,13 @@ class Building:
         began = time.perf_counter()
         layout = program.layout
 
-        def one(numbers, key):
-            state = program.pack(program.trainable(numbers).init(key))
-            return Lanes(numbers, jnp.ones((), bool), jnp.zeros((), jnp.int32), state)
-
-        lane = jax.eval_shape(one, numbers, jax.random.key(0))
         here = sharding(layout, split=True)
-        wide = lambda a: jax.ShapeDtypeStruct((layout.width, *a.shape), a.dtype, sharding=here)
-        lanes: Lanes = jax.tree.map(wide, lane)
+        wide = lambda shape, dtype: jax.ShapeDtypeStruct(
+            (layout.width, *shape), dtype, sharding=here
+        )
+        state = [wide(*leaf) for leaf in program.shapes]
+        each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
+        lanes = Lanes(each, wide((), bool), wide((), np.int32), state)
         seats = Seats(lanes.epochs, lanes.epochs, lanes.numbers)
         start = _start.lower(program, lanes, place(layout, key), seats, lanes.alive)
         advance = _advance.lower(program, lanes, place(layout, data), lanes.epochs)

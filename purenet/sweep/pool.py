@@ -85,7 +85,9 @@ class Pool:
             return self.waiting[row].state
         (lane,) = np.flatnonzero(self.sits == row)
         assert self.lanes is not None
-        return jax.tree.map(np.asarray, _lane(self.lanes.state, lane))
+        device, place = divmod(lane, self.layout.lanes)
+        here = lambda shards: next(s for s in shards if s.device == self.layout.devices[device])
+        return [np.array(here(a.addressable_shards).data)[place] for a in self.lanes.state]
 
     def records(self, rows) -> dict[int, Record]:
         """Those of the rows that have a state here."""
@@ -219,8 +221,3 @@ def _moved(layout: Layout, lanes: Lanes, source) -> Lanes:
 def _replaced(lanes: Lanes, incoming: Lanes, where) -> Lanes:
     put = lambda a, b: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), b, a)
     return jax.tree.map(put, lanes, incoming)
-
-
-@jax.jit
-def _lane(state, lane):
-    return jax.tree.map(lambda a: a[lane], state)
