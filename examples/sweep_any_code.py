@@ -82,6 +82,7 @@ def bandit(hyper):
 
 
 chosen = common.options(__doc__, trials=64)
+assert chosen.data == "digits", "this example is made for the digits"
 if chosen.quick:
     chosen.trials = 16
 

@@ -59,6 +59,7 @@ def cost(result):
 
 def main():
     chosen = common.options(__doc__, trials=80, epochs=81)
+    assert chosen.data == "digits", "this example is made for the digits"
     if chosen.quick:
         chosen.trials = 8
     data = common.images(chosen, flatten=True)
