@@ -73,6 +73,7 @@ def main():
     everything = run(chosen, data)
     print(f"{cost(everything)}, after {everything.programs[0].compile_seconds:.1f} s of compiling")
     print(everything.table(3))
+    median = lambda result: np.median(result.curves["validation"]["accuracy"][:, -1])
     assert len(everything.programs) == 1
 
     print("\n3. Searches that stop the bad trials early, in the same program.")
@@ -81,12 +82,11 @@ def main():
     for result in (halved, *others):
         print(f"{cost(result)}, best {result.best().score:.4f}: {result.settings['search']}")
     assert halved.epochs.sum() < 0.4 * everything.epochs.sum(), "halving did not save epochs"
-    assert halved.best().score > everything.best().score - 0.05, "halving lost the good trials"
+    assert halved.best().score > median(everything), "halving chose a trial below the median"
 
     print("\n4. A population: the worst copy the best and change their hyperparameters.")
     population = run(chosen, data, search=sweep.pbt(every=9))
     copies = (population.lineage.parents != np.arange(chosen.trials)).sum()
-    median = lambda result: np.median(result.curves["validation"]["accuracy"][:, -1])
     print(f"{cost(population)}, {copies} copies, best {population.best().score:.4f}")
     print(f"median accuracy {median(population):.4f}, without copying {median(everything):.4f}")
     assert median(population) >= median(everything)
