@@ -77,3 +77,22 @@ def test_the_gallery_names_the_examples_it_knows(tmp_path):
     done = run(GALLERY, "--only", "e1,e99", folder=tmp_path)
     assert done.returncode == 2
     assert "no example e99; there are e1, " in done.stderr
+
+
+SWEEPS = {
+    "sweep_tour": {"best", "parallel", "slices", "map", "rungs", "lineage"},
+    "sweep_any_code": {"newton", "newton_curves", "bandit"},
+}
+
+
+def test_every_sweep_example_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("sweep_*.py")} == set(SWEEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweep_example_runs(name, tmp_path):
+    done = run(EXAMPLES / f"{name}.py", "--quick", "--out", tmp_path, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    drawn = {path.stem.partition("_")[2] for path in tmp_path.glob("*.png")}
+    assert drawn == SWEEPS[name]

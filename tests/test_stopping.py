@@ -141,6 +141,21 @@ def test_seeds_are_ranked_by_their_mean(full):
     assert (by_point == by_point[:, :1]).all() and set(by_point[:, 0]) == {1, 2, 4}
 
 
+def test_pictures_show_the_mean_of_the_seeds(monkeypatch, tmp_path):
+    result, drawn = run(6, 4, seeds=3), {}
+    for name in ("parallel_coordinates", "slices", "pairwise"):
+        keep = lambda path, columns, scores, name=name, **_: drawn.update({name: (columns, scores)})
+        monkeypatch.setattr(pn.plots, name, keep)
+    result.plot_parallel(tmp_path / "parallel.png")
+    result.plot_slices(tmp_path / "slices.png")
+    result.plot_map(tmp_path / "map.png", ("limit", "fails"))
+    assert len(drawn) == 3
+    for columns, scores in drawn.values():
+        np.testing.assert_array_equal(columns["limit"], result.hyper["limit"][::3])
+        assert 3 * scores.argmax() == result.best().number
+        np.testing.assert_allclose(scores.max(), result.best().score)
+
+
 def test_the_weights_of_the_best_are_kept():
     result = run(keep=2)
     first, second = (t.number for t in result.best(2))

@@ -239,7 +239,10 @@ class Result:
         plots.curve_grid(path, panels, y_label=self.metric, limits=limits)
 
     def plot_parallel(self, path) -> None:
-        """Parallel coordinates: a line a trial through its hyperparameters to its score."""
+        """Parallel coordinates: a line a trial through its hyperparameters to its score.
+
+        In this picture and in those of slices and pairs, several seeds of a point are their mean.
+        """
         from purenet import plots
 
         plots.parallel_coordinates(path, self._varied(), self._scores(), **self._labels())
@@ -259,7 +262,7 @@ class Result:
             unknown = [name for name in names if name not in self.hyper]
             if unknown:
                 raise ValueError(f"Result.plot_map: there is no {unknown}, but {[*self.hyper]}.")
-            columns = {name: self.hyper[name] for name in names}
+            columns = {name: self.hyper[name][:: self.seeds] for name in names}
         labels = self._labels(columns)
         plots.pairwise(path, columns, self._scores(), **labels)
 
@@ -299,13 +302,13 @@ class Result:
         )
 
     def _varied(self) -> dict[str, np.ndarray]:
-        """The hyperparameters that are not the same in every trial."""
+        """The hyperparameters that are not the same in every trial, a value a point."""
         plained = {name: np.array([*map(plain, c)], object) for name, c in self.hyper.items()}
         return {
-            name: self.hyper[name]
+            name: self.hyper[name][:: self.seeds]
             for name, column in plained.items()
             if len(set(map(str, column))) > 1
-        } or self.hyper
+        } or {name: column[:: self.seeds] for name, column in self.hyper.items()}
 
     def _labels(self, columns=None) -> dict[str, Any]:
         log = self._log(self._varied() if columns is None else columns)
@@ -326,10 +329,11 @@ class Result:
         return wide
 
     def _scores(self) -> np.ndarray:
-        """The last score of each trial, NaN for those that diverged."""
+        """The last score of each point, the mean of its seeds; NaN where one of them diverged."""
         last = np.maximum(self.epochs - 1, 0)
         scores = self.curves["validation"][self.metric][np.arange(self.trials), last]
-        return np.where(self.status == "diverged", np.nan, scores.astype(float))
+        scores = np.where(self.status == "diverged", np.nan, scores.astype(float))
+        return scores.reshape(-1, self.seeds).mean(axis=1)
 
     # files
     def rows(self) -> list[dict[str, Any]]:
