@@ -97,7 +97,7 @@ def test_median_stops_what_is_below_the_median():
     (lambda: sweep.pbt(fraction=0.7), "fraction is 0.7"),
     (lambda: sweep.pbt(resample=2), "resample is 2"),
     (lambda: sweep.pbt(factors=(0, 1)), "two numbers above 0"),
-    (lambda: next(sweep.pbt(every=5).rounds(8, 5)), "every 5 epochs, but a trial has 5"),
+    (lambda: next(sweep.pbt(every=5).rounds(8, 9)), "needs 10 or more, but it has 9"),
     (lambda: next(sweep.pbt(every=1).rounds(1, 5)), "population of 1"),
 ])  # fmt: skip
 def test_mistakes_are_explained(make, message):

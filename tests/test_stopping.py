@@ -185,7 +185,7 @@ PBT = sweep.pbt(every=2, fraction=0.25)
 def test_a_population_copies_and_explores():
     result = run(12, 9, search=PBT)
     lineage = result.lineage
-    assert lineage.parents.shape == (4, 12) and lineage.numbers["limit"].shape == (5, 12)
+    assert lineage.parents.shape == (3, 12) and lineage.numbers["limit"].shape == (4, 12)
     curve = result.curves["validation"]["accuracy"]
     for r, parents in enumerate(lineage.parents):
         scores = curve[:, 2 * (r + 1) - 1]
@@ -238,7 +238,7 @@ def test_a_population_of_whole_numbers_stays_whole():
 @pytest.mark.parametrize("options, message", [
     ({"space": {**SPACE, "k": sweep.choice(["a", "b"])}}, "2 combinations of static choices"),
     ({"seeds": 2}, "seeds is 2"),
-    ({"epochs": 2}, "every 2 epochs, but a trial has 2"),
+    ({"epochs": 3}, "needs 4 or more, but it has 3"),
     ({"trials": 1}, "population of 1"),
 ])  # fmt: skip
 def test_what_no_population_can_be_is_explained(options, message):

@@ -51,7 +51,8 @@ class AskTell:
     hypercube) needs `trials`, or knows it. `mode` says whether a large ("max") or a small score
     ("min") is good.
 
-    `ask(n)` gives `Asked(numbers, hyper)` with stacked arrays, ready for `jax.vmap`;
+    `ask(n)` gives `Asked(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`, other
+    choices as arrays of objects.
     `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
     that is not finite counts as a failure. Raises ValueError for numbers that were not asked for,
     scores of another length, or more points than the design has.
@@ -122,13 +123,19 @@ class AskTell:
         return Best(number, jax.tree.map(one, self._hyper([number])), self._sign * finite[number])
 
     def _hyper(self, numbers) -> PyTree:
-        columns = [column[numbers] for column in self._points.columns]
+        columns = [_numbers(column[numbers]) for column in self._points.columns]
         return jax.tree.unflatten(self._space.treedef, columns)
 
 
 def needs_trials(sampler: Callable) -> bool:
     """Whether a sampler does not say by itself how many points there are."""
     return sampler in (*_ENDLESS, latin_hypercube) or isinstance(sampler, _Optuna)
+
+
+def _numbers(column: np.ndarray) -> np.ndarray:
+    """Static whole numbers as an array of numbers; other objects as they are."""
+    plain = all(isinstance(value, (bool, int, np.integer)) for value in column)
+    return column.astype(int) if column.dtype == object and plain else column
 
 
 class Design:

@@ -111,7 +111,15 @@ def describe(program: Program, numbers: tuple, data) -> Program:
         seen["metrics"] = tuple(sorted(metrics["validation"]))
         return state, after, program._replace(**seen).pack(state)
 
-    before, after, packed = jax.eval_shape(look, numbers, jax.random.key(0))
+    try:
+        before, after, packed = jax.eval_shape(look, numbers, jax.random.key(0))
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        error.add_note(
+            "sweep: the numbers of `hyper` arrive traced, so that one program serves all trials: "
+            "use jnp.where in the place of `if`, and a `choice` of whole numbers or strings for "
+            "what must be known before."
+        )
+        raise
     _same(before, after)
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in packed)
     return program._replace(shapes=shapes, **seen)
@@ -131,7 +139,7 @@ class Building:
         )
         state = [wide(*leaf) for leaf in program.shapes]
         each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
-        lanes = Lanes(each, wide((), bool), wide((), np.int32), state)
+        lanes: Any = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
         seats = Seats(lanes.epochs, lanes.epochs, lanes.numbers)
         start = _start.lower(program, lanes, place(layout, key), seats, lanes.alive)
         advance = _advance.lower(program, lanes, place(layout, data), lanes.epochs)
@@ -262,15 +270,25 @@ def _in_blocks(layout: Layout, i):
 def _epoch(trainable: Trainable, state, data):
     """One epoch, and the metrics on both parts of the data after it."""
     training, validation = data
-    state, _ = trainable.epoch(state, training)
+    after = trainable.epoch(state, training)
+    if not (isinstance(after, tuple) and len(after) == 2):
+        raise TypeError(
+            f"sweep: `epoch` gave {type(after).__name__}, but a pair (state, metrics) is expected."
+        )
+    state, _ = after
     measured = (trainable.evaluate(state, training), trainable.evaluate(state, validation))
     metrics = dict(zip(PARTS, measured, strict=True))
-    for name, value in _named(metrics["validation"]):
+    for name, value in _named(metrics["validation"]).items():
         if jnp.shape(value) != ():
             raise ValueError(
                 f"sweep: the metric {name!r} of `evaluate` has shape {jnp.shape(value)}, but a "
                 "scalar is expected; take its mean."
             )
+    if {*_named(metrics["train"])} != {*metrics["validation"]}:
+        raise ValueError(
+            f"sweep: `evaluate` gave the metrics {sorted(metrics['train'])} on the training data, "
+            f"but {sorted(metrics['validation'])} on the validation data; both need the same."
+        )
     return state, jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
 
 
@@ -280,7 +298,7 @@ def _named(metrics):
             f"sweep: `evaluate` gave {metrics!r}, but a dict of scalars such as "
             '{"loss": ..., "accuracy": ...} is expected.'
         )
-    return metrics.items()
+    return metrics
 
 
 def _same(before, after):

@@ -87,7 +87,7 @@ class Pool:
         assert self.lanes is not None
         device, place = divmod(lane, self.layout.lanes)
         here = lambda shards: next(s for s in shards if s.device == self.layout.devices[device])
-        return [np.array(here(a.addressable_shards).data)[place] for a in self.lanes.state]
+        return [np.asarray(here(a.addressable_shards).data)[place].copy() for a in self.lanes.state]
 
     def records(self, rows) -> dict[int, Record]:
         """Those of the rows that have a state here."""

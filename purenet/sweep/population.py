@@ -38,12 +38,16 @@ class Population(NamedTuple):
     name: str
     points: None = None  # a population does not know how large it is
 
+    def exchanges(self, epochs: int) -> int:
+        """How many there are: what the last one brought is trained `every` epochs or more."""
+        return epochs // self.every - 1
+
     def rounds(self, points: int, epochs: int):
         """One round: all members are trained to the end."""
-        if self.every >= epochs:
+        if self.exchanges(epochs) < 1:
             raise ValueError(
-                f"pbt: members are to be compared every {self.every} epochs, but a trial has "
-                f"{epochs}, so they never would be; lower `every` or train longer."
+                f"pbt: with an exchange every {self.every} epochs a trial needs {2 * self.every} or "
+                f"more, but it has {epochs}; lower `every` or train longer."
             )
         if points < 2:
             raise ValueError(f"pbt: a population of {points} has nobody to copy; use 2 or more.")
@@ -57,8 +61,8 @@ def pbt(
     resample: float = 0.25,
     sampler: Callable = random,
 ) -> Population:
-    """Population based training: after every `every` epochs the worst `fraction` of the members,
-    and those that diverged, take over the whole state of one of the best `fraction` (exploit), and
+    """Population based training: after every `every` epochs, as long as as many are still to come,
+    the worst `fraction` of the members, and those that diverged, take over the whole state of one of the best `fraction` (exploit), and
     change their hyperparameters (explore).
 
     To explore is to draw a hyperparameter anew from its distribution, with probability `resample`,
@@ -95,7 +99,8 @@ def train(sweep: Any) -> None:
         )
     every, last, members = search.every, request.epochs, request.trials
     # a state is saved before the exchange that follows it
-    done = max(0, -(-sweep.back_together() // every) - 1)
+    exchanges = search.exchanges(last)
+    done = min(max(0, -(-sweep.back_together() // every) - 1), exchanges)
     sweep.lineage = lineage = _known_lineage(sweep, done)
     if sweep.finished:
         return
@@ -104,8 +109,8 @@ def train(sweep: Any) -> None:
         raise ValueError(
             f"pbt: {members} members do not fit in memory at once, but {pool.layout.width} do."
         )
-    for exchange in range(done, -(-last // every)):
-        goal = min((exchange + 1) * every, last)
+    for exchange in range(done, exchanges + 1):
+        goal = (exchange + 1) * every if exchange < exchanges else last
         goals = np.where(sweep.alive & (sweep.epochs < goal), goal, 0)
         for report in pool.train(goals, np.ones(members, bool)):
             sweep.record(0, report)
@@ -135,7 +140,7 @@ def train(sweep: Any) -> None:
 def _known_lineage(sweep: Any, done: int) -> Lineage:
     """Room for every exchange, and what the folder knows of those that are done."""
     request, space = sweep.request, sweep.request.space
-    members, exchanges = request.trials, -(-request.epochs // request.search.every) - 1
+    members, exchanges = request.trials, request.search.exchanges(request.epochs)
     parents = np.tile(np.arange(members), (exchanges, 1))
     traced = [name for name, t in zip(space.names, space.traced, strict=True) if t]
     first = numbers(space, sweep.points, slice(None))

@@ -6,11 +6,12 @@ import numpy as np
 from purenet.checks import whole
 from purenet.sweep import asking, engine
 from purenet.sweep.layout import Layout, chosen_devices, layout
-from purenet.sweep.population import Population
-from purenet.sweep.search import as_search
-from purenet.sweep.space import TRACED, add_points, no_points, numbers, take_apart
+from purenet.sweep.population import Population, pbt
+from purenet.sweep.search import as_search, halving, hyperband, median
+from purenet.sweep.space import TRACED, add_points, grid, no_points, numbers, take_apart
 from purenet.sweep.store import describe_leaf
 
+_TO_BE_CALLED = (grid, halving, hyperband, median, pbt, asking.from_optuna)
 _RESERVED = ("trial", "seed", "status", "epochs")
 
 
@@ -32,6 +33,9 @@ class Request:
         self.trial, self.epochs = trial, whole("sweep: epochs", epochs, least=1)
         self.seed = whole("sweep: seed", seed, least=0)
         self.seeds = whole("sweep: seeds", seeds, least=1)
+        if search in _TO_BE_CALLED:
+            name = search.__name__
+            raise TypeError(f"sweep: search is the function {name}; call it: sweep.{name}().")
         self.search = search if isinstance(search, Population) else as_search(search)
         self.devices = chosen_devices(devices)
         self.space = take_apart(space)
@@ -97,6 +101,11 @@ def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> t
     usual = {"accuracy": "max", "loss": "min"}
     if metric is None:
         metric = next((name for name in usual if name in common), None)
+    if metric is None:
+        raise ValueError(
+            f"sweep: `evaluate` gives the metrics {sorted(common)}, neither accuracy nor loss; say "
+            "which of them ranks the trials with metric=."
+        )
     if metric not in common:
         raise ValueError(
             f"sweep: `evaluate` gives the metrics {sorted(common)}, and {metric!r} is not one of "

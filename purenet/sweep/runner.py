@@ -115,6 +115,7 @@ class Sweep:
         self.data: dict[tuple, PyTree] = {}  # on the devices of a layout
         self.lineage: population.Lineage | None = None
         self.finished = False
+        self.report: dict = {}  # what the folder says of plan and programs
         self.earlier = 0.0  # seconds that went before, in other processes
         self.known: dict[str, np.ndarray] | None = None  # what the folder held: curves, states
         self.loaded: dict[str, np.ndarray] = {}
@@ -124,7 +125,7 @@ class Sweep:
         self.began, self.store = began, store
         self._saved, self._saving = 0.0, 0.0
         self._add_groups()
-        if store is not None and store.begun:
+        if store is not None and store.goes_on:
             self._load(store)
         if isinstance(request.search, population.Population):
             total = request.trials * request.epochs
@@ -140,7 +141,7 @@ class Sweep:
                 self._rounds()
             self._keep_best()
             self.bar.advance(0, self._standing(), total=self.bar.done)
-            if store is not None:
+            if store is not None and not self.finished:
                 self._save(finished=True)
         return self.result()
 
@@ -386,11 +387,9 @@ class Sweep:
         if curves is None:
             return
         self.known = curves
-        report = store.report()
-        self.earlier, self.finished = (
-            float(report.get("seconds", 0.0)),
-            bool(report.get("finished")),
-        )
+        self.report = store.report()
+        self.earlier = float(self.report.get("seconds", 0.0))
+        self.finished = bool(self.report.get("finished"))
         for name, mine in (("epochs", self.epochs), ("alive", self.alive)):
             mine[:] = store.fitting(curves, name, mine)
         for part, metrics in self.curves.items():
@@ -436,23 +435,24 @@ class Sweep:
             largest=request.largest,
             settings=request.settings(),
             programs=tuple(self._program_records()),
-            plan=self.plan.summary() if self.plan else None,
-            seconds=self.earlier + time.perf_counter() - self.began,
+            plan=self.plan.summary() if self.plan else self.report.get("plan"),
+            seconds=self.earlier + (0.0 if self.finished else time.perf_counter() - self.began),
             kept={row: self._unpacked(row, state) for row, state in self.kept.items()},
             lineage=self.lineage,
             _again=self._again,
         )
 
     def _program_records(self) -> Iterator[ProgramRecord]:
-        for g, pool in sorted(self.pools.items()):
-            compiled = pool.compiled
-            yield ProgramRecord(
-                self.request.static(self.points.groups[g]),
-                len(self.members[g]),
-                str(compiled.program.layout),
-                compiled.seconds,
-                compiled.bytes,
-            )
+        """Of each group: what was compiled now, or else in the process that began."""
+        earlier = [ProgramRecord(**program) for program in self.report.get("programs", ())]
+        for g, group in enumerate(self.points.groups):
+            static = self.request.static(group)
+            if g in self.pools:
+                compiled = self.pools[g].compiled
+                where, count = str(compiled.program.layout), len(self.members[g])
+                yield ProgramRecord(static, count, where, compiled.seconds, compiled.bytes)
+            else:
+                yield from (program for program in earlier if program.static == static)
 
     def _group_of(self, row: int) -> int:
         return int(self.points.group[row // self.request.seeds])

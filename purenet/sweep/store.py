@@ -63,8 +63,8 @@ class Store:
                 for half in self.folder.glob(f".{name}.*"):
                     half.unlink()
         try:
-            self.begun = (self.folder / SETTINGS).exists()
-            if self.begun:
+            self.goes_on = (self.folder / SETTINGS).exists()
+            if self.goes_on:
                 _refuse_others(self.folder, settings)
             else:
                 versions = {m.__name__: m.__version__ for m in (purenet, jax, jaxlib, np)}
@@ -120,11 +120,10 @@ class Store:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{what} {self.folder}: {error.strerror or error}; what was saved before is "
-                "complete, and the same call goes on from it",
-            ) from None
+            saved = "; what was saved before is complete, and the same call goes on from it"
+            before = saved if (self.folder / CURVES).exists() else ""
+            message = f"{what} {self.folder}: {error.strerror or error}{before}"
+            raise OSError(error.errno, message) from None
 
 
 def describe_leaf(leaf) -> Any:
