@@ -310,6 +310,10 @@ BAD = {
     "empty data": ({"data": (DATA[0], (X[:0], T[:0]))}, ValueError, "empty"),
     "labels": ({"data": (DATA[0], (X, T + 1))}, ValueError, "labels run from 1 to 3"),
     "images": ({"data": ((X.reshape(60, 3, 2), T), DATA[1])}, ValueError, "flatten"),
+    "a search to be called": ({"search": sweep.halving}, TypeError, r"call it: sweep\.halving\(\)"),
+    "a grid to be called": ({"search": sweep.grid}, TypeError, r"call it: sweep\.grid\(\)"),
+    "no search": ({"search": "random"}, TypeError, "search is 'random', but a sampler"),
+    "no number of trials": ({"trials": None}, ValueError, "trials is missing; only a grid"),
     "a reserved name": ({"space": {"epochs": 1.0}}, ValueError, "cannot be called 'epochs'"),
 }
 
@@ -332,10 +336,27 @@ def custom(evaluate):
     (lambda s, d: {"accuracy": d[0].sum(0)}, ValueError, r"'accuracy'.*shape \(6,\).*scalar"),
     (lambda s, d: 1.0, TypeError, "dict of scalars"),
     (lambda s, d: {}, TypeError, "dict of scalars"),
+    (lambda s, d: {"reward": 1.0}, ValueError, "neither accuracy nor loss; say which"),
+    (lambda s, d: {"loss": 1.0, f"of {len(d[0])}": 1.0}, ValueError, "'of 40'.*but.*'of 20'"),
 ])  # fmt: skip
 def test_metrics_that_cannot_be_used_are_explained(evaluate, kind, message):
     with pytest.raises(kind, match=message):
         run(custom(evaluate), {})
+
+
+def test_an_epoch_that_forgets_its_metrics_is_explained():
+    forgets = lambda hyper: pn.Trainable(lambda key: 0.0, lambda s, d: s, lambda s, d: {"loss": s})
+    with pytest.raises(TypeError, match=r"`epoch` gave .*a pair \(state, metrics\)"):
+        run(forgets, {})
+
+
+def test_a_python_branch_on_a_traced_number_is_explained():
+    def branches(hyper):
+        return trial({**hyper, "rate": 0.1 if hyper["rate"] > 0.5 else 0.2})
+
+    with pytest.raises(jax.errors.TracerBoolConversionError) as error:
+        run(branches)
+    assert "use jnp.where in the place of `if`" in "".join(error.value.__notes__)
 
 
 def test_a_number_that_is_no_trial_is_explained(result):

@@ -46,8 +46,8 @@ class Population(NamedTuple):
         """One round: all members are trained to the end."""
         if self.exchanges(epochs) < 1:
             raise ValueError(
-                f"pbt: with an exchange every {self.every} epochs a trial needs {2 * self.every} or "
-                f"more, but it has {epochs}; lower `every` or train longer."
+                f"pbt: with an exchange every {self.every} epochs a trial needs "
+                f"{2 * self.every} or more, but it has {epochs}; lower `every` or train longer."
             )
         if points < 2:
             raise ValueError(f"pbt: a population of {points} has nobody to copy; use 2 or more.")
@@ -61,9 +61,11 @@ def pbt(
     resample: float = 0.25,
     sampler: Callable = random,
 ) -> Population:
-    """Population based training: after every `every` epochs, as long as as many are still to come,
-    the worst `fraction` of the members, and those that diverged, take over the whole state of one of the best `fraction` (exploit), and
-    change their hyperparameters (explore).
+    """Population based training: members that do badly take over the state of others that do well.
+
+    After every `every` epochs, as long as so many are still to come, the worst `fraction` of the
+    members and those that diverged take over the whole state of one of the best `fraction`
+    (exploit), and change their hyperparameters (explore).
 
     To explore is to draw a hyperparameter anew from its distribution, with probability `resample`,
     or else to multiply it by one of `factors`, within the reach of the distribution; a choice of
