@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from purenet.checks import fraction, non_negative
-from purenet.rules import hand_vjp
+from purenet.rules import hand_vjp, wide
 from purenet.types import PyTree
 
 
 def _wide(a):
     """In at least float32: a mean over a batch has no digits to spare in half precision."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    return a.astype(wide(a.dtype))
 
 
 def _check_labels(who, y, labels):
@@ -40,7 +40,8 @@ def _check_labels(who, y, labels):
 def _one_hot(labels, like):
     """Probabilities (n, k) from class numbers (n,), by comparison; probabilities as they are."""
     if labels.ndim == 1:
-        labels = labels[:, None] == lax.broadcasted_iota(jnp.int32, like.shape, 1)
+        labels = labels.astype(jnp.int32)[:, None]
+        labels = labels == lax.broadcasted_iota(jnp.int32, like.shape, 1)
     return labels.astype(like.dtype)
 
 
@@ -193,10 +194,10 @@ def _sum_of_magnitudes(w):
 
 # backward, by hand
 half_sum_of_squares = hand_vjp(
-    _half_sum_of_squares, lambda w: (_half_sum_of_squares(w), w), lambda w, g: (g * w,)
+    _half_sum_of_squares, lambda w: (_half_sum_of_squares(w), w), lambda w, g: (g * _wide(w),)
 )
 sum_of_magnitudes = hand_vjp(
-    _sum_of_magnitudes, lambda w: (_sum_of_magnitudes(w), w), lambda w, g: (g * jnp.sign(w),)
+    _sum_of_magnitudes, lambda w: (_sum_of_magnitudes(w), w), lambda w, g: (g * jnp.sign(_wide(w)),)
 )
 
 

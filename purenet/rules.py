@@ -68,6 +68,18 @@ def hand_vjp(plain: Callable, fwd: Callable, bwd: Callable, static: tuple[int, .
     return op
 
 
+def wide(dtype):
+    """The dtype for arithmetic that has no digits to spare: float32 at least.
+
+    Asked for by name, so under strict promotion of dtypes too.
+
+    >>> wide(jnp.bfloat16), wide(jnp.float32)
+    (dtype('float32'), dtype('float32'))
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(dtype, jnp.float32)
+
+
 def jvp(f: Callable, primals: tuple, tangents: tuple):
     """Forward mode from reverse rules: the pullback is linear, so transpose it.
 
@@ -86,7 +98,10 @@ def jvp(f: Callable, primals: tuple, tangents: tuple):
 def _like(a) -> _Like:
     kind = jax.typeof(a)
     differentiable = jnp.issubdtype(kind.dtype, jnp.inexact)
-    return _Like(kind.shape, kind.dtype, _varying(a), kind.sharding if differentiable else None)
+    # the spec alone: a plain number such as a rate lies on no mesh, yet its gradient does
+    return _Like(
+        kind.shape, kind.dtype, _varying(a), kind.sharding.spec if differentiable else None
+    )
 
 
 def _varying(a) -> frozenset:

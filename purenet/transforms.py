@@ -297,9 +297,9 @@ class _Row(tuple):
 
 def _wide(a, *like):
     """`a` in the dtype for arithmetic on `like` (or itself): the widest, float32 at least."""
-    return jnp.asarray(
-        a, reduce(jnp.promote_types, map(jnp.result_type, like or (a,)), jnp.float32)
-    )
+    with jax.numpy_dtype_promotion("standard"):  # the widest, though the caller wants no promotion
+        dtype = reduce(jnp.promote_types, map(jnp.result_type, like or (a,)), jnp.float32)
+    return jnp.asarray(a, dtype)
 
 
 def _only_weights(who, weights):

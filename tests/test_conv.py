@@ -117,6 +117,16 @@ def test_every_vmap_of_the_direct_method_equals_a_loop(axes):
     chex.assert_trees_all_close(jax.jit(jax.vmap(both, axes))(*args), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("method", ["columns", "direct"])
+def test_second_derivatives_in_both_orders(method):
+    """Forward over reverse under vmap (a Hessian), and reverse over reverse."""
+    x, w = jnp.linspace(-1, 1, 16).reshape(1, 4, 4, 1), jnp.linspace(-1, 2, 4).reshape(2, 2, 1, 1)
+    loss = lambda f: lambda w: (f(x, w, jnp.zeros(1), 1, 0, method) ** 3).sum()
+    norm = lambda f: lambda w: (jax.grad(loss(f))(w) ** 2).sum()
+    for make in (lambda f: jax.hessian(loss(f)), lambda f: jax.grad(norm(f))):
+        np.testing.assert_allclose(make(convolve)(w), make(convolve.plain)(w), rtol=1e-10)
+
+
 def test_nested_vmaps_over_images_and_kernels():
     x, w = numbers(0, (2, 1, 4, 4, 2)), numbers(1, (3, 2, 2, 2, 2))
     op = lambda x, w: convolve(x, w, 0.0, 1, 0, "direct")

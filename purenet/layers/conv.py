@@ -269,7 +269,8 @@ def _columns_under_vmap(direct: Callable, columns: Callable) -> Callable:
     @op.defjvp
     def tangent(primals, tangents):
         (x, w), (dx, dw) = primals, tangents
-        return product(x, w), columns(dx, w) + columns(x, dw)
+        # `op`, not `product`: the next derivative comes by here again
+        return op(x, w), columns(dx, w) + columns(x, dw)
 
     return op
 

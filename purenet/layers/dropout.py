@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purenet.checks import fraction
-from purenet.rules import hand_vjp
+from purenet.rules import hand_vjp, wide
 from purenet.types import Layer, stateless
 
 _LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
@@ -34,20 +34,21 @@ def _drop(x, rate, key):
 # backward, by hand
 def _drop_fwd(x, rate, key):
     fraction("dropout", rate=rate)
-    rate = jnp.asarray(rate, jnp.promote_types(x.dtype, jnp.float32))
+    rate = jnp.asarray(rate, wide(x.dtype))
     level = jnp.clip(jnp.round(rate * _LEVELS), 0, _LEVELS - 1)
     # the value is the rate that acts, the derivative that of `rate`
     rate = rate + jax.lax.stop_gradient(level / _LEVELS - rate)
     scale = 1 / (1 - rate)
     kept = _halves(key, x.shape) >= level.astype(jnp.uint32)
-    y = jnp.where(kept, (x * scale).astype(x.dtype), 0)
+    y = jnp.where(kept, (x.astype(scale.dtype) * scale).astype(x.dtype), 0)
     return y, (kept, scale, y)
 
 
 def _drop_bwd(residuals, g):
     kept, scale, y = residuals
+    g = g.astype(scale.dtype)
     dx = jnp.where(kept, g * scale, 0)
-    drate = g * y * scale  # like x, summed by the seam
+    drate = g * y.astype(scale.dtype) * scale  # like x, summed by the seam
     return dx, drate, None
 
 

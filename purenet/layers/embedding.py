@@ -27,7 +27,16 @@ def _look_up(table, indices):
             f"embedding: indices are of type {jnp.result_type(indices)}, but whole numbers are "
             "expected; convert them with x.astype(int)."
         )
-    return jnp.take(table, _places(table, indices), axis=0, mode="fill", fill_value=jnp.nan)
+    rows = table.at[_places(table, indices)]
+    return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_sharding(table, indices))
+
+
+def _sharding(table, indices):
+    """On a mesh with explicit axes: rows lie where their indices do, features as in the table."""
+    if not jax.sharding.get_abstract_mesh().explicit_axes:
+        return None
+    (_, features), places = jax.typeof(table).sharding.spec, jax.typeof(indices).sharding.spec
+    return jax.sharding.PartitionSpec(*places, features)
 
 
 def _places(table, indices):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from purenet.checks import fraction, non_negative
-from purenet.rules import hand_vjp
+from purenet.rules import hand_vjp, wide
 from purenet.types import Layer, Params, shape, stateless
 
 
@@ -23,7 +23,7 @@ def _standardise(x, eps, axes):
 
 
 def _wide(x):
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(wide(x.dtype))
 
 
 def _scale(x_hat, gamma, beta, x):
@@ -80,7 +80,7 @@ def _batch_normalise_bwd(residuals, cotangents):
     g, g_mean, g_variance = cotangents
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     axes, m = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-    centred = x - mean
+    centred = _wide(x) - mean
     x_hat = centred * inverse
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
     dgamma = (g * x_hat).sum(axes)  # (n, ..., c) -> (c,)
@@ -114,9 +114,8 @@ def _normalise(x, mean, variance, gamma, beta, eps):
 # backward, by hand
 def _normalise_fwd(x, mean, variance, gamma, beta, eps):
     _check("batch_norm", x, mean=mean, variance=variance, gamma=gamma, beta=beta)
-    wide = _wide(x).dtype
-    inverse = lax.rsqrt(variance.astype(wide) + jnp.asarray(eps, wide))
-    x_hat = (x - mean.astype(wide)) * inverse
+    inverse = lax.rsqrt(variance.astype(wide(x.dtype)) + jnp.asarray(eps, wide(x.dtype)))
+    x_hat = (_wide(x) - mean.astype(inverse.dtype)) * inverse
     return _scale(x_hat, gamma, beta, x), (x, mean, inverse, gamma)
 
 
@@ -124,7 +123,7 @@ def _normalise_bwd(residuals, g):
     x, mean, inverse, gamma = residuals
     g, gamma = g.astype(inverse.dtype), gamma.astype(inverse.dtype)
     axes = tuple(range(x.ndim - 1))
-    x_hat = (x - mean.astype(inverse.dtype)) * inverse
+    x_hat = (_wide(x) - mean.astype(inverse.dtype)) * inverse
     s = gamma * inverse
     dx = s * g
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
@@ -164,7 +163,7 @@ def _layer_normalise_bwd(residuals, g):
     x, gamma, mean, inverse = residuals
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     rows = tuple(range(x.ndim - 1))
-    x_hat = (x - mean) * inverse
+    x_hat = (_wide(x) - mean) * inverse
     h = gamma * g
     shared = h.mean(-1, keepdims=True)  # (..., c) -> (..., 1)
     along = (h * x_hat).mean(-1, keepdims=True)  # (..., c) -> (..., 1)
