@@ -269,6 +269,13 @@ FILES = {
     "format 0": (members(("metadata.json", '{"format": 0}')), r"not written by `save`"),
     "format 2": (members(("metadata.json", '{"format": 2}')), r"of format 2, .* up to 1; update"),
     "no kinds": (members(("metadata.json", '{"format": 1}')), r"is damaged: its metadata is"),
+    "kinds that are no text": (
+        members(
+            ("metadata.json", '{"format": 1, "kinds": {"w": {"a": 1}}, "metadata": {}}'),
+            ("w.npy", array()),
+        ),
+        r"is damaged: its metadata is",
+    ),
     "long text": (
         members(("metadata.json", bytes(2**24 + 1))),
         r"metadata\.json has 16777217 bytes, at most 16777216",
