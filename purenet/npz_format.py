@@ -80,6 +80,11 @@ class Reader:
                     f"{who} is damaged: the member {short(name)} claims {member.file_size} bytes, "
                     f"but has {min(on_disk, member.compress_size)}."
                 )
+            if member.compress_size > member.file_size:  # zipfile would make room for all of them
+                raise ValueError(
+                    f"{who} is damaged: the member {short(name)} claims {member.compress_size} "
+                    f"bytes for {member.file_size}."
+                )
             self.members[name] = member
         if _TEXT not in self.members:
             raise ValueError(

@@ -347,6 +347,17 @@ def test_a_member_that_claims_more_than_the_file_has(tmp_path):
         pn.load(path, LIKE)
 
 
+def test_a_member_that_claims_more_room_than_it_needs(tmp_path):
+    """A right file, but zipfile would allocate a GiB to read it."""
+    path = tmp_path / "some.npz"
+    content = bytearray(members(DOCUMENT, ("w.npy", array())))
+    at = content.index(b"PK\x01\x02")  # metadata.json in the directory
+    content[at + 20 : at + 24] = (2**32 - 2).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"'metadata\.json' claims 4294967294 bytes for \d\d\."):
+        pn.load(path, LIKE)
+
+
 def test_safetensors_that_are_foreign_or_damaged(tmp_path):
     import safetensors.numpy as library
 
