@@ -640,6 +640,10 @@ DESCRIPTIONS = {
     "a layer that is a number": (layer("serial", layers=[3]), r"cannot be built: TypeError"),
     "deep": (nested(100), r"nests deeper than 100 levels"),
     "huge": (layer(units=10**30), r"float64 \(10{30},\) is expected"),
+    "a window of 10^20": (
+        layer("serial", layers=[layer("max_pool", size=10**20, padding=0)]),
+        r"cannot be initialised for sizes 4: ",
+    ),
     "other weights": (layer(units=4), r"params\.weights\.b is float64 \(3,\), but float64 \(4,\)"),
     "no weights": (layer("batch_norm"), r"beta, float64 \(4,\), is missing"),
 }  # fmt: skip
@@ -654,6 +658,20 @@ def test_load_network_says_what_is_wrong_with_a_description(tmp_path, key, descr
     with pytest.raises(ValueError, match=message) as caught:
         pn.load_network(path)
     assert f"load_network: {path}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool", "conv"])
+@pytest.mark.parametrize("size", [65, 10**6, 2**31, 10**20])
+def test_a_window_without_end_is_refused_at_once(tmp_path, key, kind, size):
+    path = tmp_path / "net.npz"
+    net = pn.dense(3)
+    pn.save_network(path, net, 4, net.init(key, 4))
+    window = {"filters": 1, "kernel": size} if kind == "conv" else {"size": size}
+    parts = [layer(kind, **window, padding=size - 1), layer("dense", units=3)]
+    network = {"description": layer("serial", layers=parts), "sizes": [size, size, 1]}
+    change_document(path, {"network": network})
+    with pytest.raises(ValueError, match=rf"{path}: .*(at most 4096 are expected|Error)"):
+        pn.load_network(path)
 
 
 @pytest.mark.parametrize(
