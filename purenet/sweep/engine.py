@@ -39,6 +39,7 @@ class Program(NamedTuple):
     metrics: tuple[str, ...] = ()
     structure: Any = None  # of a state
     keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
+    leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
 
     def trainable(self, numbers) -> Trainable:
         numbers = iter(numbers)
@@ -110,8 +111,10 @@ def describe(program: Program, numbers: tuple, data) -> Program:
         seen["metrics"] = tuple(sorted(metrics["validation"]))
         return state, after
 
-    _same(*jax.eval_shape(look, numbers, jax.random.key(0)))
-    return program._replace(**seen)
+    state, after = jax.eval_shape(look, numbers, jax.random.key(0))
+    _same(state, after)
+    program = program._replace(**seen)
+    return program._replace(leaves=tuple(jax.eval_shape(program.pack, state)))
 
 
 class Building:
