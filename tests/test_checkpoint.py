@@ -358,6 +358,20 @@ def test_a_member_that_claims_more_room_than_it_needs(tmp_path):
         pn.load(path, LIKE)
 
 
+@pytest.mark.parametrize("field", [30, 32], ids=["extra", "comment"])
+def test_no_member_hides_behind_a_length_in_the_directory(tmp_path, field):
+    """One wrong number makes the rest of the directory the comment of its first entry."""
+    path = tmp_path / "some.npz"
+    content = bytearray(members(DOCUMENT, ("w.npy", array())))
+    first = content.index(b"PK\x01\x02")
+    second = content.index(b"PK\x01\x02", first + 1)
+    hidden = content.index(b"PK\x05\x06") - second
+    content[first + field : first + field + 2] = hidden.to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{path} is damaged: .*(comment|directory)"):
+        pn.load(path, {})
+
+
 def test_safetensors_that_are_foreign_or_damaged(tmp_path):
     import safetensors.numpy as library
 
