@@ -114,7 +114,9 @@ def run(name: str, make: Callable, folder: Path, numbers, seed: int = 0) -> Outc
         tracemalloc.start()
     try:
         for number in numbers:
-            case = case_of(random.Random(f"{seed} {name} {number}"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of NumPy, about what is done to its arrays
+                case = case_of(random.Random(f"{seed} {name} {number}"))
             was_refused, failure, seconds, extra = _try(case, folder)
             refused += was_refused
             slowest, largest = max(slowest, seconds), max(largest, extra)

@@ -82,7 +82,7 @@ def load(path: str | os.PathLike) -> Result:
         settings=settings,
         programs=_programs(folder / REPORT, report["programs"]),
         plan=report["plan"],
-        seconds=report["seconds"],
+        seconds=float(report["seconds"]),
         kept={},
         lineage=_lineage(folder / CURVES, known),
         _again=again,
