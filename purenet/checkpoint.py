@@ -203,7 +203,9 @@ def _opened(who: str, path) -> Iterator[tuple[Any, dict]]:
                 f"{file.who} is of format {version}, but this purenet reads up to {_FORMAT}; "
                 "update purenet."
             )
-        if not isinstance(document.get("kinds"), dict) or "metadata" not in document:
+        kinds = document.get("kinds")
+        legal = isinstance(kinds, dict) and all(isinstance(kind, str) for kind in kinds.values())
+        if not legal or "metadata" not in document:
             raise ValueError(f"{file.who} is damaged: its metadata is {short(document)}.")
         yield file, document
 

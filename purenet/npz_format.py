@@ -33,6 +33,7 @@ _HEADER = re.compile(
     rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
 )
 _CHUNK = 1 << 20
+_LONGEST_EXTRA = 28  # bytes in the directory, of a member beyond 4 GiB
 _DAMAGES = (
     zipfile.BadZipFile,
     EOFError,
@@ -71,6 +72,13 @@ class Reader:
             name = member.filename
             if name in self.members:
                 raise ValueError(f"{who} is damaged: it has two members {short(name)}.")
+            if member.comment or len(member.extra) > _LONGEST_EXTRA:
+                # a length that is wrong there hides the members that follow
+                raise ValueError(
+                    f"{who} is damaged: the member {short(name)} has a comment of "
+                    f"{len(member.comment)} bytes and {len(member.extra)} extra bytes in the "
+                    "directory, where `save` writes none."
+                )
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(
                     f"{who}: the member {short(name)} is compressed, but what `save` writes is not."
@@ -79,6 +87,11 @@ class Reader:
                 raise ValueError(
                     f"{who} is damaged: the member {short(name)} claims {member.file_size} bytes, "
                     f"but has {min(on_disk, member.compress_size)}."
+                )
+            if member.compress_size > member.file_size:  # zipfile would make room for all of them
+                raise ValueError(
+                    f"{who} is damaged: the member {short(name)} claims {member.compress_size} "
+                    f"bytes for {member.file_size}."
                 )
             self.members[name] = member
         if _TEXT not in self.members:

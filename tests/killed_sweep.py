@@ -21,6 +21,7 @@ import numpy as np
 
 import purenet as pn
 from purenet import sweep
+from purenet.sweep import store
 
 SEARCHES = {
     "random": sweep.random,
@@ -89,11 +90,11 @@ def main():
     assert ended(start(folder / "killed", search)) == 0
     whole, killed = folder / "whole", folder / "killed"
     same_rows = (whole / "trials.jsonl").read_bytes() == (killed / "trials.jsonl").read_bytes()
-    with np.load(whole / "curves.npz") as a, np.load(killed / "curves.npz") as b:
-        same_curves = set(a) == set(b) and all(np.array_equal(a[n], b[n], True) for n in a)
-    with np.load(whole / "states.npz") as a, np.load(killed / "states.npz") as b:
-        same_states = set(a) == set(b) and all(np.array_equal(a[n], b[n]) for n in a)
-    print(json.dumps({"cut": cut, "rows": same_rows, "curves": same_curves, "states": same_states}))
+    same = {}
+    for name in ("curves", "states"):
+        a, b = (store.arrays(folder / f"{name}.npz") for folder in (whole, killed))
+        same[name] = set(a) == set(b) and all(np.array_equal(a[n], b[n], True) for n in a)
+    print(json.dumps({"cut": cut, "rows": same_rows} | same))
 
 
 if __name__ == "__main__":

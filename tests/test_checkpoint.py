@@ -269,6 +269,13 @@ FILES = {
     "format 0": (members(("metadata.json", '{"format": 0}')), r"not written by `save`"),
     "format 2": (members(("metadata.json", '{"format": 2}')), r"of format 2, .* up to 1; update"),
     "no kinds": (members(("metadata.json", '{"format": 1}')), r"is damaged: its metadata is"),
+    "kinds that are no text": (
+        members(
+            ("metadata.json", '{"format": 1, "kinds": {"w": {"a": 1}}, "metadata": {}}'),
+            ("w.npy", array()),
+        ),
+        r"is damaged: its metadata is",
+    ),
     "long text": (
         members(("metadata.json", bytes(2**24 + 1))),
         r"metadata\.json has 16777217 bytes, at most 16777216",
@@ -338,6 +345,31 @@ def test_a_member_that_claims_more_than_the_file_has(tmp_path):
         ValueError, match=r"member 'w\.npy' claims 2147483648 bytes, but has \d\d\d"
     ):
         pn.load(path, LIKE)
+
+
+def test_a_member_that_claims_more_room_than_it_needs(tmp_path):
+    """A right file, but zipfile would allocate a GiB to read it."""
+    path = tmp_path / "some.npz"
+    content = bytearray(members(DOCUMENT, ("w.npy", array())))
+    at = content.index(b"PK\x01\x02")  # metadata.json in the directory
+    content[at + 20 : at + 24] = (2**32 - 2).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"'metadata\.json' claims 4294967294 bytes for \d\d\."):
+        pn.load(path, LIKE)
+
+
+@pytest.mark.parametrize("field", [30, 32], ids=["extra", "comment"])
+def test_no_member_hides_behind_a_length_in_the_directory(tmp_path, field):
+    """One wrong number makes the rest of the directory the comment of its first entry."""
+    path = tmp_path / "some.npz"
+    content = bytearray(members(DOCUMENT, ("w.npy", array())))
+    first = content.index(b"PK\x01\x02")
+    second = content.index(b"PK\x01\x02", first + 1)
+    hidden = content.index(b"PK\x05\x06") - second
+    content[first + field : first + field + 2] = hidden.to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{path} is damaged: .*(comment|directory)"):
+        pn.load(path, {})
 
 
 def test_safetensors_that_are_foreign_or_damaged(tmp_path):
@@ -622,6 +654,10 @@ DESCRIPTIONS = {
     "a layer that is a number": (layer("serial", layers=[3]), r"cannot be built: TypeError"),
     "deep": (nested(100), r"nests deeper than 100 levels"),
     "huge": (layer(units=10**30), r"float64 \(10{30},\) is expected"),
+    "a window of 10^20": (
+        layer("serial", layers=[layer("max_pool", size=10**20, padding=0)]),
+        r"cannot be initialised for sizes 4: ",
+    ),
     "other weights": (layer(units=4), r"params\.weights\.b is float64 \(3,\), but float64 \(4,\)"),
     "no weights": (layer("batch_norm"), r"beta, float64 \(4,\), is missing"),
 }  # fmt: skip
@@ -636,6 +672,20 @@ def test_load_network_says_what_is_wrong_with_a_description(tmp_path, key, descr
     with pytest.raises(ValueError, match=message) as caught:
         pn.load_network(path)
     assert f"load_network: {path}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool", "conv"])
+@pytest.mark.parametrize("size", [65, 10**6, 2**31, 10**20])
+def test_a_window_without_end_is_refused_at_once(tmp_path, key, kind, size):
+    path = tmp_path / "net.npz"
+    net = pn.dense(3)
+    pn.save_network(path, net, 4, net.init(key, 4))
+    window = {"filters": 1, "kernel": size} if kind == "conv" else {"size": size}
+    parts = [layer(kind, **window, padding=size - 1), layer("dense", units=3)]
+    network = {"description": layer("serial", layers=parts), "sizes": [size, size, 1]}
+    change_document(path, {"network": network})
+    with pytest.raises(ValueError, match=rf"{path}: .*(at most 4096 are expected|Error)"):
+        pn.load_network(path)
 
 
 @pytest.mark.parametrize(

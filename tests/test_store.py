@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import sweep
+from purenet import npz_format, sweep
 from purenet.sweep import pool, store
 
 DATA = ((np.ones(3),), (np.zeros(3),))
@@ -281,6 +281,127 @@ def test_damaged_files_are_named(folder, tmp_path, name, damage):
             sweep.load(tmp_path)
 
 
+def json_file(name, **changes):
+    def write(folder):
+        content = json.loads((folder / name).read_text())
+        part = content["settings"] if name == "settings.json" else content
+        part |= changes
+        (folder / name).write_text(json.dumps(content))
+
+    return name, write
+
+
+def row(**changes):
+    def write(folder):
+        first, *others = (folder / "trials.jsonl").read_text().splitlines()
+        changed = json.loads(first) | changes
+        changed = {name: value for name, value in changed.items() if value != "absent"}
+        (folder / "trials.jsonl").write_text("\n".join([json.dumps(changed), *others]))
+
+    return "trials.jsonl", write
+
+
+def array_in(name, member, change):
+    """`change` makes another array of the member, None leaves it out."""
+
+    def write(folder):
+        held = store.arrays(folder / name)
+        new = change(held.pop(member))
+        held |= {} if new is None else {member: np.asarray(new)}
+        (folder / name).write_bytes(npz_format.write(held, "{}"))
+
+    return name, write
+
+
+EPOCHS = ("curves.npz", "epochs")
+CRAFTED = {
+    "no space": json_file("settings.json", space=[1]),
+    "no number": json_file("settings.json", epochs="9"),
+    "a count of nothing": json_file("settings.json", seeds=0),
+    "mode": json_file("settings.json", mode="median"),
+    "two distributions": json_file("settings.json", space={"a": {"uniform": [], "choice": []}}),
+    "no such distribution": json_file("settings.json", space={"limit": {"eval": [1]}}),
+    "too few numbers": json_file("settings.json", space={"limit": {"randint": [1]}}),
+    "no choice": json_file("settings.json", space={"limit": {"choice": []}}),
+    "NaN": json_file("settings.json", space={"limit": float("nan")}),
+    "a row that lacks a value": row(kind="absent"),
+    "an object for a value": row(kind={"a": 1}),
+    "deep lists": row(kind=json.loads("[" * 99 + "]" * 99)),
+    "seconds": json_file("report.json", seconds=[1]),
+    "programs": json_file("report.json", programs=[{"static": {}}]),
+    "no programs": json_file("report.json", programs=None),
+    "epochs of floats": array_in(*EPOCHS, lambda a: a * 1.0),
+    "too many epochs": array_in(*EPOCHS, lambda a: a + 1),
+    "fewer than none": array_in(*EPOCHS, lambda a: a - 10),
+    "a scalar": array_in(*EPOCHS, lambda a: a[0]),
+    "no epochs": array_in(*EPOCHS, lambda a: None),
+    "no curve": array_in("curves.npz", "validation loss", lambda a: None),
+    "a short curve": array_in("curves.npz", "validation loss", lambda a: a[:, :3]),
+    "complex numbers": array_in("curves.npz", "train loss", lambda a: a + 1j),
+    "no column": array_in("curves.npz", "hyper limit", lambda a: None),
+    "a table for a column": array_in("curves.npz", "hyper limit", lambda a: a[:, None]),
+}
+
+
+@pytest.mark.parametrize("name, write", CRAFTED.values(), ids=CRAFTED.keys())
+def test_load_refuses_what_no_sweep_writes(folder, tmp_path, name, write):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    write(tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/{name} is damaged"):
+        sweep.load(tmp_path)
+
+
+GOING_ON = {
+    "seconds": json_file("report.json", seconds=[1]),
+    "too many epochs": array_in(*EPOCHS, lambda a: a + 1),
+    "epochs of floats": array_in(*EPOCHS, lambda a: a * 1.0),
+    "complex numbers": array_in("curves.npz", "train loss", lambda a: a + 1j),
+    "a scalar for rows": array_in("states.npz", "0 rows", lambda a: a[0]),
+    "a row too many": array_in("states.npz", "0 rows", lambda a: [*a, 7]),
+    "a row far away": array_in("states.npz", "0 rows", lambda a: a + 1000),
+    "a state after too long": array_in("states.npz", "0 epochs", lambda a: a + 100),
+    "other hyperparameters": array_in("states.npz", "0 numbers 0", lambda a: a[:, None]),
+}
+
+
+@pytest.mark.parametrize("name, write", GOING_ON.values(), ids=GOING_ON.keys())
+def test_run_refuses_what_no_sweep_writes(tmp_path, name, write):
+    space = {**SPACE, "kind": pn.relu}
+    run(tmp_path, space=space)
+    write(tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/{name} is damaged"):
+        run(tmp_path, space=space)
+
+
+@pytest.mark.parametrize(
+    "member, change",
+    [
+        ("lineage parents", lambda a: a + 9),
+        ("lineage parents", lambda a: a[0]),
+        ("lineage every", lambda a: a * 0),
+        ("lineage number limit", lambda a: a[1:]),
+    ],
+)
+def test_a_lineage_that_cannot_be_is_refused(tmp_path, member, change):
+    space, search = {**SPACE, "kind": pn.relu}, sweep.pbt(every=3)
+    run(tmp_path, search=search, space=space)
+    array_in("curves.npz", member, change)[1](tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/curves\.npz is damaged"):
+        sweep.load(tmp_path)
+    if member != "lineage every":  # which is known without the file
+        with pytest.raises(ValueError, match=r"curves\.npz is damaged"):
+            run(tmp_path, search=search, space=space)
+
+
+def test_shapes_among_the_choices_are_read_back(tmp_path):
+    def trial(hyper):
+        return learner({"kind": pn.relu, "limit": 0.1 * len(hyper["shape"])})
+
+    result = run(tmp_path, trial=trial, space={"shape": sweep.choice([(3, 3), (5, 5)])})
+    assert list(sweep.load(tmp_path).hyper["shape"]) == list(result.hyper["shape"])
+
+
 def test_what_is_no_sweep_is_not_read(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match=r"holds no sweep: there is no settings\.json"):
         sweep.load(tmp_path)
@@ -330,4 +451,9 @@ def test_states_in_bfloat16_go_on(tmp_path, monkeypatch, often):
         stop_after(dying, 4)
         with pytest.raises(Enough):
             run(tmp_path, trial=half, space={"k": 1.0})
-    same(run(tmp_path, trial=half, space={"k": 1.0}), run(trial=half, space={"k": 1.0}))
+    whole = run(tmp_path, trial=half, space={"k": 1.0})
+    same(whole, run(trial=half, space={"k": 1.0}))
+    again = run(tmp_path, trial=half, space={"k": 1.0})  # nothing is left to train
+    best = whole.best().number
+    assert again.weights(best)["x"].dtype == whole.weights(best)["x"].dtype == "bfloat16"
+    np.testing.assert_array_equal(again.weights(best)["x"], whole.weights(best)["x"])

@@ -21,6 +21,7 @@ from purenet.types import Layer, shape, stateless
 
 Pair = int | tuple[int, int]
 METHODS = ("columns", "direct")
+_MOST_PLACES = 4096  # of a window; each is an operation of its own in the compiled program
 
 
 @jax.tree_util.register_static
@@ -92,8 +93,17 @@ def _counts(sizes, pads, kernel, stride):
 
 
 def shifts(x, kernel, stride, pads, outputs, fill=0.0):
-    """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c)."""
+    """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c).
+
+    Raises ValueError for windows of so many places that nobody would wait for their program.
+    """
     (kh, kw), (sh, sw), (oh, ow) = kernel, stride, outputs
+    if kh * kw > _MOST_PLACES:
+        raise ValueError(
+            f"a window of {kh} x {kw} has {kh * kw} places, each computed by itself; at most "
+            f"{_MOST_PLACES} are expected: use a smaller window, `global_avg_pool` for the mean of "
+            'the whole image, or method="direct" for a convolution.'
+        )
     x = _padded(x, pads, fill)
     return [
         x[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]

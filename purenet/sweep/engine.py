@@ -39,7 +39,7 @@ class Program(NamedTuple):
     metrics: tuple[str, ...] = ()
     structure: Any = None  # of a state
     keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
-    shapes: tuple = ()  # (shape, dtype) of each leaf as a lane holds it
+    leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
 
     def trainable(self, numbers) -> Trainable:
         numbers = iter(numbers)
@@ -121,8 +121,7 @@ def describe(program: Program, numbers: tuple, data) -> Program:
         )
         raise
     _same(before, after)
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in packed)
-    return program._replace(shapes=shapes, **seen)
+    return program._replace(leaves=tuple(packed), **seen)
 
 
 class Building:
@@ -137,7 +136,7 @@ class Building:
         wide = lambda shape, dtype: jax.ShapeDtypeStruct(
             (layout.width, *shape), dtype, sharding=here
         )
-        state = [wide(*leaf) for leaf in program.shapes]
+        state = [wide(leaf.shape, leaf.dtype) for leaf in program.leaves]
         each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
         lanes: Any = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
         seats = Seats(lanes.epochs, lanes.epochs, lanes.numbers)

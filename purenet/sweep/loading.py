@@ -1,12 +1,12 @@
 """load: a sweep's results, read back from its folder."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from purenet.leaves import short
 from purenet.sweep.engine import PARTS
 from purenet.sweep.population import Lineage
 from purenet.sweep.result import ProgramRecord, Result, Run
@@ -14,11 +14,15 @@ from purenet.sweep.space import is_traced
 from purenet.sweep.store import (
     CURVES,
     REPORT,
+    SETTINGS,
     TRIALS,
     arrays,
+    check_known,
     distribution_of,
-    read_json,
+    is_value,
+    read_report,
     read_settings,
+    strict_json,
 )
 
 
@@ -33,19 +37,16 @@ def load(path: str | os.PathLike) -> Result:
     """
     folder = Path(path)
     settings = read_settings(folder)
+    space, trials, seeds, epochs = _asked(folder / SETTINGS, settings)
     known = arrays(folder / CURVES)
     if known is None:
         raise FileNotFoundError(f"{folder} holds no results yet: there is no {CURVES}.")
-    space = {name: distribution_of(leaf) for name, leaf in settings["space"].items()}
-    trials, seeds, epochs = settings["trials"], settings["seeds"], settings["epochs"]
-    rows = _rows(folder / TRIALS, trials * seeds)
+    rows = _rows(folder / TRIALS, trials * seeds, space)
+    if len(rows) % seeds:
+        raise ValueError(f"{folder / TRIALS} is damaged: {len(rows)} rows are not {seeds} a point.")
+    check_known(folder / CURVES, known, len(rows), epochs, settings["metric"])
     for name, array in known.items():
         if not name.startswith("lineage "):
-            if array.ndim not in (1, 2) or len(array) < len(rows):
-                raise ValueError(
-                    f"{folder / CURVES} is damaged: {name!r} has the shape {array.shape}, but "
-                    f"there are {len(rows)} trials."
-                )
             known[name] = array[: len(rows)]  # points that were not drawn yet have no row
     curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for name, array in known.items():
@@ -55,12 +56,13 @@ def load(path: str | os.PathLike) -> Result:
     hyper = {}
     for name, leaf in space.items():
         if is_traced(leaf):
-            hyper[name] = known[f"hyper {name}"]
+            hyper[name] = _drawn(folder / CURVES, known, name)
         else:
             hyper[name] = np.empty(len(rows), object)
-            hyper[name][:] = [_hashable(row[name]) for row in rows]
+            for i, row in enumerate(rows):  # one by one: a shape must stay one value
+                hyper[name][i] = _hashable(row[name])
     alive, done = known["alive"].astype(bool), known["epochs"] == epochs
-    report = read_json(folder / REPORT)
+    report = read_report(folder / REPORT)
 
     def again(number: int) -> Run:
         raise ValueError(
@@ -68,14 +70,6 @@ def load(path: str | os.PathLike) -> Result:
             "with the same arguments and path, which trains nothing that is finished."
         )
 
-    lineage = None
-    if "lineage parents" in known:
-        numbers = {
-            name.removeprefix("lineage number "): array
-            for name, array in known.items()
-            if name.startswith("lineage number ")
-        }
-        lineage = Lineage(int(known["lineage every"]), known["lineage parents"], numbers)
     return Result(
         hyper=hyper,
         space=space,
@@ -86,25 +80,101 @@ def load(path: str | os.PathLike) -> Result:
         metric=settings["metric"],
         largest=settings["mode"] == "max",
         settings=settings,
-        programs=tuple(ProgramRecord(**program) for program in report["programs"]),
+        programs=_programs(folder / REPORT, report["programs"]),
         plan=report["plan"],
-        seconds=report["seconds"],
+        seconds=float(report["seconds"]),
         kept={},
-        lineage=lineage,
+        lineage=_lineage(folder / CURVES, known),
         _again=again,
     )
 
 
-def _rows(path: Path, count: int) -> list[dict[str, Any]]:
+def _asked(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], int, int, int]:
+    """(space, trials, seeds, epochs) of the settings, checked with the rest of them."""
+    trials, seeds, epochs = (settings.get(name) for name in ("trials", "seeds", "epochs"))
+    counts = [trials, seeds, epochs]
+    space, metric, mode = (settings.get(name) for name in ("space", "metric", "mode"))
+    if not all(type(n) is int and 0 < n < 2**31 for n in counts):
+        raise ValueError(
+            f"{path} is damaged: trials, seeds and epochs are {short(counts)}, but whole numbers "
+            "above 0 are expected."
+        )
+    if not (isinstance(space, dict) and isinstance(metric, str) and mode in ("max", "min")):
+        raise ValueError(
+            f"{path} is damaged: space, metric and mode are {short([space, metric, mode])}."
+        )
+    leaves = {}
+    for name, leaf in space.items():
+        try:
+            leaves[name] = distribution_of(leaf)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is damaged: {short(name)} of the space is {short(leaf)} ({error})."
+            ) from None
+    return leaves, trials, seeds, epochs  # type: ignore[return-value]
+
+
+def _rows(path: Path, count: int, space) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [strict_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing, so there are no results to read.") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}).") from None
-    if not all(isinstance(row, dict) for row in rows) or not 0 < len(rows) <= count:
+    if not 0 < len(rows) <= count or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path} is damaged: {count} rows, each an object, are expected.")
+    for number, row in enumerate(rows, 1):
+        missing = [name for name in space if name not in row]
+        objects = [name for name in space if not is_value(row.get(name))]
+        if missing or objects:
+            raise ValueError(
+                f"{path} is damaged: line {number} has no value of {short([*missing, *objects])}."
+            )
     return rows
+
+
+def _drawn(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
+    column = known.get(f"hyper {name}")
+    if column is None or column.ndim != 1 or column.dtype.kind not in "fi":
+        raise ValueError(f"{path} is damaged: it has no column of numbers 'hyper {name}'.")
+    return column
+
+
+def _programs(path: Path, programs) -> tuple[ProgramRecord, ...]:
+    found = []
+    for program in programs:
+        fields = program.keys() if isinstance(program, dict) else ()
+        if set(fields) != set(ProgramRecord._fields):
+            raise ValueError(f"{path} is damaged: one of its programs is {short(program)}.")
+        found.append(ProgramRecord(**program))
+    return tuple(found)
+
+
+def _lineage(path: Path, known: dict[str, np.ndarray]) -> Lineage | None:
+    if "lineage parents" not in known:
+        return None
+    first = "lineage number "
+    numbers = {n.removeprefix(first): a for n, a in known.items() if n.startswith(first)}
+    every, parents = known.get("lineage every"), known["lineage parents"]
+    members = len(known["epochs"])
+    legal = (
+        every is not None
+        and every.shape == ()
+        and every.dtype.kind == "i"
+        and every > 0
+        and parents.ndim == 2
+        and parents.shape[1] == members
+        and parents.dtype.kind == "i"
+        and ((parents >= 0) & (parents < members)).all()
+        and all(a.shape == (len(parents) + 1, members) for a in numbers.values())
+        and all(a.dtype.kind in "fi" for a in numbers.values())
+    )
+    if not legal:
+        raise ValueError(
+            f"{path} is damaged: its lineage is of the shape {parents.shape}, or holds numbers "
+            f"that cannot be, for {members} members."
+        )
+    return Lineage(int(every), parents, numbers)  # type: ignore[arg-type]
 
 
 def _hashable(value):

@@ -153,6 +153,11 @@ def _known_lineage(sweep: Any, done: int) -> Lineage:
     for name, mine in lineage.arrays().items() if done else ():
         known = done if mine is parents else done + 1
         mine[:known] = sweep.store.fitting(sweep.known, name, mine)[:known]
+    if not ((parents >= 0) & (parents < members)).all():
+        raise ValueError(
+            f"{sweep.store.folder} holds a lineage with parents outside 0 to {members - 1}; its "
+            "curves.npz is damaged: remove it, and what it held is computed again."
+        )
     return lineage
 
 

@@ -18,7 +18,15 @@ from purenet.sweep.request import Request, reach
 from purenet.sweep.result import ProgramRecord, Result, Run
 from purenet.sweep.search import budget
 from purenet.sweep.space import add_points, numbers, random
-from purenet.sweep.store import Store, fingerprint, pack_records, unpack_records
+from purenet.sweep.store import (
+    CURVES,
+    STATES,
+    Store,
+    fingerprint,
+    pack_records,
+    stored_dtype,
+    unpack_records,
+)
 from purenet.types import PyTree
 
 _SAVING = 0.05  # of the time may go into writing what is known, between begin and end
@@ -243,24 +251,43 @@ class Sweep:
             pool = self.pools[g] = Pool(compiled, self.key, self._placed(compiled.program.layout))
             self._add_rows(pool, self.members[g])
             place_of = {int(row): k for k, row in enumerate(self.members[g])}
-            for row, record in unpack_records(self.loaded, g).items():
+            for row, record in self._loaded(g).items():
+                if row not in place_of:
+                    raise self._no_states(f"one of row {row}, which is of another group")
                 if self.alive[row] and record.epochs <= self.epochs[row]:
-                    pool.put(place_of[row], self._checked(record, compiled))
+                    pool.put(place_of[row], record)
         return self.pools[g]
 
-    def _checked(self, record: Record, compiled: engine.Compiled) -> Record:
-        """The record, if it can be a state of this trial function."""
-        kind = lambda a, shape: (shape, a.dtype.itemsize)
-        expected = [kind(a, a.shape[1:]) for a in compiled.shapes.state]
-        if [kind(a, a.shape) for a in record.state] != expected:
-            found = [a.shape for a in record.state]
-            raise ValueError(
-                f"{self.store.folder} holds states of shapes {found}, but those of this trial "  # type: ignore[union-attr]
-                f"function are {[shape for shape, _ in expected]}; it has changed since: name "
-                "another folder."
-            )
-        pairs = zip(record.state, compiled.shapes.state, strict=True)
-        return record._replace(state=[a.view(like.dtype) for a, like in pairs])
+    def _loaded(self, g: int) -> dict[int, Record]:
+        """What the folder held of a group, if it can be states of this trial function."""
+        try:
+            records = unpack_records(self.loaded, g)
+        except ValueError as error:
+            raise self._no_states(f"states that cannot be: {error}") from None
+        found, leaves = {}, self.programs[g].leaves
+        numbers = [(a.dtype, ()) for a in self._numbers()]
+        for row, record in records.items():
+            if not (0 <= row < len(self.epochs) and 0 <= record.epochs <= self.request.epochs):
+                raise self._no_states(f"one of row {row} after {record.epochs} epochs")
+            if [(a.dtype, a.shape) for a in record.numbers] != numbers:
+                raise self._no_states(f"hyperparameters of row {row} of other shapes or dtypes")
+            state = [(a.dtype, a.shape) for a in record.state]
+            if state != [(stored_dtype(like.dtype), like.shape) for like in leaves]:
+                shapes = [a.shape for a in record.state]
+                raise ValueError(
+                    f"{self.store.folder} holds states of shapes {shapes}, but those of this trial "  # type: ignore[union-attr]
+                    f"function are {[like.shape for like in leaves]}; it has changed since: name "
+                    "another folder."
+                )
+            pairs = zip(record.state, leaves, strict=True)
+            found[row] = record._replace(state=[a.view(like.dtype) for a, like in pairs])
+        return found
+
+    def _no_states(self, what: str) -> ValueError:
+        path = self.store.folder / STATES  # type: ignore[union-attr]
+        return ValueError(
+            f"{path} is damaged: it holds {what}; remove it, and what it held is computed again."
+        )
 
     # what is known
     def record(self, g: int, report: Report) -> None:
@@ -372,9 +399,7 @@ class Sweep:
             if row in set(rows.tolist())
         }
         if g not in self.pools:
-            return {
-                r: rec for r, rec in unpack_records(self.loaded, g).items() if r not in kept
-            } | kept
+            return {r: rec for r, rec in self._loaded(g).items() if r not in kept} | kept
         going = np.flatnonzero((self.alive & (self.epochs < last))[rows])
         found = self.pools[g].records(going)
         return {int(rows[local]): record for local, record in found.items()} | kept
@@ -392,6 +417,11 @@ class Sweep:
         self.finished = bool(self.report.get("finished"))
         for name, mine in (("epochs", self.epochs), ("alive", self.alive)):
             mine[:] = store.fitting(curves, name, mine)
+        if not ((self.epochs >= 0) & (self.epochs <= self.request.epochs)).all():
+            raise ValueError(
+                f"{store.folder / CURVES} is damaged: 'epochs' holds numbers outside 0 to "
+                f"{self.request.epochs}; remove it, and what it held is computed again."
+            )
         for part, metrics in self.curves.items():
             for name, mine in metrics.items():
                 if f"{part} {name}" in curves:
@@ -399,7 +429,7 @@ class Sweep:
         self.loaded = states or {}
         last = self.request.epochs
         for g in range(len(self.programs)):
-            for row, record in unpack_records(self.loaded, g).items():
+            for row, record in self._loaded(g).items():
                 if record.epochs == last:
                     self.kept[row] = record.state
 
@@ -408,7 +438,7 @@ class Sweep:
         may be older than what is known otherwise."""
         if self.finished or self.known is None:
             return int(self.epochs.max()) if self.finished else 0
-        records = unpack_records(self.loaded, 0)
+        records = self._loaded(0)
         level = max((record.epochs for record in records.values()), default=0)
         there = np.isin(np.arange(len(self.alive)), list(records))
         self.alive[:] = there if level else True

@@ -28,8 +28,19 @@ import numpy as np
 import purenet
 from purenet import npz_format
 from purenet.files import write_bytes
+from purenet.leaves import short
 from purenet.sweep.pool import Record
-from purenet.sweep.space import Choice, LogUniform, Normal, RandInt, Uniform
+from purenet.sweep.space import (
+    Choice,
+    LogUniform,
+    Normal,
+    RandInt,
+    Uniform,
+    loguniform,
+    normal,
+    randint,
+    uniform,
+)
 
 SETTINGS, TRIALS, CURVES = "settings.json", "trials.jsonl", "curves.npz"
 STATES, REPORT, _LOCK = "states.npz", "report.json", ".lock"
@@ -42,6 +53,9 @@ _DISTRIBUTIONS: dict[str, Any] = {
     "randint": RandInt,
     "choice": Choice,
 }
+_CHECKED: dict[str, Any] = {
+    "uniform": uniform, "loguniform": loguniform, "normal": normal, "randint": randint,
+}  # fmt: skip
 
 
 class Store:
@@ -96,16 +110,17 @@ class Store:
 
     def report(self) -> dict[str, Any]:
         path = self.folder / REPORT
-        return read_json(path) if path.exists() else {}
+        return read_report(path) if path.exists() else {}
 
     def fitting(self, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
         """One of the arrays of the curves, if it is what `mine` can take."""
         found = known.get(name)
-        if found is None or found.shape != mine.shape:
-            shape = None if found is None else found.shape
+        if found is None or (found.shape, found.dtype) != (mine.shape, mine.dtype):
+            what = "is missing" if found is None else f"is {found.dtype} {found.shape}"
             raise ValueError(
-                f"{self.folder / CURVES} is damaged: {name!r} has the shape {shape}, but "
-                f"{mine.shape} is expected; remove it, and what it held is computed again."
+                f"{self.folder / CURVES} is damaged, or of another jax_enable_x64: {name!r} {what},"
+                f" but {mine.dtype} {mine.shape} is expected; remove it, and what it held is "
+                "computed again."
             )
         return found
 
@@ -140,12 +155,28 @@ def describe_leaf(leaf) -> Any:
 
 def distribution_of(described: Any) -> Any:
     """What was described, as far as text can tell: functions are their names, and a distribution
-    of another library is text."""
+    of another library is text. Raises TypeError or ValueError for what describes none."""
     if not isinstance(described, dict):
+        if not is_value(described):
+            raise ValueError("a value is expected")
         return described
-    ((kind, values),) = described.items()
-    of = _DISTRIBUTIONS[kind]
-    return of(tuple(values)) if of is Choice else of(*values)
+    if len(described) != 1 or not isinstance(values := next(iter(described.values())), list):
+        raise ValueError("a name of a distribution with a list is expected")
+    (kind,) = described
+    if kind not in _DISTRIBUTIONS:
+        raise ValueError(f"{short(kind)} is no distribution")
+    if kind != "choice":
+        return _CHECKED[kind](*values)
+    if not values or not is_value(values):
+        raise ValueError("a choice has values")
+    return Choice(tuple(values))
+
+
+def is_value(content, depth: int = 0) -> bool:
+    """Whether JSON stands for a hyperparameter: no object, and no deep nesting of lists."""
+    if isinstance(content, list):
+        return depth < 32 and all(is_value(part, depth + 1) for part in content)
+    return not isinstance(content, dict)
 
 
 def plain(value) -> Any:
@@ -186,12 +217,22 @@ def pack_records(groups: list[dict[int, Record]]) -> dict[str, np.ndarray]:
 def _plain_bits(leaf) -> np.ndarray:
     """Stacked, and numbers that NumPy has no name for (bfloat16) as whole numbers of their size."""
     stacked = np.stack(leaf)
-    known = stacked.dtype.kind in "biufc"
-    return stacked if known else stacked.view(f"u{stacked.dtype.itemsize}")
+    return stacked.view(stored_dtype(stacked.dtype))
+
+
+def stored_dtype(dtype: np.dtype) -> np.dtype:
+    """That of the file for an array of `dtype`."""
+    return dtype if dtype.kind in "biufc" else np.dtype(f"u{dtype.itemsize}")
 
 
 def unpack_records(packed: dict[str, np.ndarray], g: int) -> dict[int, Record]:
-    """Those of one group."""
+    """Those of one group. Raises ValueError where the arrays do not belong together."""
+    rows, epochs = (packed.get(f"{g} {name}", np.empty(0, int)) for name in ("rows", "epochs"))
+    many = [a for name, a in packed.items() if name.startswith((f"{g} numbers ", f"{g} state "))]
+    counts = {a.shape[:1] for a in (rows, epochs, *many)}
+    kinds = {(a.ndim, a.dtype.kind) for a in (rows, epochs)}
+    if len(counts) != 1 or kinds != {(1, "i")} or len(set(rows.tolist())) < len(rows):
+        raise ValueError(f"the rows of group {g} do not belong together")
 
     def rows_of(kind):
         leaves: list[np.ndarray] = []
@@ -199,8 +240,7 @@ def unpack_records(packed: dict[str, np.ndarray], g: int) -> dict[int, Record]:
             leaves.append(packed[name])
         return zip(*leaves, strict=True) if leaves else iter(lambda: (), None)
 
-    heads = zip(packed.get(f"{g} rows", ()), packed.get(f"{g} epochs", ()), strict=True)
-    parts = zip(heads, rows_of("numbers"), rows_of("state"), strict=False)
+    parts = zip(zip(rows, epochs, strict=True), rows_of("numbers"), rows_of("state"), strict=False)
     return {int(row): Record(n, int(e), list(state)) for (row, e), n, state in parts}
 
 
@@ -221,12 +261,71 @@ def arrays(path: Path) -> dict[str, np.ndarray] | None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ValueError, which names the file, for anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = strict_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}).") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds {type(content).__name__}, not an object.")
     return content
+
+
+def strict_json(text: str) -> Any:
+    """What JSON says, without the numbers that only Python's reader knows, NaN and infinities."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report. Raises ValueError, which names the file, for one that lacks its parts."""
+    report = read_json(path)
+    seconds, plan, programs = (report.get(name) for name in ("seconds", "plan", "programs"))
+    legal = (
+        "plan" in report
+        and isinstance(seconds, (int, float))
+        and 0 <= seconds < 1e300
+        and isinstance(report.get("finished"), bool)
+        and isinstance(plan, (dict, type(None)))
+        and isinstance(programs, list)
+    )
+    if not legal:
+        raise ValueError(
+            f"{path} is damaged: seconds, finished, plan and programs are {short(seconds)}, "
+            f"{short(report.get('finished'))}, {short(plan)} and {short(programs)}."
+        )
+    return report
+
+
+def check_known(
+    path: Path, known: dict[str, np.ndarray], rows: int, epochs: int, metric: str
+) -> None:
+    """Refuse arrays of curves.npz that cannot be those of so many trials, naming the first."""
+
+    def refuse(name, what):
+        raise ValueError(
+            f"{path} is damaged: {name!r} {what}; remove it, and what it held is computed again."
+        )
+
+    for name in ("epochs", "alive", f"validation {metric}"):
+        if name not in known:
+            refuse(name, "is missing")
+    for name, array in known.items():
+        if name.startswith("lineage "):
+            continue
+        expected = (1,) if name in ("epochs", "alive") or name.startswith("hyper ") else (2,)
+        kinds = {"epochs": "i", "alive": "b"}.get(name, "fi")
+        curve = expected == (2,)
+        if array.ndim not in expected or len(array) < rows or array.dtype.kind not in kinds:
+            refuse(
+                name, f"has the shape {array.shape} of {array.dtype}, but there are {rows} trials"
+            )
+        if curve and (array.shape[1] != epochs or array.dtype.kind != "f"):
+            refuse(name, f"has the shape {array.shape} of {array.dtype} for {epochs} epochs")
+    counts = known["epochs"]
+    if not ((counts >= 0) & (counts <= epochs)).all():
+        refuse("epochs", f"holds numbers outside 0 to {epochs}")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
