@@ -64,31 +64,38 @@ def test_forward_is_the_plain_function_bit_for_bit(case):
     chex.assert_trees_all_equal(op(*args), plain(*args))
 
 
+def compiled(f, *args):
+    """One program for all that is compared: operation by operation each would be compiled alone."""
+    return jax.jit(f)(*args)
+
+
 def test_rule_equals_jax_grad(case):
     args, op, plain = arguments(case)
-    chex.assert_trees_all_close(pullback(op, args), pullback(plain, args), rtol=1e-10, atol=1e-12)
+    got, expected = compiled(lambda *a: (pullback(op, a), pullback(plain, a)), *args)
+    chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_rule_equals_finite_differences(case):
     if not case.differences:
         # at a kink, or where numbers are huge: the gradient must still be finite
         args, op, _ = arguments(case)
-        chex.assert_tree_all_finite(pullback(op, args))
+        chex.assert_tree_all_finite(compiled(lambda *a: pullback(op, a), *args))
         return
     args, op, _ = arguments(case)
-    check_grads(op, args, order=1, modes=["rev"], atol=1e-5, rtol=1e-5)
+    check_grads(jax.jit(op), args, order=1, modes=["rev"], atol=1e-5, rtol=1e-5)
 
 
 def test_second_derivative(case):
     args, op, plain = arguments(case)
-    hvp = lambda f: jax.jvp(lambda *a: pullback(f, a), args, args)[1]
-    chex.assert_trees_all_close(hvp(op), hvp(plain), rtol=1e-9, atol=1e-10)
+    hvp = lambda f, args: jax.jvp(lambda *a: pullback(f, a), args, args)[1]
+    got, expected = compiled(lambda *a: (hvp(op, a), hvp(plain, a)), *args)
+    chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-10)
 
 
 def test_forward_mode(case):
     args, op, plain = arguments(case)
-    expected = jax.jvp(plain, args, args)
-    chex.assert_trees_all_close(jvp(op, args, args), expected, rtol=1e-9, atol=1e-10)
+    got, expected = compiled(lambda *a: (jvp(op, a, a), jax.jvp(plain, a, a)), *args)
+    chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-10)
 
 
 def test_jit_scan_and_remat_agree_with_eager(case):
@@ -101,9 +108,10 @@ def test_jit_scan_and_remat_agree_with_eager(case):
         return jax.tree.map(lambda a: a[0], out)
 
     close = lambda got: chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-12)
-    close(jax.jit(lambda *a: (op(*a), pullback(op, a)))(*args))
-    close(jax.jit(scanned)(*args))
-    close((op(*args), pullback(jax.checkpoint(op), args)))
+    remat = lambda *a: (op(*a), pullback(jax.checkpoint(op), a))
+    straight = lambda *a: (op(*a), pullback(op, a))
+    for got in compiled(lambda *a: (straight(*a), scanned(*a), remat(*a)), *args):
+        close(got)
 
 
 def test_vmap_over_every_argument_agrees_with_a_loop(case):
@@ -112,14 +120,21 @@ def test_vmap_over_every_argument_agrees_with_a_loop(case):
     both = lambda *a: (op(*a), pullback(op, a))
     two = [jnp.stack([a, 0.9 * a]) for a in args]
     everything = tuple(range(len(args)))
-    for batched in {*((i,) for i in everything), everything}:
-        axes = [0 if i in batched else None for i in everything]
-        pick = lambda n, axes=axes: [
-            a[n] if axis == 0 else b for a, b, axis in zip(two, args, axes, strict=True)
+    every_way = sorted({*((i,) for i in everything), everything})
+
+    def all_ways(two, args):
+        for batched in every_way:
+            axes = [0 if i in batched else None for i in everything]
+            pairs = zip(two, args, axes, strict=True)
+            yield jax.vmap(both, axes)(*[a if axis == 0 else b for a, b, axis in pairs])
+
+    one = jax.jit(both)
+    results = compiled(lambda two, args: list(all_ways(two, args)), two, args)
+    for batched, got in zip(every_way, results, strict=True):
+        pick = lambda n, batched=batched: [
+            two[i][n] if i in batched else args[i] for i in everything
         ]
-        many = [a if axis == 0 else b for a, b, axis in zip(two, args, axes, strict=True)]
-        got = jax.jit(jax.vmap(both, axes))(*many)
-        expected = jax.tree.map(lambda a, b: jnp.stack([a, b]), both(*pick(0)), both(*pick(1)))
+        expected = jax.tree.map(lambda a, b: np.stack([a, b]), one(*pick(0)), one(*pick(1)))
         chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-11)
 
 
