@@ -3,18 +3,14 @@
 This file decides what is public.
 """
 
-from purenet import checkpoint as checkpoint
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from purenet import data as data
-from purenet import gradcheck as gradcheck
 from purenet import initializers as initializers
 from purenet import ops as ops
-from purenet import plots as plots
 from purenet import schedules as schedules
 from purenet import sweep as sweep
-from purenet.checkpoint import load as load
-from purenet.checkpoint import load_network as load_network
-from purenet.checkpoint import save as save
-from purenet.checkpoint import save_network as save_network
 from purenet.compose import residual as residual
 from purenet.compose import serial as serial
 from purenet.devices import use_cpu_cores as use_cpu_cores
@@ -80,4 +76,29 @@ from purenet.types import Params as Params
 from purenet.types import Trainable as Trainable
 from purenet.types import TrainState as TrainState
 
+if TYPE_CHECKING:
+    from purenet import checkpoint as checkpoint
+    from purenet import gradcheck as gradcheck
+    from purenet import plots as plots
+    from purenet.checkpoint import load as load
+    from purenet.checkpoint import load_network as load_network
+    from purenet.checkpoint import save as save
+    from purenet.checkpoint import save_network as save_network
+
 __version__ = "0.1.0"
+
+# What is imported when it is first used: half of the time that importing all of it would take.
+_LATER = ("checkpoint", "gradcheck", "plots")
+_FROM_CHECKPOINT = ("load", "load_network", "save", "save_network")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(f"purenet.{name}")
+    if name in _FROM_CHECKPOINT:
+        return getattr(importlib.import_module("purenet.checkpoint"), name)
+    raise AttributeError(f"module 'purenet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, *_FROM_CHECKPOINT})

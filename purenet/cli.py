@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from purenet import data, gradcheck
+from purenet import data
 from purenet.checks import whole
 from purenet.devices import use_cpu_cores
 from purenet.losses import l2, softmax_cross_entropy
@@ -141,6 +141,8 @@ def _check(options) -> int:
         seed = whole("--seed", options.seed, least=0)
     except ValueError as error:
         raise UserError(_one_line(error)) from error
+    from purenet import gradcheck
+
     reports = [gradcheck.report(dtype, seed) for dtype in gradcheck.TOLERANCES]
     print(gradcheck.table(*reports))
     return 0 if all(row.passed for rows in reports for row in rows) else 1

@@ -18,7 +18,6 @@ import numpy as np
 from purenet.checks import whole
 from purenet.losses import accuracy, softmax_cross_entropy
 from purenet.progress import Progress
-from purenet.resume import RunFile
 from purenet.transforms import apply_updates
 from purenet.types import (
     Layer,
@@ -199,7 +198,11 @@ def fit(
     for part in parts.values():
         trainable.check(part)
     parts = jax.tree.map(jnp.asarray, parts)
-    run = None if path is None else RunFile(path, key, parts)
+    run = None
+    if path is not None:
+        from purenet.resume import RunFile  # its imports would make up a fifth of the package's
+
+        run = RunFile(path, key, parts)
     start = jax.eval_shape(functools.partial(_start, trainable), key)
     names = jax.eval_shape(functools.partial(_train_block, trainable), start, parts, 0)[1]
     history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
