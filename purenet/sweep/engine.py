@@ -98,21 +98,17 @@ def describe(program: Program, numbers: tuple, data) -> Program:
     `numbers` are the traced hyperparameters of one trial.
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
     """
-    seen: dict[str, Any] = {}
 
-    def look(numbers, key):
+    def check(numbers):
         trainable = program.trainable(numbers)
         for part in data:
             trainable.check(part)
-        state = trainable.init(key)
-        after, metrics = _epoch(trainable, state, jax.tree.map(jnp.asarray, data))
-        leaves, seen["structure"] = jax.tree.flatten(state)
-        seen["keys"] = tuple(str(jax.random.key_impl(a)) if _is_key(a) else None for a in leaves)
-        seen["metrics"] = tuple(sorted(metrics["validation"]))
-        return state, after, program._replace(**seen).pack(state)
+        return ()
 
     try:
-        before, after, packed = jax.eval_shape(look, numbers, jax.random.key(0))
+        jax.eval_shape(check, numbers)
+        arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
+        seen = _looked_at.eval_shape(program, numbers, jax.random.key(0), arrays)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         error.add_note(
             "sweep: the numbers of `hyper` arrive traced, so that one program serves all trials: "
@@ -120,8 +116,30 @@ def describe(program: Program, numbers: tuple, data) -> Program:
             "what must be known before."
         )
         raise
+    before, after, metrics, packed = seen
     _same(before, after)
-    return program._replace(leaves=tuple(packed), **seen)
+    leaves, structure = jax.tree.flatten(before)
+    kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
+    return program._replace(
+        metrics=tuple(sorted(metrics["validation"])),
+        structure=structure,
+        keys=tuple(map(kind, leaves)),
+        leaves=tuple(packed),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _looked_at(program: Program, numbers, key, data):
+    """What one epoch makes of a state; traced once for a program, and never run."""
+    trainable = program.trainable(numbers)
+    state = trainable.init(key)
+    after, metrics = _epoch(trainable, state, data)
+    plain = lambda a: jax.random.key_data(a) if _is_key(a) else jnp.asarray(a)
+    return state, after, metrics, list(map(plain, jax.tree.leaves(state)))
+
+
+def _canonical(a):
+    return jax.dtypes.canonicalize_dtype(a.dtype)
 
 
 class Building:
