@@ -53,8 +53,6 @@ class Progress:
     def _standing(self, seconds: float) -> str:
         rate = (self.done - self.begun) / max(seconds, 1e-9)
         ahead = self.total - self.done
+        pace = f", {rate:.3g} {self.unit}s/s" if rate else ""
         left = f", {ahead / rate:.0f} s left" if ahead and rate else ""
-        return (
-            f"{self.unit} {self.done}/{self.total}, {seconds:.1f} s, "
-            f"{rate:.3g} {self.unit}s/s{left}"
-        )
+        return f"{self.unit} {self.done}/{self.total}, {seconds:.1f} s{pace}{left}"

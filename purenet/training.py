@@ -219,9 +219,9 @@ def fit(
     else:
         state = _start(trainable, key)
     first, examples = done, _examples(parts["train"])
-    with Progress(epochs, "epoch", show=progress) as bar:
+    with Progress(epochs, "epoch", progress, done) as bar:
         if done:
-            bar.advance(done, {"from": str(path)})
+            bar.advance(0, {"from": str(path)})
         try:
             while done < epochs:
                 started = time.perf_counter()

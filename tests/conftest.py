@@ -13,6 +13,19 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
 
 
+# Modules that compile many small programs, each of which runs once.
+_RUN_ONCE = {"test_ops", "test_transformations", "test_gradcheck", "test_masked_width"}
+
+
+@pytest.fixture(autouse=True)
+def compiled_quickly(request):
+    """What runs once is not optimised."""
+    once = request.node.path.stem in _RUN_ONCE
+    jax.config.update("jax_disable_most_optimizations", once)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

@@ -635,7 +635,7 @@ def resume(folder: Path):
             going.store, going.building, going.data = store, dict(compiled), placed
             going.began = 0.0
             going._add_groups()
-            if store.begun:
+            if store.goes_on:
                 going._load(store)
             if isinstance(request.search, population.Population):
                 done = max(0, -(-going.back_together() // request.search.every) - 1)

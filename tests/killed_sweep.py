@@ -71,6 +71,12 @@ def start(folder, search):
     return pid
 
 
+def saved(folder):
+    """When a sweep wrote its curves last."""
+    path = folder / "curves.npz"
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
 def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -82,9 +88,16 @@ def main():
     assert ended(start(folder / "whole", search)) == 0
     lasted = time.perf_counter() - began
     cut = 0
-    for _ in range(kills):
+    for turn in range(kills):
+        before = saved(folder / "killed")
         pid = start(folder / "killed", search)
-        time.sleep(rng.uniform(0.3, 0.9) * lasted)
+        if turn % 2:  # at any moment since it was started
+            time.sleep(rng.uniform(0.2, 0.9) * lasted)
+        else:  # soon after it has written something new
+            deadline = time.monotonic() + 60
+            while saved(folder / "killed") == before and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.1) * lasted)
         os.kill(pid, signal.SIGKILL)
         cut += ended(pid) != 0
     assert ended(start(folder / "killed", search)) == 0

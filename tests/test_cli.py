@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -11,12 +12,19 @@ import pytest
 
 from purenet import cli, sweep
 
+# the commands of these tests train the same network over and over: one of them compiles it
+_KEPT = tempfile.mkdtemp()
+ENVIRONMENT = os.environ | {
+    "JAX_COMPILATION_CACHE_DIR": _KEPT,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+
 
 def purenet(*arguments, cwd, **environment):
     """The command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "purenet.cli", *map(str, arguments)],
-        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300,
+        cwd=cwd, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
@@ -72,7 +80,7 @@ def test_a_sweep_that_was_killed_is_gone_on_with(finished, tmp_path):
     _, folder = finished
     arguments = ["sweep", "--trials", "6", "--epochs", "4", "--out", "cut"]
     process = subprocess.Popen([sys.executable, "-m", "purenet.cli", *arguments], cwd=tmp_path,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+                               stderr=subprocess.DEVNULL, env=ENVIRONMENT)  # fmt: skip
     deadline = time.monotonic() + 120
     while not (tmp_path / "cut" / "states.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -9,7 +9,7 @@ import numpy as np
 from purenet.leaves import short
 from purenet.sweep.engine import PARTS
 from purenet.sweep.population import Lineage
-from purenet.sweep.result import ProgramRecord, Result, Run
+from purenet.sweep.result import Result, Run, program_records
 from purenet.sweep.space import is_traced
 from purenet.sweep.store import (
     CURVES,
@@ -80,7 +80,7 @@ def load(path: str | os.PathLike) -> Result:
         metric=settings["metric"],
         largest=settings["mode"] == "max",
         settings=settings,
-        programs=_programs(folder / REPORT, report["programs"]),
+        programs=program_records(folder / REPORT, report["programs"]),
         plan=report["plan"],
         seconds=float(report["seconds"]),
         kept={},
@@ -138,16 +138,6 @@ def _drawn(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
     if column is None or column.ndim != 1 or column.dtype.kind not in "fi":
         raise ValueError(f"{path} is damaged: it has no column of numbers 'hyper {name}'.")
     return column
-
-
-def _programs(path: Path, programs) -> tuple[ProgramRecord, ...]:
-    found = []
-    for program in programs:
-        fields = program.keys() if isinstance(program, dict) else ()
-        if set(fields) != set(ProgramRecord._fields):
-            raise ValueError(f"{path} is damaged: one of its programs is {short(program)}.")
-        found.append(ProgramRecord(**program))
-    return tuple(found)
 
 
 def _lineage(path: Path, known: dict[str, np.ndarray]) -> Lineage | None:

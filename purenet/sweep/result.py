@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from purenet.checks import whole
 from purenet.files import write_bytes
+from purenet.leaves import short
 from purenet.sweep.asking import optuna_distribution, optuna_module
 from purenet.sweep.population import Lineage
 from purenet.sweep.space import Choice, LogUniform, Uniform, is_traced
@@ -59,6 +61,17 @@ class ProgramRecord(NamedTuple):
     layout: str
     compile_seconds: float
     bytes_per_device: int
+
+
+def program_records(path: Path, programs) -> tuple[ProgramRecord, ...]:
+    """The records that a file held as JSON. Raises ValueError, which names it, for others."""
+    found = []
+    for program in programs:
+        fields = program.keys() if isinstance(program, dict) else ()
+        if set(fields) != set(ProgramRecord._fields):
+            raise ValueError(f"{path} is damaged: one of its programs is {short(program)}.")
+        found.append(ProgramRecord(**program))
+    return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,12 @@ from purenet.sweep.interrupts import until_interrupted
 from purenet.sweep.layout import Layout
 from purenet.sweep.pool import Pool, Record, Report
 from purenet.sweep.request import Request, reach
-from purenet.sweep.result import ProgramRecord, Result, Run
+from purenet.sweep.result import ProgramRecord, Result, Run, program_records
 from purenet.sweep.search import budget
 from purenet.sweep.space import add_points, numbers, random
 from purenet.sweep.store import (
     CURVES,
+    REPORT,
     STATES,
     Store,
     fingerprint,
@@ -123,7 +124,8 @@ class Sweep:
         self.data: dict[tuple, PyTree] = {}  # on the devices of a layout
         self.lineage: population.Lineage | None = None
         self.finished = False
-        self.report: dict = {}  # what the folder says of plan and programs
+        self.planned: dict | None = None  # what was planned there
+        self.compiled: tuple[ProgramRecord, ...] = ()  # and compiled
         self.earlier = 0.0  # seconds that went before, in other processes
         self.known: dict[str, np.ndarray] | None = None  # what the folder held: curves, states
         self.loaded: dict[str, np.ndarray] = {}
@@ -412,9 +414,10 @@ class Sweep:
         if curves is None:
             return
         self.known = curves
-        self.report = store.report()
-        self.earlier = float(self.report.get("seconds", 0.0))
-        self.finished = bool(self.report.get("finished"))
+        report = store.report()
+        self.earlier, self.finished = report.get("seconds", 0.0), report.get("finished", False)
+        self.planned = report.get("plan")
+        self.compiled = program_records(store.folder / REPORT, report.get("programs", ()))
         for name, mine in (("epochs", self.epochs), ("alive", self.alive)):
             mine[:] = store.fitting(curves, name, mine)
         if not ((self.epochs >= 0) & (self.epochs <= self.request.epochs)).all():
@@ -465,7 +468,7 @@ class Sweep:
             largest=request.largest,
             settings=request.settings(),
             programs=tuple(self._program_records()),
-            plan=self.plan.summary() if self.plan else self.report.get("plan"),
+            plan=self.plan.summary() if self.plan else self.planned,
             seconds=self.earlier + (0.0 if self.finished else time.perf_counter() - self.began),
             kept={row: self._unpacked(row, state) for row, state in self.kept.items()},
             lineage=self.lineage,
@@ -474,7 +477,6 @@ class Sweep:
 
     def _program_records(self) -> Iterator[ProgramRecord]:
         """Of each group: what was compiled now, or else in the process that began."""
-        earlier = [ProgramRecord(**program) for program in self.report.get("programs", ())]
         for g, group in enumerate(self.points.groups):
             static = self.request.static(group)
             if g in self.pools:
@@ -482,7 +484,7 @@ class Sweep:
                 where, count = str(compiled.program.layout), len(self.members[g])
                 yield ProgramRecord(static, count, where, compiled.seconds, compiled.bytes)
             else:
-                yield from (program for program in earlier if program.static == static)
+                yield from (program for program in self.compiled if program.static == static)
 
     def _group_of(self, row: int) -> int:
         return int(self.points.group[row // self.request.seeds])
