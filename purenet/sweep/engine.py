@@ -54,8 +54,8 @@ class Program(NamedTuple):
 
     def pack(self, state: PyTree) -> list:
         """The leaves of a state as a lane holds them: plain numbers."""
-        pairs = zip(jax.tree.leaves(state), self.keys, strict=True)
-        return [jnp.asarray(a) if kind is None else jax.random.key_data(a) for a, kind in pairs]
+        plain = lambda a: jax.random.key_data(a) if _is_key(a) else jnp.asarray(a)
+        return list(map(plain, jax.tree.leaves(state)))
 
     def unpack(self, leaves: list) -> PyTree:
         pairs = zip(leaves, self.keys, strict=True)
@@ -134,8 +134,7 @@ def _looked_at(program: Program, numbers, key, data):
     trainable = program.trainable(numbers)
     state = trainable.init(key)
     after, metrics = _epoch(trainable, state, data)
-    plain = lambda a: jax.random.key_data(a) if _is_key(a) else jnp.asarray(a)
-    return state, after, metrics, list(map(plain, jax.tree.leaves(state)))
+    return state, after, metrics, program.pack(state)
 
 
 def _canonical(a):

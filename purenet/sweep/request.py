@@ -5,7 +5,7 @@ import numpy as np
 
 from purenet.checks import whole
 from purenet.sweep import asking, engine
-from purenet.sweep.layout import Layout, chosen_devices, layout
+from purenet.sweep.layout import chosen_devices, layout
 from purenet.sweep.population import Population, pbt
 from purenet.sweep.search import as_search, halving, hyperband, median
 from purenet.sweep.space import TRACED, add_points, grid, no_points, numbers, take_apart
@@ -53,14 +53,14 @@ class Request:
         self.data = tuple(jax.tree.map(np.asarray, part) for part in data)
         drawn = self.source.ask(reach(self.goals))
         self.first = add_points(self.space, no_points(self.space), drawn)
-        self.programs = [self.program(self.first, g, None) for g in range(len(self.first.groups))]
+        self.programs = [self.program(self.first, g) for g in range(len(self.first.groups))]
         names = [set(program.metrics) for program in self.programs]
         self.metric, self.largest = _objective(names, metric, mode)
 
-    def program(self, points, g: int, planned: Layout | None) -> engine.Program:
+    def program(self, points, g: int) -> engine.Program:
         """The program of a group, checked against the data; nothing is compiled."""
         members = np.flatnonzero(points.group == g)
-        where = planned or layout(len(members) * self.seeds, self.devices)
+        where = layout(len(members) * self.seeds, self.devices)
         program = engine.Program(self.trial, self.space.treedef, points.groups[g], where)
         return engine.describe(program, numbers(self.space, points, members[0]), self.data)
 

@@ -187,10 +187,10 @@ class Sweep:
         request, seeds = self.request, self.request.seeds
         for g, group in enumerate(self.points.groups):
             if g == len(self.programs):
+                known = g < len(request.programs)
+                program = request.programs[g] if known else request.program(self.points, g)
                 planned = self.plan.layout(request.static(group)) if self.plan else None
-                known = g < len(request.programs) and planned is None
-                program = request.programs[g] if known else None
-                self.programs.append(program or request.program(self.points, g, planned))
+                self.programs.append(program._replace(layout=planned or program.layout))
                 self.members.append(np.empty(0, int))
                 missing = {request.metric} - set(self.programs[g].metrics)
                 if missing:
@@ -394,11 +394,11 @@ class Sweep:
 
     def _records(self, g: int) -> dict[int, Record]:
         """The states that a group's trials go on from, and those of its best."""
-        rows, last = self.members[g], self.request.epochs
+        rows, last, every = self.members[g], self.request.epochs, self._numbers()
         kept = {
-            row: Record(tuple(c[row // self.request.seeds] for c in self._numbers()), last, state)
+            row: Record(tuple(column[row // self.request.seeds] for column in every), last, state)
             for row, state in self.kept.items()
-            if row in set(rows.tolist())
+            if self._group_of(row) == g
         }
         if g not in self.pools:
             return {r: rec for r, rec in self._loaded(g).items() if r not in kept} | kept
@@ -510,9 +510,8 @@ class Sweep:
         return pool.state(0), curves
 
     def _again(self, row: int) -> Run:
-        if isinstance(
-            self.request.search, population.Population
-        ):  # a member is nothing without the others
+        if isinstance(self.request.search, population.Population):
+            # a member is nothing without the others
             other = Sweep(self.request, self.plan, keep=self.request.trials)
             result = other.run(False, time.perf_counter(), None)
             own = {p: {n: c[row] for n, c in m.items()} for p, m in result.curves.items()}
