@@ -37,6 +37,10 @@ class Report(NamedTuple):
     alive: np.ndarray
     curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (n, epochs since `before`)
 
+    def measured(self, latest: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(trial, epoch) of every entry of one of the curves that holds a measurement."""
+        return np.nonzero(np.arange(latest.shape[1]) < (self.after - self.before)[:, None])
+
 
 class Pool:
     """The trials of one static group, a row each, and the lanes that they train in."""
@@ -51,6 +55,7 @@ class Pool:
         self.numbers = tuple(np.empty(0, a.dtype) for a in compiled.shapes.numbers)
         self.epochs, self.alive = np.empty(0, int), np.empty(0, bool)
         self.waiting: dict[int, Record] = {}
+        self.cost = (str(layout), compiled.seconds, compiled.bytes)  # of the program
         self._cost = 0.0  # seconds for an epoch of one block of lanes
 
     def add(self, points, seeds, numbers: tuple) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from purenet.checks import whole
 from purenet.progress import Progress
-from purenet.sweep import engine, population
+from purenet.sweep import engine, executors, population
+from purenet.sweep.executors import Elsewhere, Hands
 from purenet.sweep.interrupts import until_interrupted
 from purenet.sweep.layout import Layout
 from purenet.sweep.pool import Pool, Record, Report
@@ -49,6 +50,8 @@ def run(
     plan=None,
     path=None,
     keep: int = 1,
+    executor=None,
+    trials_per_block: int | None = None,
     progress: bool | None = None,
 ) -> Result:
     """Train many trials in one program a static group, and rank them.
@@ -69,6 +72,9 @@ def run(
       `sweep.plan`, says how the trials lie on them.
     - `path`: a folder for what is known so far. The same call goes on where that one stopped.
     - `keep`: the final weights of so many of the best points stay with the result.
+    - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
+      `trials_per_block` trials, by itself a sixteenth of them; `devices` are then so many of each
+      worker's. The results are those without it; a block whose worker dies is trained again.
     - `progress` shows a bar (by itself: when standard error is a terminal).
 
     A trial that becomes non-finite is frozen, marked "diverged" and never selected.
@@ -92,10 +98,15 @@ def run(
         raise TypeError(
             f"sweep: plan is {type(plan).__name__}, but what sweep.plan gave is expected."
         )
-    request = Request(
-        trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
-    )
+    if executor is not None:
+        executors.check(executor, search, plan, devices)
+    elif trials_per_block is not None:
+        raise ValueError("sweep: trials_per_block is for an executor; give one, or leave it out.")
+    here = devices if executor is None else None
+    request = Request(trial, space, data, trials, epochs, seed, search, seeds, metric, mode, here)
     sweep = Sweep(request, plan, keep)
+    if executor is not None:
+        sweep.hand_over(executor, devices, trials_per_block)
     if path is None:
         return sweep.run(progress, began, None)
     with contextlib.closing(
@@ -119,16 +130,22 @@ class Sweep:
         self.kept: dict[int, list] = {}  # row -> its final state, packed
         self.programs: list[engine.Program] = []
         self.building: dict[int, engine.Building] = {}
-        self.pools: dict[int, Pool] = {}
+        self.compiled_here: dict[int, engine.Compiled] = {}
+        self.pools: dict[int, Pool | Elsewhere] = {}
+        self.hands: Hands | None = None  # where trials are trained, if not here
         self.members: list[np.ndarray] = []  # the rows of each group, in the order of its pool
         self.data: dict[tuple, PyTree] = {}  # on the devices of a layout
         self.lineage: population.Lineage | None = None
         self.finished = False
         self.planned: dict | None = None  # what was planned there
-        self.compiled: tuple[ProgramRecord, ...] = ()  # and compiled
+        self.costs: tuple[ProgramRecord, ...] = ()  # and compiled
         self.earlier = 0.0  # seconds that went before, in other processes
         self.known: dict[str, np.ndarray] | None = None  # what the folder held: curves, states
         self.loaded: dict[str, np.ndarray] = {}
+
+    def hand_over(self, executor, devices: int | None, trials_per_block: int | None) -> None:
+        """Let the workers of an executor train the trials."""
+        self.hands = Hands(executor, self.request, devices, trials_per_block, self.keep)
 
     def run(self, progress, began: float, store: Store | None) -> Result:
         request = self.request
@@ -212,7 +229,7 @@ class Sweep:
                 if name not in curves:
                     curves[name] = np.full(shape, np.nan, dtype)
 
-    def _add_rows(self, pool: Pool, rows) -> None:
+    def _add_rows(self, pool: "Pool | Elsewhere", rows) -> None:
         points, seeds = np.divmod(rows, self.request.seeds)
         pool.add(points, seeds, numbers(self.request.space, self.points, points))
 
@@ -222,16 +239,28 @@ class Sweep:
         goals, racing = np.repeat(goals, seeds), np.repeat(racing, seeds)
         wanted = np.where((self.epochs < goals) & self.alive, goals, 0)
         busy = [g for g, rows in enumerate(self.members) if wanted[rows].any()]
-        for i, g in enumerate(busy):
+        keep = racing & (goals < last)
+        work = {g: (wanted[rows], keep[rows]) for g, rows in enumerate(self.members) if g in busy}
+        for g, report in self._here(work) if self.hands is None else self._there(work, self.hands):
+            self.record(g, report)
+
+    def _here(self, work) -> Iterator[tuple[int, Report]]:
+        """Train one group after the other, each to its goals."""
+        following = [*work, None][1:]
+        for (g, (goals, keep)), then in zip(work.items(), following, strict=True):
             pool = self.pool(g)
-            if i + 1 < len(busy):
-                self._build(busy[i + 1])  # compiles while this group trains
-            rows = self.members[g]
-            keep = (racing & (goals < last))[rows]
-            for report in pool.train(wanted[rows], keep):
-                self.record(g, report)
+            if then is not None:
+                self._build(then)  # compiles while this group trains
+            for report in pool.train(goals, keep):
+                yield g, report
             if len(self.programs) > 1:
                 pool.release(keep)
+
+    def _there(self, work, hands: Hands) -> Iterator[tuple[int, Report]]:
+        """The blocks of all groups at once, by the workers of the executor."""
+        blocks = [(g, block) for g, what in work.items() for block in self.pool(g).blocks(*what)]
+        for g, outcome in hands.train(blocks, self._stop_if_interrupted):
+            yield g, self.pool(g).take(outcome)
 
     def _build(self, g: int) -> engine.Building:
         if g not in self.building:
@@ -247,10 +276,20 @@ class Sweep:
             self.data[layout.devices] = engine.place(layout, self.request.data)
         return self.data[layout.devices]
 
-    def pool(self, g: int) -> Pool:
+    def _compiled(self, g: int) -> engine.Compiled:
+        if g not in self.compiled_here:
+            self.compiled_here[g] = self._build(g).result()
+        return self.compiled_here[g]
+
+    def _new_pool(self, g: int) -> "Pool | Elsewhere":
+        if self.hands is not None:
+            return self.hands.pool(self.points, g)
+        compiled = self._compiled(g)
+        return Pool(compiled, self.key, self._placed(compiled.program.layout))
+
+    def pool(self, g: int):
         if g not in self.pools:
-            compiled = self._build(g).result()
-            pool = self.pools[g] = Pool(compiled, self.key, self._placed(compiled.program.layout))
+            pool = self.pools[g] = self._new_pool(g)
             self._add_rows(pool, self.members[g])
             place_of = {int(row): k for k, row in enumerate(self.members[g])}
             for row, record in self._loaded(g).items():
@@ -297,23 +336,25 @@ class Sweep:
         new = int((report.after - np.maximum(report.before, self.epochs[rows])).clip(0).sum())
         for part, curves in report.curves.items():
             for name, latest in curves.items():
-                run, epoch = np.nonzero(
-                    np.arange(latest.shape[1]) < (report.after - report.before)[:, None]
-                )
+                run, epoch = report.measured(latest)
                 whole_curve = self.curves[part][name]
                 whole_curve[rows[run], report.before[run] + epoch] = latest[run, epoch]
         self.epochs[rows] = np.maximum(self.epochs[rows], report.after)
         self.alive[rows] = report.alive
         self._keep(g, report.rows[report.after == self.request.epochs])
         self.bar.advance(new, self._standing())
+        self._stop_if_interrupted()
+        due = time.perf_counter() - self._saved >= self._saving / _SAVING
+        if self.store is not None and due:
+            self._save(finished=False)
+
+    def _stop_if_interrupted(self) -> None:
+        if not self.interrupted:
+            return
         if self.store is not None:
-            if self.interrupted:
-                self._save(finished=False)
-                self._say_how_to_go_on()
-            elif time.perf_counter() - self._saved >= self._saving / _SAVING:
-                self._save(finished=False)
-        if self.interrupted:
-            raise KeyboardInterrupt
+            self._save(finished=False)
+            self._say_how_to_go_on()
+        raise KeyboardInterrupt
 
     def _say_how_to_go_on(self) -> None:
         done, total = self.bar.done, self.bar.total
@@ -417,7 +458,7 @@ class Sweep:
         report = store.report()
         self.earlier, self.finished = report.get("seconds", 0.0), report.get("finished", False)
         self.planned = report.get("plan")
-        self.compiled = program_records(store.folder / REPORT, report.get("programs", ()))
+        self.costs = program_records(store.folder / REPORT, report.get("programs", ()))
         for name, mine in (("epochs", self.epochs), ("alive", self.alive)):
             mine[:] = store.fitting(curves, name, mine)
         if not ((self.epochs >= 0) & (self.epochs <= self.request.epochs)).all():
@@ -479,12 +520,11 @@ class Sweep:
         """Of each group: what was compiled now, or else in the process that began."""
         for g, group in enumerate(self.points.groups):
             static = self.request.static(group)
-            if g in self.pools:
-                compiled = self.pools[g].compiled
-                where, count = str(compiled.program.layout), len(self.members[g])
-                yield ProgramRecord(static, count, where, compiled.seconds, compiled.bytes)
+            cost = self.pools[g].cost if g in self.pools else None
+            if cost is not None:
+                yield ProgramRecord(static, len(self.members[g]), *cost)
             else:
-                yield from (program for program in self.compiled if program.static == static)
+                yield from (program for program in self.costs if program.static == static)
 
     def _group_of(self, row: int) -> int:
         return int(self.points.group[row // self.request.seeds])
@@ -494,8 +534,8 @@ class Sweep:
 
     def _again_packed(self, row: int) -> tuple[list, dict]:
         """Train one run again, alone, in the program of its group."""
-        ours = self.pool(self._group_of(row))
-        pool = Pool(ours.compiled, self.key, ours.data)
+        compiled = self._compiled(self._group_of(row))
+        pool = Pool(compiled, self.key, self._placed(compiled.program.layout))
         self._add_rows(pool, np.array([row]))
         last = self.request.epochs
         stopped = self.alive[row] and self.epochs[row] < last

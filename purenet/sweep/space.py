@@ -232,6 +232,9 @@ class _Traced:
     def __repr__(self):
         return "TRACED"
 
+    def __reduce__(self):
+        return "TRACED"  # the one and only, in another process too
+
 
 TRACED = _Traced()
 

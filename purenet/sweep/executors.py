@@ -1,0 +1,238 @@
+"""Trials that are trained elsewhere: blocks of them, handed to a concurrent.futures executor."""
+
+import concurrent.futures
+import math
+import pickle
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from purenet.checks import whole
+from purenet.sweep.blocks import Block, Data, Failed, NoData, Outcome, Setting, train
+from purenet.sweep.pool import Record, Report
+from purenet.sweep.population import Population
+from purenet.sweep.request import Request
+from purenet.sweep.space import Points, numbers
+from purenet.sweep.store import fingerprint
+from purenet.types import PyTree
+
+_TRIES = 4  # of a block whose worker dies each time
+_POLL = 0.2  # seconds between two looks whether the user wants to stop
+_BLOCKS = 16  # of a round, unless the user says how many trials a block has
+
+
+class Elsewhere:
+    """The trials of one static group, as a pool of which the lanes are in other processes."""
+
+    def __init__(self, setting: Setting, data: Data):
+        self.setting, self.data = setting, data
+        self.points, self.seeds = np.empty(0, np.int32), np.empty(0, np.int32)
+        self.numbers = tuple(np.empty(0, np.asarray(a).dtype) for a in setting.numbers)
+        self.epochs = np.empty(0, int)
+        self.waiting: dict[int, Record] = {}
+        self.cost: tuple[str, float, int] | None = None  # of the program in a worker
+
+    def add(self, points, seeds, numbers: tuple) -> None:
+        self.points = np.append(self.points, np.asarray(points, np.int32))
+        self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
+        self.numbers = tuple(np.append(a, b) for a, b in zip(self.numbers, numbers, strict=True))
+        self.epochs = np.append(self.epochs, np.zeros(len(points), int))
+
+    def put(self, row: int, record: Record) -> None:
+        self.waiting[row], self.epochs[row] = record, record.epochs
+
+    def blocks(self, goals: np.ndarray, keep: np.ndarray) -> list[Block]:
+        """The work that brings every row to its goal, the longest first."""
+        remaining = np.maximum(goals - self.epochs, 0)
+        needed = keep | (remaining > 0)
+        self.waiting = {row: record for row, record in self.waiting.items() if needed[row]}
+        rows = np.flatnonzero(remaining)
+        rows = rows[np.argsort(-remaining[rows], kind="stable")]
+        size = min(self.setting.width, max(1, math.ceil(len(rows) / _BLOCKS)))
+        return [
+            self._block(np.sort(rows[i : i + size]), goals, keep) for i in range(0, len(rows), size)
+        ]
+
+    def _block(self, rows, goals, keep) -> Block:
+        records = {int(row): self.waiting[row] for row in rows if row in self.waiting}
+        numbers = tuple(column[rows] for column in self.numbers)
+        points, seeds = self.points[rows], self.seeds[rows]
+        return Block(
+            self.setting, self.data, rows, points, seeds, numbers, goals[rows], keep[rows], records
+        )
+
+    def take(self, outcome: Outcome) -> Report:
+        """Remember what became of a block."""
+        report = outcome.report
+        for row in map(int, report.rows):
+            self.waiting.pop(row, None)
+        self.waiting |= outcome.records
+        self.epochs[report.rows] = report.after
+        self.cost = self.cost or (outcome.layout, outcome.seconds, outcome.bytes)
+        return report
+
+    def state(self, row: int) -> list[np.ndarray]:
+        return self.waiting[row].state
+
+    def records(self, rows) -> dict[int, Record]:
+        return {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
+
+
+def check(executor: Any, search: Any, plan: Any, devices: Any) -> None:
+    """Refuse what cannot run blocks, and what cannot be asked of blocks."""
+    if not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            f"sweep: executor is {type(executor).__name__}, but a concurrent.futures executor is "
+            "expected, such as ProcessPoolExecutor(...) or Client(...).get_executor() of Dask."
+        )
+    if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
+        context = getattr(executor, "_mp_context", None)
+        if context is not None and context.get_start_method() == "fork":
+            raise ValueError(
+                "sweep: the executor forks this process, whose JAX threads do not survive that; "
+                'make it with mp_context=multiprocessing.get_context("spawn").'
+            )
+    if isinstance(search, Population):
+        raise ValueError(
+            "sweep: the members of a population copy each other inside one program, so an executor "
+            "cannot take them apart; leave out executor=, or choose another search."
+        )
+    if plan is not None:
+        raise ValueError(
+            "sweep: a plan lays trials out on the devices here, but an executor's workers have "
+            "their own; leave out one of plan= and executor=."
+        )
+    if devices is not None:
+        whole("sweep: devices of each worker", devices, least=1)
+
+
+class Hands:
+    """An executor, and what it is to be told of a sweep."""
+
+    def __init__(
+        self,
+        executor: Any,
+        request: Request,
+        devices: int | None,
+        trials_per_block: int | None,
+        keep: int,
+    ):
+        self.executor, self.request, self.devices = executor, request, devices
+        self.best = keep * request.seeds
+        trials = request.trials * request.seeds
+        self.width = math.ceil(trials / _BLOCKS)
+        if trials_per_block is not None:
+            self.width = whole("sweep: trials_per_block", trials_per_block, least=1)
+        self.name = uuid.uuid4().hex  # of this sweep, wherever it is worked on
+        self.data = Data(fingerprint(request.data), None)
+
+    def pool(self, points: Points, g: int) -> Elsewhere:
+        """For the trials of a group."""
+        request, group = self.request, points.groups[g]
+        one = numbers(request.space, points, np.flatnonzero(points.group == g)[0])
+        setting = Setting(
+            name=f"{self.name} {g}",
+            trial=request.trial,
+            treedef=request.space.treedef,
+            static=group,
+            numbers=one,
+            seed=request.seed,
+            width=self.width,
+            devices=self.devices,
+            metric=request.metric,
+            largest=request.largest,
+            best=self.best,
+        )
+        return Elsewhere(setting, self.data)
+
+    def train(
+        self, blocks: Iterable[tuple[int, Block]], pause: Callable[[], None]
+    ) -> Iterator[tuple[int, Outcome]]:
+        return hand_out(self.executor, blocks, self.request.data, pause)
+
+
+class _Try(NamedTuple):
+    group: int
+    block: Block
+    number: int  # of the tries so far, this one counted
+
+
+def hand_out(
+    executor: Any, blocks: Iterable[tuple[int, Block]], data: PyTree, pause: Callable[[], None]
+) -> Iterator[tuple[int, Outcome]]:
+    """Have the blocks (with the numbers of their groups) trained; what comes back, as it comes.
+
+    A block whose worker died is given to another one, four times at most. The data travels with
+    one block for each process that says that it has none. `pause` is called several times a second.
+    Raises RuntimeError for a block that fails in its worker, TypeError for one that cannot be sent.
+    """
+    running: dict[concurrent.futures.Future, _Try] = {}
+    held: list[_Try] = []  # until some process surely has the data
+    lacking: set[str] = set()  # the processes that have said that they have none
+
+    def submit(task: _Try, with_data: bool = False) -> None:
+        carried = Data(task.block.data.name, data if with_data else None)
+        task = task._replace(block=task.block._replace(data=carried))
+        with warnings.catch_warnings():
+            # Dask's advice is to send large data ahead; here it goes to each process once
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            running[executor.submit(train, task.block)] = task
+
+    try:
+        for group, block in blocks:
+            submit(_Try(group, block, 1))
+        while running:
+            done, _ = concurrent.futures.wait(
+                running, _POLL, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            pause()
+            for future in done:
+                task = running.pop(future)
+                outcome = _answer(future, task)
+                if outcome is None:
+                    submit(task._replace(number=task.number + 1))
+                elif isinstance(outcome, NoData):
+                    lacking.add(outcome.worker)
+                    on_the_way = sum(t.block.data.parts is not None for t in running.values())
+                    if on_the_way < len(lacking):
+                        submit(task, with_data=True)
+                    else:
+                        held.append(task)
+                else:
+                    lacking.discard(outcome.worker)
+                    yield task.group, outcome
+                    while held:
+                        submit(held.pop())
+            if held and not running:
+                submit(held.pop(), with_data=True)
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _answer(future, task: _Try) -> Outcome | NoData | None:
+    """What a block came back with, None where its worker was lost."""
+    rows = f"the block of {len(task.block.rows)} trials from {int(task.block.rows[0])} on"
+    try:
+        outcome = future.result()
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise TypeError(
+            f"sweep: {rows} cannot be sent to another process: {error}. Define the trial function "
+            "at the top of a module that the workers can import, or use an executor that sends "
+            "functions by value, such as Dask's."
+        ) from error
+    except Exception as error:
+        if task.number == _TRIES:
+            raise RuntimeError(
+                f"sweep: {rows} was lost {_TRIES} times with its worker, the last time by "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return None
+    if isinstance(outcome, Failed):
+        raise RuntimeError(
+            f"sweep: {rows} failed in its worker with {outcome.message}\n{outcome.traceback}"
+        )
+    return outcome
