@@ -12,6 +12,7 @@ from purenet.checks import is_number, whole
 from purenet.sweep.engine import Lanes, place, sharding
 from purenet.sweep.layout import Layout
 from purenet.sweep.space import Choice, Space, add_points, no_points, numbers, random
+from purenet.sweep.store import fitting
 
 
 class Lineage(NamedTuple):
@@ -152,7 +153,7 @@ def _known_lineage(sweep: Any, done: int) -> Lineage:
     lineage = Lineage(request.search.every, parents, moved)
     for name, mine in lineage.arrays().items() if done else ():
         known = done if mine is parents else done + 1
-        mine[:known] = sweep.store.fitting(sweep.known, name, mine)[:known]
+        mine[:known] = fitting(sweep.store.folder, sweep.known, name, mine)[:known]
     if not ((parents >= 0) & (parents < members)).all():
         raise ValueError(
             f"{sweep.store.folder} holds a lineage with parents outside 0 to {members - 1}; its "

@@ -1,8 +1,11 @@
 """A sweep that was asked for: checked, its first points drawn, nothing compiled yet."""
 
+import math
+
 import jax
 import numpy as np
 
+from purenet import processes
 from purenet.checks import whole
 from purenet.sweep import asking, engine
 from purenet.sweep.layout import chosen_devices, layout
@@ -60,7 +63,8 @@ class Request:
     def program(self, points, g: int) -> engine.Program:
         """The program of a group, checked against the data; nothing is compiled."""
         members = np.flatnonzero(points.group == g)
-        where = layout(len(members) * self.seeds, self.devices)
+        share = math.ceil(len(members) * self.seeds / processes.count())  # of this process
+        where = layout(share, self.devices)
         program = engine.Program(self.trial, self.space.treedef, points.groups[g], where)
         return engine.describe(program, numbers(self.space, points, members[0]), self.data)
 

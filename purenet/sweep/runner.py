@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from purenet import processes
 from purenet.checks import whole
 from purenet.progress import Progress
-from purenet.sweep import engine, executors, population
+from purenet.sweep import engine, executors, population, together
 from purenet.sweep.executors import Elsewhere, Hands
-from purenet.sweep.interrupts import until_interrupted
+from purenet.sweep.interrupts import Flag, until_interrupted
 from purenet.sweep.layout import Layout
 from purenet.sweep.pool import Pool, Record, Report
 from purenet.sweep.request import Request, reach
@@ -25,10 +26,12 @@ from purenet.sweep.store import (
     STATES,
     Store,
     fingerprint,
+    fitting,
     pack_records,
     stored_dtype,
     unpack_records,
 )
+from purenet.sweep.together import SharedStore, Together
 from purenet.types import PyTree
 
 _SAVING = 0.05  # of the time may go into writing what is known, between begin and end
@@ -107,11 +110,17 @@ def run(
     sweep = Sweep(request, plan, keep)
     if executor is not None:
         sweep.hand_over(executor, devices, trials_per_block)
-    if path is None:
+    several = processes.count() > 1
+    if path is None and not several:
         return sweep.run(progress, began, None)
-    with contextlib.closing(
-        Store(path, request.settings() | {"data": fingerprint(request.data)})
-    ) as store:
+    settings = request.settings() | {"data": fingerprint(request.data)}
+    if several:
+        together.check(settings, search, executor)
+        progress = progress if processes.first() else False
+        if path is None:
+            return sweep.run(progress, began, None)
+    store = together.SharedStore(path, settings) if several else Store(path, settings)
+    with contextlib.closing(store):
         return sweep.run(progress, began, store)
 
 
@@ -131,7 +140,7 @@ class Sweep:
         self.programs: list[engine.Program] = []
         self.building: dict[int, engine.Building] = {}
         self.compiled_here: dict[int, engine.Compiled] = {}
-        self.pools: dict[int, Pool | Elsewhere] = {}
+        self.pools: dict[int, Pool | Elsewhere | Together] = {}
         self.hands: Hands | None = None  # where trials are trained, if not here
         self.members: list[np.ndarray] = []  # the rows of each group, in the order of its pool
         self.data: dict[tuple, PyTree] = {}  # on the devices of a layout
@@ -147,7 +156,7 @@ class Sweep:
         """Let the workers of an executor train the trials."""
         self.hands = Hands(executor, self.request, devices, trials_per_block, self.keep)
 
-    def run(self, progress, began: float, store: Store | None) -> Result:
+    def run(self, progress, began: float, store: Store | SharedStore | None) -> Result:
         request = self.request
         self.began, self.store = began, store
         self._saved, self._saving = 0.0, 0.0
@@ -160,8 +169,10 @@ class Sweep:
             total = budget(request.search, request.trials, request.epochs) * request.seeds
         with (
             Progress(total, "trial-epoch", progress, int(self.epochs.sum())) as self.bar,
-            until_interrupted() as self.interrupted,
+            until_interrupted() as self.pressed,
         ):
+            # where there are several processes, the flag that all of them raise at once
+            self.interrupted = self.pressed if processes.count() == 1 else Flag()
             if isinstance(request.search, population.Population):
                 population.train(self)
             else:
@@ -229,7 +240,7 @@ class Sweep:
                 if name not in curves:
                     curves[name] = np.full(shape, np.nan, dtype)
 
-    def _add_rows(self, pool: "Pool | Elsewhere", rows) -> None:
+    def _add_rows(self, pool: "Pool | Elsewhere | Together", rows) -> None:
         points, seeds = np.divmod(rows, self.request.seeds)
         pool.add(points, seeds, numbers(self.request.space, self.points, points))
 
@@ -281,11 +292,14 @@ class Sweep:
             self.compiled_here[g] = self._build(g).result()
         return self.compiled_here[g]
 
-    def _new_pool(self, g: int) -> "Pool | Elsewhere":
+    def _new_pool(self, g: int) -> "Pool | Elsewhere | Together":
         if self.hands is not None:
             return self.hands.pool(self.points, g)
         compiled = self._compiled(g)
-        return Pool(compiled, self.key, self._placed(compiled.program.layout))
+        pool = Pool(compiled, self.key, self._placed(compiled.program.layout))
+        if processes.count() == 1:
+            return pool
+        return Together(pool, self.pressed, self.interrupted)
 
     def pool(self, g: int):
         if g not in self.pools:
@@ -345,7 +359,7 @@ class Sweep:
         self.bar.advance(new, self._standing())
         self._stop_if_interrupted()
         due = time.perf_counter() - self._saved >= self._saving / _SAVING
-        if self.store is not None and due:
+        if self.store is not None and processes.agreed(due):
             self._save(finished=False)
 
     def _stop_if_interrupted(self) -> None:
@@ -450,7 +464,7 @@ class Sweep:
     def _numbers(self):
         return numbers(self.request.space, self.points, slice(None))
 
-    def _load(self, store: Store) -> None:
+    def _load(self, store: Store | SharedStore) -> None:
         curves, states = store.curves(), store.states()
         if curves is None:
             return
@@ -460,7 +474,7 @@ class Sweep:
         self.planned = report.get("plan")
         self.costs = program_records(store.folder / REPORT, report.get("programs", ()))
         for name, mine in (("epochs", self.epochs), ("alive", self.alive)):
-            mine[:] = store.fitting(curves, name, mine)
+            mine[:] = fitting(store.folder, curves, name, mine)
         if not ((self.epochs >= 0) & (self.epochs <= self.request.epochs)).all():
             raise ValueError(
                 f"{store.folder / CURVES} is damaged: 'epochs' holds numbers outside 0 to "
@@ -469,7 +483,7 @@ class Sweep:
         for part, metrics in self.curves.items():
             for name, mine in metrics.items():
                 if f"{part} {name}" in curves:
-                    mine[:] = store.fitting(curves, f"{part} {name}", mine)
+                    mine[:] = fitting(store.folder, curves, f"{part} {name}", mine)
         self.loaded = states or {}
         last = self.request.epochs
         for g in range(len(self.programs)):

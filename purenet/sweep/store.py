@@ -112,18 +112,6 @@ class Store:
         path = self.folder / REPORT
         return read_report(path) if path.exists() else {}
 
-    def fitting(self, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
-        """One of the arrays of the curves, if it is what `mine` can take."""
-        found = known.get(name)
-        if found is None or (found.shape, found.dtype) != (mine.shape, mine.dtype):
-            what = "is missing" if found is None else f"is {found.dtype} {found.shape}"
-            raise ValueError(
-                f"{self.folder / CURVES} is damaged, or of another jax_enable_x64: {name!r} {what},"
-                f" but {mine.dtype} {mine.shape} is expected; remove it, and what it held is "
-                "computed again."
-            )
-        return found
-
     def _write(self, name: str, content: bytes | memoryview) -> None:
         with self._said(f"cannot write {name} to"):
             write_bytes(self.folder / name, content)
@@ -139,6 +127,18 @@ class Store:
             before = saved if (self.folder / CURVES).exists() else ""
             message = f"{what} {self.folder}: {error.strerror or error}{before}"
             raise OSError(error.errno, message) from None
+
+
+def fitting(folder: Path, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
+    """One of the arrays of a folder's curves, if it is what `mine` can take."""
+    found = known.get(name)
+    if found is None or (found.shape, found.dtype) != (mine.shape, mine.dtype):
+        what = "is missing" if found is None else f"is {found.dtype} {found.shape}"
+        raise ValueError(
+            f"{folder / CURVES} is damaged, or of another jax_enable_x64: {name!r} {what}, but "
+            f"{mine.dtype} {mine.shape} is expected; remove it, and what it held is computed again."
+        )
+    return found
 
 
 def describe_leaf(leaf) -> Any:

@@ -1,0 +1,98 @@
+"""What two processes run together; see test_together."""
+
+import hashlib
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+import purenet as pn
+from purenet import processes, sweep
+
+RNG = np.random.default_rng(0)
+T = RNG.integers(0, 3, 60)
+X = (RNG.normal(size=(60, 6)) + 2 * np.eye(3, 6)[T]).astype(np.float32)
+DATA = ((X[:40], T[:40]), (X[40:], T[40:]))
+SPACE = {"rate": sweep.loguniform(1e-2, 1e15)}  # the largest diverge
+SEARCHES = {
+    "random": sweep.random, "halving": sweep.halving(), "hyperband": sweep.hyperband(),
+}  # fmt: skip
+
+
+def trial(hyper):
+    return pn.supervised(net=pn.mlp(), sizes=(6, 8, 3), optimizer=pn.sgd(hyper["rate"]),
+                         loss=pn.softmax_cross_entropy, batch_size=10)  # fmt: skip
+
+
+def run(search, **options):
+    return sweep.run(trial, SPACE, DATA, 15, 9, search=SEARCHES[search], keep=2, **options)
+
+
+def digest(result) -> str:
+    """Of everything that two sweeps have in common if they are the same."""
+    found = hashlib.blake2b(result.table().encode(), digest_size=8)
+    for leaf in jax.tree.leaves((result.curves, list(result.status), result.epochs.tolist())):
+        found.update(leaf.tobytes() if hasattr(leaf, "tobytes") else str(leaf).encode())
+    for number in (int(n) for n in result.ranked()[:2]):
+        if result.status[number] == "done":
+            for leaf in jax.tree.leaves(result.weights(number)):
+                found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()
+
+
+def all_searches(folder):
+    """Prints a digest of every search, and of one that goes on from a folder."""
+    for name in SEARCHES:
+        print(name, digest(run(name)))
+    print("folder", digest(run("halving", path=folder)))
+    print("again", digest(run("halving", path=folder)))
+    refused = [
+        lambda: sweep.run(trial, SPACE, DATA, 4, 9, search=sweep.pbt(every=2)),
+        lambda: run("random", executor=ThreadPoolExecutor(1)),
+        lambda: sweep.run(trial, SPACE, DATA, 4, 9, seed=jax.process_index()),
+        lambda: run("random", path=folder),
+    ]
+    for mistake in refused:
+        try:
+            mistake()
+        except (ValueError, TypeError) as error:
+            print("refused:", " ".join(str(error).split())[:110])
+
+
+def dies(folder):
+    """The second process is killed when some trials are known; the first has saved them."""
+    record = sweep.runner.Sweep.record
+    seen = []
+
+    def recorded(self, g, report):
+        record(self, g, report)
+        seen.append(report)
+        if len(seen) == 3:
+            self._save(finished=False)
+        if len(seen) == 4 and not processes.first():
+            sys.stdout.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sweep.runner.Sweep.record = recorded
+    run("halving", path=folder)
+    print("it ended all the same")
+
+
+def interrupted(folder):
+    """Ctrl-C reaches the second process alone."""
+    record, seen = sweep.runner.Sweep.record, []
+
+    def recorded(self, g, report):
+        seen.append(report)
+        if len(seen) == 1 and not processes.first():
+            os.kill(os.getpid(), signal.SIGINT)
+        record(self, g, report)
+
+    sweep.runner.Sweep.record = recorded
+    try:
+        run("halving", path=folder)
+    except KeyboardInterrupt:
+        print("interrupted")
