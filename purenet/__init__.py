@@ -11,6 +11,7 @@ from purenet import initializers as initializers
 from purenet import ops as ops
 from purenet import schedules as schedules
 from purenet import sweep as sweep
+from purenet.compose import remat as remat
 from purenet.compose import residual as residual
 from purenet.compose import serial as serial
 from purenet.devices import use_cpu_cores as use_cpu_cores

@@ -7,15 +7,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from purenet.precision import cast, common_dtype, dtype_name
 from purenet.types import Layer, Params, Sizes, shape, stateless
 
 
-def serial(*layers: Layer | Callable) -> Layer:
+def serial(*layers: Layer | Callable, compute_dtype=None) -> Layer:
     """Layers one after the other; a plain function of x is a layer without parameters.
 
     Weights and statistics are dicts by position, `weights["3"]["w"]`, with an entry only where a
     layer has any. Each layer gets its own key, derived from the position. Nests.
-    Raises TypeError for an argument that is neither a layer nor a function.
+    Raises TypeError for an argument that is neither a layer nor a function, ValueError for a
+    `compute_dtype` that is not bfloat16, float16, float32 or float64, by name or as a dtype.
 
     >>> from purenet.layers.dense import dense
     >>> net = serial(dense(4), jnp.tanh, dense(2))
@@ -25,8 +27,29 @@ def serial(*layers: Layer | Callable) -> Layer:
     >>> y, stats = net.apply(params, jnp.ones((5, 3)), train=False, key=None)
     >>> y.shape
     (5, 2)
+
+    With `compute_dtype` the arithmetic is in that dtype, and what lasts is not:
+
+        y = layers(x as compute_dtype, weights as compute_dtype) as the dtype of the weights
+
+    The optimizer sees weights and gradients in the dtype of the weights, losses and penalties are
+    computed in float32 at least, so are the statistics of batch_norm, layer_norm,
+    local_response_norm and softmax, and the running ones keep their dtype. Whole numbers are left
+    alone. Without weights, the output has the dtype of x. A part without a dtype of its own
+    computes in that of the whole; one with a dtype of its own computes in that, but its weights,
+    its x and its output are those of the whole, rounded: `serial(serial(..., compute_dtype=
+    jnp.bfloat16), dense(10))` is how to have the last layer in float32. The loss is not scaled, so
+    in float16 gradients below 6e-8 are lost; bfloat16 has the range of float32.
+    Source: Micikevicius et al. (2018), Mixed precision training.
+
+    >>> net = serial(dense(4), jnp.tanh, lambda h: print(h.dtype) or h, compute_dtype=jnp.bfloat16)
+    >>> y, stats = net.apply(params, jnp.ones((5, 3)), train=False, key=None)
+    bfloat16
+    >>> y.dtype == params.weights["0"]["w"].dtype
+    True
     """
     parts = tuple(as_layer(layer) for layer in layers)
+    dtype = dtype_name("serial: compute_dtype", compute_dtype)
 
     def init(key, sizes):
         weights, stats = {}, {}
@@ -41,7 +64,7 @@ def serial(*layers: Layer | Callable) -> Layer:
                 stats[str(i)] = params.stats
         return Params(weights, stats or ())
 
-    def apply(params, x, train, key):
+    def in_order(params, x, train, key):
         weights, old, new = params.weights or {}, params.stats or {}, {}
         for i, layer in enumerate(parts):
             name = str(i)
@@ -54,7 +77,13 @@ def serial(*layers: Layer | Callable) -> Layer:
                 new[name] = stats
         return x, new or ()
 
-    return Layer(init, apply, spec=("serial", {"layers": parts}))
+    def in_dtype(params, x, train, key):
+        weights, outside = cast(params.weights, dtype), common_dtype(params.weights, x)
+        y, stats = in_order(Params(weights, params.stats), cast(x, dtype), train, key)
+        return cast(y, outside), stats
+
+    apply = in_order if dtype is None else in_dtype
+    return Layer(init, apply, spec=("serial", {"layers": parts, "compute_dtype": dtype}))
 
 
 def residual(layer: Layer | Callable, projection: Layer | Callable | None = None) -> Layer:
@@ -105,6 +134,39 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
     return Layer(init, apply, spec=("residual", parts))
 
 
+def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
+    """The same layer, whose activations are computed again in the backward pass.
+
+    Between forward and backward only x is kept, not what the layer computes on the way to y: less
+    memory for another forward pass. Outputs, gradients and parameters are those of `layer`, dropout
+    draws the same mask again, running statistics move once. `policy` may keep some of it, as
+    `jax.checkpoint_policies.dots_saveable` keeps matrix products.
+    Put it around blocks of a few layers each: around the whole network it saves nothing, since the
+    backward pass then has all activations again at once.
+    Raises TypeError for what is neither a layer nor a function, and for a policy that is neither a
+    function nor None.
+    Source: Chen, Xu, Zhang & Guestrin (2016), Training deep nets with sublinear memory cost.
+
+    >>> from purenet.layers.dense import dense
+    >>> net = serial(remat(serial(dense(4), jnp.tanh, dense(4), jnp.tanh)), dense(2))
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> net.apply(params, jnp.ones((5, 3)), train=False, key=None)[0].shape
+    (5, 2)
+    """
+    layer = as_layer(layer)
+    if policy is not None and not callable(policy):
+        raise TypeError(
+            f"remat: policy is {policy!r}, but a function such as "
+            "jax.checkpoint_policies.dots_saveable is expected, or None to keep nothing."
+        )
+
+    def apply(params, x, train, key):
+        forward = lambda params, x, key: layer.apply(params, x, train, key)
+        return jax.checkpoint(forward, policy=policy)(params, x, key)
+
+    return Layer(layer.init, apply, spec=("remat", {"layer": layer, "policy": policy}))
+
+
 def as_layer(layer: Layer | Callable) -> Layer:
     """A layer as it is; a plain function of x as a layer without parameters."""
     if isinstance(layer, Layer):
@@ -150,6 +212,8 @@ def _takes_integers(layer: Layer) -> bool:
     name, arguments = layer.spec or ("", {})
     if name == "serial" and arguments["layers"]:
         return _takes_integers(arguments["layers"][0])
+    if name == "remat":
+        return _takes_integers(arguments["layer"])
     return name == "embedding"
 
 

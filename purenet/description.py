@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from purenet import initializers
-from purenet.compose import lifted_function, residual, serial
+from purenet.compose import lifted_function, remat, residual, serial
 from purenet.layers import activations
 from purenet.layers.conv import conv
 from purenet.layers.dense import dense
@@ -35,7 +35,7 @@ _LAYERS: Registry = {
     maker.__name__: maker
     for maker in (
         dense, conv, max_pool, avg_pool, batch_norm, layer_norm, local_response_norm, dropout,
-        embedding, serial, residual, mlp,
+        embedding, serial, residual, remat, mlp,
     )
 }  # fmt: skip
 _FUNCTIONS: Registry = {
@@ -55,6 +55,13 @@ _FUNCTIONS: Registry = {
     "he_uniform": initializers.he_uniform,
     "normal": initializers._normal,  # with its number as a keyword, as `normal(std)` gives it
     "uniform": initializers._uniform,
+    **{
+        name: getattr(jax.checkpoint_policies, name)  # what `remat` may keep
+        for name in (
+            "dots_saveable", "dots_with_no_batch_dims_saveable", "everything_saveable",
+            "nothing_saveable",
+        )
+    },
 }  # fmt: skip
 _DEEPEST = 100  # levels; a layer in a serial is two below it
 

@@ -17,6 +17,7 @@ from purenet.layers.local_response_norm import local_response_norm
 from purenet.layers.norm import batch_norm as batch_norm_layer
 from purenet.layers.pool import max_pool
 from purenet.layers.reshape import flatten
+from purenet.precision import dtype_name
 from purenet.types import Layer, shape
 
 
@@ -27,12 +28,14 @@ def mlp(
     weight_init: Callable = he_normal,
     max_width: int | None = None,
     width=None,
+    compute_dtype=None,
 ) -> Layer:
     """A multi-layer perceptron: per hidden layer dense, [batch_norm], activation, [dropout].
 
     The last layer is dense alone. `init(key, sizes)` takes the list of widths from input to
     output, (784, 100, 10). `dropout` is a rate, which may be traced, or None for no such layer.
-    Weights and statistics are named by position, as in `serial`.
+    Weights and statistics are named by position, as in `serial`, and `compute_dtype` is that of
+    `serial`, here as in the other networks.
     Raises ValueError for fewer than two sizes.
 
     >>> import jax, jax.numpy as jnp
@@ -68,17 +71,18 @@ def mlp(
         "weight_init": weight_init,
         "max_width": max_width,
         "width": width,
+        "compute_dtype": dtype_name("mlp: compute_dtype", compute_dtype),
     }
     _check_width(max_width, width, weight_init)
 
     def init(key, sizes):
         sizes = _widths(sizes, max_width)
-        return serial(*_mlp_layers(sizes[1:], **arguments)).init(key, sizes[0])
+        return _mlp_serial(sizes[1:], **arguments).init(key, sizes[0])
 
     def apply(params, x, train, key):
         # the weights know how many dense layers there are; how wide each is matters only in init
         depth = sum("w" in weights for weights in params.weights.values())
-        return serial(*_mlp_layers([1] * depth, **arguments)).apply(params, x, train, key)
+        return _mlp_serial([1] * depth, **arguments).apply(params, x, train, key)
 
     return Layer(init, apply, spec=("mlp", arguments))
 
@@ -89,6 +93,7 @@ def simple_convnet(
     hidden: int = 100,
     classes: int = 10,
     weight_init: Callable = he_normal,
+    compute_dtype=None,
 ) -> Layer:
     """conv - relu - max_pool 2 - dense - relu - dense, for small images (h, w, c).
 
@@ -100,11 +105,13 @@ def simple_convnet(
     """
     return serial(
         conv(filters, kernel, weight_init=weight_init), relu, max_pool(2), flatten,
-        dense(hidden, weight_init), relu, dense(classes, weight_init),
+        dense(hidden, weight_init), relu, dense(classes, weight_init), compute_dtype=compute_dtype,
     )  # fmt: skip
 
 
-def deep_convnet(dropout=0.5, classes: int = 10, weight_init: Callable = he_normal) -> Layer:
+def deep_convnet(
+    dropout=0.5, classes: int = 10, weight_init: Callable = he_normal, compute_dtype=None
+) -> Layer:
     """Three times (conv 3x3 - relu - conv 3x3 - relu - max_pool 2) with 16, 32 and 64 filters, then
     dense 50 - relu - dropout - dense, for images such as (28, 28, 1).
 
@@ -123,6 +130,7 @@ def deep_convnet(dropout=0.5, classes: int = 10, weight_init: Callable = he_norm
     return serial(
         *block(16, 1), *block(32, 2), *block(64, 1), flatten,
         dense(50, weight_init), relu, *_dropout(dropout), dense(classes, weight_init),
+        compute_dtype=compute_dtype,
     )  # fmt: skip
 
 
@@ -133,6 +141,7 @@ def alexnet(
     filters: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256),
     hidden: int = 4096,
     weight_init: Callable = he_normal,
+    compute_dtype=None,
 ) -> Layer:
     """AlexNet, in one piece, for images (227, 227, 3): 62,378,344 parameters with its defaults.
 
@@ -158,7 +167,7 @@ def alexnet(
         filtered(five, 3, 1), relu, max_pool(3, 2), flatten,
         dense(hidden, weight_init), relu, *_dropout(dropout),
         dense(hidden, weight_init), relu, *_dropout(dropout),
-        dense(classes, weight_init),
+        dense(classes, weight_init), compute_dtype=compute_dtype,
     )  # fmt: skip
 
 
@@ -169,14 +178,19 @@ def _dropout(rate):
 def layers_of(net: Layer, sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers that a network is made of, and the shape of one example.
 
-    A layer that is not a `serial` or an `mlp` is its own only part.
+    A layer that is not a `serial` or an `mlp`, or the `remat` of one, is its own only part.
     """
     name, arguments = net.spec or ("", {})
+    if name == "remat":
+        return layers_of(arguments["layer"], sizes)
     if name == "mlp":
         sizes = _widths(sizes, arguments["max_width"])
-        layers = map(as_layer, _mlp_layers(sizes[1:], **arguments))
-        return tuple(layers), shape(sizes[0])
+        return _mlp_serial(sizes[1:], **arguments).spec[1]["layers"], shape(sizes[0])
     return (arguments["layers"] if name == "serial" else (net,)), shape(sizes)
+
+
+def _mlp_serial(widths, compute_dtype, **arguments) -> Layer:
+    return serial(*_mlp_layers(widths, **arguments), compute_dtype=compute_dtype)
 
 
 def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, max_width, width):

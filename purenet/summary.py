@@ -13,7 +13,8 @@ def summary(net: Layer, sizes: Sizes) -> str:
     """A table of layers, output shapes, parameter counts and bytes; nothing is computed.
 
     `sizes` is what `net.init` takes. Parameters are the trained weights; the bytes count the
-    running statistics too. An `mlp` with a `width` is counted at its `max_width`.
+    running statistics too. An `mlp` with a `width` is counted at its `max_width`. A last line names
+    the `compute_dtype` of a network that has one.
     Raises what `net.init` raises for sizes that do not fit.
 
     >>> from purenet.nets import mlp
@@ -36,7 +37,9 @@ def summary(net: Layer, sizes: Sizes) -> str:
         total, total_bytes = total + count, total_bytes + size
     rows.append(("total", "", f"{total:,}", f"{total_bytes:,}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}"
         for a, b, c, d in rows
-    )
+    ]
+    dtype = dict(*net.spec[1:]).get("compute_dtype")
+    return "\n".join(lines if dtype is None else [*lines, f"computed in {dtype}"])

@@ -30,8 +30,8 @@ from purenet.types import (
 )
 
 # Evaluation runs through the data in chunks: of at most this many examples, which are enough for
-# efficient products, and of at most this many numbers (but no fewer examples than a minibatch has),
-# so that the activations of large images fit in memory.
+# efficient products, and of at most this many numbers (but no fewer examples than training has in
+# memory at once), so that the activations of large images fit in memory.
 _EVALUATION_CHUNK = 1000
 _EVALUATION_NUMBERS = 1_000_000
 
@@ -48,6 +48,7 @@ def supervised(
     penalty: Callable | None = None,
     batches: str = "shuffled",
     metrics: dict[str, Callable] | None = None,
+    microbatches: int = 1,
 ) -> Trainable:
     """Training of a network on pairs (x, t): a `Trainable(init, epoch, evaluate)`.
 
@@ -60,8 +61,20 @@ def supervised(
     the n mod batch_size left over sit this epoch out) or "with_replacement" (each minibatch drawn
     at random). An epoch is max(1, n // batch_size) steps; a minibatch never outgrows the data.
 
-    Raises ValueError for a batch size below 1 or another word in `batches`, TypeError for a `net`
-    or an `optimizer` that is not one; `check(data)` raises for data that does not fit the network.
+    `microbatches` = k > 1 computes the gradient of a minibatch in k equal parts, one after the
+    other, and takes their mean: the activations of batch_size / k examples are in memory at once.
+
+        g = ∇penalty(weights) + 1/k Σᵢ ∇loss(net(xᵢ), tᵢ)
+
+    That is the gradient of the minibatch but for rounding, in networks whose outputs do not depend
+    on the other examples. batch_norm normalises each part by its own statistics, and moves the
+    running ones k times a step; each part has a dropout key of its own. Where there are fewer
+    examples than batch_size, a minibatch is the most of them that k divides.
+
+    Raises ValueError for a batch size below 1 or one that `microbatches` does not divide, and for
+    another word in `batches`, TypeError for a `net` or an `optimizer` that is not one; `epoch`
+    raises ValueError for data of fewer examples than `microbatches`, and `check(data)` for data
+    that does not fit the network.
 
     >>> from purenet.nets import mlp
     >>> from purenet.optimizers import sgd
@@ -80,6 +93,12 @@ def supervised(
             "sgd(0.1) is expected."
         )
     batch_size = whole("supervised: batch_size", batch_size, least=1)
+    microbatches = whole("supervised: microbatches", microbatches, least=1)
+    if batch_size % microbatches:
+        raise ValueError(
+            f"supervised: batch_size {batch_size} is not a multiple of microbatches {microbatches}, "
+            "but parts of equal size are expected."
+        )
     if batches not in ("shuffled", "with_replacement"):
         raise ValueError(
             f'supervised: batches is {batches!r}, but "shuffled" or "with_replacement" is expected.'
@@ -95,23 +114,54 @@ def supervised(
         step = jnp.zeros((), jnp.int32)
         return TrainState(params, optimizer.init(params.weights), for_run, step)
 
-    def train_step(state, x, t, key):
+    def gradients(params, x, t, key, penalty):
         def objective(weights):
-            y, stats = net.apply(Params(weights, state.params.stats), x, True, key)
+            y, stats = net.apply(Params(weights, params.stats), x, True, key)
             value = loss(y, t)
             total = value if penalty is None else value + penalty(weights)
             return total, (stats, measure(y, t, value))
 
-        weights = state.params.weights
-        grads, (stats, values) = jax.grad(objective, has_aux=True)(weights)
-        updates, opt_state = optimizer.update(grads, state.opt_state, weights)
-        params = Params(apply_updates(weights, updates), stats)
+        return jax.grad(objective, has_aux=True)(params.weights)
+
+    def accumulated(params, pick, rows, key):
+        """What `gradients` gives, part by part; no example is picked before its part's turn."""
+
+        def add(carry, now):
+            total, stats = carry
+            rows, key = now
+            grads, (stats, values) = gradients(Params(params.weights, stats), *pick(rows), key, None)
+            return (jax.tree.map(jnp.add, total, grads), stats), values
+
+        zeros = jax.tree.map(jnp.zeros_like, params.weights)
+        # every k-th row is a part: on a mesh, each device has some of the rows of every part
+        parts = rows.reshape(-1, microbatches).T, jax.random.split(key, microbatches)
+        (total, stats), values = jax.lax.scan(add, (zeros, params.stats), parts)
+        grads = jax.tree.map(lambda a: a / microbatches, total)
+        if penalty is not None:
+            slopes = jax.grad(lambda weights: 0.0 + penalty(weights))(params.weights)
+            grads = jax.tree.map(jnp.add, grads, slopes)
+        return grads, (stats, jax.tree.map(lambda a: a.mean(axis=0), values))
+
+    def train_step(state, pick, rows, key):
+        params = state.params
+        if microbatches == 1:
+            grads, (stats, values) = gradients(params, *pick(rows), key, penalty)
+        else:
+            grads, (stats, values) = accumulated(params, pick, rows, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, params.weights)
+        params = Params(apply_updates(params.weights, updates), stats)
         return TrainState(params, opt_state, state.key, state.step + 1), values
 
     def epoch(state, data):
         data = jax.tree.map(jnp.asarray, data)
         n = _examples(data)
         size = min(batch_size, n)
+        size -= size % microbatches
+        if size == 0:
+            raise ValueError(
+                f"supervised: a minibatch is split into {microbatches} microbatches, but there are "
+                f"{n} examples; use at most {n} microbatches."
+            )
         steps = n // size
         # derived from the step count, so that it does not matter where a run was interrupted
         for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -120,10 +170,11 @@ def supervised(
         else:
             rows = jax.random.randint(for_rows, (steps, size), 0, n)
 
+        def pick(rows):
+            return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+
         def body(state, now):
-            rows, key = now
-            x, t = jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
-            return train_step(state, x, t, key)
+            return train_step(state, pick, *now)
 
         state, values = jax.lax.scan(body, state, (rows, jax.random.split(for_steps, steps)))
         return state, jax.tree.map(jnp.mean, values)
@@ -135,7 +186,7 @@ def supervised(
             return measure(y, t, loss(y, t))
 
         numbers = max(1, math.prod(jnp.shape(data[0])[1:]))
-        most = max(batch_size, _EVALUATION_NUMBERS // numbers)
+        most = max(batch_size // microbatches, _EVALUATION_NUMBERS // numbers)
         return _mean_over_chunks(chunk, data, min(_EVALUATION_CHUNK, most))
 
     def check(data):

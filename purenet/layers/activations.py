@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.rules import hand_vjp
+from purenet.rules import hand_vjp, wide
 
 
 def elementwise(plain: Callable, slope: Callable, keep: Callable = lambda y, *args: args):
@@ -236,7 +236,8 @@ def _softmax(x):
     """Softmax of every row, yᵢ = e^(xᵢ) / Σⱼ e^(xⱼ), over the last axis.
 
     Shapes: x (..., k) -> the same. With cotangent g: dx = y (g - Σⱼ gⱼ yⱼ).
-    The maximum of each row is subtracted first, which changes nothing but the overflow.
+    The maximum of each row is subtracted first, which changes nothing but the overflow. Half types
+    are summed in float32.
     Raises ValueError where there is no last axis.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), sections 4.1 and 6.2.2.3.
 
@@ -248,8 +249,11 @@ def _softmax(x):
             f"softmax: x has shape {jnp.shape(x)}, but a last axis (..., classes) with at least "
             "one class is expected."
         )
-    e = jnp.exp(x - lax.stop_gradient(x.max(axis=-1, keepdims=True)))
-    return e / e.sum(axis=-1, keepdims=True)
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        x = x.astype(float)
+    z = x.astype(wide(x.dtype))
+    e = jnp.exp(z - lax.stop_gradient(z.max(axis=-1, keepdims=True)))
+    return (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)
 
 
 def _softmax_fwd(x):
@@ -258,6 +262,7 @@ def _softmax_fwd(x):
 
 
 def _softmax_bwd(y, g):
+    y, g = y.astype(wide(y.dtype)), g.astype(wide(y.dtype))
     return (y * (g - (g * y).sum(axis=-1, keepdims=True)),)  # (..., k)
 
 

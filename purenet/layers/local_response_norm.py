@@ -5,7 +5,7 @@ import numpy as np
 from jax import lax
 
 from purenet.checks import whole
-from purenet.rules import hand_vjp
+from purenet.rules import hand_vjp, wide
 from purenet.types import Layer, stateless
 
 
@@ -13,7 +13,8 @@ from purenet.types import Layer, stateless
 def _local_response_normalise(x, k, alpha, beta, n=5):
     """y = x / (k + α Σ x²)^β, the sum over the n channels around each one (fewer at the ends).
 
-    Shapes: x (..., c), k, alpha and beta () -> (..., c), in the dtype of x.
+    Shapes: x (..., c), k, alpha and beta () -> (..., c), in the dtype of x; half types are computed
+    in float32.
     With s = k + α S, S = Σ x², cotangent g and u = -β g y / s:
     dx = g s^-β + 2α x Σ u, dk = Σ u, dα = Σ u S, dβ = -Σ g y log s. `k` must be above 0.
     Raises ValueError when n is even: the neighbours would not be the same on both sides.
@@ -22,12 +23,17 @@ def _local_response_normalise(x, k, alpha, beta, n=5):
     >>> local_response_normalise(jnp.ones((1, 2)), 2.0, 1.0, 1.0, 3).round(2).tolist()
     [[0.25, 0.25]]
     """
-    return x * _base(x, k, alpha, n) ** -jnp.asarray(beta, x.dtype)
+    k, alpha, beta = _numbers(x, k, alpha, beta)
+    wider = _wide(x)
+    return (wider * (k + alpha * _around(wider * wider, n)) ** -beta).astype(x.dtype)
 
 
-def _base(x, k, alpha, n):
-    k, alpha = jnp.asarray(k, x.dtype), jnp.asarray(alpha, x.dtype)
-    return k + alpha * _around(x * x, n)
+def _wide(x):
+    return x.astype(wide(x.dtype))
+
+
+def _numbers(x, *numbers):
+    return (jnp.asarray(a, wide(x.dtype)) for a in numbers)
 
 
 def _around(x, n):
@@ -47,10 +53,10 @@ def _local_response_normalise_fwd(x, k, alpha, beta, n):
 
 
 def _local_response_normalise_bwd(n, residuals, g):
-    x, k, alpha, beta = residuals
-    alpha, beta = jnp.asarray(alpha, x.dtype), jnp.asarray(beta, x.dtype)
+    k, alpha, beta = _numbers(*residuals)
+    x, g = _wide(residuals[0]), _wide(g)
     energy = _around(x * x, n)  # (..., c), as all below
-    s = jnp.asarray(k, x.dtype) + alpha * energy
+    s = k + alpha * energy
     scale = s**-beta
     u = -beta * g * x * scale / s
     dx = g * scale + 2 * alpha * x * _around(u, n)
