@@ -3,8 +3,8 @@
     python scripts/benchmark.py [SUITE ...] [--reps 5]
 
 Suites: peak, mlp, gradients, convnets, convolutions, pooling, sweep, convnet-sweep, stopping,
-planning, bookkeeping, import; by itself all of them. And quality, which takes minutes, on MNIST
-where MNIST_DIR names its folder, or on the digits. The data of the others are random numbers in
+planning, bookkeeping, scaling, import; by itself all of them. Two more take minutes: quality, on
+MNIST where MNIST_DIR names its folder, or on the digits; accelerator, in absolute figures. The data of the others are random numbers in
 MNIST's shapes, so nothing has to be downloaded. Samples of the compared programs are interleaved in
 random order; what is printed is the median, the range and the ratio to the first row of each table.
 Trust ratios of one run, never single times.
@@ -24,6 +24,8 @@ import benchmark_searches as searches
 import jax
 import jax.numpy as jnp
 import numpy as np
+from benchmark_accelerator import absolute
+from benchmark_scaling import scaling
 from benchmark_timing import BATCH, measure, purenet_steps, show, there_and_back
 from jax.example_libraries import optimizers as stax_optimizers
 from jax.example_libraries import stax
@@ -242,22 +244,25 @@ SUITES = {
     "stopping": lambda reps: searches.stopping(e9, e9_data(), reps),
     "planning": lambda reps: searches.planning(e9, e9_data(), reps),
     "bookkeeping": searches.bookkeeping,
+    "scaling": scaling,
     "import": imports,
     "quality": searches.quality,
+    "accelerator": lambda reps: absolute(e9, e9_data(), reps),
 }
+LONG = ("quality", "accelerator")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE",
-                        help=f"{', '.join(SUITES)}; by itself all but quality")  # fmt: skip
+                        help=f"{', '.join(SUITES)}; by itself all but the last two")  # fmt: skip
     parser.add_argument("--reps", type=int, default=5, help="samples of each program (default 5)")
     options = parser.parse_args()
     cores = pn.use_cpu_cores()
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {device.device_kind}, {jax.device_count()} device(s), "
           f"{cores} core(s), {platform.machine()}")  # fmt: skip
-    for name in options.suites or [name for name in SUITES if name != "quality"]:
+    for name in options.suites or [name for name in SUITES if name not in LONG]:
         SUITES[name](options.reps)
 
 

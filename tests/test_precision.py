@@ -94,7 +94,9 @@ def test_all_products_are_in_the_dtype_and_statistics_are_not():
     with jax.enable_x64(False):
         loss, params = problem("convnet", jnp.bfloat16)
         text = str(jax.make_jaxpr(jax.grad(loss, has_aux=True))(*params))
-        products = [line for line in text.splitlines() if "dot_general" in line or "= conv_g" in line]
+        products = [
+            line for line in text.splitlines() if "dot_general" in line or "= conv_g" in line
+        ]
         assert len(products) > 10
         assert all(":bf16[" in line.split("=")[0] for line in products)
         net = pn.serial(pn.batch_norm(momentum=0.0), compute_dtype=jnp.bfloat16)
@@ -132,7 +134,9 @@ def test_training_reaches_the_same_and_the_optimizer_sees_float32():
             assert accuracy >= 0.9, dtype
             chex.assert_trees_all_equal_dtypes(ends[dtype], ends[None])
             loss = ends[dtype].history["train"]["loss"]
-            np.testing.assert_allclose(loss, ends[None].history["train"]["loss"], rtol=0.1, atol=0.01)
+            np.testing.assert_allclose(
+                loss, ends[None].history["train"]["loss"], rtol=0.1, atol=0.01
+            )
 
 
 def test_hessian_times_vector_and_trials_side_by_side():
@@ -194,7 +198,9 @@ def test_the_output_has_the_dtype_of_the_weights_or_of_x():
 @pytest.mark.parametrize("dtype", [jnp.int32, "int8", "half", jnp.float8_e4m3fn, complex, 5, [1]])
 def test_what_is_no_dtype_for_arithmetic_is_refused(dtype):
     for make in (pn.serial, pn.mlp, pn.simple_convnet, pn.deep_convnet, pn.alexnet):
-        with pytest.raises(ValueError, match=r"compute_dtype is .*'bfloat16', 'float16', 'float32'"):
+        with pytest.raises(
+            ValueError, match=r"compute_dtype is .*'bfloat16', 'float16', 'float32'"
+        ):
             make(compute_dtype=dtype)
 
 
@@ -212,7 +218,9 @@ def test_every_ready_made_network_passes_it_on():
 
 # remat
 def deep(wrap, rate=0.2, dtype=None):
-    block = pn.serial(pn.dense(16), pn.batch_norm(), pn.tanh, pn.dropout(rate), pn.dense(16), pn.gelu)
+    block = pn.serial(
+        pn.dense(16), pn.batch_norm(), pn.tanh, pn.dropout(rate), pn.dense(16), pn.gelu
+    )
     return pn.serial(*[wrap(block)] * 4, compute_dtype=dtype)
 
 
@@ -343,7 +351,9 @@ def test_microbatches_divide_what_there_is(key):
                        optimizer=pn.sgd(1.0), microbatches=4)  # fmt: skip
     state, _ = counting.epoch(counting.init(key), (jnp.eye(11), jnp.zeros(11)))
     visits = np.asarray(state.params.weights["w"])
-    assert sorted(np.round(visits, 9)) == [0] * 3 + [0.5 * 4 / 4] * 8 or visits.astype(bool).sum() == 8
+    assert (
+        sorted(np.round(visits, 9)) == [0] * 3 + [0.5 * 4 / 4] * 8 or visits.astype(bool).sum() == 8
+    )
     assert int(state.step) == 1
 
 
@@ -359,7 +369,10 @@ def test_a_sweep_over_dtypes_with_remat_and_microbatches(tmp_path):
              "dtype": sweep.choice(["bfloat16", None])}  # fmt: skip
     result = sweep.run(trial, space, clusters(), trials=6, epochs=2, path=tmp_path / "sweep")
     assert len(result.programs) == 2
-    for i in (0, *np.flatnonzero([d != result.hyper["dtype"][0] for d in result.hyper["dtype"]])[:1]):
+    for i in (
+        0,
+        *np.flatnonzero([d != result.hyper["dtype"][0] for d in result.hyper["dtype"]])[:1],
+    ):
         hyper = {name: column[i] for name, column in result.hyper.items()}
         state, curves = result.replay(i)
         np.testing.assert_array_equal(
