@@ -129,7 +129,9 @@ def supervised(
         def add(carry, now):
             total, stats = carry
             rows, key = now
-            grads, (stats, values) = gradients(Params(params.weights, stats), *pick(rows), key, None)
+            grads, (stats, values) = gradients(
+                Params(params.weights, stats), *pick(rows), key, None
+            )
             return (jax.tree.map(jnp.add, total, grads), stats), values
 
         zeros = jax.tree.map(jnp.zeros_like, params.weights)
