@@ -96,8 +96,8 @@ def supervised(
     microbatches = whole("supervised: microbatches", microbatches, least=1)
     if batch_size % microbatches:
         raise ValueError(
-            f"supervised: batch_size {batch_size} is not a multiple of microbatches {microbatches}, "
-            "but parts of equal size are expected."
+            f"supervised: batch_size {batch_size} is not a multiple of microbatches "
+            f"{microbatches}, but parts of equal size are expected."
         )
     if batches not in ("shuffled", "with_replacement"):
         raise ValueError(

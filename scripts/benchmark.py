@@ -2,9 +2,9 @@
 
     python scripts/benchmark.py [SUITE ...] [--reps 5]
 
-Suites: peak, mlp, gradients, convnets, convolutions, pooling, sweep, convnet-sweep, stopping,
-planning, bookkeeping, scaling, import; by itself all of them. Two more take minutes: quality, on
-MNIST where MNIST_DIR names its folder, or on the digits; accelerator, in absolute figures. The data
+Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
+stopping, planning, bookkeeping, scaling, import; by itself all of them. Two more take minutes:
+quality, on MNIST where MNIST_DIR names its folder, or on the digits; accelerator, in absolute figures. The data
 of the others are random numbers in MNIST's shapes, so nothing has to be downloaded. Samples of the
 compared programs are interleaved in random order; what is printed is the median, the range and the
 ratio to the first row of each table. Trust ratios of one run, never single times.
@@ -20,6 +20,7 @@ import sys
 import time
 
 import benchmark_convolutions as convolutions
+import benchmark_precision as precision
 import benchmark_searches as searches
 import jax
 import jax.numpy as jnp
@@ -239,6 +240,7 @@ SUITES = {
     "convnets": convolutions.steps,
     "convolutions": convolutions.table,
     "pooling": convolutions.pooling,
+    "precision": precision.steps,
     "sweep": sweeps,
     "convnet-sweep": convolutions.sweeps,
     "stopping": lambda reps: searches.stopping(e9, e9_data(), reps),

@@ -43,9 +43,10 @@ def show(title, samples, unit=1e3, name="ms", note=lambda name, seconds: ""):
         )
 
 
-def purenet_steps(net, sizes, optimizer, data):
+def purenet_steps(net, sizes, optimizer, data, microbatches=1):
     """An epoch of purenet's own training, as one program."""
-    trainable = pn.supervised(net, sizes, optimizer, pn.softmax_cross_entropy, BATCH)
+    trainable = pn.supervised(net, sizes, optimizer, pn.softmax_cross_entropy, BATCH,
+                              microbatches=microbatches)  # fmt: skip
     state = jax.jit(trainable.init)(jax.random.key(0))
     epoch = jax.jit(trainable.epoch)
     return functools.partial(epoch, state, data)

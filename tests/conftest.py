@@ -20,6 +20,7 @@ _RUN_ONCE = {
     "test_gradcheck",
     "test_masked_width",
     "test_executors",
+    "test_precision",
 }
 
 

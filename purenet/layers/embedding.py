@@ -89,7 +89,8 @@ def embedding(count: int, features: int, weight_init=normal(1.0)) -> Layer:
 def _check_known(indices, count):
     if isinstance(indices, jax.core.Tracer) or np.size(indices) == 0:
         return
-    low, high = np.min(indices), np.max(indices)
+    indices = np.asarray(indices)  # known values stay known inside a traced function
+    low, high = indices.min(), indices.max()
     if low < 0 or high >= count:
         raise ValueError(
             f"embedding: indices reach from {low} to {high}, but the table has the rows 0 to "
