@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from purenet.forgetting import jit_for_each
 from purenet.sweep.layout import Layout, halved, memory
 from purenet.sweep.space import TRACED
 from purenet.types import PyTree, Trainable
@@ -108,7 +109,7 @@ def describe(program: Program, numbers: tuple, data) -> Program:
     try:
         jax.eval_shape(check, numbers)
         arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
-        seen = _looked_at.eval_shape(program, numbers, jax.random.key(0), arrays)
+        seen = _looked_at(program).eval_shape(numbers, jax.random.key(0), arrays)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         error.add_note(
             "sweep: the numbers of `hyper` arrive traced, so that one program serves all trials: "
@@ -128,7 +129,7 @@ def describe(program: Program, numbers: tuple, data) -> Program:
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit_for_each()
 def _looked_at(program: Program, numbers, key, data):
     """What one epoch makes of a state; traced once for a program, and never run."""
     trainable = program.trainable(numbers)
@@ -157,8 +158,8 @@ class Building:
         each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
         lanes: Any = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
         seats = Seats(lanes.epochs, lanes.epochs, lanes.numbers)
-        start = _start.lower(program, lanes, place(layout, key), seats, lanes.alive)
-        advance = _advance.lower(program, lanes, place(layout, data), lanes.epochs)
+        start = _start(program).lower(lanes, place(layout, key), seats, lanes.alive)
+        advance = _advance(program).lower(lanes, place(layout, data), lanes.epochs)
         compilers = ThreadPoolExecutor(2)
         self._start = compilers.submit(_timed, start.compile)
         self._advance = compilers.submit(_timed, advance.compile)
@@ -190,7 +191,7 @@ def _timed(f):
     return f(), time.perf_counter() - began
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+@jit_for_each(donate_argnums=0)
 def _start(program: Program, lanes: Lanes, key, seats: Seats, fresh) -> Lanes:
     """New trials in the fresh lanes; the others stay as they are."""
 
@@ -216,7 +217,7 @@ def _start(program: Program, lanes: Lanes, key, seats: Seats, fresh) -> Lanes:
     return every(lanes, key, seats, fresh)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+@jit_for_each(donate_argnums=0)
 def _advance(program: Program, lanes: Lanes, data, epochs):
     """Train every lane for its own number of epochs, and what was measured after each of them."""
     layout = program.layout

@@ -1,0 +1,72 @@
+"""Nothing is left over from a run, however long: no array, no open file, no thread, no program."""
+
+import gc
+import os
+import threading
+import weakref
+
+import jax
+import numpy as np
+import pytest
+
+import purenet as pn
+from purenet import forgetting, sweep
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+DATA = ((np.ones(3),), (np.zeros(3),))
+
+
+def learner(hyper):
+    return pn.Trainable(
+        init=lambda key: {"x": jax.random.uniform(key)},
+        epoch=lambda state, data: ({"x": 0.7 * state["x"] + 0.3 * hyper["limit"]}, {}),
+        evaluate=lambda state, data: {"loss": state["x"] + 0 * data[0].sum()},
+    )
+
+
+LEARNER = learner({"limit": 1.0})
+SPACE = {"limit": sweep.uniform(0.0, 1.0)}
+
+
+def held():
+    gc.collect()
+    files = sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+                   if os.path.exists(f"/proc/self/fd/{fd}"))  # fmt: skip
+    return len(jax.live_arrays()), files, threading.active_count()
+
+
+RUNS = {
+    "fit": lambda folder, n: pn.fit(LEARNER, DATA, 100 * n, jax.random.key(n)),
+    "fit with a file": lambda folder, n: pn.fit(
+        LEARNER, DATA, 100 * n, jax.random.key(n), path=folder / f"{n}.npz"
+    ),
+    "sweep": lambda folder, n: sweep.run(learner, SPACE, DATA, 100, 2 * n),
+    "sweep with a folder": lambda folder, n: sweep.run(
+        learner, SPACE, DATA, 100, 2 * n, path=folder / str(n)
+    ),
+}
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_nothing_is_left_over(run, tmp_path):
+    run(tmp_path, 1)
+    before = held()
+    run(tmp_path, 3)
+    assert held() == before
+
+
+def test_programs_of_what_is_gone_are_forgotten(monkeypatch):
+    monkeypatch.setattr(forgetting, "_PROGRAMS", 2)
+
+    @forgetting.jit_for_each()
+    def called(what, x):
+        return what() + x
+
+    functions = []
+    for n in range(5):
+        what = lambda n=n: n
+        functions.append(weakref.ref(what))
+        assert called(what)(1) == n + 1
+    del what
+    gc.collect()
+    assert [f() is not None for f in functions] == [False, False, False, True, True]
