@@ -45,7 +45,7 @@ def hand_vjp(
 
     fwd(*args) -> (out, residuals); bwd(*static_args, residuals, g) -> one cotangent per array
     argument, None for integers and keys. `static` numbers the arguments that are plain Python
-    values. check(*args) is given the arguments as they came, while a plain number can still be
+    values. check(*args) is given the arguments before JAX is, while a plain number can still be
     told from a traced one. `.plain` keeps the untouched function: the reference that the tests
     differentiate.
 
@@ -106,11 +106,12 @@ def hand_vjp(
 
     @functools.wraps(plain)
     def op(*args, **kwargs):
-        if check is not None:
-            check(*args, **kwargs)
         known = lambda name_of, a: a if name_of in unchecked else array(name, name_of, a)
         args = tuple(known(label(i), a) for i, a in enumerate(args))
-        return rule(*args, **{name_of: known(name_of, a) for name_of, a in kwargs.items()})
+        kwargs = {name_of: known(name_of, a) for name_of, a in kwargs.items()}
+        if check is not None:
+            check(*args, **kwargs)
+        return rule(*args, **kwargs)
 
     op.__name__ = op.__qualname__ = name
     op.plain = plain  # type: ignore[attr-defined]
@@ -132,8 +133,8 @@ def wide(dtype):
 def inexact(x):
     """Integers and bools as floats, of the width that is switched on; floats as they are.
 
-    >>> inexact(jnp.arange(2)), inexact(jnp.ones(1, jnp.bfloat16)).dtype
-    (Array([0., 1.], dtype=float32), dtype(bfloat16))
+    >>> inexact(jnp.arange(2)).tolist(), inexact(jnp.ones(1, jnp.bfloat16)).dtype
+    ([0.0, 1.0], dtype(bfloat16))
     """
     return x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else jnp.asarray(x, float)
 

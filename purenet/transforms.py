@@ -179,7 +179,7 @@ def scale_by_schedule(schedule) -> Optimizer:
     >>> updates.tolist(), optimizer.update(jnp.ones(2), state)[0].tolist()
     ([0.5, 0.5], [0.25, 0.25])
     """
-    if not callable(schedule):
+    if isinstance(schedule, type) or not callable(schedule):
         finite("scale_by_schedule", schedule=schedule)
     factor = lambda step: at(schedule, step)  # a rate to the helper, but it may be negative
     rule = lambda factor, g: (factor * g,)
