@@ -7,8 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from purenet.checks import random_key, told
 from purenet.precision import cast, common_dtype, dtype_name
-from purenet.types import Layer, Params, Sizes, shape, stateless
+from purenet.types import Layer, Params, Sizes, named, only_params, shape, stateless
 
 
 def serial(*layers: Layer | Callable, compute_dtype=None) -> Layer:
@@ -16,8 +17,11 @@ def serial(*layers: Layer | Callable, compute_dtype=None) -> Layer:
 
     Weights and statistics are dicts by position, `weights["3"]["w"]`, with an entry only where a
     layer has any. Each layer gets its own key, derived from the position. Nests.
-    Raises TypeError for an argument that is neither a layer nor a function, ValueError for a
-    `compute_dtype` that is not bfloat16, float16, float32 or float64, by name or as a dtype.
+    Raises TypeError for an argument that is neither a layer nor a function of x, such as `dense`
+    not called, for what is no key, and for params that are no `Params`; ValueError for params of
+    another network, for a `compute_dtype` that is not bfloat16, float16, float32 or float64, by
+    name or as a dtype, and what its layers raise, with a note that says in which.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.0: a chain of functions.
 
     >>> from purenet.layers.dense import dense
     >>> net = serial(dense(4), jnp.tanh, dense(2))
@@ -42,7 +46,8 @@ def serial(*layers: Layer | Callable, compute_dtype=None) -> Layer:
     in float16 gradients below 6e-8 are lost; bfloat16 has the range of float32.
     Source: Micikevicius et al. (2018), Mixed precision training.
 
-    >>> net = serial(dense(4), jnp.tanh, lambda h: print(h.dtype) or h, compute_dtype=jnp.bfloat16)
+    >>> shown = lambda h: print(h.dtype) or jnp.tanh(h)
+    >>> net = serial(dense(4), shown, dense(2), compute_dtype=jnp.bfloat16)
     >>> y, stats = net.apply(params, jnp.ones((5, 3)), train=False, key=None)
     bfloat16
     >>> y.dtype == params.weights["0"]["w"].dtype
@@ -54,6 +59,7 @@ def serial(*layers: Layer | Callable, compute_dtype=None) -> Layer:
     def init(key, sizes):
         weights, stats = {}, {}
         sizes = shape(sizes)
+        random_key("serial", key)
         for i, layer in enumerate(parts):
             with _at(i, layer):
                 params = layer.init(jax.random.fold_in(key, i), sizes)
@@ -65,7 +71,8 @@ def serial(*layers: Layer | Callable, compute_dtype=None) -> Layer:
         return Params(weights, stats or ())
 
     def in_order(params, x, train, key):
-        weights, old, new = params.weights or {}, params.stats or {}, {}
+        weights, old = _by_part("serial", params, map(str, range(len(parts))), key)
+        new = {}
         for i, layer in enumerate(parts):
             name = str(i)
             own = Params(weights.get(name, ()), old.get(name, ()))
@@ -90,7 +97,8 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
     """y = x + layer(x), or projection(x) + layer(x) where the shapes differ.
 
     Weights {"layer": ..., "projection": ...}, with an entry only where there are any.
-    Raises ValueError when the two terms differ in shape.
+    Raises ValueError when the two terms differ in shape, and for params of another network;
+    TypeError for an argument that is neither a layer nor a function of x, and for what is no key.
     Source: He, Zhang, Ren & Sun (2016), Deep residual learning for image recognition.
 
     >>> from purenet.layers.dense import dense
@@ -104,6 +112,7 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
         parts["projection"] = as_layer(projection)
 
     def init(key, sizes):
+        random_key("residual", key)
         params = {
             name: part.init(jax.random.fold_in(key, i), sizes)
             for i, (name, part) in enumerate(parts.items())
@@ -116,7 +125,7 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
         return Params(keep("weights"), keep("stats") or ())
 
     def apply(params, x, train, key):
-        weights, old = params.weights or {}, params.stats or {}
+        weights, old = _by_part("residual", params, parts, key)
         new, terms = {}, {"projection": x}
         for i, (name, part) in enumerate(parts.items()):
             own = Params(weights.get(name, ()), old.get(name, ()))
@@ -124,10 +133,11 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
             terms[name], stats = part.apply(own, x, train, sub)
             if name in old:
                 new[name] = stats
-        if terms["layer"].shape != terms["projection"].shape:
+        shapes = {name: jnp.shape(term) for name, term in terms.items()}
+        if shapes["layer"] != shapes["projection"]:
             raise ValueError(
-                f"residual: the layer gives {terms['layer'].shape}, but what it is added to has "
-                f"shape {terms['projection'].shape}; make them equal, or give a `projection`."
+                f"residual: the layer gives {shapes['layer']}, but what it is added to has "
+                f"shape {shapes['projection']}; make them equal, or give a `projection`."
             )
         return terms["projection"] + terms["layer"], new or ()
 
@@ -168,18 +178,38 @@ def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
 
 
 def as_layer(layer: Layer | Callable) -> Layer:
-    """A layer as it is; a plain function of x as a layer without parameters."""
+    """A layer as it is; a plain function of x as a layer without parameters.
+
+    Raises TypeError for what is neither: a function that makes a layer is to be called first.
+
+    >>> as_layer(abs).apply(Params(()), -2.0, True, None)
+    (2.0, ())
+    """
     if isinstance(layer, Layer):
         return layer
-    if not callable(layer):
-        raise TypeError(
-            f"expected a layer such as dense(100) or a function of x such as relu, got {layer!r}."
+    if isinstance(layer, type) or not callable(layer):
+        hint = (
+            "; give the layers one by one, serial(*layers)" if type(layer) in (list, tuple) else ""
         )
-    return stateless(
-        lambda key, sizes: (),
-        lambda weights, x, train, key: layer(x),
-        spec=(_name(layer), {"function": layer}),
-    )
+        raise TypeError(
+            "expected a layer such as dense(100) or a function of x such as relu, got "
+            f"{told(layer)}{hint}."
+        )
+    name = _name(layer)
+    if getattr(layer, "__annotations__", {}).get("return") is Layer:
+        raise TypeError(
+            f"expected a layer or a function of x, got {name}, which makes a layer: call it, "
+            f"{name}(...)."
+        )
+
+    def apply(weights, x, train, key):
+        named(name, "weights", weights)
+        y = layer(x)
+        if not hasattr(y, "shape") and not isinstance(y, (int, float)):
+            raise TypeError(f"{name}: it gave {told(y)}, but a function of x gives an array.")
+        return y
+
+    return stateless(lambda key, sizes: (), apply, spec=(name, {"function": layer}))
 
 
 def lifted_function(layer: Layer) -> Callable | None:
@@ -195,11 +225,31 @@ def lifted_function(layer: Layer) -> Callable | None:
 
 
 def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
-    """The shape of one output for one input of shape `sizes`, without computing it."""
+    """The shape of one output for one input of shape `sizes`, without computing it.
+
+    >>> output_shape(as_layer(jnp.ravel), Params(()), (2, 3))
+    ()
+    """
     dtype = jnp.int32 if _takes_integers(layer) else float
     x = jax.ShapeDtypeStruct((1, *shape(sizes)), jax.dtypes.canonicalize_dtype(dtype))
     y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]
+
+
+def _by_part(who, params, names, key):
+    """Weights and statistics, dicts with no entry but for these parts of a network."""
+    if key is not None:
+        random_key(who, key)
+    names, params = set(names), only_params(who, params)
+    trees = [tree or {} for tree in params]
+    for what, tree in zip(("weights", "stats"), trees, strict=True):
+        if not isinstance(tree, dict) or not names.issuperset(tree):
+            found = ", ".join(map(str, tree)) if isinstance(tree, dict) else told(tree)
+            raise ValueError(
+                f"{who}: the {what} are {found}, but of {', '.join(sorted(names))} are expected: "
+                "these params were made by another network."
+            )
+    return trees
 
 
 def _name(function: Callable) -> str:

@@ -15,90 +15,120 @@ import math
 import jax
 import jax.numpy as jnp
 
-from purenet.checks import is_number
+from purenet.checks import (
+    array,
+    finite,
+    is_number,
+    is_whole,
+    non_negative,
+    positive,
+    random_key,
+    told,
+)
 
 
 def zeros(key, shape, dtype=float, fans=None):
     """All zeros, whatever the key.
 
+    Raises ValueError for a shape that is not of positive whole numbers.
+    Source: the usual start of biases: Glorot & Bengio (2010), section 2.3.
+
     >>> zeros(None, (2,)).tolist()
     [0.0, 0.0]
     """
     del key, fans
-    return jnp.zeros(shape, dtype)
+    return jnp.zeros(_checked("zeros", shape), dtype)
 
 
 def normal(std):
     """N(0, std²).
 
+    Raises ValueError for a plain std that is negative, and TypeError for one that is no number. The
+    initialiser raises ValueError for a shape that is not of positive whole numbers, and TypeError
+    for what is no key and for a dtype that is not of floats.
+    Source: Krizhevsky, Sutskever & Hinton (2012), section 5, with a std of 0.01.
+
     >>> normal(0.01)(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
+    non_negative("normal", std=std)
     return functools.partial(_normal, std=std)
 
 
 def _normal(key, shape, dtype=float, fans=None, *, std):
     del fans  # the scale is given
-    return std * jax.random.normal(key, shape, dtype)
+    return std * jax.random.normal(*_drawable("normal", key, shape, dtype))
 
 
 def uniform(low=-1.0, high=1.0):
     """U(low, high).
 
+    Raises ValueError for plain numbers that are not finite or a low above high, and TypeError for
+    what is no number. The initialiser raises what that of `normal` does.
+    Source: LeCun, Bottou, Orr & Müller (1998), section 4.6.
+
     >>> uniform()(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
+    finite("uniform", low=low, high=high)
+    if is_number(low) and is_number(high) and low > high:
+        raise ValueError(f"uniform: low is {low} and high {high}, but low <= high is expected.")
     return functools.partial(_uniform, low=low, high=high)
 
 
 def _uniform(key, shape, dtype=float, fans=None, *, low, high):
     del fans  # the scale is given
-    return low + (high - low) * jax.random.uniform(key, shape, dtype)
+    return low + (high - low) * jax.random.uniform(*_drawable("uniform", key, shape, dtype))
 
 
 def glorot_normal(key, shape, dtype=float, fans=None):
     """N(0, 1/fan_in), the Xavier rule as courses write it.
 
+    Raises ValueError for a shape that is of no matrix or kernel, and for fans that are not two
+    numbers above 0; TypeError for what is no key and for a dtype that is not of floats.
     Source: Glorot & Bengio (2010), simplified to the fan-in, as for a layer as wide as its input.
 
     >>> glorot_normal(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    return normal(_root(1, _fans(shape, fans)[0], dtype))(key, shape, dtype)
+    return normal(_root(1, _fans("glorot_normal", shape, fans)[0], dtype))(key, shape, dtype)
 
 
 def glorot_uniform(key, shape, dtype=float, fans=None):
     """U(-a, a) with a = √(6 / (fan_in + fan_out)).
 
+    Raises ValueError and TypeError as `glorot_normal` does.
     Source: Glorot & Bengio (2010), equation 16.
 
     >>> glorot_uniform(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    limit = _root(6, sum(_fans(shape, fans)), dtype)
+    limit = _root(6, sum(_fans("glorot_uniform", shape, fans)), dtype)
     return uniform(-limit, limit)(key, shape, dtype)
 
 
 def he_normal(key, shape, dtype=float, fans=None):
     """N(0, 2/fan_in), for relu networks.
 
+    Raises ValueError and TypeError as `glorot_normal` does.
     Source: He, Zhang, Ren & Sun (2015), equation 10.
 
     >>> he_normal(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    return normal(_root(2, _fans(shape, fans)[0], dtype))(key, shape, dtype)
+    return normal(_root(2, _fans("he_normal", shape, fans)[0], dtype))(key, shape, dtype)
 
 
 def he_uniform(key, shape, dtype=float, fans=None):
     """U(-a, a) with a = √(6 / fan_in), which has the variance of `he_normal`.
 
+    Raises ValueError and TypeError as `glorot_normal` does.
     Source: He, Zhang, Ren & Sun (2015).
 
     >>> he_uniform(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    limit = _root(6, _fans(shape, fans)[0], dtype)
+    limit = _root(6, _fans("he_uniform", shape, fans)[0], dtype)
     return uniform(-limit, limit)(key, shape, dtype)
 
 
@@ -109,14 +139,64 @@ def _root(gain, fan, dtype):
     return jnp.sqrt(gain / jnp.asarray(fan, float)).astype(dtype)
 
 
-def _fans(shape, fans):
+def _fans(who, shape, fans):
+    shape = _checked(who, shape)
     if fans is not None:
+        if not (isinstance(fans, (tuple, list)) and len(fans) == 2):
+            raise ValueError(f"{who}: fans is {told(fans)}, but (fan_in, fan_out) is expected.")
+        positive(who, fan_in=fans[0], fan_out=fans[1])
         return fans
     if len(shape) < 2:
         raise ValueError(
-            f"an initialiser scaled by fan-in got the shape {tuple(shape)}, but it is meant for a "
+            f"{who}: an initialiser scaled by fan-in got the shape {shape}, but it is meant for a "
             "matrix (inputs, outputs) or a kernel (height, width, in, out); use `zeros`, "
             "`normal` or `uniform` for anything else."
         )
     window = math.prod(shape[:-2])
     return window * shape[-2], window * shape[-1]
+
+
+def _checked(who, shape) -> tuple[int, ...]:
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    if not all(is_whole(n) and n.__index__() > 0 for n in sizes):
+        raise ValueError(
+            f"{who}: shape is {told(shape)}, but positive whole numbers are expected, such as "
+            "(784, 100)."
+        )
+    return tuple(n.__index__() for n in sizes)
+
+
+def _drawable(who, key, shape, dtype):
+    """The three, checked: a key, a shape, a dtype of floats."""
+    random_key(who, key)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{who}: dtype is {told(dtype)}, but one of floats is expected.")
+    return key, _checked(who, shape), dtype
+
+
+def drawn(who: str, weight_init, key, shape):
+    """What an initialiser draws for the weights of a layer.
+
+    Raises TypeError unless it is an array of floats, and ValueError unless it has the shape.
+
+    >>> drawn("dense", zeros, None, (2, 3)).shape
+    (2, 3)
+    """
+    w = weight_init(key, shape)
+    if callable(w):
+        raise TypeError(
+            f"{who}: weight_init {told(weight_init)} gave a function, but an array of shape "
+            f"{shape} is expected; a distribution is called first, such as normal(0.01) or "
+            "uniform()."
+        )
+    w = array(f"{who}: weight_init {told(weight_init)}", "its answer", w)
+    if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
+        raise TypeError(
+            f"{who}: weight_init {told(weight_init)} gave {told(w)}, but weights are floats."
+        )
+    if jnp.shape(w) != tuple(shape):
+        raise ValueError(
+            f"{who}: weight_init {told(weight_init)} gave the shape {jnp.shape(w)}, but {shape} is "
+            "expected."
+        )
+    return w

@@ -6,28 +6,29 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.checks import fraction, non_negative
+from purenet.checks import array, fraction, non_negative
 from purenet.rules import hand_vjp, wide
+from purenet.transforms import only_weights
 from purenet.types import PyTree
 
 
 def _wide(a):
     """In at least float32: a mean over a batch has no digits to spare in half precision."""
-    return a.astype(wide(a.dtype))
+    return jnp.asarray(a, wide(jnp.result_type(a)))
 
 
 def _check_labels(who, y, labels):
     """Shapes (n, k) and (n,) or (n, k); class numbers are whole."""
-    if y.ndim != 2 or y.size == 0:
+    if jnp.ndim(y) != 2 or y.size == 0:
         raise ValueError(
-            f"{who}: the outputs have shape {y.shape}, but (batch, classes) is expected, with at "
-            "least one example and one class."
+            f"{who}: the outputs have shape {jnp.shape(y)}, but (batch, classes) is expected, with "
+            "at least one example and one class."
         )
     n, k = y.shape
-    if labels.shape not in ((n,), (n, k)):
+    if jnp.shape(labels) not in ((n,), (n, k)):
         raise ValueError(
-            f"{who}: the labels have shape {labels.shape}, but outputs of shape {y.shape} take "
-            f"class numbers ({n},) or one row of probabilities an example ({n}, {k}); "
+            f"{who}: the labels have shape {jnp.shape(labels)}, but outputs of shape {y.shape} "
+            f"take class numbers ({n},) or one row of probabilities an example ({n}, {k}); "
             "a column of class numbers (n, 1) becomes (n,) with labels[:, 0]."
         )
     if labels.ndim == 1 and jnp.issubdtype(labels.dtype, jnp.inexact):
@@ -55,7 +56,7 @@ def _softmax_cross_entropy(logits, labels, smoothing=0.0):
     dlabels = -g/n (1 - smoothing) log p, dsmoothing = g/n Σ (labels - 1/k) log p.
     A class number outside 0 .. k - 1 makes the loss NaN: what it is is not known while tracing.
     Raises ValueError for other shapes, for class numbers that are floats, and for a smoothing
-    outside [0, 1].
+    outside [0, 1); TypeError for one that is no number.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), sections 6.2.2.3 and 7.5.1.
 
     >>> round(float(softmax_cross_entropy(jnp.zeros((2, 10)), jnp.array([3, 4]))), 4)
@@ -86,10 +87,14 @@ def _outside(labels, log_p):
     return jnp.where(wrong.any(), jnp.nan, 0).astype(log_p.dtype)
 
 
+def _check_smoothing(smoothing):
+    fraction("softmax_cross_entropy", smoothing=smoothing)
+
+
 # backward, by hand
 def _softmax_cross_entropy_fwd(logits, labels, smoothing):
     _check_labels("softmax_cross_entropy", logits, labels)
-    fraction("softmax_cross_entropy", smoothing=smoothing)
+    _check_smoothing(smoothing)
     log_p = _log_softmax(logits)
     _, t, _ = _targets(labels, smoothing, log_p)
     loss = -(t * log_p).sum() / len(log_p) + _outside(labels, log_p)
@@ -111,7 +116,10 @@ def _softmax_cross_entropy_bwd(residuals, g):
 
 
 softmax_cross_entropy = hand_vjp(
-    _softmax_cross_entropy, _softmax_cross_entropy_fwd, _softmax_cross_entropy_bwd
+    _softmax_cross_entropy,
+    _softmax_cross_entropy_fwd,
+    _softmax_cross_entropy_bwd,
+    check=lambda logits, labels, smoothing=0.0: _check_smoothing(smoothing),
 )
 
 
@@ -127,10 +135,11 @@ def _mean_squared_error(y, t):
     >>> float(mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))
     2.0
     """
-    if y.shape != t.shape or y.size == 0:
+    if jnp.shape(y) != jnp.shape(t) or jnp.size(y) == 0:
         raise ValueError(
-            f"mean_squared_error: y has shape {y.shape} and t {t.shape}, but two equal shapes with "
-            "at least one element are expected; t[:, None] or y[:, 0] matches (n,) and (n, 1)."
+            f"mean_squared_error: y has shape {jnp.shape(y)} and t {jnp.shape(t)}, but two equal "
+            "shapes with at least one element are expected; t[:, None] or y[:, 0] matches (n,) and "
+            "(n, 1)."
         )
     error = _wide(y) - _wide(t)
     return (error * error).mean()
@@ -143,7 +152,7 @@ def _mean_squared_error_fwd(y, t):
 
 def _mean_squared_error_bwd(residuals, g):
     y, t = residuals
-    dy = g * 2 / y.size * (_wide(y) - _wide(t))
+    dy = g * 2 / jnp.size(y) * (_wide(y) - _wide(t))
     return dy, -dy
 
 
@@ -155,11 +164,14 @@ def accuracy(y, t):
     """Share of the examples whose largest output is at the right class; a tie goes to the first.
 
     Shapes: y (n, k), t (n,) integers or (n, k) one-hot -> () float32. It has no gradient.
-    Raises ValueError for other shapes, and for class numbers that are floats.
+    Raises ValueError for other shapes, and for class numbers that are floats; TypeError for what is
+    no array.
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), section 1.5.1, as 1 - error.
 
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 3.0]]), jnp.array([0, 0])))
     0.5
     """
+    y, t = array("accuracy", "y", y), array("accuracy", "t", t)
     _check_labels("accuracy", y, t)
     classes = t if t.ndim == 1 else t.argmax(axis=1)
     return (y.argmax(axis=1) == classes).mean(dtype=jnp.float32)
@@ -206,33 +218,37 @@ def l2(strength) -> Callable[[PyTree], jax.Array]:
     """Weight decay as a penalty: weights -> strength · Σ W² / 2, gradient strength · W.
 
     Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.
-    `strength` may be traced. Raises ValueError where it is negative.
+    `strength` may be traced. Raises ValueError where it is negative and TypeError where it is no
+    number; the penalty raises TypeError for a network's Params in place of its weights.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.1.
 
     >>> weights = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     >>> round(float(l2(0.5)(weights)), 6)
     1.5
     """
     non_negative("l2", strength=strength)
-    return _penalty(strength, half_sum_of_squares)
+    return _penalty("l2", strength, half_sum_of_squares)
 
 
 def l1(strength) -> Callable[[PyTree], jax.Array]:
     """Sparsity as a penalty: weights -> strength · Σ |W|, gradient strength · sign(W), 0 at 0.
 
     Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.
-    `strength` may be traced. Raises ValueError where it is negative.
+    `strength` may be traced. Raises ValueError and TypeError as `l2` does.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.2.
 
     >>> weights = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     >>> round(float(l1(0.5)(weights)), 6)
     3.0
     """
     non_negative("l1", strength=strength)
-    return _penalty(strength, sum_of_magnitudes)
+    return _penalty("l1", strength, sum_of_magnitudes)
 
 
-def _penalty(strength, measure):
+def _penalty(who, strength, measure):
     def penalty(weights):
-        matrices = [w for w in jax.tree.leaves(weights) if w.ndim >= 2]
+        leaves = jax.tree.leaves(only_weights(who, weights))
+        matrices = [w for w in leaves if jnp.ndim(array(who, "a weight", w)) >= 2]
         total = sum((measure(w) for w in matrices), jnp.float32(0))
         return jnp.asarray(strength, total.dtype) * total
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from purenet.checks import is_number, whole
+from purenet.checks import flag, initialiser, is_number, is_whole, told, whole
 from purenet.compose import as_layer, serial
 from purenet.initializers import he_normal
 from purenet.layers.activations import relu
@@ -18,7 +18,7 @@ from purenet.layers.norm import batch_norm as batch_norm_layer
 from purenet.layers.pool import max_pool
 from purenet.layers.reshape import flatten
 from purenet.precision import dtype_name
-from purenet.types import Layer, shape
+from purenet.types import Layer, only_params, shape
 
 
 def mlp(
@@ -36,7 +36,9 @@ def mlp(
     output, (784, 100, 10). `dropout` is a rate, which may be traced, or None for no such layer.
     Weights and statistics are named by position, as in `serial`, and `compute_dtype` is that of
     `serial`, here as in the other networks.
-    Raises ValueError for fewer than two sizes.
+    Raises ValueError for fewer than two sizes, sizes below 1, a dropout outside [0, 1), and params
+    of another network; TypeError for arguments of another kind.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), chapter 6.
 
     >>> import jax, jax.numpy as jnp
     >>> net = mlp(batch_norm=True, dropout=0.5)
@@ -73,6 +75,10 @@ def mlp(
         "width": width,
         "compute_dtype": dtype_name("mlp: compute_dtype", compute_dtype),
     }
+    flag("mlp", batch_norm=batch_norm)
+    initialiser("mlp", weight_init)
+    as_layer(activation)  # says at once what is wrong with it
+    block = 2 + batch_norm + len(_dropout(dropout))  # layers up to the next dense one
     _check_width(max_width, width, weight_init)
 
     def init(key, sizes):
@@ -81,7 +87,14 @@ def mlp(
 
     def apply(params, x, train, key):
         # the weights know how many dense layers there are; how wide each is matters only in init
-        depth = sum("w" in weights for weights in params.weights.values())
+        weights = only_params("mlp", params).weights
+        places = list(weights) if isinstance(weights, dict) else []
+        if not places or not all(isinstance(i, str) and i.isdecimal() for i in places):
+            raise ValueError(
+                f"mlp: the weights are {told(places or weights)}, but a dict by position, '0' and "
+                "so on, is expected: these params were made by another network."
+            )
+        depth = max(map(int, places)) // block + 1
         return _mlp_serial([1] * depth, **arguments).apply(params, x, train, key)
 
     return Layer(init, apply, spec=("mlp", arguments))
@@ -98,6 +111,8 @@ def simple_convnet(
     """conv - relu - max_pool 2 - dense - relu - dense, for small images (h, w, c).
 
     With its defaults on (28, 28, 1) the network of the courses: 30 filters 5x5, 100 hidden units.
+    Raises what `conv` and `dense` raise.
+    Source: LeCun, Bottou, Bengio & Haffner (1998), section II, with one convolution.
 
     >>> from purenet.summary import summary
     >>> print(summary(simple_convnet(), (28, 28, 1)).splitlines()[-1].split()[1])
@@ -117,6 +132,8 @@ def deep_convnet(
 
     The convolutions keep the size of the image but for the fourth, whose padding is 2. `dropout` is
     a rate, which may be traced, or None for no such layer.
+    Raises what `conv`, `dense` and `dropout` raise.
+    Source: Simonyan & Zisserman (2015), the pattern, for small images.
 
     >>> from purenet.summary import summary
     >>> print(summary(deep_convnet(), (28, 28, 1)).splitlines()[-1].split()[1])
@@ -149,12 +166,19 @@ def alexnet(
     after the first two, max pooling after the last; two dense layers of `hidden` units with
     dropout, and one of `classes`. `stem` is (kernel, stride, padding) of the first convolution:
     (3, 1, 1) suits images of 32x32. `dropout` is a rate, which may be traced, or None.
+    Raises ValueError unless `stem` has three numbers and `filters` five, and what `conv`, `dense`
+    and `dropout` raise.
     Source: Krizhevsky, Sutskever & Hinton (2012), without the split over two GPUs.
 
     >>> from purenet.summary import summary
     >>> print(summary(alexnet(), (227, 227, 3)).splitlines()[-1].split()[1])
     62,378,344
     """
+    for name, values, count in (("stem", stem, 3), ("filters", filters, 5)):
+        if not isinstance(values, (tuple, list)) or len(values) != count:
+            raise ValueError(
+                f"alexnet: {name} is {told(values)}, but {count} numbers are expected."
+            )
     kernel, stride, padding = stem
     one, two, three, four, five = filters
     normalised = (relu, local_response_norm(), max_pool(3, 2))
@@ -179,6 +203,11 @@ def layers_of(net: Layer, sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers that a network is made of, and the shape of one example.
 
     A layer that is not a `serial` or an `mlp`, or the `remat` of one, is its own only part.
+    Raises ValueError for sizes that are no shape, or no widths of the `mlp`.
+
+    >>> layers, sizes = layers_of(mlp(), (4, 3, 2))
+    >>> [layer.spec[0] for layer in layers], sizes
+    (['dense', 'relu', 'dense'], (4,))
     """
     name, arguments = net.spec or ("", {})
     if name == "remat":
@@ -211,9 +240,15 @@ def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, max_width,
 def _widths(sizes, max_width) -> tuple:
     if not isinstance(sizes, (tuple, list)) or len(sizes) < 2:
         raise ValueError(
-            f"mlp: sizes {sizes!r} should list the widths from input to output, "
+            f"mlp: sizes {told(sizes)} should list the widths from input to output, "
             "such as (784, 100, 10)."
         )
+    for size in sizes:
+        if not is_whole(size) or size.__index__() < 1:
+            raise ValueError(
+                f"mlp: sizes {sizes} should be positive whole numbers, but {told(size)} is not "
+                "one; to feed images, put `flatten` before the network."
+            )
     if max_width is not None and max(sizes[1:-1], default=None) != max_width:
         raise ValueError(
             f"mlp: sizes {sizes!r} and max_width {max_width} disagree; the widest hidden layer has "

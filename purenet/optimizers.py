@@ -17,8 +17,10 @@ Three rules hold throughout:
   + eps. Set the other to 0 for either variant.
 
 Plain Python or NumPy numbers that cannot be right (a negative rate, a decay of 1) raise ValueError
-when the optimizer is built; arrays are never looked at. `init` takes the trained weights alone, and
-says so in a TypeError when it is handed a network's whole `Params`.
+when the optimizer is built, and what is no number TypeError; arrays are never looked at. `init`
+takes the trained weights alone: a network's whole `Params`, or integers among the weights, raise
+TypeError. `update` raises ValueError for gradients that do not have the structure and the shapes of
+the weights, and TypeError for the state of another optimizer.
 """
 
 from typing import NamedTuple

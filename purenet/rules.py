@@ -2,17 +2,22 @@
 
 An op is `hand_vjp(plain, fwd, bwd)`. The seam, not the rule, takes care of what every rule would
 otherwise repeat: a cotangent gets the dtype and the shape of its argument (a scalar `slope` may be
-answered with a full-sized array, which is summed), inside `shard_map` it is summed over the mesh
+answered with a full-sized array, which is summed), what is no array is refused by its name, and
+arrays of NumPy become arrays of JAX; inside `shard_map` it is summed over the mesh
 axes that it varies over and its argument does not, and on a mesh with explicit axes it is sharded
 like its argument.
 """
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from purenet.checks import alike, array, function, is_whole, told
 
 
 class _Like(NamedTuple):
@@ -29,23 +34,45 @@ class _Likes(tuple):
     pass
 
 
-def hand_vjp(plain: Callable, fwd: Callable, bwd: Callable, static: tuple[int, ...] = ()):
+def hand_vjp(
+    plain: Callable,
+    fwd: Callable,
+    bwd: Callable,
+    static: tuple[int, ...] = (),
+    check: Callable | None = None,
+):
     """Give `plain` a hand-written reverse rule.
 
     fwd(*args) -> (out, residuals); bwd(*static_args, residuals, g) -> one cotangent per array
     argument, None for integers and keys. `static` numbers the arguments that are plain Python
-    values. `.plain` keeps the untouched function: the reference that the tests differentiate.
+    values. check(*args) is given the arguments before JAX is, while a plain number can still be
+    told from a traced one. `.plain` keeps the untouched function: the reference that the tests
+    differentiate.
 
     `fwd` must call `plain`, never the op itself: then second derivatives work.
+    Raises TypeError for what is no function, and later, as the op, for an argument that is no
+    array, for a `fwd` that gives no pair and a `bwd` that gives no tuple; ValueError for another
+    number of cotangents than of array arguments, or one that does not have its argument's shape.
     Source: the custom derivative rules of the JAX documentation.
 
     >>> square = hand_vjp(lambda x: x * x, lambda x: (x * x, x), lambda x, g: (2 * x * g,))
     >>> float(jax.grad(square)(3.0))
     6.0
     """
+    function("hand_vjp", plain=plain, fwd=fwd, bwd=bwd)
+    if not (isinstance(static, tuple) and all(map(is_whole, static))):
+        raise TypeError(
+            f"hand_vjp: static is {told(static)}, but a tuple of the places of plain arguments is "
+            "expected, such as (1, 2)."
+        )
+    name = getattr(plain, "__name__", type(plain).__name__).lstrip("_")
+    names = list(inspect.signature(plain).parameters)
 
     def forward(*args):
-        out, residuals = fwd(*args)
+        answer = fwd(*args)
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise TypeError(f"{name}: the forward gives {told(answer)}, not (out, residuals).")
+        out, residuals = answer
         arrays = [a for i, a in enumerate(args) if i not in static]
         return out, (residuals, _Likes(_like(a) for a in arrays))
 
@@ -53,7 +80,18 @@ def hand_vjp(plain: Callable, fwd: Callable, bwd: Callable, static: tuple[int, .
         *static_args, (residuals, likes), g = args
 
         def pull(residuals, g):
-            return tuple(map(_match, bwd(*static_args, residuals, g), likes))
+            cotangents = bwd(*static_args, residuals, g)
+            if not isinstance(cotangents, (tuple, list)):
+                raise TypeError(
+                    f"{name}: the backward gives {told(cotangents)}, not a tuple of cotangents."
+                )
+            if len(cotangents) != len(likes):
+                raise ValueError(
+                    f"{name}: the backward gives {len(cotangents)} cotangents, but there are "
+                    f"{len(likes)} array arguments; answer None for an integer or a key."
+                )
+            pairs = zip(cotangents, likes, strict=True)
+            return tuple(_match(name, i, *pair) for i, pair in enumerate(pairs))
 
         if jax.sharding.get_abstract_mesh().explicit_axes:
             # a contraction over a sharded batch has no sharding of its own: let the compiler
@@ -61,10 +99,22 @@ def hand_vjp(plain: Callable, fwd: Callable, bwd: Callable, static: tuple[int, .
             pull = jax.sharding.auto_axes(pull, out_sharding=tuple(a.sharding for a in likes))
         return pull(residuals, g)
 
-    op: Any = jax.custom_vjp(plain, nondiff_argnums=static)
-    op.defvjp(forward, backward)
-    op.__name__ = plain.__name__.lstrip("_")
-    op.plain = plain
+    rule: Any = jax.custom_vjp(plain, nondiff_argnums=static)
+    rule.defvjp(forward, backward)
+    label = lambda i: names[i] if i < len(names) else f"argument {i}"
+    unchecked = {label(i) for i in static}
+
+    @functools.wraps(plain)
+    def op(*args, **kwargs):
+        known = lambda name_of, a: a if name_of in unchecked else array(name, name_of, a)
+        args = tuple(known(label(i), a) for i, a in enumerate(args))
+        kwargs = {name_of: known(name_of, a) for name_of, a in kwargs.items()}
+        if check is not None:
+            check(*args, **kwargs)
+        return rule(*args, **kwargs)
+
+    op.__name__ = op.__qualname__ = name
+    op.plain = plain  # type: ignore[attr-defined]
     return op
 
 
@@ -80,16 +130,33 @@ def wide(dtype):
         return jnp.promote_types(dtype, jnp.float32)
 
 
+def inexact(x):
+    """Integers and bools as floats, of the width that is switched on; floats as they are.
+
+    >>> inexact(jnp.arange(2)).tolist(), inexact(jnp.ones(1, jnp.bfloat16)).dtype
+    ([0.0, 1.0], dtype(bfloat16))
+    """
+    return x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else jnp.asarray(x, float)
+
+
 def jvp(f: Callable, primals: tuple, tangents: tuple):
     """Forward mode from reverse rules: the pullback is linear, so transpose it.
 
     Returns (f(*primals), its directional derivative), as `jax.jvp` does, which refuses functions
     that have a reverse rule only.
+    Raises TypeError where `f` is no function or the two are no tuples, and ValueError where the
+    tangents do not have the structure and the shapes of the primals.
+    Source: the transposition of a pullback, as in JAX's `linear_transpose`.
 
     >>> y, dy = jvp(lambda x: x**2, (3.0,), (1.0,))
     >>> float(y), float(dy)
     (9.0, 6.0)
     """
+    function("jvp", f=f)
+    for name, values in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(values, (tuple, list)):
+            raise TypeError(f"jvp: the {name} are {told(values)}, but a tuple is expected.")
+    alike("jvp", "the primals", tuple(primals), tangents=tuple(tangents))
     y, pullback = jax.vjp(f, *primals)
     _, push = jax.vjp(pullback, jax.tree.map(jnp.zeros_like, y))  # linear: the same everywhere
     return y, push(tuple(tangents))[0]
@@ -108,16 +175,20 @@ def _varying(a) -> frozenset:
     return frozenset(jax.typeof(a).manual_axis_type.varying)
 
 
-def _match(cotangent, like: _Like):
+def _match(name, position, cotangent, like: _Like):
     if cotangent is None or not jnp.issubdtype(like.dtype, jnp.inexact):
         return None  # an integer has no gradient, whatever the rule answered
     # a scalar hyperparameter against a full-sized answer: sum what was broadcast
-    extra = cotangent.ndim - len(like.shape)
-    stretched = tuple(
-        i for i, n in enumerate(cotangent.shape) if i < extra or n != like.shape[i - extra]
-    )
+    shape = jnp.shape(cotangent)
+    extra = len(shape) - len(like.shape)
+    stretched = tuple(i for i, n in enumerate(shape) if i < extra or n != like.shape[i - extra])
+    if extra < 0 or any(i >= extra and like.shape[i - extra] != 1 for i in stretched):
+        raise ValueError(
+            f"{name}: the backward gives cotangent {position} the shape {shape}, but its argument "
+            f"has {like.shape}."
+        )
     if stretched:
         cotangent = cotangent.sum(stretched).reshape(like.shape)
-    cotangent = cotangent.astype(like.dtype)
+    cotangent = jnp.asarray(cotangent, like.dtype)
     unsummed = tuple(sorted(_varying(cotangent) - like.varying))
     return lax.psum(cotangent, unsummed) if unsummed else cotangent

@@ -4,6 +4,7 @@ import math
 
 import jax
 
+from purenet.checks import told
 from purenet.compose import output_shape
 from purenet.nets import layers_of
 from purenet.types import Layer, Sizes
@@ -15,7 +16,7 @@ def summary(net: Layer, sizes: Sizes) -> str:
     `sizes` is what `net.init` takes. Parameters are the trained weights; the bytes count the
     running statistics too. An `mlp` with a `width` is counted at its `max_width`. A last line names
     the `compute_dtype` of a network that has one.
-    Raises what `net.init` raises for sizes that do not fit.
+    Raises TypeError for what is no network, and what `net.init` raises for sizes that do not fit.
 
     >>> from purenet.nets import mlp
     >>> print(summary(mlp(), (64, 100, 10)))  # doctest: +ELLIPSIS
@@ -25,6 +26,8 @@ def summary(net: Layer, sizes: Sizes) -> str:
     2 dense  (10,)        1,010  ...
     total                 7,510  ...
     """
+    if not isinstance(net, Layer):
+        raise TypeError(f"summary: net is {told(net)}, but a network such as mlp() is expected.")
     layers, sizes = layers_of(net, sizes)
     rows, total, total_bytes = [("layer", "output", "parameters", "bytes")], 0, 0
     for i, layer in enumerate(layers):

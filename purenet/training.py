@@ -129,9 +129,9 @@ def supervised(
         def add(carry, now):
             total, stats = carry
             rows, key = now
-            grads, (stats, values) = gradients(
-                Params(params.weights, stats), *pick(rows), key, None
-            )
+            x, t = pick(rows)
+            here = Params(params.weights, stats)
+            grads, (stats, values) = gradients(here, x, t, key, None)
             return (jax.tree.map(jnp.add, total, grads), stats), values
 
         zeros = jax.tree.map(jnp.zeros_like, params.weights)
@@ -147,7 +147,8 @@ def supervised(
     def train_step(state, pick, rows, key):
         params = state.params
         if microbatches == 1:
-            grads, (stats, values) = gradients(params, *pick(rows), key, penalty)
+            x, t = pick(rows)
+            grads, (stats, values) = gradients(params, x, t, key, penalty)
         else:
             grads, (stats, values) = accumulated(params, pick, rows, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, params.weights)

@@ -12,7 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.checks import fraction, is_number, non_negative, positive
+from purenet.checks import (
+    alike,
+    array,
+    finite,
+    fraction,
+    is_number,
+    non_negative,
+    non_negative_or_schedule,
+    positive,
+    told,
+)
 from purenet.schedules import at, floating
 from purenet.types import Optimizer, Params, PyTree
 
@@ -22,12 +32,15 @@ Count = Any  # () int32, the updates so far; Any because every tuple has a metho
 def apply_updates(weights: PyTree, updates: PyTree) -> PyTree:
     """The weights after an update, w + u, each in its own dtype.
 
+    Raises ValueError where the updates do not have the structure and the shapes of the weights, and
+    TypeError for weights that are no floats and for a network's Params.
     Source: the convention of gradient transformations; u carries the minus sign.
 
     >>> apply_updates({"w": jnp.ones(2)}, {"w": jnp.full(2, -0.25)})["w"].tolist()
     [0.75, 0.75]
     """
     add = lambda w, u: (jnp.asarray(w) + u).astype(jnp.result_type(w))
+    alike("apply_updates", "the weights", _trained("apply_updates", weights), updates=updates)
     return jax.tree.map(add, weights, updates)
 
 
@@ -37,7 +50,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
         u = fₙ(… f₂(f₁(g)))
 
     The state is a tuple, one state for each. Raises TypeError for an argument that is not an
-    (init, update) pair.
+    (init, update) pair, and ValueError for the state of another chain.
     Source: the composition of gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = chain(clip(1.0), scale_by_schedule(-0.5))
@@ -47,14 +60,20 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     for i, optimizer in enumerate(optimizers):
         if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
             raise TypeError(
-                f"chain: argument {i} is {optimizer!r}, but an (init, update) pair is expected, "
-                "such as sgd(0.1)."
+                f"chain: argument {i} is {told(optimizer)}, but an (init, update) pair is "
+                "expected, such as sgd(0.1)."
             )
 
     def init(weights):
         return tuple(optimizer.init(weights) for optimizer in optimizers)
 
     def update(updates, states, weights):
+        if not isinstance(states, (tuple, list)) or len(states) != len(optimizers):
+            got = f"{len(states)} states" if isinstance(states, tuple) else told(states)
+            raise ValueError(
+                f"chain: the state holds {got}, but one for each of the {len(optimizers)} "
+                "optimizers is expected: what `init` of this chain returns."
+            )
         new = []
         for optimizer, state in zip(optimizers, states, strict=True):
             updates, state = optimizer.update(updates, state, weights)
@@ -69,7 +88,8 @@ def clip(limit) -> Optimizer:
 
         u = max(-limit, min(g, limit))
 
-    Raises ValueError unless the limit is positive. NaN stays NaN.
+    Raises ValueError unless the limit is positive, and TypeError where it is no number. NaN stays
+    NaN.
     Source: Mikolov, Statistical language models based on neural networks (2012), section 3.2.2.
 
     >>> clip(1.0).update(jnp.array([-5.0, 0.5]), ())[0].tolist()
@@ -89,7 +109,8 @@ def clip_by_global_norm(limit) -> Optimizer:
 
         u = g · min(1, limit / ‖g‖),    ‖g‖² = the sum of g² over all weights
 
-    Raises ValueError unless the limit is positive. NaN anywhere makes everything NaN.
+    Raises ValueError unless the limit is positive, and TypeError where it is no number. NaN
+    anywhere makes everything NaN.
     Source: Pascanu, Mikolov & Bengio (2013), algorithm 1.
 
     >>> print(clip_by_global_norm(2.5).update(jnp.array([3.0, -4.0]), ())[0])
@@ -119,7 +140,7 @@ def add_weight_decay(strength, mask=None) -> Optimizer:
     a pytree of bools like the weights, or a function of the weights that returns one.
 
     Raises ValueError for a negative strength, for a mask that is not like the weights, and when
-    `update` is not given the weights.
+    `update` is not given the weights; TypeError for a strength that is no number.
     Source: Krogh & Hertz (1991).
 
     >>> weights = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
@@ -150,6 +171,7 @@ def scale_by_schedule(schedule) -> Optimizer:
 
         u = schedule(t - 1) · g
 
+    Raises TypeError for what is neither a number nor a function of the step.
     Source: the gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = scale_by_schedule(lambda step: 0.5 / (1 + step))
@@ -157,6 +179,8 @@ def scale_by_schedule(schedule) -> Optimizer:
     >>> updates.tolist(), optimizer.update(jnp.ones(2), state)[0].tolist()
     ([0.5, 0.5], [0.25, 0.25])
     """
+    if isinstance(schedule, type) or not callable(schedule):
+        finite("scale_by_schedule", schedule=schedule)
     factor = lambda step: at(schedule, step)  # a rate to the helper, but it may be negative
     rule = lambda factor, g: (factor * g,)
     return weightwise("scale_by_schedule", ScheduleState, factor, lambda f, t: (f,), rule)
@@ -173,7 +197,8 @@ def exponential_moving_average(decay) -> Optimizer:
 
     Chain it last, so that it sees the weights as they will be; `averaged_weights` reads it.
 
-    Raises ValueError for a decay outside [0, 1) and when `update` is not given the weights.
+    Raises ValueError for a decay outside [0, 1) and when `update` is not given the weights;
+    TypeError for a decay that is no number and for the state of another optimizer.
     Source: Polyak & Juditsky (1992), with the average that forgets.
 
     >>> optimizer = exponential_moving_average(0.75)
@@ -188,6 +213,7 @@ def exponential_moving_average(decay) -> Optimizer:
         return AverageState(jax.tree.map(copy, weights))
 
     def update(updates, state, weights):
+        _own_state("exponential_moving_average", AverageState, state)
         after = apply_updates(_needed("exponential_moving_average", weights), updates)
         new = 1 - floating(decay)
         follow = lambda a, w: average(_wide(a), _wide(w), _wide(new, a)).astype(a.dtype)
@@ -200,7 +226,7 @@ def averaged_weights(state: PyTree) -> PyTree:
     """The average that an `exponential_moving_average` keeps somewhere in an optimizer's state.
 
     Raises ValueError unless there is exactly one.
-    Source: as there.
+    Source: Polyak & Juditsky (1992), as there.
 
     >>> optimizer = chain(clip(1.0), exponential_moving_average(0.9))
     >>> averaged_weights(optimizer.init(jnp.ones(2))).tolist()
@@ -220,13 +246,22 @@ def averaged_weights(state: PyTree) -> PyTree:
 
 
 def optimizer_pair(who, init, update):
-    """A pair that refuses a network's Params in place of its weights."""
+    """A pair that refuses what cannot be trained, and gradients that are not like the weights.
+
+    Raises TypeError for a network's Params in place of its weights and for weights that are no
+    floats; ValueError for gradients of another structure or other shapes.
+
+    >>> optimizer_pair("none", lambda weights: (), lambda g, state, w: (g, state)).init(jnp.ones(2))
+    ()
+    """
 
     def checked_init(weights):
-        return init(_only_weights(who, weights))
+        return init(_trained(who, weights))
 
     def checked_update(grads, state, weights=None):
-        return update(grads, state, _only_weights(who, weights))
+        if weights is not None:
+            alike(who, "the weights", _trained(who, weights), gradients=grads)
+        return update(_trained(who, grads, "gradients"), state, weights)
 
     return Optimizer(checked_init, checked_update)
 
@@ -244,8 +279,17 @@ def weightwise(who, state_type, rate, numbers, rule, fill=0.0, weight_decay=0.0,
     `numbers(rate, t)` returns the scalars of one update, calculated once and not for each weight;
     `rule(*scalars, g, *slots) -> (u, *slots)` works on arrays. The state is
     `state_type(count, *slots)`, every slot a tree like the weights that starts at `fill`.
+    Raises ValueError for a negative rate or decay, and where `update` is given other gradients than
+    its state was made for; TypeError for numbers that are none and for the state of another
+    optimizer.
+
+    >>> times = lambda rate, g: (rate * g,)
+    >>> half = weightwise("half", ScheduleState, 0.5, lambda rate, t: (rate,), times)
+    >>> half.update(jnp.ones(2), half.init(jnp.ones(2)))[0].tolist()
+    [0.5, 0.5]
     """
-    non_negative(who, rate=rate, weight_decay=weight_decay)
+    non_negative_or_schedule(who, rate=rate)
+    non_negative(who, weight_decay=weight_decay)
     # a plain 0 needs neither the weights nor a pass over them; an array is never looked at
     decays = not (is_number(weight_decay) and weight_decay == 0)
     slots = len(state_type._fields) - 1
@@ -257,7 +301,9 @@ def weightwise(who, state_type, rate, numbers, rule, fill=0.0, weight_decay=0.0,
         return state_type(jnp.zeros((), jnp.int32), *trees)
 
     def update(grads, state, weights):
-        count, *trees = state
+        count, *trees = _own_state(who, state_type, state)
+        for tree in trees:
+            alike(who, "the weights of the state", tree, gradients=grads)
         now = at(rate, count)
         scalars = [floating(number) for number in numbers(now, floating(count + 1))]
         shrink = now * floating(weight_decay)
@@ -302,7 +348,12 @@ def _wide(a, *like):
     return jnp.asarray(a, dtype)
 
 
-def _only_weights(who, weights):
+def only_weights(who, weights):
+    """The weights, as they are. Raises TypeError for a network's Params, in whole or in part.
+
+    >>> only_weights("sgd", {"w": 1.0})
+    {'w': 1.0}
+    """
     is_params = lambda node: isinstance(node, Params)
     if any(map(is_params, jax.tree.leaves(weights, is_leaf=is_params))):
         raise TypeError(
@@ -310,6 +361,27 @@ def _only_weights(who, weights):
             "trained; pass params.weights."
         )
     return weights
+
+
+def _trained(who, weights, what="weights"):
+    for path, leaf in jax.tree.leaves_with_path(only_weights(who, weights)):
+        name = f"the {what}{jax.tree_util.keystr(path)}"
+        dtype = jnp.result_type(array(who, name, leaf))
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"{who}: {name} are of {dtype}, but what is trained is floats; convert them with "
+                "astype(float), or leave them out."
+            )
+    return weights
+
+
+def _own_state(who, state_type, state):
+    if not isinstance(state, state_type):
+        raise TypeError(
+            f"{who}: the state is a {type(state).__name__}, but a {state_type.__name__} is "
+            "expected: what `init` of the same optimizer returns."
+        )
+    return state
 
 
 def _needed(who, weights):

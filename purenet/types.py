@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from purenet.checks import is_whole, told
+
 PyTree = Any
 Sizes = int | tuple[int, ...]
 
@@ -62,24 +64,72 @@ class Trainable(NamedTuple):
 
 
 def stateless(init: Callable, apply: Callable, spec: tuple = ()) -> Layer:
-    """Lift `init(key, sizes) -> weights` and `apply(weights, x, train, key) -> y` to a Layer."""
+    """Lift `init(key, sizes) -> weights` and `apply(weights, x, train, key) -> y` to a Layer.
+
+    Raises TypeError, when it is applied, for params that are no `Params`.
+
+    >>> double = stateless(lambda key, sizes: (), lambda weights, x, train, key: 2 * x)
+    >>> double.apply(double.init(None, 3), 1.5, True, None)
+    (3.0, ())
+    """
+    who = spec[0] if spec else "stateless"
     return Layer(
         lambda key, sizes: Params(init(key, sizes)),
-        lambda params, x, train, key: (apply(params.weights, x, train, key), ()),
+        lambda params, x, train, key: (apply(only_params(who, params).weights, x, train, key), ()),
         spec,
     )
+
+
+def only_params(who: str, params) -> Params:
+    """A network's Params. Raises TypeError for anything else, such as the weights alone.
+
+    >>> only_params("dense", Params(()))
+    Params(weights=(), stats=())
+    """
+    if not (hasattr(params, "weights") and hasattr(params, "stats")):
+        raise TypeError(
+            f"{who}: apply is given {told(params)}, but Params(weights, stats) are expected: what "
+            "`init` returns, or Params(weights, params.stats)."
+        )
+    return params
+
+
+def named(who: str, what: str, tree, *names: str) -> tuple:
+    """The arrays of these names, in their order, of the weights or the stats of a layer.
+
+    Raises ValueError where the tree has others: these are the params of another network.
+
+    >>> named("dense", "weights", {"w": 1.0, "b": 2.0}, "w", "b")
+    (1.0, 2.0)
+    """
+    has_keys = hasattr(tree, "keys")
+    found = sorted(tree.keys()) if has_keys else [told(tree)] if jax.tree.leaves(tree) else []
+    if sorted(names) != found or (names and not has_keys):
+        raise ValueError(
+            f"{who}: the {what} are {_list(found)}, but {_list(names)} expected: these params "
+            "were made by another network, or they are incomplete."
+        )
+    return tuple(tree[name] for name in names)
+
+
+def _list(names) -> str:
+    return ", ".join(map(str, names)) if names else "none"
 
 
 def shape(sizes: Sizes) -> tuple[int, ...]:
     """The shape of one example as a tuple: 784 -> (784,), (28, 28, 1) -> (28, 28, 1).
 
     Raises ValueError when a size is not a positive whole number.
+
+    >>> shape(784), shape([28, 28, 1])
+    ((784,), (28, 28, 1))
     """
     sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
     for size in sizes:
-        if isinstance(size, bool) or not hasattr(size, "__index__") or size.__index__() < 1:
+        if not is_whole(size) or size.__index__() < 1:
+            got = told(size) if len(sizes) == 1 else f"({', '.join(map(told, sizes))})"
             raise ValueError(
-                f"sizes {sizes} describes one example by positive whole numbers, such as 784 or "
-                f"(28, 28, 1); {size!r} is not one."
+                f"sizes {got} describes one example by positive whole numbers, such as 784 or "
+                f"(28, 28, 1); {told(size)} is not one."
             )
     return tuple(size.__index__() for size in sizes)

@@ -4,10 +4,11 @@
 
 Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
 stopping, planning, bookkeeping, scaling, import; by itself all of them. Two more take minutes:
-quality, on MNIST where MNIST_DIR names its folder, or on the digits; accelerator, in absolute figures. The data
-of the others are random numbers in MNIST's shapes, so nothing has to be downloaded. Samples of the
-compared programs are interleaved in random order; what is printed is the median, the range and the
-ratio to the first row of each table. Trust ratios of one run, never single times.
+quality, on MNIST where MNIST_DIR names its folder, or on the digits; accelerator, in absolute
+figures. The data of the others are random numbers in MNIST's shapes, so nothing has to be
+downloaded. Samples of the compared programs are interleaved in random order; what is printed is the
+median, the range and the ratio to the first row of each table. Trust ratios of one run, never
+single times.
 """
 
 import argparse

@@ -21,6 +21,7 @@ _RUN_ONCE = {
     "test_masked_width",
     "test_executors",
     "test_precision",
+    "test_errors_networks",
 }
 
 

@@ -2,7 +2,8 @@
 
 Each is a layer as it stands: `serial(dense(100), relu)`. The hyperparameters have defaults, so
 `functools.partial(leaky_relu, slope=0.2)` is a layer too, and they may be traced arrays: numbers,
-or anything that broadcasts against x, such as one slope a channel.
+or anything that broadcasts against x, such as one slope a channel. An x of integers or bools counts
+as floats, except to `relu`, which keeps them.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.rules import hand_vjp, wide
+from purenet.checks import function, numbers
+from purenet.rules import hand_vjp, inexact, wide
 
 
 def elementwise(plain: Callable, slope: Callable, keep: Callable = lambda y, *args: args):
@@ -18,22 +20,30 @@ def elementwise(plain: Callable, slope: Callable, keep: Callable = lambda y, *ar
 
     slope(*kept) is the derivative with respect to x, or one derivative for each argument where
     there are hyperparameters; keep(y, *args) says what the slope reads, the arguments by default.
+    Raises TypeError for what is no function, and as the op for a hyperparameter that is no number.
+    Source: the chain rule.
 
     >>> import jax
     >>> square = elementwise(lambda x: x * x, lambda x: 2 * x)
     >>> float(jax.grad(square)(3.0))
     6.0
     """
+    function("elementwise", plain=plain, slope=slope, keep=keep)
 
-    def fwd(*args):
-        y = plain(*args)
-        return y, keep(y, *args)
+    def fwd(x, *hyper):
+        y = plain(x, *hyper)
+        return y, keep(y, inexact(x), *hyper)
 
     def bwd(kept, g):
         slopes = slope(*kept)
         return tuple(g * s for s in (slopes if isinstance(slopes, tuple) else (slopes,)))
 
-    return hand_vjp(plain, fwd, bwd)
+    def check(x, *hyper, **named):
+        del x
+        known = {f"argument {i + 1}": value for i, value in enumerate(hyper)} | named
+        numbers(plain.__name__.lstrip("_"), **known)
+
+    return hand_vjp(plain, fwd, bwd, check=check)
 
 
 def _like(hyper, x):
@@ -72,11 +82,14 @@ def _leaky_relu(x, slope=0.01):
 
     Shapes: any x, slope () or broadcasting against x -> like x.
     With cotangent g: dx = g where x > 0, else slope g; dslope = Σ g x over x <= 0.
+    Raises TypeError for a slope that is no number, and ValueError for a plain one that is not
+    finite.
     Source: Maas, Hannun & Ng (2013); with a trained slope, He et al. (2015).
 
     >>> leaky_relu(jnp.array([-1.0, 2.0]), slope=0.25).tolist()
     [-0.25, 2.0]
     """
+    x = inexact(x)
     return jnp.where(x > 0, x, _like(slope, x) * x)
 
 
@@ -94,11 +107,14 @@ def _elu(x, alpha=1.0):
     Shapes: any x, alpha () or broadcasting against x -> like x.
     With cotangent g: dx = g where x > 0, else alpha eˣ g = (y + alpha) g;
     dalpha = Σ g (eˣ - 1) over x <= 0.
+    Raises TypeError for an alpha that is no number, and ValueError for a plain one that is not
+    finite.
     Source: Clevert, Unterthiner & Hochreiter (2016).
 
     >>> elu(jnp.array([-1000.0, 2.0])).tolist()
     [-1.0, 2.0]
     """
+    x = inexact(x)
     return jnp.where(x > 0, x, _like(alpha, x) * jnp.expm1(_negative(x)))
 
 
@@ -149,6 +165,7 @@ def _gelu(x):
     >>> round(float(gelu(jnp.array(1.0))), 4)
     0.8413
     """
+    x = inexact(x)
     return x * _normal_cdf(x)
 
 
@@ -175,7 +192,7 @@ def _sigmoid(x):
     >>> sigmoid(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
     [0.0, 0.5, 1.0]
     """
-    return lax.logistic(x)
+    return lax.logistic(inexact(x))
 
 
 sigmoid = elementwise(_sigmoid, lambda y: y * (1 - y), keep=lambda y, x: (y,))
@@ -190,6 +207,7 @@ def _silu(x):
     >>> silu(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
     [-0.0, 0.0, 1000.0]
     """
+    x = inexact(x)
     return x * lax.logistic(x)
 
 
@@ -210,7 +228,7 @@ def _softplus(x):
     >>> softplus(jnp.array([-1000.0, 1000.0])).tolist()
     [0.0, 1000.0]
     """
-    return jnp.logaddexp(x, 0)
+    return jnp.logaddexp(inexact(x), 0)
 
 
 softplus = elementwise(_softplus, lax.logistic)
@@ -225,7 +243,7 @@ def _tanh(x):
     >>> tanh(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
     [-1.0, 0.0, 1.0]
     """
-    return lax.tanh(x)
+    return lax.tanh(inexact(x))
 
 
 tanh = elementwise(_tanh, lambda y: (1 + y) * (1 - y), keep=lambda y, x: (y,))
@@ -249,8 +267,7 @@ def _softmax(x):
             f"softmax: x has shape {jnp.shape(x)}, but a last axis (..., classes) with at least "
             "one class is expected."
         )
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        x = x.astype(float)
+    x = inexact(x)  # a difference of unsigned integers wraps around
     z = x.astype(wide(x.dtype))
     e = jnp.exp(z - lax.stop_gradient(z.max(axis=-1, keepdims=True)))
     return (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.initializers import he_normal
+from purenet.checks import flag, initialiser, is_whole, told, whole
+from purenet.initializers import drawn, he_normal
 from purenet.rules import hand_vjp
-from purenet.types import Layer, shape, stateless
+from purenet.types import Layer, named, shape, stateless
 
 Pair = int | tuple[int, int]
 METHODS = ("columns", "direct")
@@ -31,17 +32,16 @@ class ImageShape(tuple):
 
 # where windows go
 def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
-    """One whole number for both axes, or (height, width), as a tuple; else a ValueError.
+    """One whole number for both axes, or (height, width), as a tuple. Raises ValueError for others.
 
     >>> pair("stride", 2), pair("padding", (0, 1), least=0)
     ((2, 2), (0, 1))
     """
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    whole = all(hasattr(n, "__index__") and not isinstance(n, bool) for n in both)
-    if len(both) != 2 or not whole or min(both) < least:
+    if len(both) != 2 or not all(map(is_whole, both)) or min(both) < least:
         raise ValueError(
             f"{name} is a whole number of at least {least}, or two of them (height, width); "
-            f"got {value!r}."
+            f"got {told(value)}."
         )
     return both[0].__index__(), both[1].__index__()
 
@@ -60,7 +60,7 @@ def window(name: str, sizes, kernel: Pair, stride: Pair = 1, padding="valid"):
     ((4, 4), ((1, 1), (0, 1)))
     """
     kernel, stride = pair(f"{name}: kernel", kernel), pair(f"{name}: stride", stride)
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         counts = [-(-size // s) for size, s in zip(sizes, stride, strict=True)]
         total = [
             max((count - 1) * s + k - size, 0)
@@ -72,9 +72,8 @@ def window(name: str, sizes, kernel: Pair, stride: Pair = 1, padding="valid"):
             f'{name}: padding is a number, (height, width), "same" or "valid"; got {padding!r}.'
         )
     else:
-        pads = tuple(
-            (p, p) for p in pair(f"{name}: padding", 0 if padding == "valid" else padding, least=0)
-        )
+        wanted = 0 if isinstance(padding, str) else padding
+        pads = tuple((p, p) for p in pair(f"{name}: padding", wanted, least=0))
     for axis, size, (low, high), k, s in zip(
         ("height", "width"), sizes, pads, kernel, stride, strict=True
     ):
@@ -140,8 +139,8 @@ def _placed(view, axis, start, stride, size):
 def _im2col(x, kernel, stride=1, padding=0):
     """Every window of every image as a row of numbers.
 
-    Shapes: x (n, h, w, c) -> (n, oh, ow, kh·kw·c), in the order of a kernel (kh, kw, c, ·).
-    Its transpose is `col2im`: with cotangent g, dx = col2im(g).
+    Shapes: x (n, h, w, c) -> (n, oh, ow, kh·kw·c), in the order of a kernel (kh, kw, c, ·), any
+    dtype. Its transpose is `col2im`: with cotangent g, dx = col2im(g).
     Raises ValueError when x is not a batch of images or not one window fits.
     Source: Chellapilla, Puri & Simard (2006).
 
@@ -149,7 +148,7 @@ def _im2col(x, kernel, stride=1, padding=0):
     >>> im2col(x, 2, 2)[0, 0].tolist()
     [[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0]]
     """
-    sizes = image_sizes("im2col", x.shape)
+    sizes = image_sizes("im2col", jnp.shape(x))
     outputs, pads = window("im2col", sizes, kernel, stride, padding)
     kernel, stride = pair("kernel", kernel), pair("stride", stride)
     return jnp.concatenate(shifts(x, kernel, stride, pads, outputs), axis=-1)
@@ -171,7 +170,8 @@ def _col2im(columns, image_shape, kernel, stride=1, padding=0):
 
     Shapes: columns (n, oh, ow, kh·kw·c) -> image_shape (n, h, w, c).
     With cotangent g: d(columns) = im2col(g).
-    Raises ValueError when the columns are not those of such an image.
+    Raises ValueError when the columns are not those of such an image, or it is no shape of images.
+    Source: Chellapilla, Puri & Simard (2006).
 
     >>> col2im(jnp.ones((1, 2, 2, 4)), (1, 3, 3, 1), 2)[0, :, :, 0].tolist()
     [[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]
@@ -180,10 +180,10 @@ def _col2im(columns, image_shape, kernel, stride=1, padding=0):
     outputs, pads = window("col2im", sizes, kernel, stride, padding)
     kernel, stride = pair("kernel", kernel), pair("stride", stride)
     (kh, kw), n, c = kernel, image_shape[0], image_shape[3]
-    if columns.shape != (n, *outputs, kh * kw * c):
+    if jnp.shape(columns) != (n, *outputs, kh * kw * c):
         raise ValueError(
-            f"col2im: columns have shape {columns.shape}, but an image {tuple(image_shape)} with "
-            f"kernel {kernel}, stride {stride} and padding {padding!r} has columns of shape "
+            f"col2im: columns have shape {jnp.shape(columns)}, but an image {tuple(image_shape)} "
+            f"with kernel {kernel}, stride {stride} and padding {padding!r} has columns of shape "
             f"{(n, *outputs, kh * kw * c)}."
         )
     return add_shifts(jnp.split(columns, kh * kw, axis=-1), sizes, kernel, stride, pads)
@@ -211,6 +211,8 @@ def _output(method, stride, pads) -> Callable:
         return unrolled @ w.reshape(kh * kw * c, f)  # (n, oh, ow, khkwc)(khkwc, f)
 
     def direct(x, w):
+        dtype = jnp.result_type(x, w)  # of which lax.conv wants one, for both
+        x, w = x.astype(dtype), w.astype(dtype)
         return lax.conv_general_dilated(x, w, stride, pads, dimension_numbers=_LAYOUT)
 
     return columns if method == "columns" else _columns_under_vmap(direct, columns)
@@ -233,7 +235,7 @@ def _input_cotangent(method, sizes, stride, pads) -> Callable:
                 w.shape, pads, sizes, stride, g.shape[1:3], strict=False
             )
         ]
-        turned = w[::-1, ::-1].swapaxes(2, 3)  # (kh, kw, f, c)
+        turned = w[::-1, ::-1].swapaxes(2, 3).astype(g.dtype)  # (kh, kw, f, c)
         return lax.conv_general_dilated(
             g, turned, (1, 1), around, lhs_dilation=stride, dimension_numbers=_LAYOUT
         )
@@ -289,10 +291,16 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def image_sizes(name, image_shape):
-    if len(image_shape) != 4:
+    """(height, width) of the shape of a batch of images. Raises ValueError for another shape.
+
+    >>> image_sizes("conv", (5, 28, 32, 1))
+    (28, 32)
+    """
+    is_shape = isinstance(image_shape, (tuple, list)) and all(map(is_whole, image_shape))
+    if not is_shape or len(image_shape) != 4:
         raise ValueError(
             f"{name}: images are (n, height, width, channels), but the shape is "
-            f"{tuple(image_shape)}; reshape flat images first, 784 to (28, 28, 1) for example."
+            f"{told(image_shape)}; reshape flat images first, 784 to (28, 28, 1) for example."
         )
     return tuple(image_shape[1:3])
 
@@ -302,7 +310,7 @@ def choose_method(channels: int, kernel: Pair) -> str:
 
     Measured on CPUs, forward and backward inside a loop, batches of 4 to 100: columns win where
     there are so few channels that unrolling them costs little (a first layer), and where it costs
-    nothing (1x1).
+    nothing (1x1). Raises ValueError for a kernel that is not one or two whole numbers.
 
     >>> choose_method(1, 5), choose_method(3, 11), choose_method(16, 3), choose_method(256, 1)
     ('columns', 'columns', 'direct', 'columns')
@@ -353,12 +361,12 @@ convolve = hand_vjp(_convolve, _convolve_fwd, _convolve_bwd, static=(3, 4, 5))
 
 
 def _checked(x, w, stride, padding, method):
-    sizes = image_sizes("conv", x.shape)
-    if w.ndim != 4 or x.shape[3] != w.shape[2]:
+    sizes = image_sizes("conv", jnp.shape(x))
+    if jnp.ndim(w) != 4 or x.shape[3] != w.shape[2]:
         raise ValueError(
             f"conv: x has shape {x.shape}, {x.shape[3]} channels, but the kernels have "
-            f"shape {w.shape}; images are (n, height, width, channels), kernels (height, width, "
-            "channels, filters)."
+            f"shape {jnp.shape(w)}; images are (n, height, width, channels), kernels (height, "
+            "width, channels, filters)."
         )
     _check_method(method)
     _, pads = window("conv", sizes, w.shape[:2], stride, padding)
@@ -367,8 +375,8 @@ def _checked(x, w, stride, padding, method):
 
 
 def _check_method(method):
-    if method not in (None, *METHODS):
-        raise ValueError(f"conv: method is one of {METHODS} or None; got {method!r}.")
+    if method is not None and not (isinstance(method, str) and method in METHODS):
+        raise ValueError(f"conv: method is one of {METHODS} or None; got {told(method)}.")
 
 
 # the layer
@@ -386,14 +394,19 @@ def conv(
     `kernel`, `stride` and `padding` are a number or (height, width); `padding` may also be "same"
     (⌈size/stride⌉ outputs) or "valid" (0). Weights {"w": (kh, kw, c, filters), "b": (filters,)},
     without "b" when `bias` is False; b starts at zero. `method` is as in `convolve`.
-    Raises ValueError for arguments of another kind, for examples that are not (h, w, c), and when
-    not one window fits the image.
+    Raises TypeError for `filters` that are no whole number, a `bias` that is no bool and a
+    `weight_init` that is no such function; ValueError for other arguments of another kind, for
+    examples that are not (h, w, c), when not one window fits the image, and for params of another
+    network.
+    Source: LeCun, Bottou, Bengio & Haffner (1998), section II.A.
 
     >>> params = conv(30, 5).init(jax.random.key(0), (28, 28, 1))
     >>> params.weights["w"].shape
     (5, 5, 1, 30)
     """
-    (filters,) = shape(filters)
+    filters = whole("conv: filters", filters, least=1)
+    flag("conv", bias=bias)
+    initialiser("conv", weight_init)
     kernel, stride = pair("conv: kernel", kernel), pair("conv: stride", stride)
     window("conv", kernel, kernel, stride, padding)  # says at once what is wrong with padding
     _check_method(method)
@@ -401,13 +414,13 @@ def conv(
     def init(key, sizes):
         sizes = shape(sizes)
         window("conv", image_sizes("conv", (1, *sizes)), kernel, stride, padding)
-        w = weight_init(key, (*kernel, sizes[2], filters))
+        w = drawn("conv", weight_init, key, (*kernel, sizes[2], filters))
         return {"w": w, "b": jnp.zeros(filters, w.dtype)} if bias else {"w": w}
 
     def apply(weights, x, train, key):
         del train, key  # the same in training and inference
-        b = weights["b"] if bias else jnp.zeros((), weights["w"].dtype)
-        return convolve(x, weights["w"], b, stride, padding, method)
+        w, *b = named("conv", "weights", weights, "w", *(["b"] if bias else []))
+        return convolve(x, w, b[0] if bias else jnp.zeros((), w.dtype), stride, padding, method)
 
     arguments = {
         "filters": filters,

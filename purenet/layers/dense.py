@@ -2,27 +2,34 @@
 
 import jax.numpy as jnp
 
-from purenet.initializers import he_normal
+from purenet.checks import initialiser, whole
+from purenet.initializers import drawn, he_normal
 from purenet.rules import hand_vjp
-from purenet.types import Layer, shape, stateless
+from purenet.types import Layer, named, shape, stateless
 
 
 # forward
 def _affine(x, w, b):
     """Affine map of every row of x.
 
-    Shapes: x (n, i), w (i, o), b (o,) -> (n, o), any floating dtype.
+    Shapes: x (n, i), w (i, o), b (o,) -> (n, o), any floating dtype; x may be integers.
     With cotangent g = dL/dy: dx = g Wᵀ, dW = xᵀ g, db = Σₙ g.
-    Raises ValueError where x is not a batch of rows as long as w is high.
+    Raises ValueError where x is not a batch of rows as long as w is high, w is no matrix, or b is
+    not one number a column of w.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.5.
 
     >>> affine(jnp.ones((2, 3)), jnp.ones((3, 1)), jnp.zeros(1)).shape
     (2, 1)
     """
-    if x.ndim != 2 or x.shape[1] != w.shape[0]:
+    if jnp.ndim(w) != 2 or jnp.shape(b) != w.shape[1:]:
         raise ValueError(
-            f"dense: x has shape {x.shape}, but w {w.shape} takes (batch, {w.shape[0]}); "
-            "to feed images, put `flatten` before this layer."
+            f"dense: w has shape {jnp.shape(w)} and b {jnp.shape(b)}, but a matrix (inputs, "
+            "outputs) and one number an output (outputs,) are expected."
+        )
+    if jnp.ndim(x) != 2 or x.shape[1] != w.shape[0]:
+        raise ValueError(
+            f"dense: x has shape {jnp.shape(x)}, but w {w.shape} takes (batch, {w.shape[0]}); "
+            "to feed images, put `flatten` before this layer; to feed one example, x[None]."
         )
     return x @ w + b
 
@@ -48,15 +55,18 @@ def dense(units: int, weight_init=he_normal) -> Layer:
     """A dense layer of `units` outputs, y = x W + b; it learns its input size in `init`.
 
     Weights {"w": (inputs, units), "b": (units,)}, float; b starts at zero.
-    Raises ValueError when `units` is not a positive whole number, or when one example is not a
-    row of numbers.
+    Raises TypeError for `units` that are no whole number or a `weight_init` that is no such
+    function; ValueError for `units` below 1, for examples that are no rows, and for params of
+    another network.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.5.
 
     >>> import jax
     >>> params = dense(3).init(jax.random.key(0), 5)
     >>> params.weights["w"].shape
     (5, 3)
     """
-    (units,) = shape(units)
+    units = whole("dense: units", units, least=1)
+    initialiser("dense", weight_init)
 
     def init(key, sizes):
         sizes = shape(sizes)
@@ -65,11 +75,12 @@ def dense(units: int, weight_init=he_normal) -> Layer:
                 f"dense: one example has shape {sizes}, but a row of numbers is expected; "
                 "to feed images, put `flatten` before this layer."
             )
-        w = weight_init(key, (*sizes, units))
+        w = drawn("dense", weight_init, key, (*sizes, units))
         return {"w": w, "b": jnp.zeros(units, w.dtype)}
 
     def apply(weights, x, train, key):
         del train, key  # the same in training and inference
-        return affine(x, weights["w"], weights["b"])
+        w, b = named("dense", "weights", weights, "w", "b")
+        return affine(x, w, b)
 
     return stateless(init, apply, spec=("dense", {"units": units, "weight_init": weight_init}))

@@ -6,9 +6,9 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from purenet.checks import fraction
-from purenet.rules import hand_vjp, wide
-from purenet.types import Layer, stateless
+from purenet.checks import fractions, random_key
+from purenet.rules import hand_vjp, inexact, wide
+from purenet.types import Layer, named, stateless
 
 _LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
 
@@ -17,12 +17,13 @@ _LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
 def _drop(x, rate, key):
     """Inverted dropout: y = x / (1 - rate) with probability 1 - rate, else 0, element by element.
 
-    Shapes: any x, rate () or broadcasting to x, a random key -> like x.
+    Shapes: any x, rate () or broadcasting to x, a random key -> like x; integers count as floats.
     With cotangent g: dx = g / (1 - rate) where x was kept, else 0; drate = Σ g y / (1 - rate).
     The rate that acts is the multiple of 1/65536 nearest to `rate` and at most 65535/65536, in the
     probability and in the scale alike, so that the expectation is exactly x.
-    A traced rate outside [0, 1) acts as the nearest rate that is possible; a plain number raises
-    ValueError.
+    A traced rate outside [0, 1) acts as the nearest rate that is possible.
+    Raises ValueError for a plain rate outside, for one that does not broadcast to x, and for
+    several keys; TypeError for a rate that is no number and for a key that is none.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), section 10.
 
     >>> drop(jnp.ones(6), 0.5, jax.random.key(0)).tolist()
@@ -33,7 +34,8 @@ def _drop(x, rate, key):
 
 # backward, by hand
 def _drop_fwd(x, rate, key):
-    fraction("dropout", rate=rate)
+    x = jnp.asarray(inexact(x))
+    _check_drop(x, rate, key)
     rate = jnp.asarray(rate, wide(x.dtype))
     level = jnp.clip(jnp.round(rate * _LEVELS), 0, _LEVELS - 1)
     # the value is the rate that acts, the derivative that of `rate`
@@ -52,7 +54,18 @@ def _drop_bwd(residuals, g):
     return dx, drate, None
 
 
-drop = hand_vjp(_drop, _drop_fwd, _drop_bwd)
+def _check_drop(x, rate, key):
+    fractions("dropout", rate=rate)
+    random_key("dropout", key)
+    sizes = zip(jnp.shape(rate)[::-1], jnp.shape(x)[::-1], strict=False)
+    if jnp.ndim(rate) > jnp.ndim(x) or any(n not in (1, size) for n, size in sizes):
+        raise ValueError(
+            f"dropout: rate has shape {jnp.shape(rate)}, but one number, or a shape that "
+            f"broadcasts to x {jnp.shape(x)}, is expected."
+        )
+
+
+drop = hand_vjp(_drop, _drop_fwd, _drop_bwd, check=_check_drop)
 
 
 # random numbers
@@ -93,7 +106,8 @@ def dropout(rate) -> Layer:
 
     No weights. Training takes a key; inference, and a rate that is the plain number 0, take none.
     `rate` may be traced.
-    Raises ValueError for a rate outside [0, 1), and in training without a key.
+    Raises ValueError for a rate outside [0, 1), and in training without a key; TypeError for a rate
+    that is no number, and for a key that is none.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014).
 
     >>> net = dropout(0.5)
@@ -102,11 +116,11 @@ def dropout(rate) -> Layer:
     >>> y.tolist()
     [[1.0, 1.0, 1.0]]
     """
-    fraction("dropout", rate=rate)
+    fractions("dropout", rate=rate)
     nothing = isinstance(rate, numbers.Real) and rate == 0
 
     def apply(weights, x, train, key):
-        del weights
+        named("dropout", "weights", weights)
         if not train or nothing:
             return x
         if key is None:

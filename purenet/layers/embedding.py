@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.initializers import normal
-from purenet.rules import hand_vjp
-from purenet.types import Layer, shape, stateless
+from purenet.checks import initialiser, whole
+from purenet.initializers import drawn, normal
+from purenet.rules import hand_vjp, inexact
+from purenet.types import Layer, named, shape, stateless
 
 
 # forward
@@ -16,7 +17,7 @@ def _look_up(table, indices):
     Shapes: table (count, f), indices (...) of integers -> (..., f).
     With cotangent g: row i of d(table) is the sum of g over all places whose index is i.
     An index below 0 or from `count` on gives NaN and no gradient: no compiled program can stop at
-    it. Raises ValueError when the indices are not integers.
+    it. Raises ValueError when the indices are not integers, and when the table is no matrix.
     Source: Bengio, Ducharme, Vincent & Jauvin (2003).
 
     >>> look_up(jnp.arange(6.0).reshape(3, 2), jnp.array([2, 0])).tolist()
@@ -27,6 +28,11 @@ def _look_up(table, indices):
             f"embedding: indices are of type {jnp.result_type(indices)}, but whole numbers are "
             "expected; convert them with x.astype(int)."
         )
+    if jnp.ndim(table) != 2:
+        raise ValueError(
+            f"embedding: the table has shape {jnp.shape(table)}, but (count, features) is expected."
+        )
+    table = inexact(table)  # which can hold NaN
     rows = table.at[_places(table, indices)]
     return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_sharding(table, indices))
 
@@ -62,32 +68,40 @@ look_up = hand_vjp(_look_up, _look_up_fwd, _look_up_bwd)
 def embedding(count: int, features: int, weight_init=normal(1.0)) -> Layer:
     """A table of `count` rows of `features` numbers; integers (...) in, rows (..., features) out.
 
-    Weights {"w": (count, features)}. Raises ValueError when `count` or `features` is not a
-    positive whole number, and in `apply` for an index outside 0 ... count - 1 where indices are
-    known; where they are traced such an index gives NaN.
+    Weights {"w": (count, features)}. Raises TypeError when `count` or `features` is no whole number
+    or `weight_init` is no such function; ValueError when one of the two is below 1, for params of
+    another network, and in `apply` for an index outside 0 ... count - 1 where indices are known;
+    where they are traced such an index gives NaN.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003).
 
     >>> layer = embedding(10, 4)
     >>> params = layer.init(jax.random.key(0), 7)
     >>> layer.apply(params, jnp.zeros((2, 7), int), True, None)[0].shape
     (2, 7, 4)
     """
-    (count,), (features,) = shape(count), shape(features)
+    count = whole("embedding: count", count, least=1)
+    features = whole("embedding: features", features, least=1)
+    initialiser("embedding", weight_init)
 
     def init(key, sizes):
         shape(sizes)
-        return {"w": weight_init(key, (count, features))}
+        return {"w": drawn("embedding", weight_init, key, (count, features))}
 
     def apply(weights, x, train, key):
         del train, key  # the same in training and inference
+        (w,) = named("embedding", "weights", weights, "w")
         _check_known(x, count)
-        return look_up(weights["w"], x)
+        return look_up(w, x)
 
     arguments = {"count": count, "features": features, "weight_init": weight_init}
     return stateless(init, apply, spec=("embedding", arguments))
 
 
 def _check_known(indices, count):
-    if isinstance(indices, jax.core.Tracer) or np.size(indices) == 0:
+    known = isinstance(indices, (jax.Array, np.ndarray)) and not isinstance(
+        indices, jax.core.Tracer
+    )
+    if not known or indices.size == 0 or not jnp.issubdtype(indices.dtype, jnp.integer):
         return
     indices = np.asarray(indices)  # known values stay known inside a traced function
     low, high = indices.min(), indices.max()

@@ -1,15 +1,15 @@
 """Batch and layer normalisation: x̂ = (x - μ) / √(v + eps), y = gamma x̂ + beta.
 
 The variance is the mean of (x - μ)², in two passes: E[x²] - μ² loses every digit in float32 when
-the mean is large. Half types are normalised in float32.
+the mean is large. Half types are normalised in float32, integers and bools as floats.
 """
 
 import jax.numpy as jnp
 from jax import lax
 
 from purenet.checks import fraction, non_negative
-from purenet.rules import hand_vjp, wide
-from purenet.types import Layer, Params, shape, stateless
+from purenet.rules import hand_vjp, inexact, wide
+from purenet.types import Layer, Params, named, only_params, shape, stateless
 
 
 def _standardise(x, eps, axes):
@@ -32,18 +32,26 @@ def _scale(x_hat, gamma, beta, x):
 
 def _check(who, x, **channels):
     """One number a channel in each of `channels`, and examples to take the statistics of."""
-    if x.ndim < 2 or x.size == 0:
+    if jnp.ndim(x) < 2 or x.size == 0:
         raise ValueError(
-            f"{who}: x has shape {x.shape}, but a batch (n, ..., c) with at least one number is "
-            "expected; give one example a leading axis with x[None]."
+            f"{who}: x has shape {jnp.shape(x)}, but a batch (n, ..., c) with at least one number "
+            "is expected; give one example a leading axis with x[None]."
         )
     for name, a in channels.items():
-        if a.shape != x.shape[-1:]:
+        if jnp.shape(a) != x.shape[-1:]:
             raise ValueError(
-                f"{who}: {name} has shape {a.shape}, but x {x.shape} has {x.shape[-1]} channels "
-                f"on its last axis and takes ({x.shape[-1]},); give `init` the sizes of what "
-                "the layer is fed."
+                f"{who}: {name} has shape {jnp.shape(a)}, but x {x.shape} has {x.shape[-1]} "
+                f"channels on its last axis and takes ({x.shape[-1]},); give `init` the sizes of "
+                "what the layer is fed."
             )
+
+
+def _check_eps(who, place):
+    def check(*args, **named):
+        for eps in args[place:] or [named[k] for k in named if k == "eps"]:
+            non_negative(who, eps=eps)
+
+    return check
 
 
 # batch normalisation with the statistics of the batch: forward
@@ -55,7 +63,8 @@ def _batch_normalise(x, gamma, beta, eps):
     With cotangents g, gμ, gv of the three: dbeta = Σ g, dgamma = Σ g x̂, with s = 1/√(v + eps)
     dx = gamma s (g - dbeta/m - x̂ dgamma/m) + (gμ + 2 gv (x - μ))/m,
     deps = -Σ gamma s² dgamma / 2.
-    Raises ValueError for an empty x, and where gamma or beta is not one number a channel.
+    Raises ValueError for an empty x, where gamma or beta is not one number a channel, and for a
+    plain eps that is negative; TypeError for one that is no number.
     Source: Ioffe & Szegedy (2015), algorithm 1 and section 3.
 
     >>> x = jnp.array([[1.0, 5.0], [3.0, 5.0]])
@@ -68,6 +77,7 @@ def _batch_normalise(x, gamma, beta, eps):
 
 # backward, by hand
 def _batch_normalise_fwd(x, gamma, beta, eps):
+    x = inexact(x)
     _check("batch_norm", x, gamma=gamma, beta=beta)
     x_hat, mean, variance, inverse = _standardise(x, eps, tuple(range(x.ndim - 1)))
     mean, variance, inverse = mean.reshape(-1), variance.reshape(-1), inverse.reshape(-1)
@@ -92,7 +102,9 @@ def _batch_normalise_bwd(residuals, cotangents):
     return dx, dgamma, dbeta, deps
 
 
-batch_normalise = hand_vjp(_batch_normalise, _batch_normalise_fwd, _batch_normalise_bwd)
+batch_normalise = hand_vjp(
+    _batch_normalise, _batch_normalise_fwd, _batch_normalise_bwd, check=_check_eps("batch_norm", 3)
+)
 
 
 # batch normalisation with given statistics: forward
@@ -102,7 +114,8 @@ def _normalise(x, mean, variance, gamma, beta, eps):
     Shapes: x (n, ..., c), mean, variance, gamma and beta (c,), eps () -> like x.
     With cotangent g and s = 1/√(v + eps): dx = gamma s g, dμ = -gamma s Σ g, dgamma = Σ g x̂,
     dbeta = Σ g, dv = -gamma s² dgamma / 2, deps = Σ dv.
-    Raises ValueError for an empty x, and where one of the four is not one number a channel.
+    Raises ValueError for an empty x, where one of the four is not one number a channel, and for a
+    plain eps that is negative; TypeError for one that is no number.
     Source: Ioffe & Szegedy (2015), algorithm 2.
 
     >>> normalise(jnp.full((1, 1), 5.0), *jnp.array([[3.0], [4.0], [1.0], [0.0]]), 0.0).tolist()
@@ -113,6 +126,7 @@ def _normalise(x, mean, variance, gamma, beta, eps):
 
 # backward, by hand
 def _normalise_fwd(x, mean, variance, gamma, beta, eps):
+    x = inexact(x)
     _check("batch_norm", x, mean=mean, variance=variance, gamma=gamma, beta=beta)
     inverse = lax.rsqrt(variance.astype(wide(x.dtype)) + jnp.asarray(eps, wide(x.dtype)))
     x_hat = (_wide(x) - mean.astype(inverse.dtype)) * inverse
@@ -133,7 +147,7 @@ def _normalise_bwd(residuals, g):
     return dx, dmean, dvariance, dgamma, dbeta, dvariance
 
 
-normalise = hand_vjp(_normalise, _normalise_fwd, _normalise_bwd)
+normalise = hand_vjp(_normalise, _normalise_fwd, _normalise_bwd, check=_check_eps("batch_norm", 5))
 
 
 # layer normalisation: forward
@@ -143,7 +157,8 @@ def _layer_normalise(x, gamma, beta, eps):
     Shapes: x (n, ..., c), gamma and beta (c,), eps () -> like x.
     With cotangent g, h = gamma g and ⟨·⟩ the mean over the last axis, s = 1/√(v + eps):
     dx = s (h - ⟨h⟩ - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, dbeta = Σ g, deps = -Σ s² h x̂ / 2.
-    Raises ValueError for an empty x, and where gamma or beta is not one number a channel.
+    Raises ValueError for an empty x, where gamma or beta is not one number a channel, and for a
+    plain eps that is negative; TypeError for one that is no number.
     Source: Ba, Kiros & Hinton (2016).
 
     >>> layer_normalise(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), 0.0).tolist()
@@ -154,6 +169,7 @@ def _layer_normalise(x, gamma, beta, eps):
 
 # backward, by hand
 def _layer_normalise_fwd(x, gamma, beta, eps):
+    x = inexact(x)
     _check("layer_norm", x, gamma=gamma, beta=beta)
     x_hat, mean, _, inverse = _standardise(x, eps, -1)
     return _scale(x_hat, gamma, beta, x), (x, gamma, mean, inverse)
@@ -174,7 +190,9 @@ def _layer_normalise_bwd(residuals, g):
     return dx, dgamma, dbeta, deps
 
 
-layer_normalise = hand_vjp(_layer_normalise, _layer_normalise_fwd, _layer_normalise_bwd)
+layer_normalise = hand_vjp(
+    _layer_normalise, _layer_normalise_fwd, _layer_normalise_bwd, check=_check_eps("layer_norm", 3)
+)
 
 
 # the layers
@@ -185,7 +203,8 @@ def batch_norm(momentum=0.9, eps=1e-6) -> Layer:
     `sizes`. In training the batch is normalised by its own statistics, and
     running ← momentum · running + (1 - momentum) · batch, with the biased variance; in inference
     the running ones are used and come back unchanged. `momentum` and `eps` may be traced.
-    Raises ValueError for a momentum outside [0, 1] or a negative eps.
+    Raises ValueError for a momentum outside [0, 1), a negative eps, examples without an axis, and
+    params of another network; TypeError for numbers that are none.
     Source: Ioffe & Szegedy (2015).
 
     >>> import jax
@@ -200,22 +219,24 @@ def batch_norm(momentum=0.9, eps=1e-6) -> Layer:
 
     def init(key, sizes):
         del key  # nothing is random
-        weights, channels = _gamma_and_beta(sizes)
+        weights, channels = _gamma_and_beta("batch_norm", sizes)
         return Params(weights, {"mean": jnp.zeros(channels), "variance": jnp.ones(channels)})
 
     def apply(params, x, train, key):
         del key
-        gamma, beta, stats = params.weights["gamma"], params.weights["beta"], params.stats
+        weights, stats = only_params("batch_norm", params)
+        gamma, beta = named("batch_norm", "weights", weights, "gamma", "beta")
+        old_mean, old_variance = named("batch_norm", "stats", stats, "mean", "variance")
         if not train:
-            return normalise(x, stats["mean"], stats["variance"], gamma, beta, eps), stats
+            return normalise(x, old_mean, old_variance, gamma, beta, eps), stats
         y, mean, variance = batch_normalise(x, gamma, beta, eps)
 
         def running(old, new):  # in the dtype of the old, which a scan has to find again
             return (momentum * old + (1 - momentum) * new).astype(old.dtype)
 
         return y, {
-            "mean": running(stats["mean"], mean),
-            "variance": running(stats["variance"], variance),
+            "mean": running(old_mean, mean),
+            "variance": running(old_variance, variance),
         }
 
     return Layer(init, apply, spec=("batch_norm", {"momentum": momentum, "eps": eps}))
@@ -225,7 +246,8 @@ def layer_norm(eps=1e-6) -> Layer:
     """Layer normalisation over the last axis; training and inference are the same.
 
     Weights {"gamma": (c,), "beta": (c,)}, c the last of `sizes`. `eps` may be traced.
-    Raises ValueError for a negative eps.
+    Raises ValueError for a negative eps, examples without an axis, and params of another network;
+    TypeError for an eps that is no number.
     Source: Ba, Kiros & Hinton (2016).
 
     >>> layer_norm().init(None, (28, 28, 3)).weights["gamma"].shape
@@ -235,15 +257,20 @@ def layer_norm(eps=1e-6) -> Layer:
 
     def init(key, sizes):
         del key  # nothing is random
-        return _gamma_and_beta(sizes)[0]
+        return _gamma_and_beta("layer_norm", sizes)[0]
 
     def apply(weights, x, train, key):
         del train, key
-        return layer_normalise(x, weights["gamma"], weights["beta"], eps)
+        return layer_normalise(x, *named("layer_norm", "weights", weights, "gamma", "beta"), eps)
 
     return stateless(init, apply, spec=("layer_norm", {"eps": eps}))
 
 
-def _gamma_and_beta(sizes):
-    channels = shape(sizes)[-1]
+def _gamma_and_beta(who, sizes):
+    sizes = shape(sizes)
+    if not sizes:
+        raise ValueError(
+            f"{who}: one example has shape (), but at least one axis (..., channels) is expected."
+        )
+    channels = sizes[-1]
     return {"gamma": jnp.ones(channels), "beta": jnp.zeros(channels)}, channels

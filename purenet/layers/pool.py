@@ -13,8 +13,8 @@ from purenet.layers.conv import (
     shifts,
     window,
 )
-from purenet.rules import hand_vjp
-from purenet.types import Layer, shape, stateless
+from purenet.rules import hand_vjp, inexact
+from purenet.types import Layer, named, shape, stateless
 
 
 # maximum: forward
@@ -22,7 +22,8 @@ def _pool_max(x, size, stride=None, padding=0):
     """The maximum of every window, per channel: yₒ = max x[window o].
 
     Shapes: x (n, h, w, c) -> (n, oh, ow, c) with oh = (h + 2p - size)/stride + 1, rounded down;
-    the stride is the size unless given, padding is -∞. A NaN in a window is its maximum.
+    the stride is the size unless given, padding is -∞. Integers count as floats. A NaN in a window
+    is its maximum.
     With cotangent g: dx gives gₒ to the maximum of window o, to the first one in row-major order
     where several are equal (`jnp.max` would share it).
     Raises ValueError when not one window fits, or one could lie in the padding alone.
@@ -31,7 +32,8 @@ def _pool_max(x, size, stride=None, padding=0):
     >>> pool_max(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
-    size, stride, pads, outputs = _windows("max_pool", x.shape, size, stride, padding)
+    size, stride, pads, outputs = _windows("max_pool", jnp.shape(x), size, stride, padding)
+    x = inexact(x)
     y, *others = shifts(x, size, stride, pads, outputs, fill=-jnp.inf)
     for other in others:
         y = jnp.where((other > y) | (other != other), other, y)  # a NaN stays seen
@@ -41,7 +43,7 @@ def _pool_max(x, size, stride=None, padding=0):
 # maximum: backward, by hand
 def _pool_max_fwd(x, size, stride, padding):
     y = _pool_max(x, size, stride, padding)
-    return y, (x, y)
+    return y, (inexact(x), y)
 
 
 def _pool_max_bwd(size, stride, padding, residuals, g):
@@ -63,7 +65,7 @@ def _pool_average(x, size, stride=None, padding=0):
     """The mean of every window, per channel: yₒ = Σ x[window o] / (kh·kw).
 
     Shapes: x (n, h, w, c) -> (n, oh, ow, c), as for `pool_max`. Padding is zeros that count: every
-    mean is over kh·kw numbers.
+    mean is over kh·kw numbers. Integers count as floats.
     With cotangent g: dx gives gₒ / (kh·kw) to every place of window o.
     Raises ValueError when not one window fits, or one could lie in the padding alone.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
@@ -71,8 +73,8 @@ def _pool_average(x, size, stride=None, padding=0):
     >>> pool_average(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
     [[2.5, 4.5], [10.5, 12.5]]
     """
-    size, stride, pads, outputs = _windows("avg_pool", x.shape, size, stride, padding)
-    return sum(shifts(x, size, stride, pads, outputs)) / math.prod(size)
+    size, stride, pads, outputs = _windows("avg_pool", jnp.shape(x), size, stride, padding)
+    return sum(shifts(inexact(x), size, stride, pads, outputs)) / math.prod(size)
 
 
 # mean: backward, by hand
@@ -94,14 +96,20 @@ def _global_avg_pool(x):
     """The mean of each channel over the whole image. A layer as it stands.
 
     Shapes: x (n, h, w, c) -> (n, c). With cotangent g: dx = g / (h·w) at every place.
-    Raises ValueError when x is not a batch of images.
+    Integers count as floats. Raises ValueError when x is not a batch of images, or one without a
+    pixel.
     Source: Lin, Chen & Yan, Network in network (2014).
 
     >>> global_avg_pool(jnp.ones((2, 4, 4, 3))).shape
     (2, 3)
     """
-    image_sizes("global_avg_pool", x.shape)
-    return x.mean(axis=(1, 2))
+    sizes = image_sizes("global_avg_pool", jnp.shape(x))
+    if not all(sizes):
+        raise ValueError(
+            f"global_avg_pool: x has shape {x.shape}, images of {sizes[0]} x {sizes[1]}, but at "
+            "least one pixel is expected."
+        )
+    return inexact(x).mean(axis=(1, 2))
 
 
 # mean of the whole image: backward, by hand
@@ -146,7 +154,10 @@ def _put_back(views, image_shape, size, stride, pads, outputs):
 def max_pool(size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Layer:
     """Max pooling; the stride is the size unless given. No parameters.
 
-    Raises ValueError for a size, stride or padding that is not one or two whole numbers.
+    Raises ValueError for a size, stride or padding that is not one or two whole numbers, for
+    examples that are not (h, w, c), when not one window fits, and when one could lie in the padding
+    alone.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
 
     >>> import jax
     >>> layer = max_pool(2)
@@ -161,7 +172,8 @@ def max_pool(size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Layer
 def avg_pool(size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Layer:
     """Average pooling; the stride is the size unless given, padding counts. No parameters.
 
-    Raises ValueError for a size, stride or padding that is not one or two whole numbers.
+    Raises ValueError as `max_pool` does.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
 
     >>> avg_pool(3, stride=2).spec
     ('avg_pool', {'size': 3, 'stride': 2, 'padding': 0})
@@ -170,8 +182,9 @@ def avg_pool(size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Layer
 
 
 def _pooling(name, op, size, stride, padding):
-    pair(f"{name}: size", size)
+    sizes = pair(f"{name}: size", size)
     pair(f"{name}: stride", size if stride is None else stride)
+    window(name, sizes, sizes, padding=padding)  # says at once what is wrong with padding
 
     def init(key, sizes):
         del key
@@ -179,7 +192,8 @@ def _pooling(name, op, size, stride, padding):
         return ()
 
     def apply(weights, x, train, key):
-        del weights, train, key  # the same in training and inference
+        del train, key  # the same in training and inference
+        named(name, "weights", weights)
         return op(x, size, stride, padding)
 
     return stateless(init, apply, (name, {"size": size, "stride": stride, "padding": padding}))

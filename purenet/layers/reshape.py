@@ -19,6 +19,7 @@ def _flatten(x):
 
     Shapes: x (n, ...) -> (n, product of the rest), any dtype. With cotangent g: dx = g, reshaped.
     A layer as it stands. Raises ValueError where there is no batch axis.
+    Source: LeCun, Bottou, Bengio & Haffner (1998), from the last images to the first row.
 
     >>> flatten(jnp.ones((2, 28, 28, 1))).shape
     (2, 784)
