@@ -3,11 +3,11 @@
     python scripts/benchmark.py [SUITE ...] [--reps 5]
 
 Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
-stopping, planning, bookkeeping, import; by itself all of them. And quality, which takes minutes, on MNIST
-where MNIST_DIR names its folder, or on the digits. The data of the others are random numbers in
-MNIST's shapes, so nothing has to be downloaded. Samples of the compared programs are interleaved in
-random order; what is printed is the median, the range and the ratio to the first row of each table.
-Trust ratios of one run, never single times.
+stopping, planning, bookkeeping, import; by itself all of them. And quality, which takes minutes, on
+MNIST where MNIST_DIR names its folder, or on the digits. The data of the others are random numbers
+in MNIST's shapes, so nothing has to be downloaded. Samples of the compared programs are interleaved
+in random order; what is printed is the median, the range and the ratio to the first row of each
+table. Trust ratios of one run, never single times.
 """
 
 import argparse
