@@ -152,7 +152,8 @@ def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
     draws the same mask again, running statistics move once. `policy` may keep some of it, as
     `jax.checkpoint_policies.dots_saveable` keeps matrix products.
     Put it around blocks of a few layers each: around the whole network it saves nothing, since the
-    backward pass then has all activations again at once.
+    backward pass then has all activations again at once. The compiler for CPUs (of jax 0.10) takes
+    some of what is computed again from the forward pass after all, so that less is saved there.
     Raises TypeError for what is neither a layer nor a function, and for a policy that is neither a
     function nor None.
     Source: Chen, Xu, Zhang & Guestrin (2016), Training deep nets with sublinear memory cost.

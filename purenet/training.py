@@ -114,7 +114,9 @@ def supervised(
         step = jnp.zeros((), jnp.int32)
         return TrainState(params, optimizer.init(params.weights), for_run, step)
 
-    def gradients(params, x, t, key, penalty):
+    def gradients(params, minibatch, key, penalty):
+        x, t = minibatch
+
         def objective(weights):
             y, stats = net.apply(Params(weights, params.stats), x, True, key)
             value = loss(y, t)
@@ -129,9 +131,7 @@ def supervised(
         def add(carry, now):
             total, stats = carry
             rows, key = now
-            x, t = pick(rows)
-            here = Params(params.weights, stats)
-            grads, (stats, values) = gradients(here, x, t, key, None)
+            grads, (stats, values) = gradients(Params(params.weights, stats), pick(rows), key, None)
             return (jax.tree.map(jnp.add, total, grads), stats), values
 
         zeros = jax.tree.map(jnp.zeros_like, params.weights)
@@ -147,8 +147,7 @@ def supervised(
     def train_step(state, pick, rows, key):
         params = state.params
         if microbatches == 1:
-            x, t = pick(rows)
-            grads, (stats, values) = gradients(params, x, t, key, penalty)
+            grads, (stats, values) = gradients(params, pick(rows), key, penalty)
         else:
             grads, (stats, values) = accumulated(params, pick, rows, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, params.weights)
