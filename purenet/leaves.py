@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.inputs import named_paths
 from purenet.types import PyTree
 
 _SCALARS = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
@@ -36,17 +37,18 @@ class Kind(NamedTuple):
         return size
 
 
-def named_leaves(who: str, tree: PyTree) -> dict[str, Any]:
+def named_leaves(who: str, tree: PyTree, is_leaf=None) -> dict[str, Any]:
     """The leaves by their path, `params.weights.0.w`; a tree that is one leaf calls it `leaf`.
 
-    Raises ValueError where two leaves would get the same name, or one that no file can hold.
+    Raises ValueError where two leaves would get the same name, or one that no file can hold, and
+    TypeError for a dict whose keys have no order.
 
     >>> named_leaves("save", {"a": [1, 2], "b": ()})
     {'a.0': 1, 'a.1': 2}
     """
     leaves: dict[str, Any] = {}
     paths: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    for path, leaf in named_paths(who, tree, is_leaf):
         name = jax.tree_util.keystr(path, simple=True, separator=".") if path else "leaf"
         if name in leaves:
             one, other = (jax.tree_util.keystr(p) for p in (paths[name], path))
