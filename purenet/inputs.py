@@ -118,6 +118,32 @@ def check_scalar(what: str, value) -> None:
         )
 
 
+def check_data(who: str, parts: dict[str, PyTree]) -> None:
+    """Parts of the data, each of arrays of numbers with the examples on the leading axis.
+
+    Raises TypeError, naming the leaf, for what are no arrays of numbers, ValueError for single
+    numbers and for a part without an array.
+
+    >>> check_data("fit", {"train": (np.ones((4, 2)), np.zeros(4, int))})
+    """
+    for part, tree in parts.items():
+        found = named_paths(who, tree)
+        for path, leaf in found:
+            below = jax.tree_util.keystr(path, simple=True, separator=".")
+            name = f"{part}.{below}" if below else part
+            if not hasattr(leaf, "dtype") or not is_numeric(leaf.dtype):
+                raise TypeError(
+                    f"{who}: the data {name} is {told(leaf)}, but an array of numbers is expected."
+                )
+            if not np.ndim(leaf):
+                raise ValueError(
+                    f"{who}: the data {name} is a single number, but an array with the examples on "
+                    "its leading axis is expected."
+                )
+        if not found:
+            raise ValueError(f"{who}: the {part} data is {told(tree)}, which holds no array.")
+
+
 def named_paths(who: str, tree: PyTree, is_leaf=None) -> list[tuple[Any, Any]]:
     """The leaves of a tree with their paths. Raises TypeError for dicts that cannot be ordered.
 
@@ -137,7 +163,15 @@ def _is_array(leaf) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
 
 
+def is_numeric(dtype) -> bool:
+    """Whether JAX has arrays of such a dtype: numbers, booleans and random keys.
+
+    >>> is_numeric(np.dtype("bool")), is_numeric(np.dtype("U1"))
+    (True, False)
+    """
+    kinds = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
 def _is_real(dtype) -> bool:
-    return bool(jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)) or (
-        dtype == np.bool_
-    )
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from purenet.checks import whole
+from purenet.files import as_path
 from purenet.progress import Progress
 from purenet.sweep import engine, population
 from purenet.sweep.interrupts import until_interrupted
@@ -92,6 +93,7 @@ def run(
         raise TypeError(
             f"sweep: plan is {type(plan).__name__}, but what sweep.plan gave is expected."
         )
+    path = None if path is None else as_path("sweep", path)
     request = Request(
         trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
     )
