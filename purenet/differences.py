@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from purenet.checks import array, function, is_number, positive, told, whole
+from purenet.checks import array, function, is_number, positive, takes, told, whole
 from purenet.inputs import check_scalar
 from purenet.layers.activations import sigmoid
 from purenet.losses import softmax_cross_entropy
@@ -45,6 +45,8 @@ def numerical_gradient(f: Callable, tree: PyTree, h=1e-4, block: int | None = No
     """
     who = "numerical_gradient"
     function(who, f=f)
+    if not takes(f, tree):
+        raise TypeError(f"{who}: {told(f)} cannot be called with one tree.")
     check_step(who, h)
     leaves, structure = jax.tree.flatten(tree)
     leaves = [jnp.asarray(array(who, "a leaf of the tree", leaf)) for leaf in leaves]
@@ -174,6 +176,8 @@ def numerical_gradient_two_layer(
     who = "numerical_gradient_two_layer"
     check_step(who, h)
     function(who, activation=activation, loss=loss)
+    if not takes(loss, None, None):
+        raise TypeError(f"{who}: {told(loss)} cannot be called as loss(y, t).")
     x, t = jnp.asarray(array(who, "x", x)), jnp.asarray(array(who, "t", t))
     (w1, b1, w2, b2), structure = _two_layers(who, weights, x)
     z = x @ w1 + b1  # (n, j)

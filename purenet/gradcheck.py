@@ -210,7 +210,9 @@ class Row(NamedTuple):
 
     @property
     def tolerance(self) -> Tolerance:
-        """The largest errors that pass in this dtype."""
+        """The largest errors that pass in this dtype. Raises ValueError for one without any."""
+        if self.dtype not in TOLERANCES:
+            raise ValueError(f"Row: dtype is {self.dtype!r}, but float64 or float32 is expected.")
         return TOLERANCES[self.dtype]
 
     @property

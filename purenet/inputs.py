@@ -88,6 +88,28 @@ def checked_epoch(who: str, after) -> tuple[PyTree, Any]:
     return checked_state(who, after[0]), after[1]
 
 
+def same_state(who: str, before: PyTree, after: PyTree) -> None:
+    """An epoch must give back a state like the one it got, or no loop could carry it.
+
+    Raises ValueError for another structure, or a leaf of another shape or dtype.
+
+    >>> same_state("fit", jnp.zeros(2), jnp.ones(2))
+    """
+    if jax.tree.structure(before) != jax.tree.structure(after):  # type: ignore[operator]
+        raise ValueError(
+            f"{who}: `epoch` gave a state of structure {jax.tree.structure(after)}, but that of "
+            f"`init` is {jax.tree.structure(before)}; both need the same."
+        )
+    paths = jax.tree_util.tree_flatten_with_path(before)[0]
+    for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the state"
+            raise ValueError(
+                f"{who}: `epoch` gave {name} as {b.dtype}{list(b.shape)}, but `init` made it "
+                f"{a.dtype}{list(a.shape)}; both need the same."
+            )
+
+
 def checked_metrics(who: str, metrics) -> dict[str, Any]:
     """A dict of real scalars by name. Raises TypeError for other values, ValueError for arrays of
     another shape.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.checks import function, random_key, told, whole
+from purenet.checks import function, random_key, takes, told, whole
 from purenet.inputs import (
     check_data,
     check_scalar,
@@ -24,6 +24,7 @@ from purenet.inputs import (
     checked_state,
     checked_trainable,
     is_numeric,
+    same_state,
 )
 from purenet.losses import accuracy, softmax_cross_entropy
 from purenet.progress import Progress
@@ -97,6 +98,8 @@ def supervised(
         )
 
     function("supervised", loss=loss)
+    if not takes(loss, None, None):
+        raise TypeError(f"supervised: {told(loss)} cannot be called as loss(y, t).")
     if penalty is not None:
         penalty = _checked_penalty(penalty)
     if metrics is not None:
@@ -104,6 +107,10 @@ def supervised(
 
     def measure(y, t, value):
         check_scalar("supervised: the loss", value)
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise TypeError(
+                f"supervised: the loss is {told(value)}, but one real number is expected."
+            )
         chosen = _default_metrics(loss, t) if metrics is None else metrics
         named = {name: metric(y, t) for name, metric in chosen.items()}
         return checked_metrics("supervised", {"loss": value, **named})
@@ -287,7 +294,8 @@ def _train_block(trainable, state, parts, n):
             values["validation"] = checked_metrics("fit: `evaluate`", found)
         return state, jax.tree.map(jnp.asarray, values)
 
-    shapes = jax.eval_shape(one, state)[1]
+    after, shapes = jax.eval_shape(one, state)
+    same_state("fit", jax.eval_shape(lambda: state), after)
     curves = jax.tree.map(lambda a: jnp.zeros((_BLOCK, *a.shape), a.dtype), shapes)
 
     def body(i, carry):

@@ -18,7 +18,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from purenet.inputs import checked_epoch, checked_metrics, checked_state, checked_trainable
+from purenet.inputs import (
+    checked_epoch,
+    checked_metrics,
+    checked_state,
+    checked_trainable,
+    same_state,
+)
 from purenet.sweep.layout import Layout, halved, memory
 from purenet.sweep.space import TRACED
 from purenet.types import PyTree, Trainable
@@ -118,7 +124,7 @@ def describe(program: Program, numbers: tuple, data) -> Program:
         )
         raise
     before, after, metrics, packed = seen
-    _same(before, after)
+    same_state("sweep", before, after)
     leaves, structure = jax.tree.flatten(before)
     kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
     return program._replace(
@@ -299,23 +305,6 @@ def _epoch(trainable: Trainable, state, data):
             f"but {sorted(metrics['validation'])} on the validation data; both need the same."
         )
     return state, jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
-
-
-def _same(before, after):
-    """An epoch must give back a state like the one it got, or no loop could carry it."""
-    if jax.tree.structure(before) != jax.tree.structure(after):  # type: ignore[operator]
-        raise ValueError(
-            f"sweep: `epoch` gave a state of structure {jax.tree.structure(after)}, but that of "
-            f"`init` is {jax.tree.structure(before)}; both need the same."
-        )
-    paths = jax.tree_util.tree_flatten_with_path(before)[0]
-    for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the state"
-            raise ValueError(
-                f"sweep: `epoch` gave {name} as {b.dtype}{list(b.shape)}, but `init` made it "
-                f"{a.dtype}{list(a.shape)}; both need the same."
-            )
 
 
 def _is_key(a) -> bool:

@@ -198,12 +198,15 @@ class Result:
         n = None if n is None else whole("Result.best: n", n, least=1)
         ranked = self.ranked()
         if not ranked:
-            raise ValueError(
-                f"every trial diverged:\n{self.table()}\nlower the learning rates of the space."
-            )
+            raise self._all_lost()
         if n is None:
             return self.point(ranked[0])
         return [self.point(i) for i in ranked[:n]]
+
+    def _all_lost(self) -> ValueError:
+        return ValueError(
+            f"every trial diverged:\n{self.table()}\nlower the learning rates of the space."
+        )
 
     def ranked(self) -> list[int]:
         """The points of the space, best first, without those that diverged."""
@@ -336,8 +339,11 @@ class Result:
 
     def plot_rungs(self, path) -> None:
         """How far each trial was trained, and where trials were stopped. Raises ValueError when
-        every trial diverged at once."""
+        every trial diverged."""
         from purenet import plots
+
+        if (self.status == "diverged").all():
+            raise self._all_lost()
 
         plots.rungs(
             path,
