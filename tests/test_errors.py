@@ -289,8 +289,8 @@ MISTAKES = {
     "fit: words": (lambda: fit(trained(), (X, np.array(["a"]))), TypeError, "data train.1 is"),
     "fit: no pair": (lambda: fit(trained(epoch=lambda s, d: s)), TypeError, r"a pair \(state, "),
     "fit: other state": (
-        lambda: fit(trained(epoch=lambda s, d: (jnp.zeros(2), {}), evaluate=lambda s, d: {"a": 1.0})),
-        ValueError, r"the state as float64\[2\], but `init` made it float64\[\]",
+        lambda: fit(trained(lambda k: 0.0, lambda s, d: (X, {}), lambda s, d: {"a": 1.0})),
+        ValueError, r"the state as float32\[4, 4\], but `init` made it float64\[\]",
     ),
     "fit: a state of text": (lambda: fit(trained(lambda key: "x")), TypeError, "itself is 'x'"),
     "fit: no metrics": (

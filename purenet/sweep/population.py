@@ -117,6 +117,16 @@ def train(sweep: Any) -> None:
     """Train all members of a running sweep side by side, with exchanges between them.
 
     Raises ValueError for several programs or seeds, and for members that do not fit at once.
+
+    >>> import purenet as pn
+    >>> from purenet import sweep
+    >>> halve = lambda hyper: pn.Trainable(
+    ...     lambda key: hyper, lambda s, data: (s / 2, {}), lambda s, data: {"loss": s}
+    ... )
+    >>> data = (np.zeros(1), np.zeros(1))
+    >>> found = sweep.run(halve, sweep.uniform(1, 2), data, 4, 2, search=pbt(every=1))
+    >>> found.lineage.parents.shape
+    (1, 4)
     """
     request, search = sweep.request, sweep.request.search
     if len(sweep.programs) != 1 or request.seeds != 1:

@@ -339,7 +339,11 @@ TRACED = _Traced()
 
 
 class Space(NamedTuple):
-    """A space taken apart: its leaves in the order of the pytree."""
+    """A space taken apart: its leaves in the order of the pytree.
+
+    >>> take_apart({"rate": uniform(0, 1), "depth": 3}).traced
+    [False, True]
+    """
 
     treedef: Any
     names: tuple[str, ...]
@@ -354,11 +358,16 @@ class Space(NamedTuple):
 
     @property
     def traced(self) -> list[bool]:
+        """Which leaves reach the trial function as traced numbers."""
         return [is_traced(leaf) for leaf in self.leaves]
 
 
 class Points(NamedTuple):
-    """Points of a space, and the groups of them that share their static values."""
+    """Points of a space, and the groups of them that share their static values.
+
+    >>> no_points(take_apart({"rate": 0.1})).groups
+    ()
+    """
 
     columns: tuple[np.ndarray, ...]  # (n,) values of each leaf
     group: np.ndarray  # (n,) the group of each point
@@ -385,6 +394,11 @@ def take_apart(space: PyTree) -> Space:
 
 
 def no_points(space: Space) -> Points:
+    """The points of a space before any is drawn.
+
+    >>> len(no_points(take_apart({"rate": 0.1})).group)
+    0
+    """
     empty = np.empty((0, len(space.distributions)))
     return Points(tuple(_columns(space, empty)[0]), np.empty(0, int), (), ())
 
@@ -421,7 +435,12 @@ def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
 
 
 def numbers(space: Space, points: Points, rows) -> tuple[np.ndarray, ...]:
-    """The traced hyperparameters of some points, a row a point."""
+    """The traced hyperparameters of some points, a row a point.
+
+    >>> space = take_apart({"rate": uniform(0.0, 2.0)})
+    >>> numbers(space, add_points(space, no_points(space), np.array([[0.25]])), 0)[0].item()
+    0.5
+    """
     pairs = zip(points.columns, space.traced, strict=True)
     return tuple(column[rows] for column, traced in pairs if traced)
 
@@ -440,7 +459,11 @@ def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
 
 
 def is_traced(leaf) -> bool:
-    """Whether the values of a leaf reach the trial function as traced numbers."""
+    """Whether the values of a leaf reach the trial function as traced numbers.
+
+    >>> is_traced(0.5), is_traced(5)
+    (True, False)
+    """
     if isinstance(leaf, Choice):
         return all(map(_is_float, leaf.values))
     return hasattr(leaf, "ppf") or _is_float(leaf)
