@@ -198,7 +198,7 @@ def whole_ticks(ax, xs: list[np.ndarray], most: int) -> None:
 def small_lines(text: str) -> list[str]:
     """The lines of a panel's title after the first, broken between items to fit the panel.
 
-    >>> small_lines("Best-1\nrate 9.3e-03  decay 1e-08")
+    >>> small_lines("Best-1\\nrate 9.3e-03  decay 1e-08")
     ['rate 9.3e-03  decay 1e-08']
     """
     broken = []
@@ -218,7 +218,7 @@ def heading(ax, text: str) -> None:
     """The title of a panel, its lines after the first smaller.
 
     >>> ax = figure(4, 3).subplots()
-    >>> heading(ax, "Best-1\nrate 0.1")
+    >>> heading(ax, "Best-1\\nrate 0.1")
     >>> ax.get_title()
     'Best-1'
     """

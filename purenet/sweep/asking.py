@@ -162,7 +162,13 @@ def _numbers(column: np.ndarray) -> np.ndarray:
 
 
 class Design:
-    """Points of a sampler, handed out in order."""
+    """Points of a sampler, handed out in order.
+
+    Raises TypeError or ValueError where the sampler gives no points of the unit cube.
+
+    >>> Design(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
+    (2, 1)
+    """
 
     def __init__(self, sampler: Callable, space: Space, points: int | None, seed: int):
         self._sampler, self._space, self._seed, self._given = sampler, space, seed, 0
@@ -170,9 +176,11 @@ class Design:
 
     @property
     def points(self) -> int | None:
+        """How many there are in all, None where there is no end."""
         return None if self._cube is None else len(self._cube)
 
     def ask(self, n: int) -> np.ndarray:
+        """The next `n` points. Raises ValueError where there are not so many left."""
         first, self._given = self._given, self._given + n
         cube = self._draw(self._given) if self._cube is None else self._cube
         if self._given > len(cube):
