@@ -99,7 +99,6 @@ class Result:
     what is no path, FileNotFoundError or IsADirectoryError where none can be written, and those
     that draw ModuleNotFoundError without matplotlib.
 
-    >>> import jax
     >>> from purenet import sweep, types
     >>> halve = lambda hyper: types.Trainable(
     ...     init=lambda key: hyper["start"],
@@ -108,7 +107,7 @@ class Result:
     ... )
     >>> space, nothing = {"start": sweep.uniform(1.0, 2.0)}, (np.zeros(1), np.zeros(1))
     >>> result = sweep.run(halve, space, nothing, trials=3, epochs=2)
-    >>> result.best().number == result.hyper["start"].argmin()
+    >>> bool(result.best().number == result.hyper["start"].argmin())
     True
     >>> print(result.table(1).splitlines()[0])
     rank  trial  val loss  train loss  start
