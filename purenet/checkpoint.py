@@ -18,7 +18,7 @@ import jax
 from purenet import npz_format, safetensors_format
 from purenet.compose import as_layer
 from purenet.description import Registry, checked_registry, describe, rebuild
-from purenet.files import write_bytes
+from purenet.files import as_path, writable, write_bytes
 from purenet.leaves import Kind, check_same, from_array, kind_of, named_leaves, short, to_array
 from purenet.types import Layer, Params, PyTree, Sizes, shape
 
@@ -32,8 +32,9 @@ def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
     `metadata` is what JSON can hold (arrays and NumPy numbers become lists and numbers): texts,
     settings, what was measured; `load_metadata` gives it back.
     Raises ValueError for a path that does not end in .npz or .safetensors, for leaves that are not
-    numbers, for two leaves with one name, and for metadata that JSON cannot hold; OSError where
-    the file cannot be written.
+    numbers, for two leaves with one name, and for metadata that JSON cannot hold; TypeError for
+    what is no path and for dicts whose keys have no order; OSError where the file cannot be
+    written.
 
     >>> import tempfile, jax.numpy as jnp
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +54,7 @@ def load(path: str | os.PathLike, like: PyTree) -> PyTree:
     else, be it as little as `jax.eval_shape` gives.
     Raises FileNotFoundError where there is no file; ValueError that names the file and the leaf
     for one that is damaged, foreign or of a newer format, and where leaves are missing, not
-    expected, or of another shape or dtype.
+    expected, or of another shape or dtype; TypeError for what is no path.
 
     >>> load("no-such-file.npz", like={})
     Traceback (most recent call last):
@@ -67,6 +68,12 @@ def load_metadata(path: str | os.PathLike) -> Any:
     """What `save` or `save_network` was given as metadata, {} if nothing; no leaf is read.
 
     Raises what `load` raises for files that are missing, damaged or foreign.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/a.npz", {}, metadata={"seed": 0})
+    ...     load_metadata(f"{folder}/a.npz")
+    {'seed': 0}
     """
     with _opened("load_metadata", path) as (_, document):
         return document["metadata"]
@@ -87,7 +94,8 @@ def save_network(
     layer of your own, Layer(init, apply, spec=(name, arguments)), is registered under the name in
     its spec, with the function that makes it of the arguments.
     Raises ValueError, naming the layer and the argument, for what has no name or description, and
-    where `params` are not those of `net`; else what `save` raises.
+    where `params` are not those of `net`; TypeError for a `registry` that is no dict; else what
+    `save` raises.
 
     >>> import tempfile
     >>> from purenet import dense, relu, serial
@@ -123,7 +131,12 @@ def load_network(
 
     It is built by name from purenet's layers and functions, and from those in `registry`.
     Raises FileNotFoundError where there is no file; ValueError that names the file and the part for
-    names and arguments that are not known, and for everything that `load` refuses.
+    names and arguments that are not known, and for everything that `load` refuses; TypeError for
+    what is no path, and for a `registry` that is no dict.
+
+    >>> load_network("no-such-file.npz")
+    Traceback (most recent call last):
+    FileNotFoundError: load_network: there is no file no-such-file.npz.
     """
     registry = checked_registry("load_network", registry)
     with _opened("load_network", path) as (file, document):
@@ -143,11 +156,15 @@ def load_network(
 
 
 def checked_path(who: str, path: str | os.PathLike) -> tuple[Path, Any]:
-    """The path and the module of its format, if a file can be there; an error otherwise."""
+    """The path and the module of its format, if a file can be there.
+
+    Raises ValueError for another ending, and what `writable` raises.
+
+    >>> checked_path("save", "a.npz")[0].name
+    'a.npz'
+    """
     found, form = _format(who, path)
-    if not found.parent.is_dir():
-        raise FileNotFoundError(f"{who}: {path}: there is no folder {found.parent}.")
-    return found, form
+    return writable(who, found), form
 
 
 # writing
@@ -246,10 +263,11 @@ def _kinds(who: str, tree: PyTree) -> dict[str, Any]:
 
 
 def _format(who: str, path: str | os.PathLike) -> tuple[Path, Any]:
-    suffix = Path(path).suffix
+    path = as_path(who, path)
+    suffix = path.suffix
     if suffix not in _FORMATS:
         raise ValueError(
             f"{who}: {path} ends in {suffix!r}, expected .npz or .safetensors, which chooses the "
             "format."
         )
-    return Path(path), _FORMATS[suffix]
+    return path, _FORMATS[suffix]

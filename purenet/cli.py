@@ -16,6 +16,7 @@ from purenet.losses import l2, softmax_cross_entropy
 from purenet.nets import mlp
 from purenet.optimizers import sgd
 from purenet.sweep import grid, halving, hyperband, loguniform, pbt, plan, random, run, sobol
+from purenet.sweep.request import checked_seed
 from purenet.sweep.store import SETTINGS
 from purenet.training import supervised
 
@@ -24,7 +25,11 @@ _SHOWN = 20
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 for a check that fails, or 2 for a mistake that the
-    user can mend."""
+    user can mend. Raises SystemExit for options that argparse does not know.
+
+    >>> main(["check", "--seed", "-1"])  # and one line on standard error
+    2
+    """
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -37,7 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line."""
+    """A mistake of the user's, told in one line.
+
+    >>> str(UserError("--trials is 0"))
+    '--trials is 0'
+    """
 
 
 def _sweep(options) -> int:
@@ -86,7 +95,7 @@ def _arguments(options) -> tuple:
     """What `run` and `plan` take: the trial, its space, the data, trials, epochs, seed."""
     trials = whole("--trials", options.trials, least=1)
     epochs = whole("--epochs", options.epochs, least=1)
-    seed = whole("--seed", options.seed, least=0)
+    seed = checked_seed("--seed", options.seed)
     images = whole("--images", options.images, least=10)
     space = {
         "rate": _range("--rate", options.rate),
@@ -125,6 +134,8 @@ _SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _folder(options) -> Path:
     """Where the results go: a folder without any, unless they are to be gone on with."""
+    if options.out == "":
+        raise ValueError("--out is empty; name a folder, or leave it out.")
     folder = Path(options.out or ("sweep-results" if options.resume else _unused("sweep-results")))
     if not options.resume and (folder / SETTINGS).exists():
         raise ValueError(

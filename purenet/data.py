@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.files import open_file
+from purenet.checks import flag, random_key, told
+from purenet.files import as_path, open_file
 from purenet.idx_format import idx as idx
+from purenet.inputs import named_paths
 from purenet.types import PyTree
 
 Dataset = tuple[np.ndarray, np.ndarray]  # (x, t)
@@ -32,13 +34,14 @@ def digits(normalise: bool = True, flatten: bool = True, one_hot: bool = False) 
 
     Shapes: x (1797, 64) float32, or (1797, 8, 8, 1) with `flatten=False`, in [0, 1] or, with
     `normalise=False`, the raw 0..16; t (1797,) int32, or (1797, 10) float32 with `one_hot`.
-    Raises ModuleNotFoundError without scikit-learn.
+    Raises ModuleNotFoundError without scikit-learn, TypeError for options that are no bool.
     Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
 
     >>> x, t = digits()
     >>> x.shape, t.shape, float(x.max())
     ((1797, 64), (1797,), 1.0)
     """
+    flag("digits", normalise=normalise, flatten=flatten, one_hot=one_hot)
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
@@ -63,14 +66,16 @@ def mnist(
     The files are train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
     t10k-labels-idx1-ubyte, each as it is or gzipped with .gz.
     Raises FileNotFoundError for missing files; ValueError for damaged ones (see `idx`), for files
-    in each other's place, counts that differ, and labels outside 0..9.
+    in each other's place, counts that differ, and labels outside 0..9; TypeError for what
+    is no path, and for options that are no bool.
     Source: LeCun, Cortes & Burges, The MNIST database of handwritten digits (1998).
 
     >>> mnist("no-such-folder")
     Traceback (most recent call last):
     FileNotFoundError: mnist: no-such-folder is not a directory; looked there for ...
     """
-    directory = Path(directory)
+    directory = as_path("mnist", directory)
+    flag("mnist", normalise=normalise, flatten=flatten, one_hot=one_hot)
     names = [
         (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")
     ]
@@ -113,7 +118,8 @@ def csv(
     `flatten=False`; values 0..255, divided by 255 when `normalise`. t (n,) int32, or
     (n, classes) float32 with `one_hot`, where `classes` is the largest label + 1 unless given.
     Raises FileNotFoundError where there is no file; ValueError with the file, the line and what
-    was expected there for anything that is not such a table.
+    was expected there for anything that is not such a table; TypeError for what
+    is no path, and for options that are no bool.
     Source: the CSV form in which MNIST is passed around (a `label` and 784 pixels); RFC 4180.
 
     >>> import tempfile
@@ -123,7 +129,8 @@ def csv(
     >>> x.tolist(), t.tolist()
     ([[0.0, 1.0], [0.20000000298023224, 0.0]], [7, 1])
     """
-    path = Path(path)
+    path = as_path("csv", path)
+    flag("csv", normalise=normalise, flatten=flatten, one_hot=one_hot)
     if classes is not None:
         _check_classes("csv", classes)
     table, pixels, labels = _Pixels(), array("f"), array("i")
@@ -187,15 +194,22 @@ def one_hot(labels, classes: int):
     """Labels as rows with a single 1: y[..., c] = [labels = c].
 
     Shapes: labels (...) of integers -> (..., classes) float32; NumPy gives NumPy, JAX gives JAX.
-    Raises ValueError for labels that are not integers, or outside 0..classes-1 (values inside a
-    traced function cannot be looked at: there a label outside gives a row of zeros).
+    Raises TypeError for rows of unequal length; ValueError for labels that are not integers, or
+    outside 0..classes-1 (values inside a traced function cannot be looked at: there a label outside
+    gives a row of zeros).
     Source: the indicator coding of Bishop, Pattern Recognition and Machine Learning (2006), 4.1.2.
 
     >>> one_hot(np.array([2, 0]), 3).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     _check_classes("one_hot", classes)
-    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if not isinstance(labels, jax.Array):
+        try:
+            labels = np.asarray(labels)
+        except ValueError:
+            raise TypeError(
+                f"one_hot: labels is {told(labels)}, but an array of whole numbers is expected."
+            ) from None
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"one_hot: labels are whole numbers, but came with dtype {labels.dtype}.")
     if not isinstance(labels, jax.core.Tracer):
@@ -215,13 +229,15 @@ def shuffle(key: jax.Array, data: PyTree) -> PyTree:
     """The examples of `data` in a random order, the same order for every leaf.
 
     Shapes: `data` is any pytree of arrays (n, ...); shapes and dtypes stay, NumPy stays NumPy.
-    Raises ValueError when `data` is empty or its leaves disagree on n.
+    Raises TypeError for what is no random key, ValueError for several of them, and when `data` is
+    empty or its leaves disagree on n.
     Source: a uniform permutation drawn from the key by `jax.random.permutation`.
 
     >>> x, t = shuffle(jax.random.key(0), (np.arange(4.0) / 10, np.arange(4)))
     >>> sorted(t.tolist()), bool((x == t / 10).all())
     ([0, 1, 2, 3], True)
     """
+    random_key("shuffle", key)
     return _take(data, _order(key, _count("shuffle", data)))
 
 
@@ -231,13 +247,15 @@ def split(key: jax.Array, data: PyTree, validation: float = 0.2) -> tuple[PyTree
     Shapes: `data` is any pytree of arrays (n, ...). `validation` is a fraction between 0 and 1, of
     which round(fraction · n) examples are made, or a whole number of examples. Dtypes stay, NumPy
     stays NumPy.
-    Raises ValueError when `data` is empty, its leaves disagree on n, or one side would be empty.
+    Raises TypeError for what is no random key, ValueError for several of them, when `data` is
+    empty, its leaves disagree on n, or one side would be empty.
     Source: the hold-out method, Hastie, Tibshirani & Friedman (2009), section 7.2.
 
     >>> train, validation = split(jax.random.key(0), (np.zeros((500, 64)), np.zeros(500)))
     >>> train[0].shape, validation[1].shape
     ((400, 64), (100,))
     """
+    random_key("split", key)
     count = _count("split", data)
     if isinstance(validation, bool) or not isinstance(validation, Real):
         raise ValueError(
@@ -384,7 +402,7 @@ def _check_classes(speaker: str, classes) -> None:
 
 def _count(speaker: str, data: PyTree) -> int:
     """The number of examples that all leaves agree on."""
-    leaves = jax.tree_util.tree_leaves_with_path(data)
+    leaves = named_paths(speaker, data)
     if not leaves:
         raise ValueError(f"{speaker}: data {data!r} holds no array.")
     counts = []

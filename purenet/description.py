@@ -16,6 +16,7 @@ import numpy as np
 
 from purenet import initializers
 from purenet.compose import lifted_function, remat, residual, serial
+from purenet.inputs import mapping
 from purenet.layers import activations
 from purenet.layers.conv import conv
 from purenet.layers.dense import dense
@@ -67,8 +68,15 @@ _DEEPEST = 100  # levels; a layer in a serial is two below it
 
 
 def checked_registry(who: str, registry: Registry | None) -> Registry:
-    """The user's functions by name; ValueError for what is none, or has a name of purenet's."""
-    registry = dict(registry or {})
+    """The user's functions by name.
+
+    Raises TypeError for what is no dict, ValueError for one that does not map names to functions,
+    or uses a name of purenet's.
+
+    >>> checked_registry("save_network", {"double": lambda x: 2 * x}).keys()
+    dict_keys(['double'])
+    """
+    registry = {} if registry is None else dict(mapping(who, "registry", registry))
     for name, function in registry.items():
         if not isinstance(name, str) or not callable(function):
             raise ValueError(
@@ -92,7 +100,9 @@ def describe(who: str, net: Layer, registry: Registry) -> Any:
 
 
 def rebuild(who: str, description: Any, registry: Registry) -> Any:
-    """The network of a description; ValueError, naming the part, for what is none.
+    """The network of a description.
+
+    Raises ValueError, naming the part, for what is none.
 
     >>> rebuild("load", {"layer": "dense", "arguments": {"units": 4}}, {}).spec[1]["units"]
     4

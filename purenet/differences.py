@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from purenet.checks import positive, whole
+from purenet.checks import array, function, is_number, positive, takes, told, whole
+from purenet.inputs import check_scalar
 from purenet.layers.activations import sigmoid
 from purenet.losses import softmax_cross_entropy
 from purenet.types import PyTree
@@ -32,7 +34,8 @@ def numerical_gradient(f: Callable, tree: PyTree, h=1e-4, block: int | None = No
     Every call compiles; to call it often, compile it once with
     `jax.jit(lambda tree: numerical_gradient(f, tree))`.
     Raises ValueError where f does not return one real number, for a tree without real numbers or
-    with complex ones, and for an h that is not positive.
+    with complex ones, and for an h that is not positive; TypeError for an f
+    that is no function, leaves that are no numbers, and an h that is none.
     Source: Press, Teukolsky, Vetterling & Flannery, Numerical Recipes (2007), section 5.7.
 
     >>> weights = {"w": jnp.array([1.0, -3.0]), "b": jnp.array(2.0)}
@@ -41,9 +44,12 @@ def numerical_gradient(f: Callable, tree: PyTree, h=1e-4, block: int | None = No
     {'b': 5.0, 'w': [2.0, -6.0]}
     """
     who = "numerical_gradient"
-    positive(who, h=h)
+    function(who, f=f)
+    if not takes(f, tree):
+        raise TypeError(f"{who}: {told(f)} cannot be called with one tree.")
+    check_step(who, h)
     leaves, structure = jax.tree.flatten(tree)
-    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    leaves = [jnp.asarray(array(who, "a leaf of the tree", leaf)) for leaf in leaves]
     real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
     kinds = ", ".join(sorted({str(leaf.dtype) for leaf in leaves})) or "no leaves"
     if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in leaves):
@@ -58,7 +64,10 @@ def numerical_gradient(f: Callable, tree: PyTree, h=1e-4, block: int | None = No
         )
 
     def of_leaves(leaves):
-        return f(jax.tree.unflatten(structure, leaves))
+        y = f(jax.tree.unflatten(structure, leaves))
+        for part in jax.tree.leaves(y):
+            array(who, "what f returns", part)
+        return y
 
     if block is None:
         block = max(1, _NUMBERS // (2 * _numbers_at_once(who, of_leaves, leaves)))
@@ -88,6 +97,17 @@ def _numbers_at_once(who, f, leaves) -> int:
         )
     made = sum(v.aval.size for equation in jaxpr.eqns for v in equation.outvars)
     return made + sum(leaf.size for leaf in leaves)
+
+
+def check_step(who, h) -> None:
+    """The step of a difference. Raises TypeError for what is no number, ValueError where it is not
+    above 0.
+
+    >>> check_step("check", 1e-4)
+    """
+    positive(who, h=h)
+    if not (is_number(h) or (isinstance(h, (jax.Array, np.ndarray)) and h.shape == ())):
+        raise TypeError(f"{who}: h is {told(h)}, but one number above 0 is expected.")
 
 
 def _leaf_gradient(f, leaves, i, h, block):
@@ -143,7 +163,8 @@ def numerical_gradient_two_layer(
     on each element by itself; it and `loss` have to be those of the network.
     For h and float32 see `numerical_gradient`. To call it often, compile it with `jax.jit`.
     Raises ValueError for weights that are not those of two dense layers that fit x, and for an h
-    that is not positive.
+    that is not positive; TypeError for an activation or a loss that is no function, and for x, t
+    and h that are no numbers.
     Source: the rank-one update of a matrix, Golub & Van Loan, Matrix Computations (2013).
 
     >>> from purenet.nets import mlp
@@ -153,12 +174,22 @@ def numerical_gradient_two_layer(
     {'0': {'b': (5,), 'w': (4, 5)}, '2': {'b': (3,), 'w': (5, 3)}}
     """
     who = "numerical_gradient_two_layer"
-    positive(who, h=h)
+    check_step(who, h)
+    function(who, activation=activation, loss=loss)
+    if not takes(loss, None, None):
+        raise TypeError(f"{who}: {told(loss)} cannot be called as loss(y, t).")
+    x, t = jnp.asarray(array(who, "x", x)), jnp.asarray(array(who, "t", t))
     (w1, b1, w2, b2), structure = _two_layers(who, weights, x)
     z = x @ w1 + b1  # (n, j)
     a = activation(z)  # (n, j)
+    if np.shape(a) != z.shape:
+        raise ValueError(
+            f"{who}: the activation makes {told(a)} of {z.shape}, but acts on each element by "
+            "itself."
+        )
     y = a @ w2 + b2  # (n, k)
     n, outputs = y.shape
+    check_scalar(f"{who}: the loss", loss(y, t))
 
     def difference(move):
         ys = jax.vmap(lambda step: loss(y + move(step), t))(jnp.array([h, -h], y.dtype))
@@ -190,8 +221,8 @@ def _two_layers(who, weights, x):
         return isinstance(part, dict) and set(part) == {"w", "b"}
 
     layers, structure = jax.tree.flatten(weights, is_leaf=is_layer)
-    shapes = jax.tree.map(jnp.shape, layers)
-    fits = len(layers) == 2 and all(map(is_layer, layers)) and jnp.ndim(x) == 2
+    shapes = jax.tree.map(np.shape, layers)
+    fits = len(layers) == 2 and all(map(is_layer, layers)) and x.ndim == 2 and len(x) > 0
     if fits:
         first, last = (s["w"] for s in shapes)
         fits = len(first) == len(last) == 2 and (x.shape[1], first[1]) == (first[0], last[0])
@@ -199,7 +230,14 @@ def _two_layers(who, weights, x):
     if not fits:
         raise ValueError(
             f"{who}: the weights have shapes {shapes} and x {jnp.shape(x)}, but two dense layers "
-            '{"w": (i, j), "b": (j,)} and {"w": (j, k), "b": (k,)} with x (n, i) are expected; '
-            "numerical_gradient takes any other network."
+            '{"w": (i, j), "b": (j,)} and {"w": (j, k), "b": (k,)} with x (n, i), n > 0, '
+            "are expected; numerical_gradient takes any other network."
         )
-    return [jnp.asarray(layer[name]) for layer in layers for name in ("w", "b")], structure
+    parts = [(name, layer[name]) for layer in layers for name in ("w", "b")]
+    found = [jnp.asarray(array(who, name, part)) for name, part in parts]
+    if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in found):
+        raise ValueError(
+            f"{who}: the weights are of {', '.join(str(a.dtype) for a in found)}, but real numbers "
+            "are expected; convert them with .astype(float)."
+        )
+    return found, structure

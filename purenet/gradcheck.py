@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet import ops
-from purenet.checks import whole
+from purenet.checks import array, is_whole, takes, told, whole
+from purenet.differences import check_step
 from purenet.differences import numerical_gradient as numerical_gradient
 from purenet.differences import numerical_gradient_two_layer as numerical_gradient_two_layer
 from purenet.gradcheck_cases import cases
@@ -26,7 +27,11 @@ _STEPS = {"float64": 1e-4, "float32": 1e-2}
 
 
 class Tolerance(NamedTuple):
-    """The largest error that passes, as `check` measures it."""
+    """The largest error that passes, as `check` measures it.
+
+    >>> Tolerance(automatic=1e-11, numerical=1e-6).numerical
+    1e-06
+    """
 
     automatic: float
     numerical: float
@@ -53,7 +58,11 @@ class Worst(NamedTuple):
 
 
 class Check(NamedTuple):
-    """How far the hand-written gradient is from the two others, where it is farthest."""
+    """How far the hand-written gradient is from the two others, where it is farthest.
+
+    >>> print(Check(Worst(0.0, "x", (0,)), Worst(0.01, "x", (1,))).numerical)
+    0.01 at x[1]
+    """
 
     automatic: Worst
     numerical: Worst
@@ -74,7 +83,9 @@ def check(
     gradient and s the largest |b| of all arguments. So it is relative, without calling rounding in
     an entry near 0 an error, and nothing is averaged: the worst entry is the result. 1% in any one
     entry down to s/100 is an error of 0.01, a hundred times smaller it is one of 0.0001.
-    Raises ValueError for a function without `.plain` and arguments without real numbers.
+    Raises ValueError for a function without `.plain`, arguments without real numbers, `unfollowed`
+    numbers of no argument and an h that is not positive; TypeError for arguments that are no
+    arrays, or that the operation does not take.
     Source: Baydin, Pearlmutter, Radul & Siskind, Automatic differentiation in machine learning: a
     survey (2018), section 2.1.
 
@@ -88,7 +99,22 @@ def check(
             f"check: {name} has no .plain to compare with; an operation with a rule of its own is "
             "made by hand_vjp(plain, fwd, bwd)."
         )
-    args = [jnp.asarray(a) for a in args]
+    for what, values in (("args", args), ("static", static), ("unfollowed", unfollowed)):
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"check: {what} is {told(values)}, but a list or a tuple is expected.")
+    args = [jnp.asarray(array("check", f"argument {i} of {name}", a)) for i, a in enumerate(args)]
+    if not takes(op.plain, *args, *static):
+        raise TypeError(
+            f"check: {name} cannot be called with the {len(args)} arrays of args and the "
+            f"{len(static)} values of static; it takes {inspect.signature(op.plain)}."
+        )
+    if odd := [i for i in unfollowed if not is_whole(i) or not 0 <= i < len(args)]:
+        raise ValueError(
+            f"check: unfollowed names the argument {odd[0]!r}, but they run from 0 to "
+            f"{len(args) - 1}."
+        )
+    if h is not None:
+        check_step("check", h)
     if not any(_is_real(a) for a in args):
         kinds = ", ".join(str(a.dtype) for a in args) or "no arguments"
         raise ValueError(
@@ -170,7 +196,12 @@ def _worst(given, expected, names) -> Worst:
 
 # the check of all operations
 class Row(NamedTuple):
-    """The check of one operation in one dtype, the worst of all its cases."""
+    """The check of one operation in one dtype, the worst of all its cases.
+
+    >>> worst = Worst(1e-15, "x", (0,))
+    >>> Row("tanh", "float64", worst, worst).passed
+    True
+    """
 
     op: str
     dtype: str
@@ -179,10 +210,14 @@ class Row(NamedTuple):
 
     @property
     def tolerance(self) -> Tolerance:
+        """The largest errors that pass in this dtype. Raises ValueError for one without any."""
+        if self.dtype not in TOLERANCES:
+            raise ValueError(f"Row: dtype is {self.dtype!r}, but float64 or float32 is expected.")
         return TOLERANCES[self.dtype]
 
     @property
     def passed(self) -> bool:
+        """Whether neither error is above its tolerance."""
         return (
             self.automatic.error <= self.tolerance.automatic
             and self.numerical.error <= self.tolerance.numerical
@@ -196,21 +231,27 @@ def report(dtype: Any = "float64", seed: int = 0, names: Sequence[str] | None = 
     the operations, all of them unless given. The arguments lie away from kinks and ties, where no
     difference can tell what was decided. The rate of dropout is compared with the automatic
     gradient only: differences see its mask jump. `table` prints the rows.
-    Raises ValueError for another dtype and an unknown name, TypeError or ValueError for a bad seed.
+    Raises ValueError for another dtype and an unknown name, TypeError for `names` that are no list,
+    TypeError or ValueError for a bad seed.
 
     >>> (row,) = report("float64", names=["affine"])
     >>> row.op, row.passed
     ('affine', True)
     """
-    kind = jnp.dtype(dtype).name
-    if kind not in TOLERANCES:
+    try:
+        kind = jnp.dtype(dtype).name
+    except TypeError:
+        kind = told(dtype)
+    if kind not in TOLERANCES or dtype is None:
         raise ValueError(
             f"report: dtype is {kind}, but float64 or float32 is expected; narrower types have too "
             "few digits for differences."
         )
     several = cases(whole("report: seed", seed, least=0))
-    names = list(several) if names is None else names
-    unknown = [name for name in names if name not in several]
+    if isinstance(names, str) or not isinstance(names, Sequence | None):
+        raise TypeError(f"report: names is {told(names)}, but a list of names is expected.")
+    names = list(several) if names is None else list(names)
+    unknown = [name for name in names if not isinstance(name, str) or name not in several]
     if unknown:
         raise ValueError(
             f"report: {', '.join(map(repr, unknown))} unknown; the operations are those of "
@@ -246,6 +287,9 @@ def _as(dtype, args) -> tuple[jax.Array, ...]:
 def table(*reports: Sequence[Row]) -> str:
     """Reports side by side as text: one line an operation, then what fails, or that nothing does.
 
+    Raises TypeError for what is no report, ValueError for none, and for reports of different
+    operations.
+
     >>> right, wrong = Worst(1e-15, "x", (0, 0)), Worst(1e-2, "x", (0, 1))
     >>> print(table([Row("tanh", "float64", right, wrong)]))
                 float64   float64
@@ -255,6 +299,15 @@ def table(*reports: Sequence[Row]) -> str:
     tanh, float64, numerical: 0.01 at x[0, 1]
     1 of 1 operations: FAILED
     """
+    for rows in reports:
+        if not (isinstance(rows, list | tuple) and all(isinstance(row, Row) for row in rows)):
+            raise TypeError(f"table: a report is {told(rows)}, but a list of Row is expected.")
+    operations = [[row.op for row in rows] for rows in reports]
+    if not reports or not reports[0] or any(ops != operations[0] for ops in operations):
+        raise ValueError(
+            f"table: the reports are of the operations {operations}, but the same of all, and at "
+            "least one, are expected."
+        )
     kinds = ("automatic", "numerical")
     width = max(len("by hand -"), *(len(row.op) for rows in reports for row in rows))
     heads = [rows[0].dtype for rows in reports for _ in kinds]

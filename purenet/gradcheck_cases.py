@@ -7,7 +7,11 @@ import numpy as np
 
 
 class Case(NamedTuple):
-    """One operation's arrays, the plain values after them, and what differences cannot follow."""
+    """One operation's arrays, the plain values after them, and what differences cannot follow.
+
+    >>> Case((np.ones(2),)).static
+    ()
+    """
 
     args: tuple[Any, ...]
     static: tuple = ()

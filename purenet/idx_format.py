@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from purenet.files import open_file
+from purenet.files import as_path, open_file
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IDX_AXES = 64  # as many as an array of NumPy can have
@@ -26,7 +26,7 @@ def idx(path: str | os.PathLike) -> np.ndarray:
     Any shape; dtype uint8, int8, int16, int32, float32 or float64, in native byte order.
     Raises FileNotFoundError where there is no file; ValueError with the file, the byte and what
     was expected there when it is empty, foreign, truncated, too long or damaged. Memory is bounded
-    by what the file holds, whatever its header claims.
+    by what the file holds, whatever its header claims. Raises TypeError for what is no path.
     Source: the IDX format as described with the MNIST database (LeCun, Cortes & Burges, 1998).
 
     >>> import tempfile
@@ -35,7 +35,7 @@ def idx(path: str | os.PathLike) -> np.ndarray:
     ...     idx(Path(folder, "labels")).tolist()
     [5, 0, 4]
     """
-    path = Path(path)
+    path = as_path("idx", path)
     with open_file(path, "idx") as file:
         on_disk = os.fstat(file.fileno()).st_size
         packed = file.read(2) == b"\x1f\x8b"

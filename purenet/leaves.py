@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.inputs import named_paths
 from purenet.types import PyTree
 
 _SCALARS = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
@@ -17,6 +18,9 @@ class Kind(NamedTuple):
 
     `name` is the dtype of the leaf, `key threefry2x32` for random keys; `dtype` and `shape` are
     those of the array in the file.
+
+    >>> print(Kind("float64", np.dtype("float64"), (3,)))
+    float64 (3,)
     """
 
     name: str
@@ -36,17 +40,18 @@ class Kind(NamedTuple):
         return size
 
 
-def named_leaves(who: str, tree: PyTree) -> dict[str, Any]:
+def named_leaves(who: str, tree: PyTree, is_leaf=None) -> dict[str, Any]:
     """The leaves by their path, `params.weights.0.w`; a tree that is one leaf calls it `leaf`.
 
-    Raises ValueError where two leaves would get the same name, or one that no file can hold.
+    Raises ValueError where two leaves would get the same name, or one that no file can hold, and
+    TypeError for a dict whose keys have no order.
 
     >>> named_leaves("save", {"a": [1, 2], "b": ()})
     {'a.0': 1, 'a.1': 2}
     """
     leaves: dict[str, Any] = {}
     paths: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    for path, leaf in named_paths(who, tree, is_leaf):
         name = jax.tree_util.keystr(path, simple=True, separator=".") if path else "leaf"
         if name in leaves:
             one, other = (jax.tree_util.keystr(p) for p in (paths[name], path))
@@ -98,7 +103,13 @@ def kind_of(who: str, name: str, leaf, native: frozenset[str] = frozenset()) -> 
 
 
 def to_array(who: str, name: str, leaf, kind: Kind) -> np.ndarray:
-    """The array that stands for a leaf in a file, contiguous and in the byte order of files."""
+    """The array that stands for a leaf in a file, contiguous and in the byte order of files.
+
+    Raises ValueError for a traced leaf, and for a whole number beyond 64 bits.
+
+    >>> to_array("save", "n", 3, kind_of("save", "n", 3))
+    array(3)
+    """
     if isinstance(leaf, jax.core.Tracer):
         raise ValueError(
             f"{who}: the leaf {name} is traced and has no value yet; save outside of jit, vmap "
@@ -116,7 +127,13 @@ def to_array(who: str, name: str, leaf, kind: Kind) -> np.ndarray:
 
 def from_array(who: str, name: str, array: np.ndarray, kind: Kind, like):
     """The leaf that an array from a file stands for, as `like` is: NumPy gives NumPy, a Python
-    number a Python number, anything else JAX."""
+    number a Python number, anything else JAX.
+
+    Raises ValueError for numbers that JAX would narrow.
+
+    >>> from_array("load", "n", np.array(3), kind_of("load", "n", 0), 0)
+    3
+    """
     if kind.name.startswith("key "):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=_generator(like))
     if type(like) in _SCALARS:
@@ -135,9 +152,13 @@ def from_array(who: str, name: str, array: np.ndarray, kind: Kind, like):
 
 
 def check_same(who: str, found: dict[str, Any], expected: dict[str, Kind]) -> None:
-    """The same names with the same kinds; ValueError with the first leaf that differs otherwise.
+    """The same names with the same kinds.
 
     `found` maps names to kinds, or to functions that look them up.
+    Raises ValueError with the first leaf that differs.
+
+    >>> kind = kind_of("load", "n", 0)
+    >>> check_same("load", {"n": kind}, {"n": kind})
     """
     for name, kind in expected.items():
         if name not in found:
@@ -163,7 +184,11 @@ def check_same(who: str, found: dict[str, Any], expected: dict[str, Kind]) -> No
 
 
 def short(value) -> str:
-    """The value as text, cut where it gets long."""
+    """The value as text, cut where it gets long.
+
+    >>> short([1, 2])
+    '[1, 2]'
+    """
     try:
         text = repr(value)
     except RecursionError:  # lists in lists in lists, from a file

@@ -47,7 +47,11 @@ _DAMAGES = (
 
 
 def write(arrays: dict[str, np.ndarray], text: str) -> memoryview:
-    """The bytes of a file; the same arrays and text give the same bytes."""
+    """The bytes of a file; the same arrays and text give the same bytes.
+
+    >>> bytes(write({"w": np.zeros(3)}, "{}")[:2])
+    b'PK'
+    """
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(zipfile.ZipInfo(_TEXT), text)
@@ -59,7 +63,19 @@ def write(arrays: dict[str, np.ndarray], text: str) -> memoryview:
 
 
 class Reader:
-    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`."""
+    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`.
+
+    Raises ValueError, in the name of `who`, for a file that is damaged, or that `write` did not
+    write.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.npz")
+    ...     _ = path.write_bytes(write({"w": np.ones(2)}, "{}"))
+    ...     with opened("load", path) as file:
+    ...         file.text, file.names, file.read("w").tolist()
+    ('{}', ['w'], [1.0, 1.0])
+    """
 
     native = NATIVE
 
@@ -114,12 +130,14 @@ class Reader:
         self.names = [name.removesuffix(".npy") for name in self.members if name != _TEXT]
 
     def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
-        """(dtype, shape) as the array's header gives them; nothing is allocated yet."""
+        """(dtype, shape) as the array's header gives them; nothing is allocated yet. Raises
+        ValueError for a damaged one."""
         with self._open(f"{name}.npy") as content:
             return self._header(name, content)
 
     def read(self, name: str) -> np.ndarray:
-        """The array, if the member holds as many bytes as its header claims, and the right ones."""
+        """The array, if the member holds as many bytes as its header claims, and the right ones.
+        Raises ValueError otherwise."""
         with self._open(f"{name}.npy") as content:
             dtype, shape = self._header(name, content)
             array = np.empty(shape, dtype)
@@ -165,7 +183,15 @@ class Reader:
 
 @contextlib.contextmanager
 def opened(speaker: str, path: Path) -> Iterator[Reader]:
-    """The file, to be looked into; ValueError with what is wrong with it otherwise."""
+    """The file, to be looked into.
+
+    Raises FileNotFoundError where there is none, ValueError with what is wrong with it.
+
+    >>> with opened("load", Path("no-such-file.npz")):
+    ...     pass
+    Traceback (most recent call last):
+    FileNotFoundError: load: there is no file no-such-file.npz.
+    """
     with open_file(path, speaker) as file:
         yield Reader(f"{speaker}: {path}", file)
 

@@ -11,6 +11,11 @@ class Progress:
 
     `show` None means: only on a terminal. Plain lines appear every two seconds at most, and for
     the last advance. The total may change on the way.
+
+    >>> with Progress(3, "epoch", show=False) as bar:
+    ...     bar.advance(2, {"loss": "0.5"})
+    >>> bar.done, bar.total
+    (2, 3)
     """
 
     def __init__(self, total: int, unit: str, show: bool | None = None, done: int = 0):
@@ -36,6 +41,7 @@ class Progress:
             self.bar.close()
 
     def advance(self, n: int, values: dict[str, str], total: int | None = None):
+        """So many more are done; the values are shown beside the bar."""
         self.done += n
         self.total = max(self.done, self.total if total is None else total)
         text = ", ".join(f"{name} {value}" for name, value in values.items())

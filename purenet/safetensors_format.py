@@ -26,7 +26,13 @@ _ENTRY = "purenet"
 
 
 def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
-    """The bytes of a file. Raises ValueError for dtypes that the format lacks."""
+    """The bytes of a file.
+
+    Raises ValueError for dtypes that the format lacks, ModuleNotFoundError without its library.
+
+    >>> len(write({"w": np.zeros(3)}, "{}")) > 24
+    True
+    """
     known = {np.dtype(dtype) for dtype in _DTYPES.values()}
     for name, array in arrays.items():
         if array.dtype.newbyteorder("=") not in known or name == "__metadata__":
@@ -41,7 +47,19 @@ def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
 
 
 class Reader:
-    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`."""
+    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`.
+
+    Raises ValueError, in the name of `who`, for a file that is damaged, or that `write` did not
+    write.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.safetensors")
+    ...     _ = path.write_bytes(write({"w": np.ones(2)}, "{}"))
+    ...     with opened("load", path) as file:
+    ...         file.text, file.names, file.read("w").tolist()
+    ('{}', ['w'], [1.0, 1.0])
+    """
 
     native = NATIVE
 
@@ -66,7 +84,8 @@ class Reader:
         self.names = list(content.keys())
 
     def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
-        """(dtype, shape) as the file's header gives them; nothing is allocated yet."""
+        """(dtype, shape) as the file's header gives them; nothing is allocated yet. Raises
+        ValueError for a type that is not known."""
         with _damage(self.who):
             found = self.content.get_slice(name)
             dtype, shape = found.get_dtype(), tuple(found.get_shape())
@@ -77,7 +96,7 @@ class Reader:
         return np.dtype(_DTYPES[dtype]), shape
 
     def read(self, name: str) -> np.ndarray:
-        """The array, if its checksum is right."""
+        """The array, if its checksum is right. Raises ValueError otherwise."""
         with _damage(self.who):
             array = self.content.get_tensor(name)
         if self.sums.get(name) != _sum(array):
@@ -87,7 +106,16 @@ class Reader:
 
 @contextlib.contextmanager
 def opened(speaker: str, path: Path) -> Iterator[Reader]:
-    """The file, to be looked into; ValueError with what is wrong with it otherwise."""
+    """The file, to be looked into.
+
+    Raises FileNotFoundError where there is none, ValueError with what is wrong with it,
+    ModuleNotFoundError without the library.
+
+    >>> with opened("load", Path("no-such-file.safetensors")):
+    ...     pass
+    Traceback (most recent call last):
+    FileNotFoundError: load: there is no file no-such-file.safetensors.
+    """
     library = _library()
     open_file(path, speaker).close()  # says at once what is wrong with the path
     who = f"{speaker}: {path}"

@@ -15,7 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.checks import whole
+from purenet.checks import function, random_key, takes, told, whole
+from purenet.inputs import (
+    check_data,
+    check_scalar,
+    checked_epoch,
+    checked_metrics,
+    checked_state,
+    checked_trainable,
+    is_numeric,
+    same_state,
+)
 from purenet.losses import accuracy, softmax_cross_entropy
 from purenet.progress import Progress
 from purenet.transforms import apply_updates
@@ -72,9 +82,10 @@ def supervised(
     examples than batch_size, a minibatch is the most of them that k divides.
 
     Raises ValueError for a batch size below 1 or one that `microbatches` does not divide, and for
-    another word in `batches`, TypeError for a `net` or an `optimizer` that is not one; `epoch`
-    raises ValueError for data of fewer examples than `microbatches`, and `check(data)` for data
-    that does not fit the network.
+    another word in `batches`; TypeError for a `net` or an `optimizer` that is not one, and for a
+    loss, penalty or metric that is no function. `check(data)` raises for data that does not fit the
+    network, and, when it is traced, `epoch` for fewer examples than `microbatches` and for a loss
+    or a metric that gives no real number.
 
     >>> from purenet.nets import mlp
     >>> from purenet.optimizers import sgd
@@ -87,7 +98,7 @@ def supervised(
     """
     if not isinstance(net, Layer):
         raise TypeError(f"supervised: net is {_kind(net)}, but a Layer such as mlp() is expected.")
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
         raise TypeError(
             f"supervised: optimizer is {_kind(optimizer)}, but a pair (init, update) such as "
             "sgd(0.1) is expected."
@@ -104,9 +115,23 @@ def supervised(
             f'supervised: batches is {batches!r}, but "shuffled" or "with_replacement" is expected.'
         )
 
+    function("supervised", loss=loss)
+    if not takes(loss, None, None):
+        raise TypeError(f"supervised: {told(loss)} cannot be called as loss(y, t).")
+    if penalty is not None:
+        penalty = _checked_penalty(penalty)
+    if metrics is not None:
+        _check_metrics(metrics)
+
     def measure(y, t, value):
+        check_scalar("supervised: the loss", value)
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise TypeError(
+                f"supervised: the loss is {told(value)}, but one real number is expected."
+            )
         chosen = _default_metrics(loss, t) if metrics is None else metrics
-        return {"loss": value, **{name: metric(y, t) for name, metric in chosen.items()}}
+        named = {name: metric(y, t) for name, metric in chosen.items()}
+        return checked_metrics("supervised", {"loss": value, **named})
 
     def init(key):
         for_params, for_run = jax.random.split(key)
@@ -228,8 +253,10 @@ def fit(
     it ends and when it is interrupted; the same call goes on from what is there, to the numbers of
     a run without interruption, or returns at once. More epochs than before go on too. What the file
     cannot know is up to the caller: another rate, loss or batch size goes unnoticed.
-    Raises ValueError for a negative count or data that does not fit, and for a `path` that holds
-    something else: a run from another key, on data or with weights of other shapes, of more epochs.
+    Raises TypeError for a `trainable` or a key that is none, for data that is no numbers and for
+    metrics that are no real scalars; ValueError for a negative count or data that does not fit, and
+    for a `path` that holds something else: a run from another key, on data or with weights of other
+    shapes, of more epochs.
 
     >>> from purenet.nets import mlp
     >>> from purenet.optimizers import sgd
@@ -239,17 +266,15 @@ def fit(
     >>> history["validation"]["accuracy"].shape
     (3,)
     """
-    if not isinstance(trainable, Trainable):
-        raise TypeError(
-            f"fit: trainable is {_kind(trainable)}, but a Trainable such as supervised(...) "
-            "is expected."
-        )
+    checked_trainable("fit", trainable)
+    random_key("fit", key)
     epochs = whole("fit: epochs", epochs, least=0)
     if block is not None:
         block = min(whole("fit: block", block, least=1), _BLOCK)
     parts = _named_parts(data)
     for part in parts.values():
         trainable.check(part)
+    check_data("fit", parts)
     parts = jax.tree.map(jnp.asarray, parts)
     run = None
     if path is not None:
@@ -306,7 +331,7 @@ def fit(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(trainable, key):
-    return trainable.init(key)
+    return checked_state("fit", trainable.init(key))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -314,13 +339,15 @@ def _train_block(trainable, state, parts, n):
     """`n` epochs; `n` is an argument, so any block size runs the same program."""
 
     def one(state):
-        state, train = trainable.epoch(state, parts["train"])
-        values = {"train": train}
+        state, train = checked_epoch("fit", trainable.epoch(state, parts["train"]))
+        values = {"train": checked_metrics("fit: `epoch`", train)}
         if "validation" in parts:
-            values["validation"] = trainable.evaluate(state, parts["validation"])
-        return state, values
+            found = trainable.evaluate(state, parts["validation"])
+            values["validation"] = checked_metrics("fit: `evaluate`", found)
+        return state, jax.tree.map(jnp.asarray, values)
 
-    shapes = jax.eval_shape(one, state)[1]
+    after, shapes = jax.eval_shape(one, state)
+    same_state("fit", jax.eval_shape(lambda: state), after)
     curves = jax.tree.map(lambda a: jnp.zeros((_BLOCK, *a.shape), a.dtype), shapes)
 
     def body(i, carry):
@@ -383,6 +410,28 @@ def _mean_over_chunks(f, data, most):
     return jax.tree.map(lambda a: a / n, total)
 
 
+def _checked_penalty(penalty):
+    function("supervised", penalty=penalty)
+
+    def of(weights):
+        value = penalty(weights)
+        check_scalar("supervised: the penalty", value)
+        return value
+
+    return of
+
+
+def _check_metrics(metrics) -> None:
+    legal = isinstance(metrics, dict) and all(isinstance(name, str) for name in metrics)
+    if not legal or not all(map(callable, metrics.values())):
+        raise TypeError(
+            f"supervised: metrics is {told(metrics)}, but a dict from names to functions (y, t) is "
+            "expected."
+        )
+    if "loss" in metrics:
+        raise ValueError("supervised: a metric cannot be called 'loss', which is reported; rename.")
+
+
 def _examples(data) -> int:
     return jax.tree.leaves(data)[0].shape[0]
 
@@ -398,6 +447,9 @@ def _check_pairs(net, sizes, data):
                 f"supervised: {name} is {_kind(a)}, but an array is expected; convert it with "
                 "numpy.asarray."
             )
+    for name, a in (("x", x), ("t", t)):
+        if not is_numeric(a.dtype):
+            raise TypeError(f"supervised: {name} is {told(a)}, but numbers are expected.")
     if x.ndim == 0 or t.ndim == 0 or x.shape[0] != t.shape[0]:
         raise ValueError(
             f"supervised: x has shape {x.shape} and t has shape {t.shape}; "

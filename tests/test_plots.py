@@ -75,13 +75,13 @@ def test_the_resolution_scales_the_picture(draw, tmp_path):
 def test_a_path_that_cannot_be_written(draw, tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg ends in '\.jpg', expected \.png, \.svg or \.pdf"):
         draw(tmp_path / "a.jpg", curve())
-    with pytest.raises(FileNotFoundError, match=r"a\.png: the folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"a\.png: there is no folder .*nowhere"):
         draw(tmp_path / "nowhere" / "a.png", curve())
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(IsADirectoryError, match=r"folder\.png is a folder"):
         draw(tmp_path / "folder.png", curve())
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileNotFoundError, match=r"the folder .*file does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*file"):
         draw(tmp_path / "file" / "a.png", curve())
 
 

@@ -86,7 +86,7 @@ def test_the_suffix_chooses_the_format(tmp_path, suffix, start):
 def test_a_path_that_cannot_be_written(draw, tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg ends in '\.jpg', expected \.png, \.svg or \.pdf"):
         draw(tmp_path / "a.jpg")
-    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         draw(tmp_path / "nowhere" / "a.png")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from purenet.inputs import real_numbers
 from purenet.plots import style
 
 
@@ -24,7 +25,8 @@ def histograms(
     Shapes: `rows` is a list of (row title, list of (panel title, values of any shape)). The height
     of a bar is the fraction of the finite values of its panel; how many values are not finite is
     written into the panel. Returns the path.
-    Raises ValueError for no rows or a row without panels.
+    Raises ValueError for no rows, a row without panels, or a suffix, `bins` or `dpi` out of range;
+    TypeError for what are no rows, numbers or path; OSError where the picture cannot be written.
     Source: the figures of activations under initialisers, Glorot & Bengio (2010).
 
     >>> import tempfile
@@ -33,7 +35,10 @@ def histograms(
     ...     histograms(Path(folder, "layers.png"), rows).name
     'layers.png'
     """
-    path = style.target("histograms", path)
+    path = style.target("histograms", path, dpi)
+    found = style.pairs("histograms", "rows", rows, "(row title, panels)")
+    of = lambda panels: style.pairs("histograms", "a row", panels, "(panel title, values)")
+    rows = [(heading, of(panels)) for heading, panels in found]
     bins = style.positive("histograms", "bins", bins)
     if not rows or not all(panels for _, panels in rows):
         raise ValueError("histograms: there are no panels to draw, or there is a row without any.")
@@ -41,7 +46,7 @@ def histograms(
     figure = style.figure(max(3.6, style.WIDTH / 5 * columns), 1.3 * len(rows) + 0.6)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for (heading, panels), line in zip(rows, axes, strict=True):
-        values = [np.asarray(v, np.float64).ravel() for _, v in panels]
+        values = [real_numbers("histograms", repr(n), v).ravel() for n, v in panels]
         finite = [v[np.isfinite(v)] for v in values]
         edges = _edges(np.concatenate(finite), bins)
         for j, ax in enumerate(line):

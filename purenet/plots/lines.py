@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from purenet.inputs import mapping, real_numbers
 from purenet.plots import style
 
 _USUAL = ("validation", "train")
@@ -28,7 +29,9 @@ def curve_grid(
     a value that is not finite leaves a gap. "validation" is drawn solid, "train" dashed. The
     lines of a title after the first are set smaller, and broken where two spaces separate items.
     `limits` of y, None to fit. Returns the path.
-    Raises ValueError for no panels or values that are not a curve.
+    Raises ValueError for no panels, values that are not a curve, or a suffix, `columns`, `limits`
+    or `dpi` out of range; TypeError for what are no panels, numbers or path; OSError where the
+    picture cannot be written.
     Source: the picture of the best trials of a random search in from-scratch courses.
 
     >>> import tempfile
@@ -37,13 +40,14 @@ def curve_grid(
     ...     curve_grid(Path(folder, "best.png"), [panel]).name
     'best.png'
     """
-    path = style.target("curve_grid", path)
+    path = style.target("curve_grid", path, dpi)
+    limits = style.limits_of("curve_grid", limits)
+    panels = style.pairs("curve_grid", "panels", panels, "(title, {name: curve})")
     if not panels:
         raise ValueError("curve_grid: there are no panels to draw.")
     columns = min(style.positive("curve_grid", "columns", columns), len(panels))
     lines = [
-        (heading, {n: _curve("curve_grid", n, v) for n, v in named.items()})
-        for heading, named in panels
+        (heading, _curves("curve_grid", f"panel {heading!r}", named)) for heading, named in panels
     ]
     names = sorted({name for _, named in lines for name in named}, key=_curve_order)
     # validation is the first style and train the second, even where one of them is missing
@@ -102,7 +106,9 @@ def curves(
 
     Shapes: `series` is {name: y (n,)} with x = 1..n, or {name: (x (n,), y (n,))} as a tuple; a
     value that is not finite leaves a gap. `y_scale` is "linear" or "log". Returns the path.
-    Raises ValueError for no series or values that are not a curve.
+    Raises ValueError for no series, values that are not a curve or have no place on a log scale,
+    another `y_scale`, or a suffix, `limits` or `dpi` out of range; TypeError for what are no
+    series, numbers or path; OSError where the picture cannot be written.
     Source: any textbook's learning curves.
 
     >>> import tempfile
@@ -110,14 +116,17 @@ def curves(
     ...     curves(Path(folder, "loss.svg"), {"sgd": [2.3, 1.1], "adam": ([1, 2], [2.3, 0.4])}).name
     'loss.svg'
     """
-    path = style.target("curves", path)
-    if not series:
-        raise ValueError("curves: there are no series to draw.")
+    path = style.target("curves", path, dpi)
     if y_scale not in ("linear", "log"):
         raise ValueError(f"curves: y_scale is {y_scale!r}, expected 'linear' or 'log'.")
-    lines = {name: _curve("curves", name, values) for name, values in series.items()}
+    limits = style.limits_of("curves", limits, log=y_scale == "log")
+    lines = _curves("curves", "series", series)
+    if not lines:
+        raise ValueError("curves: there are no series to draw.")
     if y_scale == "log":  # which has no place for the others
         lines = {name: (x, np.where(y > 0, y, np.nan)) for name, (x, y) in lines.items()}
+        if not any(np.isfinite(y).any() for _, y in lines.values()):
+            raise ValueError("curves: no value is above 0, but a log scale needs one.")
     figure = style.figure(6.4, 4.0)
     ax = figure.subplots()
     handles = {
@@ -138,11 +147,15 @@ def curves(
 
 
 # pieces
+def _curves(speaker: str, what: str, named) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {n: _curve(speaker, n, v) for n, v in mapping(speaker, what, named).items()}
+
+
 def _curve(speaker: str, name: str, values) -> tuple[np.ndarray, np.ndarray]:
     """(x, y) of one curve, with gaps where it is not finite."""
     x, y = values if isinstance(values, tuple) and len(values) == 2 else (None, values)
-    y = np.asarray(y, np.float64)
-    x = np.arange(1.0, y.size + 1) if x is None else np.asarray(x, np.float64)
+    y = real_numbers(speaker, f"the curve {name!r}", y)
+    x = np.arange(1.0, y.size + 1) if x is None else real_numbers(speaker, f"x of {name!r}", x)
     if y.ndim != 1 or x.shape != y.shape or not np.isfinite(x).all():
         raise ValueError(
             f"{speaker}: the curve {name!r} has x of shape {x.shape} and y of shape {y.shape}; "

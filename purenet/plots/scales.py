@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from purenet.checks import told
+from purenet.inputs import real_numbers
 from purenet.plots import style
 
 _FEW = 6  # numbers with at most so many values get a tick for each
@@ -18,7 +20,11 @@ _LABEL = 16  # characters of a tick
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """The positions `at` (n,) of n values in 0..1, and what is needed to draw the axis."""
+    """The positions `at` (n,) of n values in 0..1, and what is needed to draw the axis.
+
+    >>> Scale("rate", np.array([0.0, 1.0]), numbers=np.array([1.0, 3.0])).distance
+    0.0
+    """
 
     name: str
     at: np.ndarray
@@ -71,11 +77,16 @@ class Scale:
 def scale(name: str, values, log: bool = False, speaker: str = "scale") -> Scale:
     """The scale of a column (n,) of numbers, or of any other values as categories.
 
-    Raises ValueError for another shape, or where a logarithmic axis has no place for a value.
+    Raises ValueError for another shape, or where a logarithmic axis has no place for a value;
+    TypeError for what is no column.
 
     >>> scale("net", ["tanh", "relu", "tanh"]).at
     array([1., 0., 1.])
     """
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise TypeError(
+            f"{speaker}: the column {name!r} is {told(values)}, but a list is expected."
+        )
     values = np.asarray(values) if hasattr(values, "dtype") else list(values)
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise ValueError(f"{speaker}: the column {name!r} has shape {values.shape}, expected (n,).")
@@ -88,7 +99,7 @@ def scale(name: str, values, log: bool = False, speaker: str = "scale") -> Scale
                 f"{_text(odd)!r}; leave it out of `log`."
             )
         return _categories(name, column)
-    x = np.array(column, np.float64)
+    x = real_numbers(speaker, f"the column {name!r}", column)
     finite = np.isfinite(x)
     if log and (x[finite] <= 0).any():
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from purenet.inputs import mapping, real_numbers
 from purenet.plots import style
 from purenet.plots.scales import scale
 
@@ -54,7 +55,9 @@ def rungs(
     good: the best of those done is thick. `limits` of the scores, None to fit; `y_scale` is
     "linear" or "log". The epochs are on a logarithmic axis where the levels grow as powers do. Of
     Hyperband draw each bracket by itself. Returns the path.
-    Raises ValueError for shapes that do not agree, no levels or no finite score.
+    Raises ValueError for shapes that do not agree, no levels, no finite score, or a suffix,
+    `y_scale`, `limits` or `dpi` out of range; TypeError for what are no numbers, levels, status or
+    path; OSError where the picture cannot be written.
     Source: Li, Jamieson, DeSalvo, Rostamizadeh & Talwalkar (2018), Hyperband.
 
     >>> import tempfile
@@ -63,7 +66,8 @@ def rungs(
     ...     rungs(Path(folder, "rungs.png"), scores, [1, 3, 1], levels=[1, 3]).name
     'rungs.png'
     """
-    path = style.target("rungs", path)
+    path = style.target("rungs", path, dpi)
+    limits = style.limits_of("rungs", limits, log=y_scale == "log")
     y, trained, steps, ends = _ends("rungs", scores, epochs, levels, status)
     _check_scale("rungs", y_scale)
     n, most = y.shape
@@ -179,7 +183,9 @@ def lineage(
     says whether large ones are good; its ancestors are thick and black, copies dashed, from the
     end of the old weights to the curve of the new. `limits` of the scores, None to fit; `y_scale`
     is "linear" or "log". Returns the path.
-    Raises ValueError for shapes that do not agree, parents that are no members, or no finite score.
+    Raises ValueError for shapes that do not agree, parents that are no members, no finite score, or
+    a suffix, `y_scale`, `limits` or `dpi` out of range; TypeError for what are no numbers, names or
+    path; OSError where the picture cannot be written.
     Source: Jaderberg et al. (2017), Population based training of neural networks.
 
     >>> import tempfile
@@ -189,7 +195,8 @@ def lineage(
     ...     lineage(path, scores, [[1, 1]], every=2, numbers={"rate": rate}, log=["rate"]).name
     'pbt.png'
     """
-    path = style.target("lineage", path)
+    path = style.target("lineage", path, dpi)
+    limits = style.limits_of("lineage", limits, log=y_scale == "log")
     every = style.positive("lineage", "every", every)
     _check_scale("lineage", y_scale)
     y, rows = _population("lineage", scores, parents, every)
@@ -207,8 +214,8 @@ def lineage(
     used = rows[: end // every]
     line = ancestry(used, best)
 
-    numbers = {} if numbers is None else numbers
-    log = {log} if isinstance(log, str) else {*log}
+    numbers = {} if numbers is None else mapping("lineage", "numbers", numbers)
+    log = style.names_of("lineage", log)
     if unknown := log - {*numbers}:
         raise ValueError(
             f"lineage: log names {sorted(unknown)[0]!r}, expected some of {[*numbers]}."
@@ -299,7 +306,7 @@ def _check_scale(speaker: str, y_scale: str) -> None:
 
 
 def _matrix(speaker: str, scores, rows: str) -> np.ndarray:
-    y = np.asarray(scores, np.float64)
+    y = real_numbers(speaker, "scores", scores)
     if y.ndim != 2 or 0 in y.shape:
         raise ValueError(f"{speaker}: the scores have shape {y.shape}, expected ({rows}, epochs).")
     return y
@@ -321,11 +328,15 @@ def _ends(speaker, scores, epochs, levels, status):
             f"{speaker}: the epochs go from {trained.min()} to {trained.max()}, expected 0 to "
             f"{most}, the length of the scores."
         )
+    if not hasattr(levels, "__iter__"):
+        raise TypeError(f"{speaker}: levels is {levels!r}, but a list of epochs is expected.")
     steps = sorted({style.positive(speaker, "a level", level) for level in levels})
     if not steps:
         raise ValueError(f"{speaker}: there are no levels, expected the epochs of the rungs.")
     trained = trained.astype(int)
     if status is not None:
+        if isinstance(status, str) or not hasattr(status, "__iter__"):
+            raise TypeError(f"{speaker}: status is {status!r}, but a list of texts is expected.")
         ends = np.array([str(s) for s in status], object)
         if ends.shape != (n,) or not {*ends} <= {*_STATUS}:
             odd = sorted({*ends} - {*_STATUS})
@@ -371,7 +382,10 @@ def _population(speaker: str, scores, parents, every: int) -> tuple[np.ndarray, 
 
 def _panel(name: str, values, log: bool, rows: np.ndarray):
     shape = (len(rows) + 1, rows.shape[1])
-    table = np.asarray(values)
+    try:
+        table = np.asarray(values)
+    except ValueError:  # of rows of unequal length
+        table = np.empty(len(values))
     if table.shape[:2] != shape:
         raise ValueError(
             f"lineage: the numbers of {name!r} have shape {table.shape}, expected {shape}, a row "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from purenet.inputs import real_numbers
 from purenet.plots import style
 
 
@@ -24,7 +25,9 @@ def images(
     Shapes: images (n, h, w), (n, h, w, 1) or (n, h, w, 3), any real dtype; `titles` n strings.
     `limits` are the values of black and white: unless given 0..255 for uint8, 0..1 where all
     values lie in it, else the smallest and the largest value. Returns the path.
-    Raises ValueError for any other shape or number of titles.
+    Raises ValueError for any other shape or number of titles, and a suffix, `columns`, `limits` or
+    `dpi` out of range; TypeError for what are no images, titles or path; OSError where the picture
+    cannot be written.
     Source: the usual sheet of examples.
 
     >>> import tempfile
@@ -32,8 +35,9 @@ def images(
     ...     images(Path(folder, "digits.png"), np.zeros((3, 8, 8, 1)), ["0", "1", "2"]).name
     'digits.png'
     """
-    path = style.target("images", path)
-    x = np.asarray(images)
+    path = style.target("images", path, dpi)
+    limits = style.limits_of("images", limits, ordered=False)
+    x = _pixels("images", images)
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
@@ -41,6 +45,8 @@ def images(
             f"images: the images have shape {np.shape(images)}, expected (n, height, width), "
             "(n, height, width, 1) or (n, height, width, 3)."
         )
+    if titles is not None and not hasattr(titles, "__len__"):
+        raise TypeError(f"images: titles is {titles!r}, but a list of texts is expected.")
     if titles is not None and len(titles) != len(x):
         raise ValueError(f"images: there are {len(x)} images, but {len(titles)} titles.")
     columns = style.positive("images", "columns", columns)
@@ -58,7 +64,8 @@ def filters(
 
     Shapes: kernels (h, w, in, out) with in = 1 (grey) or 3 (colour), any real dtype: `out` images.
     Returns the path.
-    Raises ValueError for any other shape.
+    Raises ValueError for any other shape, and a suffix, `columns` or `dpi` out of range; TypeError
+    for what are no kernels or no path; OSError where the picture cannot be written.
     Source: Krizhevsky, Sutskever & Hinton (2012), figure 3.
 
     >>> import tempfile
@@ -66,8 +73,8 @@ def filters(
     ...     filters(Path(folder, "conv1.png"), np.ones((5, 5, 1, 30))).name
     'conv1.png'
     """
-    path = style.target("filters", path)
-    w = np.asarray(kernels)
+    path = style.target("filters", path, dpi)
+    w = _pixels("filters", kernels)
     if w.ndim != 4 or w.shape[2] not in (1, 3) or 0 in w.shape:
         raise ValueError(
             f"filters: the kernels have shape {w.shape}, expected (height, width, in, out) with "
@@ -81,12 +88,19 @@ def filters(
 
 
 # pieces
+def _pixels(speaker, values) -> np.ndarray:
+    numbers = real_numbers(speaker, "what is to be drawn", values)
+    return np.asarray(values) if getattr(values, "dtype", None) == np.uint8 else numbers
+
+
 def _sheet(speaker, path, x, limits, titles, columns, title, dpi) -> Path:
     """Images (n, h, w, c) side by side, on one pair of axes measured in inches: quick for many."""
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     low, high = limits if limits is not None else _value_range(x)
-    grey = np.nan_to_num((x.astype(np.float64) - low) / ((high - low) or 1))
+    # halved, so that the distance of the ends of float64 is a number too
+    x, low, high = x.astype(np.float64) / 2, low / 2, high / 2
+    grey = np.nan_to_num((np.clip(x, min(low, high), max(low, high)) - low) / ((high - low) or 1))
     colours = np.broadcast_to(np.clip(grey, 0, 1), (*x.shape[:3], 3))
 
     gap, margin = 0.08, 0.12

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from purenet.files import write_bytes
+from purenet.checks import is_number, told
+from purenet.files import as_path, writable, write_bytes
 
 # from dark to light, so that neighbours differ in grey too; dashes tell them apart in print
 COLOURS = ("#173f6b", "#e07b24", "#3a8f5c", "#b04a8f", "#6fa8dc", "#7a5c3e", "#c23b3b", "#9a9a9a")
@@ -20,7 +21,13 @@ WIDTH = 8.4  # inches: about 1000 pixels at the default resolution
 
 
 def figure(width: float, height: float):
-    """A figure that no one else knows of: pyplot would keep it, and might ask for a screen."""
+    """A figure that no one else knows of: pyplot would keep it, and might ask for a screen.
+
+    Raises ModuleNotFoundError without matplotlib.
+
+    >>> figure(4, 3).get_size_inches().tolist()
+    [4.0, 3.0]
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -34,23 +41,90 @@ def figure(width: float, height: float):
     return page
 
 
-def target(speaker: str, path: str | os.PathLike) -> Path:
-    """The path, if a picture can be written there: said before the work of drawing it."""
-    path = Path(path)
+def target(speaker: str, path: str | os.PathLike, dpi: float) -> Path:
+    """The path, if a picture can be written there: said before the work of drawing it.
+
+    Raises ValueError for another suffix and for a `dpi` outside 10 to 2,400, TypeError for what is
+    no path or no number, FileNotFoundError and IsADirectoryError where no file can be.
+
+    >>> target("curves", "a.png", 120).name
+    'a.png'
+    """
+    if not is_number(dpi) or isinstance(dpi, bool):
+        raise TypeError(f"{speaker}: dpi is {told(dpi)}, but a number is expected.")
+    if not 10 <= dpi <= 2400:
+        raise ValueError(f"{speaker}: dpi is {dpi}, but a number from 10 to 2400 is expected.")
+    path = as_path(speaker, path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(
             f"{speaker}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf, which "
             "chooses the format."
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{speaker}: {path}: the folder {path.parent} does not exist.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{speaker}: {path} is a folder, but a file is to be written.")
-    return path
+    return writable(speaker, path)
 
 
-def write(speaker: str, figure, path: Path, dpi: int) -> Path:
-    """Write the picture complete or not at all; OSError with the path where it cannot be."""
+def limits_of(speaker: str, limits, log: bool = False, ordered: bool = True):
+    """The two ends of an axis, or None to fit.
+
+    Raises TypeError for what are not two numbers, ValueError for ends that are not finite, equal,
+    in the wrong order, or not above 0 on a logarithmic axis.
+
+    >>> limits_of("curves", [0, 1])
+    (0.0, 1.0)
+    """
+    if limits is None:
+        return None
+    pair = isinstance(limits, (tuple, list, np.ndarray)) and len(limits) == 2
+    if not pair or not all(map(is_number, limits)):
+        raise TypeError(f"{speaker}: limits is {told(limits)}, but two numbers are expected.")
+    low, high = map(float, limits)
+    if not (np.isfinite([low, high]).all() and (low < high or (high < low and not ordered))):
+        raise ValueError(
+            f"{speaker}: limits is {told(limits)}, but two finite numbers, the lower first, are "
+            "expected."
+        )
+    if log and low <= 0:
+        raise ValueError(f"{speaker}: limits begins at {low:g}, but a log axis is above 0.")
+    return low, high
+
+
+def pairs(speaker: str, name: str, values, what: str) -> list[tuple[Any, Any]]:
+    """A list of pairs. Raises TypeError for anything else, which `what` is expected instead of.
+
+    >>> pairs("curve_grid", "panels", [("a", {})], "(title, curves)")
+    [('a', {})]
+    """
+    legal = isinstance(values, (list, tuple)) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in values
+    )
+    if not legal:
+        raise TypeError(
+            f"{speaker}: {name} is {told(values)}, but a list of pairs {what} is expected."
+        )
+    return [(first, second) for first, second in values]
+
+
+def names_of(speaker: str, log) -> set:
+    """The columns on logarithmic axes. Raises TypeError for what is no list of names.
+
+    >>> names_of("slices", "rate")
+    {'rate'}
+    """
+    if isinstance(log, str):
+        return {log}
+    if not hasattr(log, "__iter__"):
+        raise TypeError(f"{speaker}: log is {told(log)}, but a list of names is expected.")
+    return {*log}
+
+
+def write(speaker: str, figure, path: Path, dpi: float) -> Path:
+    """Write the picture complete or not at all. Raises OSError with the path where it cannot be.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write("curves", figure(4, 3), Path(folder, "a.png"), 50).name
+    'a.png'
+    """
     kind = path.suffix.lower().lstrip(".")
     # no date inside, so that the same data can give the same file
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
@@ -66,18 +140,35 @@ def write(speaker: str, figure, path: Path, dpi: int) -> Path:
 
 
 def positive(speaker: str, name: str, value) -> int:
+    """A whole number above 0. Raises ValueError for anything else.
+
+    >>> positive("images", "columns", 3)
+    3
+    """
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
         raise ValueError(f"{speaker}: {name} is {value!r}, expected a positive whole number.")
     return value.__index__()
 
 
 def line_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th line.
+
+    >>> line_style(0)["linestyle"]
+    '-'
+    """
     # the period of the pair is longer than that of either
     turn = i // len(COLOURS)
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[(i + turn) % len(DASHES)]}
 
 
 def plain_axes(ax, size: float = 7) -> None:
+    """A light grid, small ticks and no frame.
+
+    >>> ax = figure(4, 3).subplots()
+    >>> plain_axes(ax)
+    >>> ax.spines["top"].get_visible()
+    False
+    """
     ax.grid(True, **_GRID)
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=size, length=2, width=0.6, color="#888888")
@@ -86,7 +177,13 @@ def plain_axes(ax, size: float = 7) -> None:
 
 
 def whole_ticks(ax, xs: list[np.ndarray], most: int) -> None:
-    """At most so many round ticks on the x axis, and its range from the longest curve."""
+    """At most so many round ticks on the x axis, and its range from the longest curve.
+
+    >>> ax = figure(4, 3).subplots()
+    >>> whole_ticks(ax, [np.array([1.0, 11.0])], 5)
+    >>> [round(float(end), 1) for end in ax.get_xlim()]
+    [0.7, 11.3]
+    """
     from matplotlib.ticker import MaxNLocator
 
     every = np.concatenate([np.zeros(0), *xs])
@@ -99,7 +196,11 @@ def whole_ticks(ax, xs: list[np.ndarray], most: int) -> None:
 
 
 def small_lines(text: str) -> list[str]:
-    """The lines of a panel's title after the first, broken between items to fit the panel."""
+    """The lines of a panel's title after the first, broken between items to fit the panel.
+
+    >>> small_lines("Best-1\\nrate 9.3e-03  decay 1e-08")
+    ['rate 9.3e-03  decay 1e-08']
+    """
     broken = []
     for line in str(text).split("\n")[1:]:
         current = ""
@@ -114,6 +215,13 @@ def small_lines(text: str) -> list[str]:
 
 
 def heading(ax, text: str) -> None:
+    """The title of a panel, its lines after the first smaller.
+
+    >>> ax = figure(4, 3).subplots()
+    >>> heading(ax, "Best-1\\nrate 0.1")
+    >>> ax.get_title()
+    'Best-1'
+    """
     small = small_lines(text)
     first = str(text).partition("\n")[0]
     ax.set_title(first, fontsize=9, pad=4 + 8.9 * len(small), parse_math=False)
@@ -133,6 +241,10 @@ def heading(ax, text: str) -> None:
 
 
 def legend(figure, handles, columns: int, **place) -> None:
+    """What the lines mean, {name: line}; nothing where there is none.
+
+    >>> legend(None, {}, 1)
+    """
     if not handles:
         return
     drawn = figure.legend(
@@ -150,11 +262,17 @@ def legend(figure, handles, columns: int, **place) -> None:
 
 
 def header(page, title: str | None, handles) -> None:
-    """Put the title left and the legend right above the panels, and make the page higher by it."""
+    """Put the title left and the legend right above the panels, and make the page higher by it.
+
+    >>> page = figure(4, 3)
+    >>> header(page, "A title", {})
+    >>> bool(page.get_size_inches()[1] > 3)
+    True
+    """
     from matplotlib.lines import Line2D
 
     width, height = page.get_size_inches()
-    lines = textwrap.wrap(title or "", max(10, int((width - 0.2) / 0.092)))
+    lines = textwrap.wrap("" if title is None else str(title), max(10, int((width - 0.2) / 0.092)))
     handles = {name: Line2D([], [], **look) for name, look in handles.items()}
     needed = sum(0.55 + 0.07 * len(name) for name in handles)
     # on one line where both fit
@@ -188,4 +306,9 @@ def fold(text, width: int, lines: int = 3) -> str:
 
 
 def shorten(text: str, width: int) -> str:
+    """A text of at most so many characters.
+
+    >>> shorten("learning rate", 9)
+    'learning…'
+    """
     return text if len(text) <= width else text[: max(1, width - 1)].rstrip() + "…"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from purenet.inputs import mapping, real_numbers
 from purenet.plots import style
 from purenet.plots.scales import Scale, scale
 
@@ -37,8 +38,9 @@ def parallel_coordinates(
     (n,), not finite for a trial that diverged: thin and grey, behind the others. `log` names the
     columns on logarithmic axes, and the scores by their label. `largest` says whether large scores
     are good; the better ones are darker and on top, the best is thick. Returns the path.
-    Raises ValueError for no columns, a column of another length, no finite score, or a logarithmic
-    axis with a value that is not above 0.
+    Raises ValueError for no columns, a column of another length, no finite score, a logarithmic
+    axis with a value that is not above 0, or a suffix or `dpi` out of range; TypeError for what are
+    no columns, numbers, names or path; OSError where the picture cannot be written.
     Source: Inselberg (1985), The plane with parallel coordinates.
 
     >>> import tempfile
@@ -48,7 +50,7 @@ def parallel_coordinates(
     ...     parallel_coordinates(path, columns, [0.9, 0.8, np.nan], log=["rate"]).name
     'all.png'
     """
-    path = style.target("parallel_coordinates", path)
+    path = style.target("parallel_coordinates", path, dpi)
     trials = _trials("parallel_coordinates", columns, scores, log, score_label, largest)
     count = len(trials.axes)
     width = min(max(1.7 * (count + 1), 4.2), max(style.WIDTH, 0.62 * (count + 1)))
@@ -117,8 +119,9 @@ def slices(
     where `largest` says that large ones are good, else above. `log` names the columns on
     logarithmic axes, and the scores by their label. The best is a star; points that share a
     category, or one of few numbers, are spread sideways. Returns the path.
-    Raises ValueError for no columns, a column of another length, no finite score, or a logarithmic
-    axis with a value that is not above 0.
+    Raises ValueError for no columns, a column of another length, no finite score, a logarithmic
+    axis with a value that is not above 0, or a suffix or `dpi` out of range; TypeError for what are
+    no columns, numbers, names or path; OSError where the picture cannot be written.
     Source: Bergstra & Bengio (2012), Random search for hyper-parameter optimization.
 
     >>> import tempfile
@@ -127,7 +130,7 @@ def slices(
     ...     slices(Path(folder, "each.png"), columns, [0.9, 0.8, np.nan], log=["rate"]).name
     'each.png'
     """
-    path = style.target("slices", path)
+    path = style.target("slices", path, dpi)
     trials = _trials("slices", columns, scores, log, score_label, largest)
     down = -(-len(trials.axes) // 4)
     across = -(-len(trials.axes) // down)
@@ -176,8 +179,9 @@ def pairwise(
     columns on logarithmic axes, and the scores by their label. `largest` says whether large scores
     are good; the better ones are darker and on top, the best is a star. Points that share
     a category, or one of few numbers, are spread around it. Returns the path.
-    Raises ValueError for fewer or more columns, a column of another length, no finite score, or a
-    logarithmic axis with a value that is not above 0.
+    Raises ValueError for fewer or more columns, a column of another length, no finite score, a
+    logarithmic axis with a value that is not above 0, or a suffix or `dpi` out of range; TypeError
+    for what are no columns, numbers, names or path; OSError where the picture cannot be written.
     Source: Hartigan (1975), Printer graphics for clustering: the scatter plot matrix.
 
     >>> import tempfile
@@ -186,8 +190,8 @@ def pairwise(
     ...     pairwise(Path(folder, "map.png"), columns, [0.9, 0.8, np.nan], log=columns).name
     'map.png'
     """
-    path = style.target("pairwise", path)
-    if not 2 <= len(columns) <= _MOST:
+    path = style.target("pairwise", path, dpi)
+    if not 2 <= len(mapping("pairwise", "columns", columns)) <= _MOST:
         raise ValueError(
             f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose those that "
             "matter most, or draw any number of them by `parallel_coordinates` or `slices`."
@@ -250,9 +254,9 @@ class _Trials(NamedTuple):
 
 
 def _trials(speaker, columns, scores, log, score_label, largest) -> _Trials:
-    if not columns:
+    if not mapping(speaker, "columns", columns):
         raise ValueError(f"{speaker}: there are no columns to draw.")
-    y = np.asarray(scores, np.float64)
+    y = real_numbers(speaker, "scores", scores)
     if y.ndim != 1:
         raise ValueError(f"{speaker}: the scores have shape {y.shape}, expected (n,).")
     alive = np.isfinite(y)
@@ -261,7 +265,7 @@ def _trials(speaker, columns, scores, log, score_label, largest) -> _Trials:
             f"{speaker}: none of the {y.size} scores is a finite number, expected at least one; "
             "there is nothing to compare."
         )
-    log = {log} if isinstance(log, str) else {*log}
+    log = style.names_of(speaker, log)
     if unknown := log - {*columns} - {score_label}:
         raise ValueError(
             f"{speaker}: log names {sorted(unknown)[0]!r}, expected some of {[*columns]} or the "

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purenet.checks import whole
+from purenet.checks import takes, told, whole
+from purenet.inputs import real_numbers
 from purenet.sweep.search import Search, as_search
 from purenet.sweep.space import (
     Choice,
@@ -17,6 +18,7 @@ from purenet.sweep.space import (
     Uniform,
     add_points,
     latin_hypercube,
+    maker,
     no_points,
     random,
     sobol,
@@ -29,14 +31,24 @@ _ENDLESS = (random, sobol)
 
 
 class Asked(NamedTuple):
-    """Some points: their numbers, and a pytree like the space with an array (n,) at each leaf."""
+    """Some points: their numbers, and a pytree like the space with an array (n,) at each leaf.
+
+    >>> AskTell({"rate": 0.1}).ask(2).numbers.tolist()
+    [0, 1]
+    """
 
     numbers: np.ndarray
     hyper: PyTree
 
 
 class Best(NamedTuple):
-    """The best point told so far."""
+    """The best point told so far.
+
+    >>> study = AskTell({"rate": 0.1})
+    >>> study.tell(study.ask(1).numbers, [0.5])
+    >>> float(study.best().score)
+    0.5
+    """
 
     number: int
     hyper: PyTree
@@ -54,8 +66,9 @@ class AskTell:
     `ask(n)` gives `Asked(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`, other
     choices as arrays of objects.
     `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
-    that is not finite counts as a failure. Raises ValueError for numbers that were not asked for,
-    scores of another length, or more points than the design has.
+    that is not finite counts as a failure.
+    Raises TypeError for what is no search, TypeError or ValueError for counts and a space that are
+    none, ValueError for another `mode` and for missing `trials`.
 
     >>> from purenet.sweep import loguniform, sobol
     >>> study = AskTell({"rate": loguniform(1e-4, 1.0)}, search=sobol, mode="min")
@@ -86,6 +99,8 @@ class AskTell:
         self._scores: dict[int, float] = {}
 
     def ask(self, n: int) -> Asked:
+        """The next `n` points. Raises ValueError for more than the design has, TypeError or
+        ValueError for an n below 1."""
         n = whole("AskTell.ask: n", n, least=1)
         first = len(self._points.group)
         self._points = add_points(self._space, self._points, self._source.ask(n))
@@ -93,8 +108,12 @@ class AskTell:
         return Asked(numbers, self._hyper(numbers))
 
     def tell(self, numbers, scores) -> None:
-        numbers, scores = np.atleast_1d(np.asarray(numbers)), np.atleast_1d(np.asarray(scores))
-        if numbers.ndim != 1 or scores.ndim not in (1, 2) or len(scores) != len(numbers):
+        """The scores of some points. Raises ValueError for numbers that were not asked for and
+        scores of another length, TypeError for scores that are no numbers."""
+        numbers = np.atleast_1d(np.asarray(numbers))
+        scores = np.atleast_1d(real_numbers("AskTell.tell", "scores", scores))
+        fits = numbers.ndim == 1 and scores.ndim in (1, 2) and len(scores) == len(numbers)
+        if not fits or 0 in scores.shape[1:]:
             raise ValueError(
                 f"AskTell.tell: scores have shape {scores.shape} for numbers of shape "
                 f"{numbers.shape}; a score, or a row of them, for each number is expected."
@@ -108,7 +127,7 @@ class AskTell:
                 f"AskTell.tell: the numbers {numbers} are not all among the {asked} points that "
                 "were asked for."
             )
-        scores = self._sign * scores.astype(float).reshape(len(scores), -1)
+        scores = self._sign * scores.reshape(len(scores), math.prod(scores.shape[1:]))
         for number, row in zip(map(int, numbers), scores, strict=True):
             self._scores[number] = row[-1]
         self._source.tell(numbers, scores)
@@ -128,7 +147,11 @@ class AskTell:
 
 
 def needs_trials(sampler: Callable) -> bool:
-    """Whether a sampler does not say by itself how many points there are."""
+    """Whether a sampler does not say by itself how many points there are.
+
+    >>> needs_trials(random)
+    True
+    """
     return sampler in (*_ENDLESS, latin_hypercube) or isinstance(sampler, _Optuna)
 
 
@@ -139,7 +162,13 @@ def _numbers(column: np.ndarray) -> np.ndarray:
 
 
 class Design:
-    """Points of a sampler, handed out in order."""
+    """Points of a sampler, handed out in order.
+
+    Raises TypeError or ValueError where the sampler gives no points of the unit cube.
+
+    >>> Design(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
+    (2, 1)
+    """
 
     def __init__(self, sampler: Callable, space: Space, points: int | None, seed: int):
         self._sampler, self._space, self._seed, self._given = sampler, space, seed, 0
@@ -147,9 +176,11 @@ class Design:
 
     @property
     def points(self) -> int | None:
+        """How many there are in all, None where there is no end."""
         return None if self._cube is None else len(self._cube)
 
     def ask(self, n: int) -> np.ndarray:
+        """The next `n` points. Raises ValueError where there are not so many left."""
         first, self._given = self._given, self._given + n
         cube = self._draw(self._given) if self._cube is None else self._cube
         if self._given > len(cube):
@@ -164,7 +195,8 @@ class Design:
 
     def _draw(self, points: int | None) -> np.ndarray:
         distributions = self._space.distributions
-        cube = np.asarray(self._sampler(distributions, points, self._seed))
+        cube = self._sampler(distributions, points, self._seed)
+        cube = real_numbers("sweep", "what the sampler gave", cube)
         count = len(cube) if points is None and cube.ndim else points
         if cube.shape != (count, len(distributions)):
             raise ValueError(
@@ -172,29 +204,43 @@ class Design:
                 f"{(count, len(distributions))} is expected: a row a trial, a column a "
                 "distribution."
             )
+        inside = (cube >= 0) & (cube <= 1)
+        if not inside.all():
+            raise ValueError(
+                f"sweep: the sampler gave {cube[~inside][0]}, but numbers from "
+                "0 to 1 are expected: each goes through its distribution's ppf."
+            )
         return cube
 
 
 def source(sampler: Callable, space: Space, points: int | None, seed: int):
-    """What hands out the points of a sampler, and is told the scores."""
+    """What hands out the points of a sampler, and is told the scores.
+
+    >>> source(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
+    (2, 1)
+    """
     if isinstance(sampler, _Optuna):
         return _OptunaSource(sampler.make, space, seed)
     return Design(sampler, space, points, seed)
 
 
+@maker
 def from_optuna(make_sampler: Callable, batch: int = 10) -> Search:
     """Points from an Optuna sampler, `batch` at a time, each batch knowing the scores of the last.
 
     `make_sampler(seed=...)` makes one: `optuna.samplers.TPESampler`, or a function of your own. The
     points of a batch train side by side. Needs Optuna (extra `optuna`).
+    Raises TypeError or ValueError for a batch below 1, TypeError for what cannot be called so; when
+    it is asked, TypeError for what makes no sampler, ModuleNotFoundError without Optuna.
 
-    >>> import optuna  # doctest: +SKIP
-    >>> search = from_optuna(optuna.samplers.TPESampler, batch=16)  # doctest: +SKIP
+    >>> import optuna
+    >>> from_optuna(optuna.samplers.TPESampler, batch=16).name
+    'from_optuna(TPESampler, batch=16)'
     """
     batch = whole("from_optuna: batch", batch, least=1)
-    if not callable(make_sampler):
+    if not (callable(make_sampler) and takes(make_sampler, seed=0)):
         raise TypeError(
-            f"from_optuna: make_sampler is {type(make_sampler).__name__}, but something to call "
+            f"from_optuna: make_sampler is {told(make_sampler)}, but something to call "
             "with seed=... is expected, such as optuna.samplers.TPESampler, so that the sweep can "
             "be repeated."
         )
@@ -226,9 +272,13 @@ class _OptunaSource:
         optuna = optuna_module()
         named = dict(zip(space.names, space.leaves, strict=True))
         self._pairs = [(n, named[n]) for n in space.shown if hasattr(named[n], "ppf")]
-        self._study = optuna.create_study(
-            direction="maximize", sampler=make_sampler(seed=seed % 2**32)
-        )
+        sampler = make_sampler(seed=seed % 2**32)
+        if not isinstance(sampler, optuna.samplers.BaseSampler):
+            raise TypeError(
+                f"from_optuna: make_sampler gave {told(sampler)}, but a sampler of Optuna is "
+                "expected."
+            )
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._distributions = {
             name: optuna_distribution(leaf, [0.0, 1.0]) for name, leaf in self._pairs
         }
@@ -259,6 +309,11 @@ class _OptunaSource:
 
 
 def optuna_module():
+    """Optuna. Raises ModuleNotFoundError, which says how to get it, where it is not.
+
+    >>> optuna_module().__name__
+    'optuna'
+    """
     try:
         import optuna
     except ModuleNotFoundError:
@@ -269,7 +324,11 @@ def optuna_module():
 
 
 def optuna_distribution(leaf, reach):
-    """What Optuna calls a distribution; one that it does not know is a range that it `reach`es."""
+    """What Optuna calls a distribution; one that it does not know is a range that it `reach`es.
+
+    >>> optuna_distribution(Uniform(0.0, 1.0), None).high
+    1.0
+    """
     distributions = optuna_module().distributions
     if isinstance(leaf, Uniform):
         return distributions.FloatDistribution(leaf.low, leaf.high)

@@ -19,6 +19,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from purenet.forgetting import jit_for_each
+from purenet.inputs import (
+    checked_epoch,
+    checked_metrics,
+    checked_state,
+    checked_trainable,
+    same_state,
+)
 from purenet.sweep.layout import Layout, halved, memory
 from purenet.sweep.space import TRACED
 from purenet.types import PyTree, Trainable
@@ -51,7 +58,7 @@ class Program(NamedTuple):
                 f"sweep: the trial function returned {type(trainable).__name__}, but a "
                 "Trainable(init, epoch, evaluate) such as supervised(...) is expected."
             )
-        return trainable
+        return checked_trainable("sweep", trainable)
 
     def pack(self, state: PyTree) -> list:
         """The leaves of a state as a lane holds them: plain numbers."""
@@ -118,7 +125,7 @@ def describe(program: Program, numbers: tuple, data) -> Program:
         )
         raise
     before, after, metrics, packed = seen
-    _same(before, after)
+    same_state("sweep", before, after)
     leaves, structure = jax.tree.flatten(before)
     kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
     return program._replace(
@@ -133,7 +140,7 @@ def describe(program: Program, numbers: tuple, data) -> Program:
 def _looked_at(program: Program, numbers, key, data):
     """What one epoch makes of a state; traced once for a program, and never run."""
     trainable = program.trainable(numbers)
-    state = trainable.init(key)
+    state = checked_state("sweep", trainable.init(key))
     after, metrics = _epoch(trainable, state, data)
     return state, after, metrics, program.pack(state)
 
@@ -287,52 +294,18 @@ def _in_blocks(layout: Layout, i):
 def _epoch(trainable: Trainable, state, data):
     """One epoch, and the metrics on both parts of the data after it."""
     training, validation = data
-    after = trainable.epoch(state, training)
-    if not (isinstance(after, tuple) and len(after) == 2):
-        raise TypeError(
-            f"sweep: `epoch` gave {type(after).__name__}, but a pair (state, metrics) is expected."
-        )
-    state, _ = after
+    state, _ = checked_epoch("sweep", trainable.epoch(state, training))
     measured = (trainable.evaluate(state, training), trainable.evaluate(state, validation))
     metrics = dict(zip(PARTS, measured, strict=True))
-    for name, value in _named(metrics["validation"]).items():
-        if jnp.shape(value) != ():
-            raise ValueError(
-                f"sweep: the metric {name!r} of `evaluate` has shape {jnp.shape(value)}, but a "
-                "scalar is expected; take its mean."
-            )
-    if {*_named(metrics["train"])} != {*metrics["validation"]}:
+    for part in metrics.values():
+        if not checked_metrics("sweep: `evaluate`", part):
+            raise TypeError("sweep: `evaluate` gave {}, but a dict of scalars is expected.")
+    if {*metrics["train"]} != {*metrics["validation"]}:
         raise ValueError(
             f"sweep: `evaluate` gave the metrics {sorted(metrics['train'])} on the training data, "
             f"but {sorted(metrics['validation'])} on the validation data; both need the same."
         )
     return state, jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
-
-
-def _named(metrics):
-    if not isinstance(metrics, dict) or not metrics:
-        raise TypeError(
-            f"sweep: `evaluate` gave {metrics!r}, but a dict of scalars such as "
-            '{"loss": ..., "accuracy": ...} is expected.'
-        )
-    return metrics
-
-
-def _same(before, after):
-    """An epoch must give back a state like the one it got, or no loop could carry it."""
-    if jax.tree.structure(before) != jax.tree.structure(after):  # type: ignore[operator]
-        raise ValueError(
-            f"sweep: `epoch` gave a state of structure {jax.tree.structure(after)}, but that of "
-            f"`init` is {jax.tree.structure(before)}; both need the same."
-        )
-    paths = jax.tree_util.tree_flatten_with_path(before)[0]
-    for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the state"
-            raise ValueError(
-                f"sweep: `epoch` gave {name} as {b.dtype}{list(b.shape)}, but `init` made it "
-                f"{a.dtype}{list(a.shape)}; both need the same."
-            )
 
 
 def _is_key(a) -> bool:

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
-from purenet.checks import whole
+from purenet.checks import told, whole
 
 _FEWEST = 2
 _WIDEST = 256
 
 
 class Layout(NamedTuple):
-    """Lanes, each of which trains one trial: `lanes` on each device, `block` of them vmapped."""
+    """Lanes, each of which trains one trial: `lanes` on each device, `block` of them vmapped.
+
+    >>> Layout(("one device",), lanes=4, block=1).strategy
+    'loop'
+    """
 
     devices: tuple
     lanes: int
@@ -22,10 +27,12 @@ class Layout(NamedTuple):
 
     @property
     def width(self) -> int:
+        """Lanes of all devices together."""
         return len(self.devices) * self.lanes
 
     @property
     def strategy(self) -> str:
+        """How the lanes of a device run: "loop", "vmap" or "blocks"."""
         if self.block == 1:
             return "loop"
         return "vmap" if self.block == self.lanes else "blocks"
@@ -42,6 +49,9 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
     On a CPU the lanes of a device run one after the other: stacking the weights of many trials
     takes them out of the cache and wins nothing. On an accelerator they run together, in blocks so
     large that it is busy and so small that survivors of an early stop fill fewer of them.
+
+    >>> layout(8, jax.devices()[:1]).lanes
+    8
     """
     devices = tuple(devices)[: max(1, trials)]
     lanes = math.ceil(max(1, trials) / len(devices))
@@ -54,7 +64,11 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
 
 
 def halved(layout: Layout) -> Layout | None:
-    """Half the lanes, or None where there is nothing left to halve."""
+    """Half the lanes, or None where there is nothing left to halve.
+
+    >>> halved(Layout(("one device",), lanes=8, block=1)).lanes
+    4
+    """
     if layout.block == 1:
         lanes = math.ceil(layout.lanes / 2)
         return layout._replace(lanes=lanes) if lanes >= _FEWEST and lanes < layout.lanes else None
@@ -66,7 +80,11 @@ def halved(layout: Layout) -> Layout | None:
 
 
 def memory(device: jax.Device) -> float:
-    """Bytes that a sweep may use on a device: 80% of an accelerator's, half of a host's."""
+    """Bytes that a sweep may use on a device: 80% of an accelerator's, half of a host's.
+
+    >>> memory(jax.devices()[0]) > 0
+    True
+    """
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return 0.8 * stats["bytes_limit"]
@@ -78,14 +96,29 @@ def memory(device: jax.Device) -> float:
 
 
 def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Device, ...]:
-    """The devices of a sweep: those given, that many local ones, or all local ones."""
+    """The devices of a sweep: those given, that many local ones, or all local ones.
+
+    Raises TypeError for what are no devices, ValueError for none, for more than there are, and for
+    one given twice.
+
+    >>> chosen_devices(1) == tuple(jax.local_devices()[:1])
+    True
+    """
     local = jax.local_devices()
     if devices is None:
         return tuple(local)
-    if isinstance(devices, (tuple, list)):
+    if isinstance(devices, (tuple, list, np.ndarray)):
+        devices = tuple(devices)
         if not devices:
             raise ValueError("sweep: devices is empty; give at least one, or leave it out.")
-        return tuple(devices)
+        for device in devices:
+            if not isinstance(device, jax.Device):
+                raise TypeError(
+                    f"sweep: devices holds {told(device)}, but those of jax.devices() are expected."
+                )
+        if len(set(devices)) < len(devices):
+            raise ValueError(f"sweep: devices holds one twice: {list(devices)}.")
+        return devices
     count = whole("sweep: devices", devices, least=1)
     if count > len(local):
         raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from purenet.files import as_path
 from purenet.leaves import short
 from purenet.sweep.engine import PARTS
 from purenet.sweep.population import Lineage
@@ -33,9 +34,13 @@ def load(path: str | os.PathLike) -> Result:
     can be trained: for `replay` and `weights`, call `run` with the same arguments and path,
     which trains nothing that is finished. Nothing is unpickled or evaluated.
     Raises FileNotFoundError where there is no sweep, ValueError, which names the file, where one
-    is damaged.
+    is damaged, TypeError for what is no path.
+
+    >>> load("no-such-folder")
+    Traceback (most recent call last):
+    FileNotFoundError: no-such-folder holds no sweep: there is no settings.json.
     """
-    folder = Path(path)
+    folder = as_path("sweep.load", path)
     settings = read_settings(folder)
     space, trials, seeds, epochs = _asked(folder / SETTINGS, settings)
     known = arrays(folder / CURVES)

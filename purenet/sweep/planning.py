@@ -25,7 +25,11 @@ _WIDE_BLOCKS = (256, 64, 1024, 1)
 
 
 class GroupPlan(NamedTuple):
-    """How the trials of one static group will run."""
+    """How the trials of one static group will run.
+
+    >>> "trials" in GroupPlan._fields
+    True
+    """
 
     static: dict[str, str]
     trials: int
@@ -39,7 +43,11 @@ class GroupPlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What `sweep.plan` found; `run(..., plan=...)` follows it. Prints as a table."""
+    """What `sweep.plan` found; `run(..., plan=...)` follows it. Prints as a table.
+
+    >>> print(Plan((), 0, 0.0))
+    0 program(s), 0 trial-epochs, 0 s predicted
+    """
 
     groups: tuple[GroupPlan, ...]
     trial_epochs: int

@@ -1,6 +1,7 @@
 """Population based training: bad members copy good ones and change their hyperparameters."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,12 +12,25 @@ import numpy as np
 from purenet.checks import is_number, whole
 from purenet.sweep.engine import Lanes, place, sharding
 from purenet.sweep.layout import Layout
-from purenet.sweep.space import Choice, Space, add_points, no_points, numbers, random
+from purenet.sweep.space import (
+    Choice,
+    Space,
+    add_points,
+    checked_sampler,
+    maker,
+    no_points,
+    numbers,
+    random,
+)
 from purenet.sweep.store import fitting
 
 
 class Lineage(NamedTuple):
-    """Who copied whom, and how the hyperparameters of each member moved."""
+    """Who copied whom, and how the hyperparameters of each member moved.
+
+    >>> Lineage(5, np.array([[0, 0]]), {"rate": np.ones((2, 2))}).parents.tolist()
+    [[0, 0]]
+    """
 
     every: int  # an exchange follows every so many epochs
     parents: np.ndarray  # (exchanges, members): whose state a member went on with, mostly its own
@@ -29,7 +43,11 @@ class Lineage(NamedTuple):
 
 
 class Population(NamedTuple):
-    """What `pbt` makes: see there."""
+    """What `pbt` makes: see there.
+
+    >>> pbt(every=5).exchanges(20)
+    3
+    """
 
     sampler: Callable
     every: int
@@ -44,7 +62,8 @@ class Population(NamedTuple):
         return epochs // self.every - 1
 
     def rounds(self, points: int, epochs: int):
-        """One round: all members are trained to the end."""
+        """One round: all members are trained to the end. Raises ValueError where there is no time
+        for an exchange, or nobody to copy."""
         if self.exchanges(epochs) < 1:
             raise ValueError(
                 f"pbt: with an exchange every {self.every} epochs a trial needs "
@@ -55,6 +74,7 @@ class Population(NamedTuple):
         yield np.full(points, epochs)
 
 
+@maker
 def pbt(
     every: int = 5,
     fraction: float = 0.25,
@@ -73,9 +93,9 @@ def pbt(
     floats is drawn anew or kept. All of it happens in a compiled program, with nothing sent
     to the host but the scores. `result.lineage` tells who copied whom.
     Source: Jaderberg et al. (2017).
-    Raises TypeError or ValueError for numbers out of range; when it runs, ValueError for a space
-    with static choices, for several seeds, or a population that does not fit on the devices at
-    once.
+    Raises TypeError or ValueError for numbers out of range, TypeError for what is no sampler; when
+    it runs, ValueError for a space with static choices, for several seeds, or a population that
+    does not fit on the devices at once.
 
     >>> pbt(every=10).fraction
     0.25
@@ -85,15 +105,30 @@ def pbt(
         raise ValueError(f"pbt: fraction is {fraction!r}, expected a number above 0, at most 0.5.")
     if not (is_number(resample) and 0 <= resample <= 1):
         raise ValueError(f"pbt: resample is {resample!r}, expected a probability.")
-    if not (isinstance(factors, (tuple, list)) and len(factors) == 2 and min(factors) > 0):
+    pair = isinstance(factors, (tuple, list)) and len(factors) == 2 and all(map(is_number, factors))
+    if not (pair and all(0 < factor < math.inf for factor in factors)):
         raise ValueError(f"pbt: factors is {factors!r}, but two numbers above 0 are expected.")
+    checked_sampler("pbt", sampler)
     kind = getattr(sampler, "__name__", repr(sampler))
     name = f"pbt({every=}, {fraction=}, {factors=}, {resample=}, {kind})"
     return Population(sampler, every, fraction, (factors[0], factors[1]), resample, name)
 
 
 def train(sweep: Any) -> None:
-    """Train all members of a running sweep side by side, with exchanges between them."""
+    """Train all members of a running sweep side by side, with exchanges between them.
+
+    Raises ValueError for several programs or seeds, and for members that do not fit at once.
+
+    >>> import purenet as pn
+    >>> from purenet import sweep
+    >>> halve = lambda hyper: pn.Trainable(
+    ...     lambda key: hyper, lambda s, data: (s / 2, {}), lambda s, data: {"loss": s}
+    ... )
+    >>> data = (np.zeros(1), np.zeros(1))
+    >>> found = sweep.run(halve, sweep.uniform(1, 2), data, 4, 2, search=pbt(every=1))
+    >>> found.lineage.parents.shape
+    (1, 4)
+    """
     request, search = sweep.request, sweep.request.search
     if len(sweep.programs) != 1 or request.seeds != 1:
         raise ValueError(

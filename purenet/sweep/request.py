@@ -6,15 +6,15 @@ import jax
 import numpy as np
 
 from purenet import processes
-from purenet.checks import whole
+from purenet.checks import takes, told, whole
+from purenet.inputs import check_data
 from purenet.sweep import asking, engine
 from purenet.sweep.layout import chosen_devices, layout
-from purenet.sweep.population import Population, pbt
-from purenet.sweep.search import as_search, halving, hyperband, median
-from purenet.sweep.space import TRACED, add_points, grid, no_points, numbers, take_apart
+from purenet.sweep.population import Population
+from purenet.sweep.search import as_search, checked_rounds
+from purenet.sweep.space import TRACED, add_points, no_points, numbers, take_apart
 from purenet.sweep.store import describe_leaf
 
-_TO_BE_CALLED = (grid, halving, hyperband, median, pbt, asking.from_optuna)
 _RESERVED = ("trial", "seed", "status", "epochs")
 
 
@@ -22,23 +22,36 @@ class Request:
     """What a sweep is asked to do, checked: raises TypeError or ValueError where that is no sweep.
 
     `first` are the points of the first round, `programs` one program for each group of them,
-    nothing of which is compiled yet.
+    nothing of which is compiled yet. What a trial function itself raises goes through.
+
+    >>> from purenet import types
+    >>> still = lambda hyper: types.Trainable(
+    ...     lambda key: hyper, lambda state, data: (state, {}), lambda state, data: {"loss": state}
+    ... )
+    >>> data = (np.zeros(1), np.zeros(1))
+    >>> asked = Request(still, 0.5, data, 3, 1, 0, asking.random, 1, None, None, None)
+    >>> asked.metric, asked.trials
+    ('loss', 3)
     """
 
     def __init__(
         self, trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
     ):
         if not callable(trial):
-            raise TypeError(f"sweep: trial is {trial!r}, but a function of one point is expected.")
+            raise TypeError(
+                f"sweep: trial is {told(trial)}, but a function of one point is expected."
+            )
+        if not takes(trial, None):
+            raise TypeError(
+                f"sweep: {told(trial)} cannot be called with one point of the space, as a trial "
+                "function is: trial(hyper)."
+            )
         if not (isinstance(data, (tuple, list)) and len(data) == 2):
             raise ValueError("sweep: data should be a pair (train, validation).")
         trials = None if trials is None else whole("sweep: trials", trials, least=1)
         self.trial, self.epochs = trial, whole("sweep: epochs", epochs, least=1)
-        self.seed = whole("sweep: seed", seed, least=0)
+        self.seed = checked_seed("sweep: seed", seed)
         self.seeds = whole("sweep: seeds", seeds, least=1)
-        if search in _TO_BE_CALLED:
-            name = search.__name__
-            raise TypeError(f"sweep: search is the function {name}; call it: sweep.{name}().")
         self.search = search if isinstance(search, Population) else as_search(search)
         self.devices = chosen_devices(devices)
         self.space = take_apart(space)
@@ -51,13 +64,21 @@ class Request:
             raise ValueError("sweep: trials is missing; only a grid knows how many there are.")
         self.source = asking.source(self.search.sampler, self.space, trials, self.seed)
         self.trials = trials if self.source.points is None else self.source.points
-        self.rounds = self.search.rounds(self.trials, self.epochs)
+        self.rounds = checked_rounds(self.search, self.trials, self.epochs)
         self.goals = next(self.rounds)  # of the first round
+        check_data("sweep", dict(zip(engine.PARTS, data, strict=True)))
         self.data = tuple(jax.tree.map(np.asarray, part) for part in data)
         drawn = self.source.ask(reach(self.goals))
         self.first = add_points(self.space, no_points(self.space), drawn)
         self.programs = [self.program(self.first, g) for g in range(len(self.first.groups))]
         names = [set(program.metrics) for program in self.programs]
+        columns = {f"{part} {name}" for part in engine.PARTS for name in set().union(*names)}
+        for name in self.space.names:
+            if name in columns:
+                raise ValueError(
+                    f"sweep: a hyperparameter is called {name!r}, as the column of a metric; "
+                    "rename it."
+                )
         self.metric, self.largest = _objective(names, metric, mode)
 
     def program(self, points, g: int) -> engine.Program:
@@ -93,8 +114,24 @@ class Request:
         }
 
 
+def checked_seed(name: str, seed) -> int:
+    """A seed of JAX's random keys. Raises TypeError or ValueError for what is none.
+
+    >>> checked_seed("sweep: seed", 0)
+    0
+    """
+    seed = whole(name, seed, least=0)
+    if seed >= 2**63:
+        raise ValueError(f"{name} is {seed}, but at most 2⁶³ - 1 is expected.")
+    return seed
+
+
 def reach(goals: np.ndarray) -> int:
-    """How many points a round needs: all up to the last that is trained."""
+    """How many points a round needs: all up to the last that is trained.
+
+    >>> reach(np.array([1, 3, 0]))
+    2
+    """
     trained = np.flatnonzero(goals)
     return int(trained[-1]) + 1 if len(trained) else 0
 
@@ -103,6 +140,8 @@ def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> t
     """What trials are ranked by, and whether the largest is best."""
     common = set.intersection(*names)
     usual = {"accuracy": "max", "loss": "min"}
+    if not isinstance(metric, str | None):
+        raise TypeError(f"sweep: metric is {told(metric)}, but the name of one is expected.")
     if metric is None:
         metric = next((name for name in usual if name in common), None)
     if metric is None:
@@ -116,7 +155,7 @@ def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> t
             "them; name one with metric=."
         )
     mode = usual.get(metric) if mode is None else mode
-    if mode not in ("max", "min"):
+    if not isinstance(mode, str) or mode not in ("max", "min"):
         raise ValueError(
             f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
             f"or a small {metric} is good."

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from purenet.checks import whole
-from purenet.files import write_bytes
+from purenet.checks import told, whole
+from purenet.files import writable, write_bytes
 from purenet.leaves import short
 from purenet.sweep.asking import optuna_distribution, optuna_module
 from purenet.sweep.population import Lineage
@@ -27,6 +27,9 @@ class Trial(NamedTuple):
     """One trial: what it was given and where it ended. Prints as one line.
 
     Of a point with several seeds, as `best` gives it, the metrics are means over them.
+
+    >>> print(Trial(3, {"rate": 0.1}, "done", 5, "accuracy", 0.9, {}))
+    (val acc:0.9) | rate:0.1
     """
 
     number: int
@@ -47,14 +50,22 @@ class Trial(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A trial run again: its final state, and its curves, part -> metric -> (epochs,)."""
+    """A trial run again: its final state, and its curves, part -> metric -> (epochs,).
+
+    >>> Run({"w": 1.0}, {"train": {"loss": np.ones(2)}}).state["w"]
+    1.0
+    """
 
     state: PyTree
     curves: dict[str, dict[str, np.ndarray]]
 
 
 class ProgramRecord(NamedTuple):
-    """One compiled program of a sweep: which trials it trained, and what it cost."""
+    """One compiled program of a sweep: which trials it trained, and what it cost.
+
+    >>> ProgramRecord({}, 8, "1 cpu device(s)", 0.5, 1 << 20).trials
+    8
+    """
 
     static: dict[str, str]
     trials: int
@@ -64,7 +75,11 @@ class ProgramRecord(NamedTuple):
 
 
 def program_records(path: Path, programs) -> tuple[ProgramRecord, ...]:
-    """The records that a file held as JSON. Raises ValueError, which names it, for others."""
+    """The records that a file held as JSON. Raises ValueError, which names it, for others.
+
+    >>> program_records(Path("report.json"), [])
+    ()
+    """
     found = []
     for program in programs:
         fields = program.keys() if isinstance(program, dict) else ()
@@ -80,6 +95,26 @@ class Result:
 
     `curves["validation"]["accuracy"]` is (trials, epochs), NaN after a trial was stopped or
     diverged. With several seeds, the runs of point i are the trials i·seeds to (i + 1)·seeds - 1.
+    Files are written completely or not at all. The methods that draw or write raise TypeError for
+    what is no path, FileNotFoundError or IsADirectoryError where none can be written, and those
+    that draw ModuleNotFoundError without matplotlib.
+
+    >>> from purenet import sweep, types
+    >>> halve = lambda hyper: types.Trainable(
+    ...     init=lambda key: hyper["start"],
+    ...     epoch=lambda state, data: (state / 2, {}),
+    ...     evaluate=lambda state, data: {"loss": state},
+    ... )
+    >>> space, nothing = {"start": sweep.uniform(1.0, 2.0)}, (np.zeros(1), np.zeros(1))
+    >>> result = sweep.run(halve, space, nothing, trials=3, epochs=2)
+    >>> bool(result.best().number == result.hyper["start"].argmin())
+    True
+    >>> print(result.table(1).splitlines()[0])
+    rank  trial  val loss  train loss  start
+    >>> [row["status"] for row in result.rows()]
+    ['done', 'done', 'done']
+    >>> result.replay(2).curves["train"]["loss"].shape
+    (2,)
     """
 
     hyper: dict[str, np.ndarray]
@@ -100,10 +135,11 @@ class Result:
 
     @property
     def trials(self) -> int:
+        """How many there are, every seed of a point counted."""
         return len(self.status)
 
     def trial(self, number: int) -> Trial:
-        """What is known of one trial. Raises ValueError for a number that is not a trial's."""
+        """What is known of one trial. Raises TypeError or ValueError for another number."""
         number = self._number("Result.trial", number)
         last = int(self.epochs[number]) - 1
         metrics = {
@@ -121,7 +157,9 @@ class Result:
         )
 
     def point(self, number: int) -> Trial:
-        """One point of the space, its metrics the means over its seeds."""
+        """One point of the space, its metrics the means over its seeds. Raises TypeError or
+        ValueError for a number that is no point's."""
+        number = self._number("Result.point", number, self.seeds)
         runs = [self.trial(i) for i in range(number * self.seeds, (number + 1) * self.seeds)]
         if self.seeds == 1:
             return runs[0]
@@ -153,16 +191,21 @@ class Result:
         Trials that were trained to the end come before those that were stopped, of which the
         longest trained come first. Ties go to the trial with the lower number. With several seeds,
         points are ranked by the mean of their seeds, and a point with a seed that diverged counts
-        as diverged. Raises ValueError when every trial diverged.
+        as diverged. Raises ValueError when every trial diverged, TypeError or ValueError for an n
+        below 1.
         """
+        n = None if n is None else whole("Result.best: n", n, least=1)
         ranked = self.ranked()
         if not ranked:
-            raise ValueError(
-                f"every trial diverged:\n{self.table()}\nlower the learning rates of the space."
-            )
+            raise self._all_lost()
         if n is None:
             return self.point(ranked[0])
-        return [self.point(i) for i in ranked[: whole("Result.best: n", n, least=1)]]
+        return [self.point(i) for i in ranked[:n]]
+
+    def _all_lost(self) -> ValueError:
+        return ValueError(
+            f"every trial diverged:\n{self.table()}\nlower the learning rates of the space."
+        )
 
     def ranked(self) -> list[int]:
         """The points of the space, best first, without those that diverged."""
@@ -176,7 +219,9 @@ class Result:
         return order[fit[order]].tolist()
 
     def table(self, n: int = 20) -> str:
-        """The best `n` trials as text, best first, and how many trials were stopped or diverged."""
+        """The best `n` trials as text, best first, and how many were stopped or diverged. Raises
+        TypeError or ValueError for an n below 1."""
+        n = whole("Result.table: n", n, least=1)
         parts = [(p, m) for m in self.curves["validation"] for p in ("validation", "train")]
         parts.sort(key=lambda pair: pair[1] != self.metric)
         header = ["rank", "trial", *(f"{_SHORT.get(p, p)} {_SHORT.get(m, m)}" for p, m in parts)]
@@ -186,7 +231,6 @@ class Result:
         if stopped.any():
             header.append("epochs")
         rows = [[*header, *self.hyper]]
-        n = whole("Result.table: n", n, least=1)
         for rank, trial in enumerate(map(self.point, self.ranked()[:n]), 1):
             values: list[Any] = [trial.metrics[p].get(m, np.nan) for p, m in parts]
             if self.seeds > 1:
@@ -211,7 +255,8 @@ class Result:
         """The final parameters of a trial whose state was kept: `state.params`, or the whole state
         of training code that keeps it otherwise.
 
-        `run(keep=n)` keeps those of the best n. Raises ValueError for a trial that was not kept.
+        `run(keep=n)` keeps those of the best n. Raises ValueError for a trial that was not kept,
+        TypeError or ValueError for a number that is none's.
         """
         number = self._number("Result.weights", number)
         if number not in self.kept:
@@ -228,7 +273,8 @@ class Result:
 
         It runs in the program that the sweep ran, so that on the same backend the numbers are
         identical, not only close. A member of a population is nothing without the others: the
-        whole population is trained again.
+        whole population is trained again. Raises TypeError or ValueError for a number that is no
+        trial's, ValueError for a result that `load` has read.
         """
         return self._again(self._number("Result.replay", number))
 
@@ -237,10 +283,11 @@ class Result:
         """Learning curves of the best `n` trials in a grid: validation solid, training dashed.
 
         Needs matplotlib (extra `plot`), as all pictures do. The suffix of `path` names the format.
+        Raises ValueError when every trial diverged, TypeError or ValueError for an n below 1.
         """
         from purenet import plots
 
-        panels = []
+        panels, n = [], whole("Result.plot: n", n, least=1)
         for rank, trial in enumerate(self.best(n), 1):
             values = "  ".join(f"{name} {_text(v)}" for name, v in trial.hyper.items())
             name = _SHORT.get(self.metric, self.metric)
@@ -255,23 +302,33 @@ class Result:
         """Parallel coordinates: a line a trial through its hyperparameters to its score.
 
         In this picture and in those of slices and pairs, several seeds of a point are their mean.
+        Raises ValueError when every trial diverged, as those do.
         """
         from purenet import plots
 
         plots.parallel_coordinates(path, self._varied(), self._scores(), **self._labels())
 
     def plot_slices(self, path) -> None:
-        """The score over each hyperparameter by itself."""
+        """The score over each hyperparameter by itself. Raises ValueError when every trial
+        diverged."""
         from purenet import plots
 
         plots.slices(path, self._varied(), self._scores(), **self._labels())
 
     def plot_map(self, path, names: tuple[str, ...] | None = None) -> None:
-        """The score over pairs of hyperparameters: all of them, or those named."""
+        """The score over pairs of hyperparameters: all of them, or those named.
+
+        Raises ValueError for names of none, fewer than two or more than six of them, or when every
+        trial diverged; TypeError for names that are no list.
+        """
         from purenet import plots
 
         columns = self._varied()
         if names is not None:
+            if isinstance(names, str) or not isinstance(names, list | tuple):
+                raise TypeError(
+                    f"Result.plot_map: names is {told(names)}, but a tuple of names is expected."
+                )
             unknown = [name for name in names if name not in self.hyper]
             if unknown:
                 raise ValueError(f"Result.plot_map: there is no {unknown}, but {[*self.hyper]}.")
@@ -280,8 +337,12 @@ class Result:
         plots.pairwise(path, columns, self._scores(), **labels)
 
     def plot_rungs(self, path) -> None:
-        """How far each trial was trained, and where trials were stopped."""
+        """How far each trial was trained, and where trials were stopped. Raises ValueError when
+        every trial diverged."""
         from purenet import plots
+
+        if (self.status == "diverged").all():
+            raise self._all_lost()
 
         plots.rungs(
             path,
@@ -363,7 +424,9 @@ class Result:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_csv(self, path) -> None:
-        """One row a trial, written completely or not at all."""
+        """One row a trial. Raises OSError where the file cannot be written, TypeError for what is
+        no path."""
+        path = writable("Result.to_csv", path)
         rows = self.rows()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -372,11 +435,13 @@ class Result:
         write_bytes(path, text.getvalue().encode())
 
     def to_jsonl(self, path) -> None:
-        """One JSON object a line and trial, as in the results folder; not finite is null."""
+        """One JSON object a line and trial, as in the results folder; not finite is null. Raises
+        what `to_csv` raises."""
+        path = writable("Result.to_jsonl", path)
         write_bytes(path, b"".join(map(json_bytes, self.rows())))
 
     def to_pandas(self):
-        """One row a trial, as a pandas DataFrame; needs pandas."""
+        """One row a trial, as a pandas DataFrame. Raises ModuleNotFoundError without pandas."""
         try:
             import pandas
         except ModuleNotFoundError:
@@ -387,7 +452,8 @@ class Result:
         """The sweep as an Optuna study in memory, with every epoch's score; needs Optuna.
 
         Trials that were stopped are PRUNED, those that diverged FAIL. Constants and other metrics
-        are user attributes; a static choice is the name or text of its value.
+        are user attributes; a static choice is the name or text of its value. Raises
+        ModuleNotFoundError without Optuna.
         """
         optuna = optuna_module()
         states = optuna.trial.TrialState
@@ -423,10 +489,12 @@ class Result:
             )
         return study
 
-    def _number(self, who: str, number: int) -> int:
-        number = whole(f"{who}: number", number, least=0)
-        if number >= self.trials:
-            raise ValueError(f"there is no trial {number}; trials run from 0 to {self.trials - 1}.")
+    def _number(self, who: str, number: int, seeds: int = 1) -> int:
+        number, count = whole(f"{who}: number", number, least=0), self.trials // seeds
+        if number >= count:
+            raise ValueError(
+                f"{who}: there is no trial {number}; trials run from 0 to {count - 1}."
+            )
         return number
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from purenet import processes
 from purenet.checks import whole
+from purenet.files import as_path
 from purenet.progress import Progress
 from purenet.sweep import engine, executors, population, together
 from purenet.sweep.executors import Elsewhere, Hands
@@ -101,6 +102,7 @@ def run(
         raise TypeError(
             f"sweep: plan is {type(plan).__name__}, but what sweep.plan gave is expected."
         )
+    path = None if path is None else as_path("sweep", path)
     if executor is not None:
         executors.check(executor, search, plan, devices)
     elif trials_per_block is not None:

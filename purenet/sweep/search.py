@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purenet.checks import whole
-from purenet.sweep.space import random
+from purenet.checks import told, whole
+from purenet.sweep.space import checked_sampler, maker, random
 
 Rounds = Generator[np.ndarray, np.ndarray, None]
 
@@ -22,7 +22,10 @@ class Search(NamedTuple):
     is sent scores (points, epochs): larger is better, NaN where unknown or diverged.
 
     `sampler` draws the points; `points(epochs)`, where there is one, says how many there are when
-    the caller does not. `levels` are the epochs at which points were compared, for the pictures.
+    the caller does not.
+
+    >>> halving().name
+    'halving(eta=3, first=1, random)'
     """
 
     sampler: Callable
@@ -32,34 +35,71 @@ class Search(NamedTuple):
 
 
 def everything(sampler: Callable) -> Search:
-    """Every point is trained to the end."""
+    """Every point is trained to the end.
+
+    >>> next(everything(random).rounds(2, 5)).tolist()
+    [5, 5]
+    """
     return Search(sampler, _everything, name=getattr(sampler, "__name__", repr(sampler)))
 
 
 def as_search(search: Any) -> Search:
-    """A search from what `run` was given. Raises TypeError for what is neither."""
+    """A search from what `run` was given. Raises TypeError for what is neither search nor sampler.
+
+    >>> as_search(random).name
+    'random'
+    """
     if isinstance(search, Search):
         return search
     if not callable(search):
         raise TypeError(
-            f"sweep: search is {search!r}, but a sampler such as sweep.random or a search such as "
-            "sweep.halving() is expected."
+            f"sweep: search is {told(search)}, but a sampler such as sweep.random or a search such "
+            "as sweep.halving() is expected."
         )
-    return everything(search)
+    return everything(checked_sampler("sweep: search", search))
+
+
+def checked_rounds(search: Any, points: int, epochs: int) -> Rounds:
+    """The rounds of a search, each with a goal of 0 to `epochs` for every point.
+
+    Raises TypeError for a search without rounds, ValueError for goals that are none.
+
+    >>> next(checked_rounds(halving(), 3, 9)).tolist()
+    [1, 1, 1]
+    """
+    if not callable(search.rounds):
+        raise TypeError(f"sweep: rounds of {search.name} is {told(search.rounds)}, no function.")
+    rounds, scores = search.rounds(points, epochs), None
+    while True:
+        try:
+            goals = next(rounds) if scores is None else rounds.send(scores)
+        except StopIteration:
+            if scores is None:
+                raise ValueError(f"sweep: the search {search.name} has no round.") from None
+            return
+        goals = np.asarray(goals)
+        legal = goals.shape == (points,) and goals.dtype.kind in "iu"
+        if not legal or (goals < 0).any() or (goals > epochs).any():
+            raise ValueError(
+                f"sweep: a round of {search.name} gave the goals {told(goals)}, but {points} whole "
+                f"numbers from 0 to {epochs} are expected."
+            )
+        scores = yield goals
 
 
 def _everything(points, epochs):
     yield np.full(points, epochs)
 
 
+@maker
 def halving(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
     """Successive halving: at each rung the best 1/eta of the points go on.
 
     Rungs lie at first, first·eta, first·eta² ... epochs; n points become max(1, ⌊n/eta⌋). Points
     that diverged never go on; ties go to the lower number.
     Source: Jamieson & Talwalkar (2016).
-    Raises TypeError or ValueError for an eta below 2 or a first rung below one epoch; when it runs,
-    ValueError where the first rung lies beyond the last epoch.
+    Raises TypeError or ValueError for an eta below 2 or a first rung below one epoch, TypeError for
+    what is no sampler; when it runs, ValueError where the first rung lies beyond the last epoch.
 
     >>> rounds = halving(eta=3).rounds(9, 9)
     >>> next(rounds).tolist()
@@ -68,6 +108,7 @@ def halving(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
     [1, 1, 1, 1, 1, 1, 3, 3, 3]
     """
     eta, first = whole("halving: eta", eta, least=2), whole("halving: first", first, least=1)
+    checked_sampler("halving", sampler)
 
     def rounds(points, epochs):
         if first > epochs:
@@ -80,6 +121,7 @@ def halving(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
     return Search(sampler, rounds, name=f"halving(eta={eta}, first={first}, {_name(sampler)})")
 
 
+@maker
 def hyperband(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
     """Hyperband: several brackets of successive halving side by side, from many points that begin
     with few epochs to few points that are trained to the end at once.
@@ -94,6 +136,7 @@ def hyperband(eta: int = 3, first: int = 1, sampler: Callable = random) -> Searc
     49
     """
     eta, first = whole("hyperband: eta", eta, least=2), whole("hyperband: first", first, least=1)
+    checked_sampler("hyperband", sampler)
 
     def brackets(epochs) -> list[int]:
         """The number of points of each bracket, from s_max to 0."""
@@ -125,13 +168,14 @@ def hyperband(eta: int = 3, first: int = 1, sampler: Callable = random) -> Searc
     )
 
 
+@maker
 def median(grace: int = 5, every: int = 1, sampler: Callable = random) -> Search:
     """Median stopping: a point is stopped whose best score so far is below the median, over all
     points that got as far, of their mean score so far.
 
     Points are compared after `grace` epochs and then after every `every` more.
     Source: Golovin et al. (2017), section 3.2.1.
-    Raises TypeError or ValueError for numbers below 1.
+    Raises TypeError or ValueError for numbers below 1, TypeError for what is no sampler.
 
     >>> rounds = median(grace=1).rounds(3, 2)
     >>> next(rounds).tolist()
@@ -140,6 +184,7 @@ def median(grace: int = 5, every: int = 1, sampler: Callable = random) -> Search
     [1, 2, 2]
     """
     grace, every = whole("median: grace", grace, least=1), whole("median: every", every, least=1)
+    checked_sampler("median", sampler)
 
     def rounds(points, epochs):
         goals = np.full(points, min(grace, epochs))
@@ -160,8 +205,12 @@ def median(grace: int = 5, every: int = 1, sampler: Callable = random) -> Search
 
 
 def budget(search: Search, points: int, epochs: int) -> int:
-    """The epochs that a search trains in all, if one point is always better than the next."""
-    rounds = search.rounds(points, epochs)
+    """The epochs that a search trains in all, if one point is always better than the next.
+
+    >>> budget(halving(), 9, 9)
+    21
+    """
+    rounds = checked_rounds(search, points, epochs)
     goals = next(rounds)
     scores = np.repeat(-np.arange(points, dtype=float)[:, None], epochs, axis=1)
     try:

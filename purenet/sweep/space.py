@@ -15,25 +15,52 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purenet.checks import whole
+from purenet.checks import takes, told, whole
+from purenet.leaves import named_leaves as leaves_by_name
 from purenet.types import PyTree
+
+_MAKERS: list[Callable] = []
+
+
+def maker(function: Callable) -> Callable:
+    """Mark a function that makes a sampler or a search, and is none itself.
+
+    >>> maker(lambda: random).__name__
+    '<lambda>'
+    """
+    _MAKERS.append(function)
+    return function
 
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
+    """What `uniform` makes.
+
+    >>> Uniform(0.0, 2.0).ppf(0.25)
+    0.5
+    """
+
     low: float
     high: float
 
     def ppf(self, u):
+        """The value below which a fraction u of all values lies."""
         return self.low + u * (self.high - self.low)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
+    """What `loguniform` makes.
+
+    >>> float(LogUniform(1e-4, 1.0).ppf(0.5))
+    0.01
+    """
+
     low: float
     high: float
 
     def ppf(self, u):
+        """The value below which a fraction u of all values lies."""
         # the powers of ten are exact at both ends
         low, high = np.log10(self.low), np.log10(self.high)
         return np.clip(10 ** (low + u * (high - low)), self.low, self.high)
@@ -41,10 +68,17 @@ class LogUniform:
 
 @dataclasses.dataclass(frozen=True)
 class Normal:
+    """What `normal` makes.
+
+    >>> float(Normal(1.0, 2.0).ppf(0.5))
+    1.0
+    """
+
     mean: float
     std: float
 
     def ppf(self, u):
+        """The value below which a fraction u of all values lies."""
         from scipy.special import ndtri
 
         return self.mean + self.std * ndtri(u)
@@ -52,10 +86,17 @@ class Normal:
 
 @dataclasses.dataclass(frozen=True)
 class RandInt:
+    """What `randint` makes.
+
+    >>> int(RandInt(0, 10).ppf(0.55))
+    5
+    """
+
     low: int
     high: int
 
     def ppf(self, u):
+        """The value below which a fraction u of all values lies."""
         return np.minimum(self.low + np.floor(u * (self.high - self.low)), self.high - 1).astype(
             int
         )
@@ -63,6 +104,12 @@ class RandInt:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
+    """What `choice` makes.
+
+    >>> int(Choice(("a", "b")).ppf(0.7))
+    1
+    """
+
     values: tuple
 
     def ppf(self, u):
@@ -71,7 +118,9 @@ class Choice:
 
 
 def uniform(low: float, high: float) -> Uniform:
-    """U(low, high). Raises ValueError unless low < high.
+    """U(low, high).
+
+    Raises TypeError for ends that are no numbers, ValueError unless low < high and both finite.
 
     >>> uniform(0.0, 2.0).ppf(0.25)
     0.5
@@ -82,7 +131,7 @@ def uniform(low: float, high: float) -> Uniform:
 def loguniform(low: float, high: float) -> LogUniform:
     """10^U(log₁₀ low, log₁₀ high): every decade is as likely.
 
-    Raises ValueError unless 0 < low < high.
+    Raises TypeError for ends that are no numbers, ValueError unless 0 < low < high and both finite.
 
     >>> float(loguniform(1e-6, 1e-2).ppf(0.5))
     0.0001
@@ -94,7 +143,9 @@ def loguniform(low: float, high: float) -> LogUniform:
 
 
 def normal(mean: float, std: float) -> Normal:
-    """N(mean, std²). Raises ValueError unless std > 0.
+    """N(mean, std²).
+
+    Raises TypeError for what are no numbers, ValueError unless both are finite and std > 0.
 
     >>> float(normal(1.0, 2.0).ppf(0.5))
     1.0
@@ -124,17 +175,29 @@ def choice(values) -> Choice:
     """One of the values, each as likely.
 
     Floats arrive traced; anything else (strings, functions, shapes, whole numbers) is static and
-    makes one group, one compiled program, a value. Raises ValueError when there is no value,
-    TypeError for a value that cannot be static, such as a list.
+    makes one group, one compiled program, a value. Raises ValueError when there is no value, or one
+    among floats that is not finite; TypeError for values without an order (a text, a dict, a set),
+    and for a value that cannot be static, such as a list, or is a distribution.
 
     >>> choice(["adam", "sgd"])
     Choice(values=('adam', 'sgd'))
     """
+    if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(values, "__iter__"):
+        raise TypeError(
+            f"choice: values is {told(values)}, but a list or a tuple of values is expected."
+        )
     values = tuple(values)
     if not values:
         raise ValueError("choice: there is nothing to choose from; give at least one value.")
     for value in values:
         _hashable("choice", value)
+        if hasattr(value, "ppf"):
+            raise TypeError(
+                f"choice: {value!r} is a distribution, but values are expected; what is chosen "
+                "cannot be drawn again."
+            )
+    if all(map(_is_float, values)) and not np.isfinite(np.array(values, float)).all():
+        raise ValueError(f"choice: the values are {values}, but finite numbers are expected.")
     return Choice(values)
 
 
@@ -146,21 +209,29 @@ def choice(values) -> Choice:
 def random(distributions, trials: int, seed: int) -> np.ndarray:
     """Independent uniform points.
 
+    Raises TypeError or ValueError for distributions, trials or a seed that are none.
+
     >>> random([uniform(0, 1)], 2, seed=0).shape
     (2, 1)
     """
+    trials, seed = _checked_design("random", distributions, trials, seed)
     return np.random.default_rng(seed).random((trials, len(distributions)))
 
 
 def sobol(distributions, trials: int, seed: int) -> np.ndarray:
     """A scrambled Sobol sequence: points that fill the space more evenly than chance.
 
-    Source: Sobol' (1967), scrambled as in Owen (1998); scipy.stats.qmc. At most 2³⁰ trials.
+    Raises TypeError or ValueError for distributions, trials or a seed that are none, ValueError for
+    more than 2³⁰ trials.
+    Source: Sobol' (1967), scrambled as in Owen (1998); scipy.stats.qmc.
 
     >>> sobol([uniform(0, 1), uniform(0, 1)], 3, seed=0).shape
     (3, 2)
     """
-    if not distributions:
+    trials, seed = _checked_design("sobol", distributions, trials, seed)
+    if trials > 2**30:
+        raise ValueError(f"sobol: trials is {trials}, but at most 2³⁰ points are distinct.")
+    if not len(distributions):
         return np.empty((trials, 0))
     from scipy.stats import qmc
 
@@ -173,18 +244,21 @@ def latin_hypercube(distributions, trials: int, seed: int) -> np.ndarray:
     """A Latin hypercube: each hyperparameter takes one value in each of `trials` equal parts.
 
     Which points there are depends on how many, unlike with `random` and `sobol`.
+    Raises TypeError or ValueError for distributions, trials or a seed that are none.
     Source: McKay, Beckman & Conover (1979); scipy.stats.qmc.
 
     >>> np.sort(latin_hypercube([uniform(0, 1)], 4, seed=0)[:, 0] * 4).astype(int).tolist()
     [0, 1, 2, 3]
     """
-    if not distributions:
+    trials, seed = _checked_design("latin_hypercube", distributions, trials, seed)
+    if not len(distributions):
         return np.empty((trials, 0))
     from scipy.stats import qmc
 
     return qmc.LatinHypercube(len(distributions), rng=np.random.default_rng(seed)).random(trials)
 
 
+@maker
 def grid(points: int = 5) -> Callable:
     """A sampler of every combination, the last hyperparameter that was written running fastest.
 
@@ -192,6 +266,7 @@ def grid(points: int = 5) -> Callable:
     the other (at the middles of equally likely parts, where an end is infinite or there is only
     one), and every value of a `choice` or a `randint`. `trials` may be left out; a number that is
     not the number of combinations raises ValueError, since nothing is dropped silently.
+    Raises TypeError or ValueError for `points` below 1.
 
     >>> grid(3)([uniform(0, 1), choice(["a", "b"])], None, seed=0).shape
     (6, 2)
@@ -211,7 +286,7 @@ def grid(points: int = 5) -> Callable:
         return (np.arange(n) + 0.5) / n
 
     def sample(distributions, trials, seed):
-        del seed
+        _checked_design("grid", distributions, trials or 0, seed)
         axes = [quantiles(d) for d in distributions]
         total = math.prod(map(len, axes))
         if trials is not None and trials != total:
@@ -224,6 +299,33 @@ def grid(points: int = 5) -> Callable:
         return np.stack([a.ravel() for a in mesh], axis=-1) if axes else np.empty((1, 0))
 
     return sample
+
+
+def checked_sampler(who: str, sampler) -> Callable:
+    """A function (distributions, trials, seed) -> points. Raises TypeError for anything else.
+
+    >>> checked_sampler("halving", grid)
+    Traceback (most recent call last):
+    TypeError: halving: the sampler is the function grid; call it: sweep.grid().
+    """
+    if any(sampler is function for function in _MAKERS):
+        name = sampler.__name__
+        raise TypeError(f"{who}: the sampler is the function {name}; call it: sweep.{name}().")
+    if not (callable(sampler) and takes(sampler, [], 1, 0)):
+        raise TypeError(
+            f"{who}: the sampler is {told(sampler)}, but a function (distributions, trials, seed) "
+            "-> points is expected, such as sweep.random."
+        )
+    return sampler
+
+
+def _checked_design(who, distributions, trials, seed) -> tuple[int, int]:
+    if not (isinstance(distributions, (list, tuple)) and all(map(_is_leaf, distributions))):
+        raise TypeError(
+            f"{who}: distributions is {told(distributions)}, but a list of distributions is "
+            "expected."
+        )
+    return whole(f"{who}: trials", trials, least=0), whole(f"{who}: seed", seed, least=0)
 
 
 class _Traced:
@@ -240,7 +342,11 @@ TRACED = _Traced()
 
 
 class Space(NamedTuple):
-    """A space taken apart: its leaves in the order of the pytree."""
+    """A space taken apart: its leaves in the order of the pytree.
+
+    >>> take_apart({"rate": uniform(0, 1), "depth": 3}).traced
+    [False, True]
+    """
 
     treedef: Any
     names: tuple[str, ...]
@@ -255,11 +361,16 @@ class Space(NamedTuple):
 
     @property
     def traced(self) -> list[bool]:
+        """Which leaves reach the trial function as traced numbers."""
         return [is_traced(leaf) for leaf in self.leaves]
 
 
 class Points(NamedTuple):
-    """Points of a space, and the groups of them that share their static values."""
+    """Points of a space, and the groups of them that share their static values.
+
+    >>> no_points(take_apart({"rate": 0.1})).groups
+    ()
+    """
 
     columns: tuple[np.ndarray, ...]  # (n,) values of each leaf
     group: np.ndarray  # (n,) the group of each point
@@ -268,7 +379,14 @@ class Points(NamedTuple):
 
 
 def take_apart(space: PyTree) -> Space:
-    """The leaves of a space. Raises TypeError for a constant that cannot be static."""
+    """The leaves of a space.
+
+    Raises TypeError for a constant that cannot be static and for a dict whose keys have no order;
+    ValueError for two leaves of one name.
+
+    >>> take_apart({"rate": uniform(0, 1), "layers": {"width": 8}}).names
+    ('layers.width', 'rate')
+    """
     pairs = named_leaves(space)
     for name, leaf in pairs:
         _hashable(f"sweep: the constant {name!r}", leaf)
@@ -279,6 +397,11 @@ def take_apart(space: PyTree) -> Space:
 
 
 def no_points(space: Space) -> Points:
+    """The points of a space before any is drawn.
+
+    >>> len(no_points(take_apart({"rate": 0.1})).group)
+    0
+    """
     empty = np.empty((0, len(space.distributions)))
     return Points(tuple(_columns(space, empty)[0]), np.empty(0, int), (), ())
 
@@ -286,7 +409,11 @@ def no_points(space: Space) -> Points:
 def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
     """The points and some more, from rows of the unit cube.
 
-    Raises ValueError for values outside a distribution's reach.
+    Raises ValueError for values outside a distribution's reach, or beyond the numbers of JAX.
+
+    >>> space = take_apart({"rate": uniform(0.0, 2.0)})
+    >>> add_points(space, no_points(space), np.array([[0.25]])).columns[0].tolist()
+    [0.5]
     """
     columns, choices = _columns(space, cube)
     for name, leaf, column in zip(space.names, space.leaves, columns, strict=True):
@@ -311,20 +438,35 @@ def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
 
 
 def numbers(space: Space, points: Points, rows) -> tuple[np.ndarray, ...]:
-    """The traced hyperparameters of some points, a row a point."""
+    """The traced hyperparameters of some points, a row a point.
+
+    >>> space = take_apart({"rate": uniform(0.0, 2.0)})
+    >>> numbers(space, add_points(space, no_points(space), np.array([[0.25]])), 0)[0].item()
+    0.5
+    """
     pairs = zip(points.columns, space.traced, strict=True)
     return tuple(column[rows] for column, traced in pairs if traced)
 
 
 def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
-    """Each distribution and constant with its name, the path to it: "rate", "layers.0.decay"."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(space, is_leaf=_is_leaf)
-    name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".") or "value"
-    return [(name(path), leaf) for path, leaf in paths]
+    """Each distribution and constant with its name, the path to it: "rate", "layers.0.decay".
+
+    Raises TypeError for a dict whose keys have no order, ValueError for two leaves of one name.
+
+    >>> named_leaves({"rate": 0.1})
+    [('rate', 0.1)]
+    """
+    found = leaves_by_name("sweep", space, _is_leaf)
+    alone = jax.tree_util.all_leaves([space], _is_leaf)
+    return [("value" if alone else name, leaf) for name, leaf in found.items()]
 
 
 def is_traced(leaf) -> bool:
-    """Whether the values of a leaf reach the trial function as traced numbers."""
+    """Whether the values of a leaf reach the trial function as traced numbers.
+
+    >>> is_traced(0.5), is_traced(5)
+    (True, False)
+    """
     if isinstance(leaf, Choice):
         return all(map(_is_float, leaf.values))
     return hasattr(leaf, "ppf") or _is_float(leaf)
@@ -350,7 +492,13 @@ def _columns(space: Space, cube) -> tuple[list[np.ndarray], list[np.ndarray]]:
             values = [leaf] * len(cube)
         if traced:  # as the device holds it, so that what is recorded is what was trained
             column = np.asarray(values)
-            column = column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
+            kept = column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
+            if column.dtype.kind == "i" and (kept != column).any():
+                raise ValueError(
+                    f"sweep: {leaf!r} of {name!r} gave {column[kept != column][0]}, which "
+                    f"{kept.dtype} cannot hold; switch on jax_enable_x64, or lower it."
+                )
+            column = kept
         else:
             column = np.empty(len(cube), object)
             for row, value in enumerate(values):  # one by one: a shape must stay one value
@@ -388,9 +536,13 @@ def _ordered(name, low, high):
 
 def _number(name, value) -> float:
     try:
+        if isinstance(value, (str, bytes, bool)) or np.ndim(value):
+            raise TypeError
         value = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, but a number is expected.") from None
+        raise TypeError(f"{name} is {told(value)}, but a number is expected.") from None
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value}, but a finite number is expected.")
     return value

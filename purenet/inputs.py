@@ -1,0 +1,199 @@
+"""Checks of what users bring along: numbers, dicts, code that can be trained and its metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.checks import function, takes, told
+from purenet.types import PyTree, Trainable
+
+
+def real_numbers(who: str, name: str, values) -> np.ndarray:
+    """Real numbers as float64, None as NaN. Raises TypeError for texts, complex numbers, objects
+    and rows of unequal length.
+
+    >>> real_numbers("curves", "y", [1, None]).tolist()
+    [1.0, nan]
+    """
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind in "SUcMm":
+            raise TypeError
+        return found.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(
+            f"{who}: {name} is {told(values)}, but an array of real numbers is expected."
+        ) from None
+
+
+def mapping(who: str, name: str, value) -> Mapping:
+    """A dict. Raises TypeError for anything else.
+
+    >>> mapping("curves", "series", {"sgd": [1.0]})
+    {'sgd': [1.0]}
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{who}: {name} is {told(value)}, but a dict by name is expected.")
+    return value
+
+
+# code that can be trained
+def checked_trainable(who: str, trainable) -> Trainable:
+    """A Trainable of three functions. Raises TypeError for anything else.
+
+    >>> checked_trainable("fit", 3)
+    Traceback (most recent call last):
+    TypeError: fit: trainable is 3, but a Trainable such as supervised(...) is expected.
+    """
+    if not isinstance(trainable, Trainable):
+        raise TypeError(
+            f"{who}: trainable is {told(trainable)}, but a Trainable such as supervised(...) is "
+            "expected."
+        )
+    for name, count in (("init", 1), ("epoch", 2), ("evaluate", 2)):
+        part = getattr(trainable, name)
+        function(who, **{name: part})
+        if not takes(part, *[None] * count):
+            given = "(key)" if count == 1 else "(state, data)"
+            raise TypeError(f"{who}: `{name}` cannot be called with {given}, as a Trainable's is.")
+    return trainable
+
+
+def checked_state(who: str, state: PyTree) -> PyTree:
+    """A state of numbers and random keys. Raises TypeError, naming the leaf, for anything else.
+
+    >>> checked_state("fit", {"step": 0})
+    {'step': 0}
+    """
+    for path, leaf in named_paths(who, state):
+        if not _is_array(leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "itself"
+            raise TypeError(f"{who}: the state's {name} is {told(leaf)}, but numbers are expected.")
+    return state
+
+
+def checked_epoch(who: str, after) -> tuple[PyTree, Any]:
+    """What an epoch gives, a pair (state, metrics). Raises TypeError for anything else.
+
+    >>> checked_epoch("fit", (0.0, {}))
+    (0.0, {})
+    """
+    if not (isinstance(after, tuple) and len(after) == 2):
+        raise TypeError(
+            f"{who}: `epoch` gave {type(after).__name__}, but a pair (state, metrics) is expected."
+        )
+    return checked_state(who, after[0]), after[1]
+
+
+def same_state(who: str, before: PyTree, after: PyTree) -> None:
+    """An epoch must give back a state like the one it got, or no loop could carry it.
+
+    Raises ValueError for another structure, or a leaf of another shape or dtype.
+
+    >>> same_state("fit", jnp.zeros(2), jnp.ones(2))
+    """
+    if jax.tree.structure(before) != jax.tree.structure(after):  # type: ignore[operator]
+        raise ValueError(
+            f"{who}: `epoch` gave a state of structure {jax.tree.structure(after)}, but that of "
+            f"`init` is {jax.tree.structure(before)}; both need the same."
+        )
+    paths = jax.tree_util.tree_flatten_with_path(before)[0]
+    for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the state"
+            raise ValueError(
+                f"{who}: `epoch` gave {name} as {b.dtype}{list(b.shape)}, but `init` made it "
+                f"{a.dtype}{list(a.shape)}; both need the same."
+            )
+
+
+def checked_metrics(who: str, metrics) -> dict[str, Any]:
+    """A dict of real scalars by name. Raises TypeError for other values, ValueError for arrays of
+    another shape.
+
+    >>> checked_metrics("fit: `evaluate`", {"loss": 0.5})
+    {'loss': 0.5}
+    """
+    if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
+        raise TypeError(
+            f"{who} gave {metrics!r}, but a dict of scalars such as "
+            '{"loss": ..., "accuracy": ...} is expected.'
+        )
+    for name, value in metrics.items():
+        check_scalar(f"{who}: the metric {name!r}", value)
+    return metrics
+
+
+def check_scalar(what: str, value) -> None:
+    """One real number. Raises TypeError for another kind of value, ValueError for an array.
+
+    >>> check_scalar("supervised: the loss", 0.5)
+    """
+    if not _is_array(value) or not _is_real(jnp.result_type(value)):
+        raise TypeError(f"{what} is {told(value)}, but one real number is expected.")
+    if np.shape(value) != ():
+        raise ValueError(
+            f"{what} has shape {np.shape(value)}, but a scalar is expected; take its mean."
+        )
+
+
+def check_data(who: str, parts: dict[str, PyTree]) -> None:
+    """Parts of the data, each of arrays of numbers with the examples on the leading axis.
+
+    Raises TypeError, naming the leaf, for what are no arrays of numbers, ValueError for single
+    numbers and for a part without an array.
+
+    >>> check_data("fit", {"train": (np.ones((4, 2)), np.zeros(4, int))})
+    """
+    for part, tree in parts.items():
+        found = named_paths(who, tree)
+        for path, leaf in found:
+            below = jax.tree_util.keystr(path, simple=True, separator=".")
+            name = f"{part}.{below}" if below else part
+            if not hasattr(leaf, "dtype") or not is_numeric(leaf.dtype):
+                raise TypeError(
+                    f"{who}: the data {name} is {told(leaf)}, but an array of numbers is expected."
+                )
+            if not np.ndim(leaf):
+                raise ValueError(
+                    f"{who}: the data {name} is a single number, but an array with the examples on "
+                    "its leading axis is expected."
+                )
+        if not found:
+            raise ValueError(f"{who}: the {part} data is {told(tree)}, which holds no array.")
+
+
+def named_paths(who: str, tree: PyTree, is_leaf=None) -> list[tuple[Any, Any]]:
+    """The leaves of a tree with their paths. Raises TypeError for dicts that cannot be ordered.
+
+    >>> len(named_paths("save", {"a": [1, 2]}))
+    2
+    """
+    try:
+        return jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{who}: a dict has keys of several kinds, such as 1 and 'a', which have no order; "
+            "use texts."
+        ) from None
+
+
+def _is_array(leaf) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
+
+
+def is_numeric(dtype) -> bool:
+    """Whether JAX has arrays of such a dtype: numbers, booleans and random keys.
+
+    >>> is_numeric(np.dtype("bool")), is_numeric(np.dtype("U1"))
+    (True, False)
+    """
+    kinds = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def _is_real(dtype) -> bool:
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
