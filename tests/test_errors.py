@@ -15,6 +15,7 @@ import pytest
 
 import purenet as pn
 from purenet import checkpoint, cli, data, gradcheck, plots, sweep
+from purenet.sweep.layout import chosen_devices
 
 NAN, KEY = float("nan"), jax.random.key(0)
 X, T = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
@@ -460,8 +461,8 @@ WORKS = {
     ),
     "space: one leaf": (lambda: {"rate": ask(SPACE["rate"]).hyper}, lambda: ask().hyper),
     "devices: an array": (
-        lambda: sweep.layout.chosen_devices(np.array(jax.devices())),
-        lambda: sweep.layout.chosen_devices(None),
+        lambda: chosen_devices(np.array(jax.devices())),
+        lambda: chosen_devices(None),
     ),
     "differences: plain numbers": (
         lambda: differences(lambda t: t[0] ** 2 + t[1], [1.0, 2.0]),
