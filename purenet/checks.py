@@ -81,6 +81,13 @@ def is_number(value) -> bool:
 
 def _checker(legal, expected, shapes=lambda shape: shape == ()):
     def check(who, **options):
+        """Numbers by their names, each in its range, or arrays, which are never looked at.
+
+        Raises ValueError for the first plain number that is out of range and for an array of
+        several where one is expected; TypeError for what is neither.
+
+        >>> fraction("adam", b1=0.9, b2=0.999)
+        """
         for name, value in options.items():
             if is_number(value):
                 if not legal(value):
@@ -100,8 +107,6 @@ def _is_numeric_array(value) -> bool:
     return isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, np.number)
 
 
-# check("adam", rate=rate, ...): ValueError naming the first number that is out of range or the
-# first array of several numbers, TypeError for what is neither a number nor an array.
 # NaN fails every comparison, so it is refused too.
 non_negative = _checker(lambda value: 0 <= value < math.inf, "a finite number from 0 on")
 positive = _checker(lambda value: 0 < value < math.inf, "a finite number above 0")
@@ -172,6 +177,34 @@ def takes(f: Callable, *args, **kwargs) -> bool:
     except ValueError:  # it has no signature to ask
         return True
     return True
+
+
+def drawn(who: str, weight_init, key, shape):
+    """What an initialiser draws for the weights of a layer.
+
+    Raises TypeError unless it is an array of floats, and ValueError unless it has the shape.
+
+    >>> drawn("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
+    (2, 3)
+    """
+    w = weight_init(key, shape)
+    if callable(w):
+        raise TypeError(
+            f"{who}: weight_init {told(weight_init)} gave a function, but an array of shape "
+            f"{shape} is expected; a distribution is called first, such as normal(0.01) or "
+            "uniform()."
+        )
+    w = array(f"{who}: weight_init {told(weight_init)}", "its answer", w)
+    if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
+        raise TypeError(
+            f"{who}: weight_init {told(weight_init)} gave {told(w)}, but weights are floats."
+        )
+    if jnp.shape(w) != tuple(shape):
+        raise ValueError(
+            f"{who}: weight_init {told(weight_init)} gave the shape {jnp.shape(w)}, but {shape} is "
+            "expected."
+        )
+    return w
 
 
 # arrays, keys and trees of arrays

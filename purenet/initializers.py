@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from purenet.checks import (
-    array,
     finite,
     is_number,
     is_whole,
@@ -172,31 +171,3 @@ def _drawable(who, key, shape, dtype):
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{who}: dtype is {told(dtype)}, but one of floats is expected.")
     return key, _checked(who, shape), dtype
-
-
-def drawn(who: str, weight_init, key, shape):
-    """What an initialiser draws for the weights of a layer.
-
-    Raises TypeError unless it is an array of floats, and ValueError unless it has the shape.
-
-    >>> drawn("dense", zeros, None, (2, 3)).shape
-    (2, 3)
-    """
-    w = weight_init(key, shape)
-    if callable(w):
-        raise TypeError(
-            f"{who}: weight_init {told(weight_init)} gave a function, but an array of shape "
-            f"{shape} is expected; a distribution is called first, such as normal(0.01) or "
-            "uniform()."
-        )
-    w = array(f"{who}: weight_init {told(weight_init)}", "its answer", w)
-    if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
-        raise TypeError(
-            f"{who}: weight_init {told(weight_init)} gave {told(w)}, but weights are floats."
-        )
-    if jnp.shape(w) != tuple(shape):
-        raise ValueError(
-            f"{who}: weight_init {told(weight_init)} gave the shape {jnp.shape(w)}, but {shape} is "
-            "expected."
-        )
-    return w

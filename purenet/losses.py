@@ -182,6 +182,7 @@ def _half_sum_of_squares(w):
     """Σ w² / 2, the L2 penalty of one array.
 
     Shapes: any w -> (), in float32 or wider. With cotangent g: dw = g w.
+    Raises TypeError for what is no array.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.1.
 
     >>> float(half_sum_of_squares(jnp.array([1.0, -3.0])))
@@ -195,6 +196,7 @@ def _sum_of_magnitudes(w):
     """Σ |w|, the L1 penalty of one array.
 
     Shapes: any w -> (), in float32 or wider. With cotangent g: dw = g sign(w), and sign(0) = 0.
+    Raises TypeError for what is no array.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.2.
 
     >>> float(sum_of_magnitudes(jnp.array([1.0, -3.0])))

@@ -1,4 +1,10 @@
-"""The raw operations on arrays: each has its hand-written rule, and `.plain` without it."""
+"""The raw operations on arrays: each has its hand-written rule, and `.plain` without it.
+
+What is no array raises TypeError, by the names of the operation and of the argument: lists, None
+and strings; plain numbers and arrays of NumPy are taken. Integers and bools count as floats, except
+where they name places (`look_up`, class numbers) or only move (`relu`, `flatten`, `im2col`,
+`col2im`).
+"""
 
 from purenet.layers.activations import elu as elu
 from purenet.layers.activations import gelu as gelu

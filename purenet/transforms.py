@@ -331,6 +331,8 @@ def weightwise(who, state_type, rate, numbers, rule, fill=0.0, weight_decay=0.0,
 def average(old, x, new):
     """A step of a moving average, (1 - new) · old + new · x; exactly old where x equals it.
 
+    Source: Brown, Statistical forecasting for inventory control (1959).
+
     >>> average(1.0, 2.0, 0.25)
     1.25
     """

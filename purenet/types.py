@@ -12,7 +12,11 @@ Sizes = int | tuple[int, ...]
 
 
 class Params(NamedTuple):
-    """The numbers of a network: what is trained, and what is only carried along."""
+    """The numbers of a network: what is trained, and what is only carried along.
+
+    >>> Params({"w": 1.0}).stats
+    ()
+    """
 
     weights: PyTree  # differentiated and optimised
     stats: PyTree = ()  # running statistics, never differentiated; () where there are none
@@ -25,6 +29,10 @@ class Layer(NamedTuple):
     `apply(params, x, train, key) -> (y, stats)`: always a pair, whatever `train` is. `train` is a
     Python bool; `key` may be None where nothing is random.
     `spec` is `(name, arguments)`: enough to print, summarise and rebuild the layer.
+
+    >>> double = Layer(lambda key, sizes: Params(()), lambda params, x, train, key: (2 * x, ()))
+    >>> double.apply(double.init(None, 3), 1.5, True, None)
+    (3.0, ())
     """
 
     init: Callable[..., Params]
@@ -33,14 +41,23 @@ class Layer(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """`init(weights) -> state`; `update(grads, state, weights) -> (updates, state)`."""
+    """`init(weights) -> state`; `update(grads, state, weights) -> (updates, state)`.
+
+    >>> down = Optimizer(lambda weights: (), lambda grads, state, weights: (-grads, state))
+    >>> down.update(0.5, down.init(1.0), 1.0)
+    (-0.5, ())
+    """
 
     init: Callable[[PyTree], PyTree]
     update: Callable[..., tuple[PyTree, PyTree]]
 
 
 class TrainState(NamedTuple):
-    """Everything that a training run remembers between two steps."""
+    """Everything that a training run remembers between two steps.
+
+    >>> TrainState(Params({"w": 1.0}), opt_state=(), key=jax.random.key(0), step=0).params.weights
+    {'w': 1.0}
+    """
 
     params: Params
     opt_state: PyTree
@@ -55,6 +72,10 @@ class Trainable(NamedTuple):
     `evaluate(state, data) -> metrics`; `metrics` is a dict of scalars, `data` a pytree of arrays
     with the examples on the leading axis. `check(data)` looks at concrete arrays before anything
     is compiled and raises ValueError or TypeError for data that cannot be trained on.
+
+    >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
+    >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
+    {'epochs': 1}
     """
 
     init: Callable[[jax.Array], PyTree]

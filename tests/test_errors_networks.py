@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import initializers, ops, schedules
+from purenet import checks, initializers, ops, schedules
 from purenet.types import Params
 
 KEY = jax.random.key(0)
@@ -343,7 +343,7 @@ OTHERS = [
          TypeError, r"gave a function, but an array of shape \(3, 2\).*uniform\(\)"),
         ("dense: integer weights", lambda: pn.dense(2, lambda k, s: jnp.ones(s, int)).init(KEY, 3),
          TypeError, r"an array of int64 \(3, 2\), but weights are floats"),
-        ("drawn: a list", lambda: initializers.drawn("dense", lambda k, s: [1], KEY, (3, 2)),
+        ("drawn: a list", lambda: checks.drawn("dense", lambda k, s: [1], KEY, (3, 2)),
          TypeError, r"its answer is \[1\], but an array"),
         ("dense: weights of another shape",
          lambda: pn.dense(2, lambda k, s: jnp.ones(3)).init(KEY, 3),

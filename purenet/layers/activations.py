@@ -57,6 +57,7 @@ def _relu(x):
 
     Shapes: any x -> the same. With cotangent g: dx = g where x > 0, else 0; relu'(0) = 0.
     A NaN stays NaN, so that a diverged network is seen to have diverged.
+    Raises TypeError for what is no array.
     Source: Glorot, Bordes & Bengio (2011).
 
     >>> relu(jnp.array([-1.0, 0.0, 2.0])).tolist()
@@ -138,6 +139,7 @@ def _selu(x):
 
     Shapes: any x -> the same. With cotangent g: dx = scale g where x > 0, else
     scale alpha eˣ g = (y + scale alpha) g.
+    Raises TypeError for what is no array.
     Source: Klambauer, Unterthiner, Mayr & Hochreiter (2017).
 
     >>> round(float(selu(jnp.array(1.0))), 4)
@@ -160,6 +162,7 @@ def _gelu(x):
     Shapes: any x -> the same. With cotangent g: dx = g (Φ(x) + x φ(x)).
     Φ and φ are the normal distribution and its density; Φ(x) is erfc(-x/√2) / 2, which keeps its
     digits in the left tail.
+    Raises TypeError for what is no array.
     Source: Hendrycks & Gimpel (2016).
 
     >>> round(float(gelu(jnp.array(1.0))), 4)
@@ -187,6 +190,7 @@ def _sigmoid(x):
     """Logistic function, σ(x) = 1 / (1 + e⁻ˣ), without overflow at either end.
 
     Shapes: any x -> the same. With cotangent g: dx = g y (1 - y).
+    Raises TypeError for what is no array.
     Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 4.59.
 
     >>> sigmoid(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
@@ -202,6 +206,7 @@ def _silu(x):
     """Sigmoid linear unit (swish), x σ(x).
 
     Shapes: any x -> the same. With cotangent g: dx = g σ (1 + x (1 - σ)).
+    Raises TypeError for what is no array.
     Source: Elfwing, Uchibe & Doya (2018).
 
     >>> silu(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
@@ -223,6 +228,7 @@ def _softplus(x):
     """Smooth rectifier, log(1 + eˣ), without overflow.
 
     Shapes: any x -> the same. With cotangent g: dx = g σ(x).
+    Raises TypeError for what is no array.
     Source: Dugas et al. (2001).
 
     >>> softplus(jnp.array([-1000.0, 1000.0])).tolist()
@@ -238,6 +244,7 @@ def _tanh(x):
     """Hyperbolic tangent.
 
     Shapes: any x -> the same. With cotangent g: dx = g (1 - y²), as (1 + y)(1 - y).
+    Raises TypeError for what is no array.
     Source: LeCun, Bottou, Orr & Müller (1998).
 
     >>> tanh(jnp.array([-1000.0, 0.0, 1000.0])).tolist()

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.checks import flag, initialiser, is_whole, told, whole
-from purenet.initializers import drawn, he_normal
+from purenet.checks import drawn, flag, initialiser, is_whole, told, whole
+from purenet.initializers import he_normal
 from purenet.rules import hand_vjp
 from purenet.types import Layer, named, shape, stateless
 
@@ -52,7 +52,9 @@ def window(name: str, sizes, kernel: Pair, stride: Pair = 1, padding="valid"):
     Per axis, with size W, kernel F, padding p on both sides and stride s: (W + 2p - F)/s + 1
     windows, rounded down; what remains at the end is dropped. "valid" is p = 0. "same" gives ⌈W/s⌉
     windows, and where the padding is odd its larger half is at the end.
-    Raises ValueError, with the arithmetic, when not one window fits.
+    Raises ValueError, with the arithmetic, when not one window fits, and for a kernel, stride or
+    padding of another kind.
+    Source: Dumoulin & Visin, A guide to convolution arithmetic for deep learning (2016), chapter 2.
 
     >>> window("conv", (28, 28), 5)
     ((24, 24), ((0, 0), (0, 0)))
@@ -95,6 +97,11 @@ def shifts(x, kernel, stride, pads, outputs, fill=0.0):
     """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c).
 
     Raises ValueError for windows of so many places that nobody would wait for their program.
+    Source: Chellapilla, Puri & Simard (2006), where the views are the columns.
+
+    >>> x = jnp.arange(3.0).reshape(1, 1, 3, 1)
+    >>> [view.ravel().tolist() for view in shifts(x, (1, 2), (1, 1), ((0, 0), (0, 0)), (1, 2))]
+    [[0.0, 1.0], [1.0, 2.0]]
     """
     (kh, kw), (sh, sw), (oh, ow) = kernel, stride, outputs
     if kh * kw > _MOST_PLACES:
@@ -112,7 +119,14 @@ def shifts(x, kernel, stride, pads, outputs, fill=0.0):
 
 
 def add_shifts(views, sizes, kernel, stride, pads):
-    """The transpose of `shifts`: every view is added where it was taken from, (n, h, w, c)."""
+    """The transpose of `shifts`: every view is added where it was taken from, (n, h, w, c).
+
+    Source: as for `shifts`: Chellapilla, Puri & Simard (2006).
+
+    >>> views = [jnp.ones((1, 1, 2, 1))] * 2
+    >>> add_shifts(views, (1, 3), (1, 2), (1, 1), ((0, 0), (0, 0))).ravel().tolist()
+    [1.0, 2.0, 1.0]
+    """
     (kh, kw), (h, w), ((top, bottom), (left, right)) = kernel, sizes, pads
     rows = [
         sum(_placed(views[i * kw + j], 2, j, stride[1], w + left + right) for j in range(kw))

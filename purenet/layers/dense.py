@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from purenet.checks import initialiser, whole
-from purenet.initializers import drawn, he_normal
+from purenet.checks import drawn, initialiser, whole
+from purenet.initializers import he_normal
 from purenet.rules import hand_vjp
 from purenet.types import Layer, named, shape, stateless
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.checks import initialiser, whole
-from purenet.initializers import drawn, normal
+from purenet.checks import drawn, initialiser, whole
+from purenet.initializers import normal
 from purenet.rules import hand_vjp, inexact
 from purenet.types import Layer, named, shape, stateless
 
