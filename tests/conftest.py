@@ -14,7 +14,7 @@ def pytest_configure(config):
 
 
 # Modules that compile many small programs, each of which runs once.
-_RUN_ONCE = {"test_ops", "test_transformations", "test_gradcheck", "test_masked_width"}
+_RUN_ONCE = {"test_ops", "test_transformations", "test_gradcheck", "test_masked_width", "test_mesh"}
 
 
 @pytest.fixture(autouse=True)
