@@ -2,13 +2,20 @@
 
 Every process runs the same program and calls these functions in the same order. With one process
 they return at once. The user starts JAX's own way, `jax.distributed.initialize(...)`, before
-anything is computed. A peer that dies ends the others too: with an error out of the collective at
-once, or within `heartbeat_timeout_seconds` of `initialize` at the latest, stopped peers included.
-One that lives but never arrives is waited for; on CPUs, until XLA's
-`--xla_cpu_collective_timeout_seconds` have passed.
+anything is computed.
+
+A peer that dies or is stopped ends the others too: by an error out of the collective, at once where
+the connection breaks, or by the end of the process within the `heartbeat_timeout_seconds` of
+`initialize`. One that lives but never arrives is waited for, on CPUs for as long as
+`XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. Only the first exchange of a program is less
+patient there: processes meet within 30 s, or it is an error. So they meet early, before any work
+that may take them differently long.
 """
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -38,8 +45,8 @@ def first() -> bool:
 def agreed(tree: PyTree) -> PyTree:
     """What the first process holds, to the bit, in every process.
 
-    The leaves are Python numbers or arrays of numbers; Python numbers stay so, arrays become
-    NumPy's. Structure, shapes and dtypes have to be the same in every process.
+    The leaves are Python numbers, random keys or arrays of numbers; the first two stay so, arrays
+    become NumPy's. Structure, shapes and dtypes have to be the same in every process.
 
     >>> agreed({"epochs": 3})
     {'epochs': 3}
@@ -47,14 +54,18 @@ def agreed(tree: PyTree) -> PyTree:
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    arrays = [np.asarray(leaf) for leaf in leaves]
+    arrays = [np.asarray(jax.random.key_data(a) if _is_key(a) else a) for a in leaves]
     # as bytes: JAX would make 32 bits of 64
     held = b"".join(a.tobytes() for a in arrays)
     held = multihost_utils.broadcast_one_to_all(np.frombuffer(held, np.uint8)).tobytes()
     told, start = [], 0
     for leaf, a in zip(leaves, arrays, strict=True):
         new = np.frombuffer(held[start : start + a.nbytes], a.dtype).reshape(a.shape)
-        told.append(new.item() if isinstance(leaf, (bool, int, float, complex)) else new)
+        if isinstance(leaf, (bool, int, float, complex)):
+            new = new.item()
+        elif _is_key(leaf):
+            new = jax.random.wrap_key_data(jnp.asarray(new), impl=jax.random.key_impl(leaf))
+        told.append(new)
         start += a.nbytes
     return jax.tree.unflatten(structure, told)
 
@@ -72,6 +83,56 @@ def exchanged(payload: bytes) -> list[bytes]:
     room = max(_LEAST, 1 << (max(lengths) - 1).bit_length())
     rows = _gathered(np.frombuffer(payload.ljust(room, b"\0"), np.uint8))
     return [row[:n].tobytes() for row, n in zip(rows, lengths, strict=True)]
+
+
+def by_first(action: Callable[[], None]) -> None:
+    """`action()` in the first process alone, while the others wait for it.
+
+    What it raises is raised there, and in the others as RuntimeError with the same text.
+
+    >>> by_first(lambda: print("once"))
+    once
+    """
+    if count() == 1:
+        action()
+        return
+    failure = None
+    if first():
+        try:
+            action()
+        except Exception as error:
+            failure = error
+    text = exchanged(f"{type(failure).__name__}: {failure}".encode() if failure else b"")[0]
+    if failure is not None:
+        raise failure
+    if text:
+        raise RuntimeError(f"the first process failed: {text.decode()}")
+
+
+def plain(tree: PyTree, gather: bool = False) -> PyTree:
+    """Arrays that lie on devices of other processes too, as arrays of this process alone.
+
+    Those of which this process holds only a part stay as they are, or are gathered.
+
+    >>> plain({"n": 3})
+    {'n': 3}
+    """
+
+    def here(a):
+        if not isinstance(a, jax.Array) or a.is_fully_addressable:
+            return a
+        if _is_key(a):
+            data = here(jax.random.key_data(a))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
+        if a.is_fully_replicated:
+            return a.addressable_data(0)
+        return multihost_utils.process_allgather(a, tiled=True) if gather else a
+
+    return jax.tree.map(here, tree)
+
+
+def _is_key(leaf) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _gathered(row: np.ndarray) -> np.ndarray:

@@ -2,12 +2,16 @@
 
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from purenet import processes
 from purenet.checkpoint import checked_path, load, load_metadata, save
-from purenet.leaves import kind_of, named_leaves
+from purenet.leaves import from_array, kind_of, named_leaves
 from purenet.types import PyTree
 
 _SHARE = 0.05  # of the time, at most, is spent on writing
@@ -15,10 +19,21 @@ _EVERY = 1.0  # seconds from one writing to the next, at least
 
 
 class RunFile:
-    """State, curves and the number of epochs done, for a key and data of certain shapes."""
+    """State, curves and the number of epochs done, for a key and data of certain shapes.
 
-    def __init__(self, path: str | os.PathLike, key: jax.Array, parts: dict[str, PyTree]):
-        self.path, _ = checked_path("fit", path)
+    Where the run is `shared` by several processes, the first one alone reads and writes, and tells
+    the others, which need not see the file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        key: jax.Array,
+        parts: dict[str, PyTree],
+        shared: bool = False,
+    ):
+        self.path, self.shared = Path(path), shared
+        self._by_first(lambda: checked_path("fit", path))
         self.key = key
         leaves = named_leaves("fit", parts).items()
         self.data = {name: str(kind_of("fit", name, leaf)) for name, leaf in leaves}
@@ -26,13 +41,22 @@ class RunFile:
         self.due = time.perf_counter() + _EVERY
 
     def exists(self) -> bool:
-        return self.path.exists()
+        return self._agreed(self.path.exists())
 
     def load(self, state, names, epochs: int) -> tuple[PyTree, PyTree, int]:
         """(state, curves, epochs done), like `state` and the metrics `names` of one epoch.
 
         Raises ValueError, with the difference, where the file holds another run.
         """
+        found: list = []
+        self._by_first(lambda: found.extend(self._read(state, names, epochs)))
+        self.saved = self._agreed(found[2] if found else 0)
+        if not found:  # the first process has read it; this one needs something to be told
+            curves = jax.tree.map(lambda a: np.zeros(self.saved, a.dtype), names)
+            found = [jax.tree.map(_blank, state), curves]
+        return *self._agreed((found[0], found[1])), self.saved
+
+    def _read(self, state, names, epochs: int) -> tuple[PyTree, PyTree, int]:
         metadata = load_metadata(self.path)
         run = metadata.get("fit", {}) if isinstance(metadata, dict) else {}
         done, data = (run.get("epochs"), run.get("data")) if isinstance(run, dict) else (None, None)
@@ -59,17 +83,31 @@ class RunFile:
             raise ValueError(
                 f"fit: {self.path} holds a run from another random key; name another path."
             )
-        self.saved = done
         return found["state"], found["history"], done
 
     def is_due(self) -> bool:
-        return time.perf_counter() >= self.due
+        return self._agreed(time.perf_counter() >= self.due)
 
     def save(self, state, history, done: int) -> None:
         started = time.perf_counter()
         curves = jax.tree.map(lambda curve: curve[:done], history)
-        tree = {"key": self.key, "state": state, "history": curves}
-        save(self.path, tree, {"fit": {"epochs": done, "data": self.data}})
+        tree = {"key": self.key, "state": processes.plain(state, gather=True), "history": curves}
+        metadata = {"fit": {"epochs": done, "data": self.data}}
+        self._by_first(lambda: save(self.path, tree, metadata))
         ended = time.perf_counter()
         self.saved = done
         self.due = ended + max(_EVERY, (ended - started) / _SHARE)
+
+    def _agreed(self, tree: PyTree) -> PyTree:
+        return processes.agreed(tree) if self.shared else tree
+
+    def _by_first(self, action: Callable[[], Any]) -> None:
+        if self.shared:
+            processes.by_first(action)
+        else:
+            action()
+
+
+def _blank(leaf):
+    kind = kind_of("fit", "state", leaf)
+    return from_array("fit", "state", np.zeros(kind.shape, kind.dtype), kind, leaf)

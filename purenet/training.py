@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet import processes
 from purenet.checks import function, random_key, takes, told, whole
+from purenet.forgetting import jit_for_each
 from purenet.inputs import (
     check_data,
     check_scalar,
@@ -26,7 +29,9 @@ from purenet.inputs import (
     is_numeric,
     same_state,
 )
+from purenet.leaves import named_leaves
 from purenet.losses import accuracy, softmax_cross_entropy
+from purenet.placing import Placing, everywhere, over_batch, placing
 from purenet.progress import Progress
 from purenet.transforms import apply_updates
 from purenet.types import (
@@ -198,6 +203,7 @@ def supervised(
             rows = jax.random.randint(for_rows, (steps, size), 0, n)
 
         def pick(rows):
+            rows = over_batch(rows)  # each device gathers its own
             return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
 
         def body(state, now):
@@ -208,7 +214,7 @@ def supervised(
 
     def evaluate(state, data):
         def chunk(part):
-            x, t = part
+            x, t = over_batch(part)
             y, _ = net.apply(state.params, x, False, None)
             return measure(y, t, loss(y, t))
 
@@ -241,6 +247,8 @@ def fit(
     progress: bool | None = None,
     block: int | None = None,
     path: str | os.PathLike | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    shard: Callable | None = None,
 ) -> Fit:
     """Train one network: a compiled loop over epochs that reports after each block of them.
 
@@ -253,10 +261,21 @@ def fit(
     it ends and when it is interrupted; the same call goes on from what is there, to the numbers of
     a run without interruption, or returns at once. More epochs than before go on too. What the file
     cannot know is up to the caller: another rate, loss or batch size goes unnoticed.
+
+    With `mesh`, such as `jax.make_mesh((8,), ("batch",))`, each minibatch is spread over its first
+    axis: a device computes with its share of the rows, and what is summed over the batch
+    (gradients, the statistics of batchnorm, metrics) is summed over devices, so that the numbers
+    are those of one device but for rounding. The data lies whole on every device. So does the
+    state, unless `shard(name, leaf) -> jax.sharding.PartitionSpec` places its leaves, such as
+    `params.weights.0.w`. Other code than that of `supervised` is computed whole on every device,
+    unless it says otherwise. Where the mesh spans several processes (`jax.distributed`), each makes
+    the same call with the same data; the first one reads and writes `path` and shows progress.
+
     Raises TypeError for a `trainable` or a key that is none, for data that is no numbers and for
-    metrics that are no real scalars; ValueError for a negative count or data that does not fit, and
-    for a `path` that holds something else: a run from another key, on data or with weights of other
-    shapes, of more epochs.
+    metrics that are no real scalars; ValueError for a negative count or data that does not fit, for
+    a `path` that holds something else: a run from another key, on data or with weights of other
+    shapes, of more epochs; for a partition that does not divide its leaf, and where processes
+    differ in what they ask for.
 
     >>> from purenet.nets import mlp
     >>> from purenet.optimizers import sgd
@@ -275,14 +294,23 @@ def fit(
     for part in parts.values():
         trainable.check(part)
     check_data("fit", parts)
-    parts = jax.tree.map(jnp.asarray, parts)
-    run = None
+    start = jax.eval_shape(lambda key: checked_state("fit", trainable.init(key)), key)
+    where = placing("fit", mesh, shard, start)
+    if where.several:
+        _check_alike((parts, key, epochs, block))
+        progress = progress if processes.first() else False
+    with where.context():
+        return _run(trainable, parts, epochs, key, progress, block, path, where, start)
+
+
+def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> Fit:
+    parts, run = where.data(parts), None
     if path is not None:
         from purenet.resume import RunFile  # its imports would make up a fifth of the package's
 
-        run = RunFile(path, key, parts)
-    start = jax.eval_shape(functools.partial(_start, trainable), key)
-    names = jax.eval_shape(functools.partial(_train_block, trainable), start, parts, 0)[1]
+        run = RunFile(path, key, parts, where.several)
+    begin, train_block = _start((trainable, where)), _train_block((trainable, where))
+    names = train_block.eval_shape(start, parts, 0)[1]
     history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
 
     def record(done, n, values):
@@ -293,9 +321,14 @@ def fit(
     done, per_call, latest = 0, block or 1, None
     if run is not None and run.exists():
         state, values, done = run.load(start, names, epochs)
+        state = where.state(state)
         record(0, done, values)
     else:
-        state = _start(trainable, key)
+        state = begin(where.data(key))
+    if where.several and done < epochs:
+        # compiled by all before any waits for another's first sum of gradients
+        state, _ = train_block(state, parts, 0)
+        processes.agreed(done)
     first, examples = done, _examples(parts["train"])
     with Progress(epochs, "epoch", progress, done) as bar:
         if done:
@@ -304,7 +337,7 @@ def fit(
             while done < epochs:
                 started = time.perf_counter()
                 n = min(per_call, epochs - done)
-                latest = (done, n, *_train_block(trainable, state, parts, n))
+                latest = (done, n, *train_block(state, parts, n))
                 _, _, state, values = latest
                 done = record(done, n, values)
                 seconds = time.perf_counter() - started
@@ -316,27 +349,32 @@ def fit(
                 bar.advance(n, {**shown, "examples/s": f"{n * examples / seconds:.3g}"})
                 if block is None and done > first + 1:  # the first call also compiled
                     per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
+                    per_call = processes.agreed(per_call) if where.several else per_call
                 if run is not None and run.is_due():
                     run.save(state, history, done)
             if run is not None and run.saved != done:
                 run.save(state, history, done)
         except KeyboardInterrupt:
-            # the block that was computed last, unless the next one has taken over its buffers
-            if run is not None and latest is not None and not _deleted(latest[2]):
+            # the block that was computed last, unless the next one has taken over its buffers; not
+            # where that takes other processes, which may be anywhere
+            saves = run is not None and not where.several
+            if saves and latest is not None and not _deleted(latest[2]):
                 done, n, state, values = latest
-                run.save(state, history, record(done, n, values))
+                run.save(state, history, record(done, n, values))  # type: ignore[union-attr]
             raise
-    return Fit(state, history)
+    return Fit(processes.plain(state) if where.several else state, history)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _start(trainable, key):
-    return checked_state("fit", trainable.init(key))
+@jit_for_each()
+def _start(what: tuple[Trainable, Placing], key):
+    trainable, where = what
+    return where.hold(trainable.init(key))
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _train_block(trainable, state, parts, n):
+@jit_for_each(donate_argnums=0)
+def _train_block(what: tuple[Trainable, Placing], state, parts, n):
     """`n` epochs; `n` is an argument, so any block size runs the same program."""
+    trainable, where = what
 
     def one(state):
         state, train = checked_epoch("fit", trainable.epoch(state, parts["train"]))
@@ -344,7 +382,7 @@ def _train_block(trainable, state, parts, n):
         if "validation" in parts:
             found = trainable.evaluate(state, parts["validation"])
             values["validation"] = checked_metrics("fit: `evaluate`", found)
-        return state, jax.tree.map(jnp.asarray, values)
+        return where.hold(state), everywhere(jax.tree.map(jnp.asarray, values))
 
     after, shapes = jax.eval_shape(one, state)
     same_state("fit", jax.eval_shape(lambda: state), after)
@@ -356,6 +394,23 @@ def _train_block(trainable, state, parts, n):
         return state, jax.tree.map(lambda c, v: c.at[i].set(v), curves, values)
 
     return jax.lax.fori_loop(0, n, body, (state, curves))
+
+
+def _check_alike(asked):
+    """All processes ask for the same: or their programs would wait for each other in vain."""
+    said = []
+    for name, leaf in named_leaves("fit", asked).items():
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        a = np.ascontiguousarray(leaf)
+        said.append(f"{name} {a.shape} {a.dtype} {zlib.crc32(a.view(np.uint8).data):08x}")
+    mine, *others = (text.decode() for text in processes.exchanged("\n".join(said).encode()))
+    for i, other in enumerate(others, 1):
+        if other != mine:
+            raise ValueError(
+                f"fit: process {i} came with other data, another key or other numbers of epochs "
+                "than process 0; every process makes the same call with the same data."
+            )
 
 
 def _deleted(state) -> bool:

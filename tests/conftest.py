@@ -20,6 +20,7 @@ _RUN_ONCE = {
     "test_gradcheck",
     "test_masked_width",
     "test_executors",
+    "test_mesh",
     "test_precision",
     "test_errors_networks",
 }

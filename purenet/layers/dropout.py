@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purenet.checks import fractions, random_key
+from purenet.placing import everywhere
 from purenet.rules import hand_vjp, inexact, wide
 from purenet.types import Layer, named, stateless
 
@@ -81,7 +82,9 @@ def _halves(key, shape):
     blocks = -(-size // 4)
     seed = jax.random.bits(key, (2,), jnp.uint32)
     words = jnp.concatenate(_threefry(seed, jnp.arange(blocks, dtype=jnp.uint32)))
-    return jnp.concatenate([words & 0xFFFF, words >> 16])[:size].reshape(shape)
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16])[:size]
+    # where a batch is spread over devices, each draws all of them: that is cheaper than to send
+    return everywhere(halves).reshape(shape)
 
 
 def _threefry(seed, counter):
