@@ -112,8 +112,11 @@ non_negative = _checker(lambda value: 0 <= value < math.inf, "a finite number fr
 positive = _checker(lambda value: 0 < value < math.inf, "a finite number above 0")
 fraction = _checker(lambda value: 0 <= value < 1, "a number from 0 to below 1")
 finite = _checker(math.isfinite, "a finite number")
-# the two that arrays of any shape may be, one number for each part of x
+# the same where an array may have any shape, one number for each part of x
 fractions = _checker(lambda value: 0 <= value < 1, "a number from 0 to below 1", lambda shape: True)
+non_negatives = _checker(
+    lambda value: 0 <= value < math.inf, "a finite number from 0 on", lambda shape: True
+)
 numbers = _checker(math.isfinite, "a finite number", lambda shape: True)
 
 

@@ -105,14 +105,18 @@ SETTINGS = {
     "dropout": [Setting(lambda v: pn.dropout(v), "rate", SHARE, False)],
     "batch_norm": [
         Setting(lambda v: pn.batch_norm(v), "momentum", SHARE),
-        Setting(lambda v: pn.batch_norm(eps=v), "eps", NEGATIVE),
+        Setting(lambda v: pn.batch_norm(eps=v), "eps", NEGATIVE, False),
     ],
-    "layer_norm": [Setting(lambda v: pn.layer_norm(v), "eps", NEGATIVE)],
-    "batch_normalise": [Setting(lambda v: ops.batch_normalise(ROWS, ONES, ONES, v), "eps", (-1,))],
+    "layer_norm": [Setting(lambda v: pn.layer_norm(v), "eps", NEGATIVE, False)],
+    "batch_normalise": [
+        Setting(lambda v: ops.batch_normalise(ROWS, ONES, ONES, v), "eps", (-1,), False)
+    ],
     "normalise": [
-        Setting(lambda v: ops.normalise(ROWS, ONES, ONES, ONES, ONES, eps=v), "eps", (-1,))
+        Setting(lambda v: ops.normalise(ROWS, ONES, ONES, ONES, ONES, eps=v), "eps", (-1,), False)
     ],
-    "layer_normalise": [Setting(lambda v: ops.layer_normalise(ROWS, ONES, ONES, v), "eps", (-1,))],
+    "layer_normalise": [
+        Setting(lambda v: ops.layer_normalise(ROWS, ONES, ONES, v), "eps", (-1,), False)
+    ],
     "local_response_norm": [
         Setting(lambda v: pn.local_response_norm(k=v), "k", ABOVE_0),
         Setting(lambda v: pn.local_response_norm(alpha=v), "alpha", (NAN,)),

@@ -7,7 +7,7 @@ the mean is large. Half types are normalised in float32, integers and bools as f
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.checks import fraction, non_negative
+from purenet.checks import fraction, non_negatives
 from purenet.rules import hand_vjp, inexact, wide
 from purenet.types import Layer, Params, named, only_params, shape, stateless
 
@@ -49,7 +49,7 @@ def _check(who, x, **channels):
 def _check_eps(who, place):
     def check(*args, **named):
         for eps in args[place:] or [named[k] for k in named if k == "eps"]:
-            non_negative(who, eps=eps)
+            non_negatives(who, eps=eps)
 
     return check
 
@@ -215,7 +215,7 @@ def batch_norm(momentum=0.9, eps=1e-6) -> Layer:
     [0.1 1. ] [1.  0.9]
     """
     fraction("batch_norm", momentum=momentum)
-    non_negative("batch_norm", eps=eps)
+    non_negatives("batch_norm", eps=eps)
 
     def init(key, sizes):
         del key  # nothing is random
@@ -253,7 +253,7 @@ def layer_norm(eps=1e-6) -> Layer:
     >>> layer_norm().init(None, (28, 28, 3)).weights["gamma"].shape
     (3,)
     """
-    non_negative("layer_norm", eps=eps)
+    non_negatives("layer_norm", eps=eps)
 
     def init(key, sizes):
         del key  # nothing is random
