@@ -156,7 +156,7 @@ def load_network(
 
 
 def checked_path(who: str, path: str | os.PathLike) -> tuple[Path, Any]:
-    """The path and the module of its format, if a file can be there.
+    """The path and the module of its format, if a file can be there; `who` asks.
 
     Raises ValueError for another ending, and what `writable` raises.
 

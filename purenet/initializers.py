@@ -27,7 +27,7 @@ from purenet.checks import (
 
 
 def zeros(key, shape, dtype=float, fans=None):
-    """All zeros, whatever the key.
+    """All zeros of `dtype`, whatever the key.
 
     Raises ValueError for a shape that is not of positive whole numbers.
     Source: the usual start of biases: Glorot & Bengio (2010), section 2.3.

@@ -110,7 +110,8 @@ def simple_convnet(
 ) -> Layer:
     """conv - relu - max_pool 2 - dense - relu - dense, for small images (h, w, c).
 
-    With its defaults on (28, 28, 1) the network of the courses: 30 filters 5x5, 100 hidden units.
+    With its defaults on (28, 28, 1) the network of the courses: 30 filters 5x5, 100 hidden units,
+    10 `classes`. `compute_dtype` is that of `serial`.
     Raises what `conv` and `dense` raise.
     Source: LeCun, Bottou, Bengio & Haffner (1998), section II, with one convolution.
 
@@ -130,8 +131,9 @@ def deep_convnet(
     """Three times (conv 3x3 - relu - conv 3x3 - relu - max_pool 2) with 16, 32 and 64 filters, then
     dense 50 - relu - dropout - dense, for images such as (28, 28, 1).
 
-    The convolutions keep the size of the image but for the fourth, whose padding is 2. `dropout` is
-    a rate, which may be traced, or None for no such layer.
+    The convolutions keep the size of the image but for the fourth, whose padding is 2; the outputs
+    are the `classes`. `dropout` is a rate, which may be traced, or None for no such layer;
+    `compute_dtype` is that of `serial`.
     Raises what `conv`, `dense` and `dropout` raise.
     Source: Simonyan & Zisserman (2015), the pattern, for small images.
 
@@ -165,7 +167,8 @@ def alexnet(
     Five convolutions with `filters`; local response normalisation and overlapping max pooling 3/2
     after the first two, max pooling after the last; two dense layers of `hidden` units with
     dropout, and one of `classes`. `stem` is (kernel, stride, padding) of the first convolution:
-    (3, 1, 1) suits images of 32x32. `dropout` is a rate, which may be traced, or None.
+    (3, 1, 1) suits images of 32x32. `dropout` is a rate, which may be traced, or None;
+    `compute_dtype` is that of `serial`.
     Raises ValueError unless `stem` has three numbers and `filters` five, and what `conv`, `dense`
     and `dropout` raise.
     Source: Krizhevsky, Sutskever & Hinton (2012), without the split over two GPUs.

@@ -103,7 +103,7 @@ def around(value) -> str:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_it_has_a_docstring(name):
-    assert doc(PUBLIC[name]).partition("\n")[0].endswith((".", ":", ")", "`")), (
+    assert doc(PUBLIC[name]).partition("\n\n")[0].endswith((".", ":", ")", "`")), (
         f"{name}: no docstring"
     )
 

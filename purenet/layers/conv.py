@@ -153,6 +153,7 @@ def _placed(view, axis, start, stride, size):
 def _im2col(x, kernel, stride=1, padding=0):
     """Every window of every image as a row of numbers.
 
+    `stride` and `padding` are those of `conv`.
     Shapes: x (n, h, w, c) -> (n, oh, ow, kh·kw·c), in the order of a kernel (kh, kw, c, ·), any
     dtype. Its transpose is `col2im`: with cotangent g, dx = col2im(g).
     Raises ValueError when x is not a batch of images or not one window fits.
@@ -182,6 +183,7 @@ im2col = hand_vjp(_im2col, _im2col_fwd, _im2col_bwd, static=(1, 2, 3))
 def _col2im(columns, image_shape, kernel, stride=1, padding=0):
     """Add up the windows where they came from: the transpose of `im2col`.
 
+    `stride` and `padding` are those of `conv`.
     Shapes: columns (n, oh, ow, kh·kw·c) -> image_shape (n, h, w, c).
     With cotangent g: d(columns) = im2col(g).
     Raises ValueError when the columns are not those of such an image, or it is no shape of images.
@@ -338,7 +340,7 @@ def _convolve(x, w, b, stride=1, padding=0, method=None):
     """Convolution (cross-correlation, as in all libraries): yₒ = Σ x[window o] w + b.
 
     Shapes: x (n, h, w, c), w (kh, kw, c, f), b (f,) or a scalar 0 for no bias -> (n, oh, ow, f)
-    with oh = (h + 2p - kh)/stride + 1, rounded down; see `window` for "same".
+    with oh = (h + 2p - kh)/stride + 1, rounded down, p the padding; see `window` for "same".
     With cotangent g: dx = col2im(g wᵀ), dw = im2col(x)ᵀ g, db = Σ g.
     `method` is "columns", "direct" or None, which lets `choose_method` decide; a vmap over w
     always runs as columns.

@@ -62,8 +62,8 @@ def run(
 
     `trial(hyper)` makes a `Trainable` from one point of `space`, whose numbers arrive traced.
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis:
-    `epoch` gets the first, `evaluate` is run on both after every epoch. Trial i depends on the seed
-    and on i alone.
+    `epoch` gets the first, `evaluate` is run on both after every epoch, and a trial has `epochs` of
+    them at most. Trial i depends on the seed and on i alone.
 
     - `search` says which points are tried and how long: a sampler (`random`, `sobol`,
       `latin_hypercube`, `grid(points)`) trains every one to the end; `halving`, `hyperband` and
