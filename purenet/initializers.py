@@ -14,6 +14,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from purenet.checks import (
     finite,
@@ -24,9 +25,14 @@ from purenet.checks import (
     random_key,
     told,
 )
+from purenet.types import Initializer, Key, Number, Sizes
+
+Fans = tuple[Number, Number]  # (fan_in, fan_out)
 
 
-def zeros(key, shape, dtype=float, fans=None):
+def zeros(
+    key: Key | None, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
+) -> jax.Array:
     """All zeros of `dtype`, whatever the key.
 
     Raises ValueError for a shape that is not of positive whole numbers.
@@ -39,7 +45,7 @@ def zeros(key, shape, dtype=float, fans=None):
     return jnp.zeros(_checked("zeros", shape), dtype)
 
 
-def normal(std):
+def normal(std: Number) -> Initializer:
     """N(0, std²).
 
     Raises ValueError for a plain std that is negative, and TypeError for one that is no number. The
@@ -59,7 +65,7 @@ def _normal(key, shape, dtype=float, fans=None, *, std):
     return std * jax.random.normal(*_drawable("normal", key, shape, dtype))
 
 
-def uniform(low=-1.0, high=1.0):
+def uniform(low: Number = -1.0, high: Number = 1.0) -> Initializer:
     """U(low, high).
 
     Raises ValueError for plain numbers that are not finite or a low above high, and TypeError for
@@ -80,7 +86,9 @@ def _uniform(key, shape, dtype=float, fans=None, *, low, high):
     return low + (high - low) * jax.random.uniform(*_drawable("uniform", key, shape, dtype))
 
 
-def glorot_normal(key, shape, dtype=float, fans=None):
+def glorot_normal(
+    key: Key, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
+) -> jax.Array:
     """N(0, 1/fan_in), the Xavier rule as courses write it.
 
     Raises ValueError for a shape that is of no matrix or kernel, and for fans that are not two
@@ -93,7 +101,9 @@ def glorot_normal(key, shape, dtype=float, fans=None):
     return normal(_root(1, _fans("glorot_normal", shape, fans)[0], dtype))(key, shape, dtype)
 
 
-def glorot_uniform(key, shape, dtype=float, fans=None):
+def glorot_uniform(
+    key: Key, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
+) -> jax.Array:
     """U(-a, a) with a = √(6 / (fan_in + fan_out)).
 
     Raises ValueError and TypeError as `glorot_normal` does.
@@ -106,7 +116,9 @@ def glorot_uniform(key, shape, dtype=float, fans=None):
     return uniform(-limit, limit)(key, shape, dtype)
 
 
-def he_normal(key, shape, dtype=float, fans=None):
+def he_normal(
+    key: Key, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
+) -> jax.Array:
     """N(0, 2/fan_in), for relu networks.
 
     Raises ValueError and TypeError as `glorot_normal` does.
@@ -118,7 +130,9 @@ def he_normal(key, shape, dtype=float, fans=None):
     return normal(_root(2, _fans("he_normal", shape, fans)[0], dtype))(key, shape, dtype)
 
 
-def he_uniform(key, shape, dtype=float, fans=None):
+def he_uniform(
+    key: Key, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
+) -> jax.Array:
     """U(-a, a) with a = √(6 / fan_in), which has the variance of `he_normal`.
 
     Raises ValueError and TypeError as `glorot_normal` does.

@@ -9,10 +9,10 @@ from jax import lax
 from purenet.checks import array, fraction, non_negative
 from purenet.rules import hand_vjp, wide
 from purenet.transforms import only_weights
-from purenet.types import PyTree
+from purenet.types import Array, Number, PyTree
 
 
-def _wide(a):
+def _wide(a) -> jax.Array:
     """In at least float32: a mean over a batch has no digits to spare in half precision."""
     return jnp.asarray(a, wide(jnp.result_type(a)))
 
@@ -47,7 +47,7 @@ def _one_hot(labels, like):
 
 
 # softmax cross-entropy: forward
-def _softmax_cross_entropy(logits, labels, smoothing=0.0):
+def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: Number = 0.0) -> jax.Array:
     """Softmax and cross-entropy in one, L = -1/n Σₙ Σₖ tₙₖ log pₙₖ with p = softmax(logits).
 
     Shapes: logits (n, k), labels (n,) integers or (n, k) probabilities, smoothing () -> (), in
@@ -124,7 +124,7 @@ softmax_cross_entropy = hand_vjp(
 
 
 # mean squared error: forward
-def _mean_squared_error(y, t):
+def _mean_squared_error(y: Array | float, t: Array | float) -> jax.Array:
     """Mean of (y - t)² over all elements.
 
     Shapes: y and t alike, any -> (), in float32 or wider.
@@ -160,7 +160,7 @@ mean_squared_error = hand_vjp(_mean_squared_error, _mean_squared_error_fwd, _mea
 
 
 # accuracy
-def accuracy(y, t):
+def accuracy(y: Array, t: Array) -> jax.Array:
     """Share of the examples whose largest output is at the right class; a tie goes to the first.
 
     Shapes: y (n, k), t (n,) integers or (n, k) one-hot -> () float32. It has no gradient.
@@ -178,7 +178,7 @@ def accuracy(y, t):
 
 
 # penalties on one array: forward
-def _half_sum_of_squares(w):
+def _half_sum_of_squares(w: Array | float) -> jax.Array:
     """Σ w² / 2, the L2 penalty of one array.
 
     Shapes: any w -> (), in float32 or wider. With cotangent g: dw = g w.
@@ -192,7 +192,7 @@ def _half_sum_of_squares(w):
     return (w * w).sum() / 2
 
 
-def _sum_of_magnitudes(w):
+def _sum_of_magnitudes(w: Array | float) -> jax.Array:
     """Σ |w|, the L1 penalty of one array.
 
     Shapes: any w -> (), in float32 or wider. With cotangent g: dw = g sign(w), and sign(0) = 0.
@@ -216,7 +216,7 @@ sum_of_magnitudes = hand_vjp(
 
 
 # penalties on all weights
-def l2(strength) -> Callable[[PyTree], jax.Array]:
+def l2(strength: Number) -> Callable[[PyTree], jax.Array]:
     """Weight decay as a penalty: weights -> strength · Σ W² / 2, gradient strength · W.
 
     Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.
@@ -232,7 +232,7 @@ def l2(strength) -> Callable[[PyTree], jax.Array]:
     return _penalty("l2", strength, half_sum_of_squares)
 
 
-def l1(strength) -> Callable[[PyTree], jax.Array]:
+def l1(strength: Number) -> Callable[[PyTree], jax.Array]:
     """Sparsity as a penalty: weights -> strength · Σ |W|, gradient strength · sign(W), 0 at 0.
 
     Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.

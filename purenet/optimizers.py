@@ -23,6 +23,7 @@ TypeError. `update` raises ValueError for gradients that do not have the structu
 the weights, and TypeError for the state of another optimizer.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ import jax.numpy as jnp
 from purenet.checks import fraction, non_negative
 from purenet.schedules import floating
 from purenet.transforms import Count, average, weightwise
-from purenet.types import Optimizer, PyTree
+from purenet.types import Number, Optimizer, PyTree, Rate
 
 # plain gradient descent and momentum
 
@@ -39,7 +40,7 @@ class SgdState(NamedTuple):
     count: Count
 
 
-def sgd(rate) -> Optimizer:
+def sgd(rate: Rate) -> Optimizer:
     """Stochastic gradient descent.
 
         u = -rate · g
@@ -61,7 +62,7 @@ class MomentumState(NamedTuple):
     velocity: PyTree  # like the weights
 
 
-def momentum(rate, momentum=0.9) -> Optimizer:
+def momentum(rate: Rate, momentum: Number = 0.9) -> Optimizer:
     """Gradient descent with a heavy ball.
 
         v ← momentum · v - rate · g          u = v
@@ -77,7 +78,7 @@ def momentum(rate, momentum=0.9) -> Optimizer:
     return _with_velocity("momentum", rate, momentum, lambda m, v, descent: v)
 
 
-def nesterov(rate, momentum=0.9) -> Optimizer:
+def nesterov(rate: Rate, momentum: Number = 0.9) -> Optimizer:
     """Nesterov's accelerated gradient, in the form that needs no gradient at a second point.
 
         v ← momentum · v - rate · g          u = momentum · v - rate · g
@@ -111,7 +112,9 @@ class AdagradState(NamedTuple):
     total: PyTree  # like the weights: the sum of the squared gradients
 
 
-def adagrad(rate, eps=1e-8, eps_root=0.0, initial_accumulator=0.0) -> Optimizer:
+def adagrad(
+    rate: Rate, eps: Number = 1e-8, eps_root: Number = 0.0, initial_accumulator: Number = 0.0
+) -> Optimizer:
     """AdaGrad: the rate of a number falls with every gradient that it has seen.
 
         h ← h + g²,   h₀ = initial_accumulator          u = -rate · g / (√(h + eps_root) + eps)
@@ -138,7 +141,9 @@ class RmspropState(NamedTuple):
     square: PyTree  # like the weights: moving average of the squared gradient
 
 
-def rmsprop(rate, decay=0.9, eps=1e-8, eps_root=0.0) -> Optimizer:
+def rmsprop(
+    rate: Rate, decay: Number = 0.9, eps: Number = 1e-8, eps_root: Number = 0.0
+) -> Optimizer:
     """RMSProp: AdaGrad that forgets.
 
         h ← decay · h + (1 - decay) g²          u = -rate · g / (√(h + eps_root) + eps)
@@ -167,7 +172,7 @@ class AdadeltaState(NamedTuple):
     square_step: PyTree  # like the weights: moving average of the squared step
 
 
-def adadelta(rate=1.0, decay=0.95, eps=1e-6) -> Optimizer:
+def adadelta(rate: Rate = 1.0, decay: Number = 0.95, eps: Number = 1e-6) -> Optimizer:
     """AdaDelta: steps in the units of the weights, so that a rate of 1 usually does.
 
         h ← decay · h + (1 - decay) g²          d = √(s + eps) / √(h + eps) · g
@@ -198,7 +203,9 @@ class AdamState(NamedTuple):
     square: PyTree  # like the weights: moving average of the squared gradient
 
 
-def adam(rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0) -> Optimizer:
+def adam(
+    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
+) -> Optimizer:
     """Adam.
 
         m ← b1 m + (1 - b1) g          v ← b2 v + (1 - b2) g²
@@ -216,7 +223,13 @@ def adam(rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0) -> Optimizer:
 
 
 def adamw(
-    rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, weight_decay=0.01, mask=None
+    rate: Number,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    weight_decay: Number = 0.01,
+    mask: PyTree | Callable | None = None,
 ) -> Optimizer:
     """Adam with a weight decay that does not pass through the moving averages.
 
@@ -239,7 +252,9 @@ def adamw(
     return _adam("adamw", rate, b1, b2, eps, eps_root, _corrected, weight_decay, mask)
 
 
-def nadam(rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0) -> Optimizer:
+def nadam(
+    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
+) -> Optimizer:
     """Adam with Nesterov's look ahead.
 
         m̂ = b1 m / (1 - b1ᵗ⁺¹) + (1 - b1) g / (1 - b1ᵗ),    the rest as in `adam`
@@ -288,7 +303,13 @@ class LionState(NamedTuple):
     mean: PyTree  # like the weights: moving average of the gradient
 
 
-def lion(rate, b1=0.9, b2=0.99, weight_decay=0.0, mask=None) -> Optimizer:
+def lion(
+    rate: Rate,
+    b1: Number = 0.9,
+    b2: Number = 0.99,
+    weight_decay: Number = 0.0,
+    mask: PyTree | Callable | None = None,
+) -> Optimizer:
     """Lion: every number moves by the same amount, only the direction is learnt.
 
         u = -rate · (sign(b1 m + (1 - b1) g) + weight_decay · w)          m ← b2 m + (1 - b2) g

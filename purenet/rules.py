@@ -11,13 +11,30 @@ like its argument.
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 from purenet.checks import alike, array, function, is_whole, told
+from purenet.types import PyTree
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class Op(Protocol[P, R]):
+    """An operation as `hand_vjp` makes it: a function, and the same without its rule."""
+
+    @property
+    def plain(self) -> Callable[P, R]:
+        """The function that was given: JAX differentiates it by its own rules."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `plain` gives, differentiated by hand."""
 
 
 class _Like(NamedTuple):
@@ -35,12 +52,12 @@ class _Likes(tuple):
 
 
 def hand_vjp(
-    plain: Callable,
+    plain: Callable[P, R],
     fwd: Callable,
     bwd: Callable,
     static: tuple[int, ...] = (),
     check: Callable | None = None,
-):
+) -> Op[P, R]:
     """Give `plain` a hand-written reverse rule.
 
     fwd(*args) -> (out, residuals); bwd(*static_args, residuals, g) -> one cotangent per array
@@ -113,12 +130,13 @@ def hand_vjp(
             check(*args, **kwargs)
         return rule(*args, **kwargs)
 
-    op.__name__ = op.__qualname__ = name
-    op.plain = plain  # type: ignore[attr-defined]
-    return op
+    made: Any = op
+    made.__name__ = made.__qualname__ = name
+    made.plain = plain
+    return made
 
 
-def wide(dtype):
+def wide(dtype: DTypeLike) -> np.dtype:
     """The dtype for arithmetic that has no digits to spare: float32 at least.
 
     Asked for by name, so under strict promotion of dtypes too.
@@ -130,7 +148,7 @@ def wide(dtype):
         return jnp.promote_types(dtype, jnp.float32)
 
 
-def inexact(x):
+def inexact(x: Any) -> Any:
     """Integers and bools as floats, of the width that is switched on; floats as they are.
 
     >>> inexact(jnp.arange(2)).tolist(), inexact(jnp.ones(1, jnp.bfloat16)).dtype
@@ -139,7 +157,7 @@ def inexact(x):
     return x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else jnp.asarray(x, float)
 
 
-def jvp(f: Callable, primals: tuple, tangents: tuple):
+def jvp(f: Callable, primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
     """Forward mode from reverse rules: the pullback is linear, so transpose it.
 
     Returns (f(*primals), its directional derivative), as `jax.jvp` does, which refuses functions

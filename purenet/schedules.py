@@ -11,7 +11,7 @@ step.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,11 +26,12 @@ from purenet.checks import (
     positive,
     told,
 )
+from purenet.types import Array, Number, Rate
 
 Schedule = Callable[[Any], jax.Array]  # of a step: a number or an array of steps
 
 
-def constant(rate) -> Schedule:
+def constant(rate: Number) -> Schedule:
     """The same rate for ever: r(t) = rate.
 
     Raises ValueError for a negative rate, and TypeError for what is no number.
@@ -43,7 +44,7 @@ def constant(rate) -> Schedule:
     return _of_step("constant", lambda step: floating(rate) + jnp.zeros_like(floating(step)))
 
 
-def step(rate, every, factor) -> Schedule:
+def step(rate: Number, every: Number, factor: Number) -> Schedule:
     """A staircase: r(t) = rate · factor^⌊t / every⌋.
 
     Raises ValueError for a negative rate or factor and for `every` <= 0, and TypeError for what is
@@ -59,7 +60,7 @@ def step(rate, every, factor) -> Schedule:
     return _of_step("step", lambda step: floating(rate) * fall(step))
 
 
-def exponential(rate, steps, factor) -> Schedule:
+def exponential(rate: Number, steps: Number, factor: Number) -> Schedule:
     """Smooth decay by `factor` every `steps` steps: r(t) = rate · factor^(t / steps).
 
     Raises ValueError for a negative rate or factor and for `steps` <= 0, and TypeError for what is
@@ -75,7 +76,7 @@ def exponential(rate, steps, factor) -> Schedule:
     return _of_step("exponential", lambda step: floating(rate) * fall(step))
 
 
-def cosine(rate, steps, final=0.0) -> Schedule:
+def cosine(rate: Number, steps: Number, final: Number = 0.0) -> Schedule:
     """Half a cosine from `rate` down to `final`, where it stays after `steps` steps.
 
         r(t) = final + (rate - final) · (1 + cos(π p)) / 2,    p = min(t / steps, 1)
@@ -97,7 +98,7 @@ def cosine(rate, steps, final=0.0) -> Schedule:
     return _of_step("cosine", schedule)
 
 
-def warm_up(schedule, steps) -> Schedule:
+def warm_up(schedule: Rate, steps: Number) -> Schedule:
     """A straight line from 0 to the start of `schedule`, reached after `steps` steps.
 
         r(t) = (t / steps) · schedule(0)   for t < steps,    schedule(t - steps)   from there on
@@ -118,7 +119,7 @@ def warm_up(schedule, steps) -> Schedule:
     return _of_step("warm_up", lambda step: _progress(step, steps) * later(step))
 
 
-def piecewise(rates, boundaries) -> Schedule:
+def piecewise(rates: Sequence[Number] | Array, boundaries: Sequence[Number] | Array) -> Schedule:
     """One constant rate between two boundaries: r(t) = rates[number of boundaries <= t].
 
     So `rates[0]` holds below `boundaries[0]`, and the step `boundaries[i]` is the first one with
@@ -163,7 +164,7 @@ def _of_step(who, schedule) -> Schedule:
     return lambda step: schedule(array(who, "step", step))
 
 
-def at(rate, step) -> jax.Array:
+def at(rate: Rate, step: Number) -> jax.Array:
     """The rate at a step, floating, whether `rate` is a number, an array or a schedule.
 
     Raises TypeError for anything else, and for a schedule that gives anything else.
@@ -177,7 +178,7 @@ def at(rate, step) -> jax.Array:
     return floating(array("at", "rate", rate))
 
 
-def floating(value) -> jax.Array:
+def floating(value: Number) -> jax.Array:
     """The value in the widest float that is switched on, whatever it came as.
 
     A schedule or a bias correction then has the same digits for a Python number and a traced one.

@@ -4,6 +4,7 @@ Clipping, weight decay and averaging are (init, update) pairs as the optimizers 
 conventions of `purenet.optimizers`.
 """
 
+from collections.abc import Callable
 from functools import reduce
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from purenet.checks import (
     told,
 )
 from purenet.schedules import at, floating
-from purenet.types import Optimizer, Params, PyTree
+from purenet.types import Number, Optimizer, Params, PyTree, Rate
 
 Count = Any  # () int32, the updates so far; Any because every tuple has a method of the name count
 
@@ -83,7 +84,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     return optimizer_pair("chain", init, update)
 
 
-def clip(limit) -> Optimizer:
+def clip(limit: Number) -> Optimizer:
     """Every number of the gradient held between -limit and limit.
 
         u = max(-limit, min(g, limit))
@@ -104,7 +105,7 @@ def clip(limit) -> Optimizer:
     return _stateless("clip", lambda updates, weights: jax.tree.map(bound, updates))
 
 
-def clip_by_global_norm(limit) -> Optimizer:
+def clip_by_global_norm(limit: Number) -> Optimizer:
     """The gradient shortened to a norm of `limit` where it is longer; its direction is kept.
 
         u = g · min(1, limit / ‖g‖),    ‖g‖² = the sum of g² over all weights
@@ -130,7 +131,7 @@ def clip_by_global_norm(limit) -> Optimizer:
     return _stateless("clip_by_global_norm", rescale)
 
 
-def add_weight_decay(strength, mask=None) -> Optimizer:
+def add_weight_decay(strength: Number, mask: PyTree | Callable | None = None) -> Optimizer:
     """The gradient of the penalty ½ · strength · Σ w², added to the gradient.
 
         u = g + strength · w
@@ -166,7 +167,7 @@ class ScheduleState(NamedTuple):
     count: Count
 
 
-def scale_by_schedule(schedule) -> Optimizer:
+def scale_by_schedule(schedule: Rate) -> Optimizer:
     """The updates times a schedule (or a number); nothing else changes, not even the sign.
 
         u = schedule(t - 1) · g
@@ -190,7 +191,7 @@ class AverageState(NamedTuple):
     average: PyTree  # like the weights
 
 
-def exponential_moving_average(decay) -> Optimizer:
+def exponential_moving_average(decay: Number) -> Optimizer:
     """Keeps a moving average of the weights in its state; the updates pass through unchanged.
 
         a ← decay · a + (1 - decay) (w + u),    a₀ = the initial weights
@@ -245,7 +246,7 @@ def averaged_weights(state: PyTree) -> PyTree:
 # what they share
 
 
-def optimizer_pair(who, init, update):
+def optimizer_pair(who: str, init: Callable, update: Callable) -> Optimizer:
     """A pair that refuses what cannot be trained, and gradients that are not like the weights.
 
     Raises TypeError for a network's Params in place of its weights and for weights that are no
@@ -273,7 +274,16 @@ def _stateless(who, f):
     )
 
 
-def weightwise(who, state_type, rate, numbers, rule, fill=0.0, weight_decay=0.0, mask=None):
+def weightwise(
+    who: str,
+    state_type: Any,
+    rate: Rate,
+    numbers: Callable,
+    rule: Callable,
+    fill: Number = 0.0,
+    weight_decay: Number = 0.0,
+    mask: PyTree | Callable | None = None,
+) -> Optimizer:
     """An optimizer in which no number of the weights looks at another.
 
     `numbers(rate, t)` returns the scalars of one update, calculated once and not for each weight;
@@ -328,7 +338,7 @@ def weightwise(who, state_type, rate, numbers, rule, fill=0.0, weight_decay=0.0,
     return optimizer_pair(who, init, update)
 
 
-def average(old, x, new):
+def average(old: Any, x: Any, new: Any) -> Any:
     """A step of a moving average, (1 - new) · old + new · x; exactly old where x equals it.
 
     Source: Brown, Statistical forecasting for inventory control (1959).
@@ -350,7 +360,7 @@ def _wide(a, *like):
     return jnp.asarray(a, dtype)
 
 
-def only_weights(who, weights):
+def only_weights(who: str, weights: PyTree) -> PyTree:
     """The weights, as they are. Raises TypeError for a network's Params, in whole or in part.
 
     >>> only_weights("sgd", {"w": 1.0})

@@ -4,11 +4,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from purenet.checks import is_whole, told
 
-PyTree = Any
-Sizes = int | tuple[int, ...]
+PyTree = Any  # dicts, tuples and lists of arrays, and arrays alone
+Sizes = int | tuple[int, ...] | list[int]  # the shape of one example, or of an array
+Array = jax.Array | np.ndarray  # what an operation takes; what it gives is a jax.Array
+Number = float | np.number | Array  # of a setting: plain, or an array of one, traced or not
+Rate = Number | Callable[[Any], Number]  # a number, or a schedule: step -> number
+Key = Array  # one random key, of either style
+Initializer = Callable[..., jax.Array]  # (key, shape) -> array; some take dtype= and fans= too
 
 
 class Params(NamedTuple):
@@ -101,7 +107,7 @@ def stateless(init: Callable, apply: Callable, spec: tuple = ()) -> Layer:
     )
 
 
-def only_params(who: str, params) -> Params:
+def only_params(who: str, params: Any) -> Params:
     """A network's Params. Raises TypeError for anything else, such as the weights alone.
 
     >>> only_params("dense", Params(()))
@@ -115,7 +121,7 @@ def only_params(who: str, params) -> Params:
     return params
 
 
-def named(who: str, what: str, tree, *names: str) -> tuple:
+def named(who: str, what: str, tree: PyTree, *names: str) -> tuple:
     """The arrays of these names, in their order, of the weights or the stats of a layer.
 
     Raises ValueError where the tree has others: these are the params of another network.
