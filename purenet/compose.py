@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from purenet.checks import random_key, told
 from purenet.precision import cast, common_dtype, dtype_name
 from purenet.types import Layer, Params, Sizes, named, only_params, shape, stateless
 
 
-def serial(*layers: Layer | Callable, compute_dtype=None) -> Layer:
+def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) -> Layer:
     """Layers one after the other; a plain function of x is a layer without parameters.
 
     Weights and statistics are dicts by position, `weights["3"]["w"]`, with an entry only where a

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from purenet.checks import flag, initialiser, is_number, is_whole, told, whole
 from purenet.compose import as_layer, serial
@@ -18,17 +19,17 @@ from purenet.layers.norm import batch_norm as batch_norm_layer
 from purenet.layers.pool import max_pool
 from purenet.layers.reshape import flatten
 from purenet.precision import dtype_name
-from purenet.types import Layer, only_params, shape
+from purenet.types import Initializer, Layer, Number, Sizes, only_params, shape
 
 
 def mlp(
     activation: Callable = relu,
     batch_norm: bool = False,
-    dropout=None,
-    weight_init: Callable = he_normal,
+    dropout: Number | None = None,
+    weight_init: Initializer = he_normal,
     max_width: int | None = None,
-    width=None,
-    compute_dtype=None,
+    width: Number | None = None,
+    compute_dtype: DTypeLike | None = None,
 ) -> Layer:
     """A multi-layer perceptron: per hidden layer dense, [batch_norm], activation, [dropout].
 
@@ -105,8 +106,8 @@ def simple_convnet(
     kernel: int = 5,
     hidden: int = 100,
     classes: int = 10,
-    weight_init: Callable = he_normal,
-    compute_dtype=None,
+    weight_init: Initializer = he_normal,
+    compute_dtype: DTypeLike | None = None,
 ) -> Layer:
     """conv - relu - max_pool 2 - dense - relu - dense, for small images (h, w, c).
 
@@ -126,7 +127,10 @@ def simple_convnet(
 
 
 def deep_convnet(
-    dropout=0.5, classes: int = 10, weight_init: Callable = he_normal, compute_dtype=None
+    dropout: Number | None = 0.5,
+    classes: int = 10,
+    weight_init: Initializer = he_normal,
+    compute_dtype: DTypeLike | None = None,
 ) -> Layer:
     """Three times (conv 3x3 - relu - conv 3x3 - relu - max_pool 2) with 16, 32 and 64 filters, then
     dense 50 - relu - dropout - dense, for images such as (28, 28, 1).
@@ -155,12 +159,12 @@ def deep_convnet(
 
 def alexnet(
     classes: int = 1000,
-    dropout=0.5,
+    dropout: Number | None = 0.5,
     stem: tuple[int, int, int] = (11, 4, 0),
     filters: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256),
     hidden: int = 4096,
-    weight_init: Callable = he_normal,
-    compute_dtype=None,
+    weight_init: Initializer = he_normal,
+    compute_dtype: DTypeLike | None = None,
 ) -> Layer:
     """AlexNet, in one piece, for images (227, 227, 3): 62,378,344 parameters with its defaults.
 
@@ -202,7 +206,7 @@ def _dropout(rate):
     return () if rate is None else (dropout_layer(rate),)
 
 
-def layers_of(net: Layer, sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
+def layers_of(net: Layer, sizes: Sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers that a network is made of, and the shape of one example.
 
     A layer that is not a `serial` or an `mlp`, or the `remat` of one, is its own only part.

@@ -4,13 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from purenet.types import PyTree
 
 _NAMES = ("bfloat16", "float16", "float32", "float64")
 
 
-def dtype_name(name: str, dtype: Any) -> str | None:
+def dtype_name(name: str, dtype: DTypeLike | None) -> str | None:
     """A floating dtype by its name, as a description keeps it; None for None.
 
     Raises ValueError for what is neither one of four names nor a dtype that is called so.
@@ -20,7 +22,7 @@ def dtype_name(name: str, dtype: Any) -> str | None:
     """
     if dtype is None:
         return None
-    found = dtype
+    found: Any = dtype
     if not isinstance(dtype, str):
         try:
             found = jnp.dtype(dtype).name
@@ -34,8 +36,9 @@ def dtype_name(name: str, dtype: Any) -> str | None:
     return found
 
 
-def cast(tree: PyTree, dtype) -> PyTree:
-    """The floating arrays of a tree in `dtype`; whole numbers and keys as they are.
+def cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
+    """The floating arrays of a tree in `dtype`; whole numbers and keys as they are, and all
+    of them for None.
 
     >>> cast({"x": jnp.ones(2), "i": jnp.arange(2)}, "bfloat16")["x"].dtype
     dtype(bfloat16)
@@ -43,7 +46,7 @@ def cast(tree: PyTree, dtype) -> PyTree:
     return jax.tree.map(lambda a: jnp.asarray(a, dtype) if _floating(a) else a, tree)
 
 
-def common_dtype(*trees: PyTree):
+def common_dtype(*trees: PyTree) -> np.dtype:
     """The dtype of the floating arrays of the first tree that has any, float32 if none has.
 
     Where arrays differ it is what they promote to, under strict promotion of dtypes too.

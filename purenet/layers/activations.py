@@ -8,14 +8,18 @@ as floats, except to `relu`, which keeps them.
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from purenet.checks import function, numbers
-from purenet.rules import hand_vjp, inexact, wide
+from purenet.rules import Op, P, R, hand_vjp, inexact, wide
+from purenet.types import Array, Number
 
 
-def elementwise(plain: Callable, slope: Callable, keep: Callable = lambda y, *args: args):
+def elementwise(
+    plain: Callable[P, R], slope: Callable, keep: Callable = lambda y, *args: args
+) -> Op[P, R]:
     """An op on every element from its forward and its slope: dx = g · slope.
 
     slope(*kept) is the derivative with respect to x, or one derivative for each argument where
@@ -29,9 +33,10 @@ def elementwise(plain: Callable, slope: Callable, keep: Callable = lambda y, *ar
     6.0
     """
     function("elementwise", plain=plain, slope=slope, keep=keep)
+    forward: Callable = plain  # of any number of hyperparameters
 
     def fwd(x, *hyper):
-        y = plain(x, *hyper)
+        y = forward(x, *hyper)
         return y, keep(y, inexact(x), *hyper)
 
     def bwd(kept, g):
@@ -52,7 +57,7 @@ def _like(hyper, x):
 
 
 # relu
-def _relu(x):
+def _relu(x: Array | float) -> jax.Array:
     """Rectifier, x where x > 0, else 0.
 
     Shapes: any x -> the same. With cotangent g: dx = g where x > 0, else 0; relu'(0) = 0.
@@ -78,7 +83,7 @@ relu = hand_vjp(_relu, _relu_fwd, _relu_bwd)
 
 
 # leaky relu
-def _leaky_relu(x, slope=0.01):
+def _leaky_relu(x: Array | float, slope: Number = 0.01) -> jax.Array:
     """Leaky rectifier, x where x > 0, else slope · x.
 
     Shapes: any x, slope () or broadcasting against x -> like x.
@@ -102,7 +107,7 @@ leaky_relu = elementwise(_leaky_relu, _leaky_relu_slope)
 
 
 # elu, selu
-def _elu(x, alpha=1.0):
+def _elu(x: Array | float, alpha: Number = 1.0) -> jax.Array:
     """Exponential linear unit, x where x > 0, else alpha (eˣ - 1).
 
     Shapes: any x, alpha () or broadcasting against x -> like x.
@@ -134,7 +139,7 @@ _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
 
 
-def _selu(x):
+def _selu(x: Array | float) -> jax.Array:
     """Self-normalising unit, scale · elu(x, alpha), with the two constants of the paper.
 
     Shapes: any x -> the same. With cotangent g: dx = scale g where x > 0, else
@@ -156,7 +161,7 @@ selu = elementwise(_selu, _selu_slope, keep=lambda y, x: (y,))
 
 
 # gelu
-def _gelu(x):
+def _gelu(x: Array | float) -> jax.Array:
     """Gaussian error linear unit, x Φ(x), exact: with erf, not with the tanh approximation.
 
     Shapes: any x -> the same. With cotangent g: dx = g (Φ(x) + x φ(x)).
@@ -186,7 +191,7 @@ gelu = elementwise(_gelu, _gelu_slope)
 
 
 # the sigmoid and its relatives
-def _sigmoid(x):
+def _sigmoid(x: Array | float) -> jax.Array:
     """Logistic function, σ(x) = 1 / (1 + e⁻ˣ), without overflow at either end.
 
     Shapes: any x -> the same. With cotangent g: dx = g y (1 - y).
@@ -202,7 +207,7 @@ def _sigmoid(x):
 sigmoid = elementwise(_sigmoid, lambda y: y * (1 - y), keep=lambda y, x: (y,))
 
 
-def _silu(x):
+def _silu(x: Array | float) -> jax.Array:
     """Sigmoid linear unit (swish), x σ(x).
 
     Shapes: any x -> the same. With cotangent g: dx = g σ (1 + x (1 - σ)).
@@ -212,8 +217,8 @@ def _silu(x):
     >>> silu(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
     [-0.0, 0.0, 1000.0]
     """
-    x = inexact(x)
-    return x * lax.logistic(x)
+    z = inexact(x)
+    return z * lax.logistic(z)
 
 
 def _silu_slope(x):
@@ -224,7 +229,7 @@ def _silu_slope(x):
 silu = elementwise(_silu, _silu_slope)
 
 
-def _softplus(x):
+def _softplus(x: Array | float) -> jax.Array:
     """Smooth rectifier, log(1 + eˣ), without overflow.
 
     Shapes: any x -> the same. With cotangent g: dx = g σ(x).
@@ -240,7 +245,7 @@ def _softplus(x):
 softplus = elementwise(_softplus, lax.logistic)
 
 
-def _tanh(x):
+def _tanh(x: Array | float) -> jax.Array:
     """Hyperbolic tangent.
 
     Shapes: any x -> the same. With cotangent g: dx = g (1 - y²), as (1 + y)(1 - y).
@@ -257,7 +262,7 @@ tanh = elementwise(_tanh, lambda y: (1 + y) * (1 - y), keep=lambda y, x: (y,))
 
 
 # softmax
-def _softmax(x):
+def _softmax(x: Array) -> jax.Array:
     """Softmax of every row, yᵢ = e^(xᵢ) / Σⱼ e^(xⱼ), over the last axis.
 
     Shapes: x (..., k) -> the same. With cotangent g: dx = y (g - Σⱼ gⱼ yⱼ).

@@ -18,7 +18,7 @@ from jax import lax
 from purenet.checks import drawn, flag, initialiser, is_whole, told, whole
 from purenet.initializers import he_normal
 from purenet.rules import hand_vjp
-from purenet.types import Layer, named, shape, stateless
+from purenet.types import Array, Initializer, Layer, named, shape, stateless
 
 Pair = int | tuple[int, int]
 METHODS = ("columns", "direct")
@@ -150,7 +150,7 @@ def _placed(view, axis, start, stride, size):
 
 
 # columns: forward, and backward by hand; each of the two is the other's transpose
-def _im2col(x, kernel, stride=1, padding=0):
+def _im2col(x: Array, kernel: Pair, stride: Pair = 1, padding: Pair | str = 0) -> jax.Array:
     """Every window of every image as a row of numbers.
 
     `stride` and `padding` are those of `conv`.
@@ -180,7 +180,13 @@ def _im2col_bwd(kernel, stride, padding, image_shape, g):
 im2col = hand_vjp(_im2col, _im2col_fwd, _im2col_bwd, static=(1, 2, 3))
 
 
-def _col2im(columns, image_shape, kernel, stride=1, padding=0):
+def _col2im(
+    columns: Array,
+    image_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+) -> jax.Array:
     """Add up the windows where they came from: the transpose of `im2col`.
 
     `stride` and `padding` are those of `conv`.
@@ -336,7 +342,14 @@ def choose_method(channels: int, kernel: Pair) -> str:
 
 
 # forward
-def _convolve(x, w, b, stride=1, padding=0, method=None):
+def _convolve(
+    x: Array,
+    w: Array,
+    b: Array | float,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    method: str | None = None,
+) -> jax.Array:
     """Convolution (cross-correlation, as in all libraries): yₒ = Σ x[window o] w + b.
 
     Shapes: x (n, h, w, c), w (kh, kw, c, f), b (f,) or a scalar 0 for no bias -> (n, oh, ow, f)
@@ -402,7 +415,7 @@ def conv(
     stride: Pair = 1,
     padding: Pair | str = 0,
     bias: bool = True,
-    weight_init: Callable = he_normal,
+    weight_init: Initializer = he_normal,
     method: str | None = None,
 ) -> Layer:
     """Convolution with `filters` kernels, y = x ⋆ w + b; it learns its input channels in `init`.

@@ -1,15 +1,16 @@
 """Dense layer: y = x W + b."""
 
+import jax
 import jax.numpy as jnp
 
 from purenet.checks import drawn, initialiser, whole
 from purenet.initializers import he_normal
 from purenet.rules import hand_vjp
-from purenet.types import Layer, named, shape, stateless
+from purenet.types import Array, Initializer, Layer, named, shape, stateless
 
 
 # forward
-def _affine(x, w, b):
+def _affine(x: Array, w: Array, b: Array) -> jax.Array:
     """Affine map of every row of x.
 
     Shapes: x (n, i), w (i, o), b (o,) -> (n, o), any floating dtype; x may be integers.
@@ -31,7 +32,8 @@ def _affine(x, w, b):
             f"dense: x has shape {jnp.shape(x)}, but w {w.shape} takes (batch, {w.shape[0]}); "
             "to feed images, put `flatten` before this layer; to feed one example, x[None]."
         )
-    return x @ w + b
+    # the seam makes arrays of JAX of NumPy's
+    return x @ w + b  # type: ignore[return-value]
 
 
 # backward, by hand
@@ -51,7 +53,7 @@ affine = hand_vjp(_affine, _affine_fwd, _affine_bwd)
 
 
 # the layer
-def dense(units: int, weight_init=he_normal) -> Layer:
+def dense(units: int, weight_init: Initializer = he_normal) -> Layer:
     """A dense layer of `units` outputs, y = x W + b; it learns its input size in `init`.
 
     Weights {"w": (inputs, units), "b": (units,)}, float; b starts at zero.

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from purenet.checks import fractions, random_key
 from purenet.placing import everywhere
 from purenet.rules import hand_vjp, inexact, wide
-from purenet.types import Layer, named, stateless
+from purenet.types import Array, Key, Layer, Number, named, stateless
 
 _LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
 
 
 # forward
-def _drop(x, rate, key):
+def _drop(x: Array | float, rate: Number, key: Key) -> jax.Array:
     """Inverted dropout: y = x / (1 - rate) with probability 1 - rate, else 0, element by element.
 
     Shapes: any x, rate () or broadcasting to x, a random key -> like x; integers count as floats.
@@ -104,7 +104,7 @@ def _threefry(seed, counter):
 
 
 # the layer
-def dropout(rate) -> Layer:
+def dropout(rate: Number) -> Layer:
     """Inverted dropout of a share `rate` in training, the identity in inference.
 
     No weights. Training takes a key; inference, and a rate that is the plain number 0, take none.

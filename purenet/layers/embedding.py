@@ -7,11 +7,11 @@ import numpy as np
 from purenet.checks import drawn, initialiser, whole
 from purenet.initializers import normal
 from purenet.rules import hand_vjp, inexact
-from purenet.types import Layer, named, shape, stateless
+from purenet.types import Array, Initializer, Layer, named, shape, stateless
 
 
 # forward
-def _look_up(table, indices):
+def _look_up(table: Array, indices: Array | int) -> jax.Array:
     """Row `index` of the table for every index.
 
     Shapes: table (count, f), indices (...) of integers -> (..., f).
@@ -32,9 +32,9 @@ def _look_up(table, indices):
         raise ValueError(
             f"embedding: the table has shape {jnp.shape(table)}, but (count, features) is expected."
         )
-    table = inexact(table)  # which can hold NaN
-    rows = table.at[_places(table, indices)]
-    return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_sharding(table, indices))
+    floats = inexact(table)  # which can hold NaN
+    rows = floats.at[_places(floats, indices)]
+    return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_sharding(floats, indices))
 
 
 def _sharding(table, indices):
@@ -65,7 +65,7 @@ look_up = hand_vjp(_look_up, _look_up_fwd, _look_up_bwd)
 
 
 # the layer
-def embedding(count: int, features: int, weight_init=normal(1.0)) -> Layer:
+def embedding(count: int, features: int, weight_init: Initializer = normal(1.0)) -> Layer:
     """A table of `count` rows of `features` numbers; integers (...) in, rows (..., features) out.
 
     Weights {"w": (count, features)}. Raises TypeError when `count` or `features` is no whole number

@@ -1,16 +1,19 @@
 """Local response normalisation: each channel divided by the energy of its neighbours."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from purenet.checks import finite, positive, whole
 from purenet.rules import hand_vjp, inexact, wide
-from purenet.types import Layer, named, stateless
+from purenet.types import Array, Layer, Number, named, stateless
 
 
 # forward
-def _local_response_normalise(x, k, alpha, beta, n=5):
+def _local_response_normalise(
+    x: Array, k: Number, alpha: Number, beta: Number, n: int = 5
+) -> jax.Array:
     """y = x / (k + α Σ x²)^β, the sum over the n channels around each one (fewer at the ends).
 
     Shapes: x (..., c), k, alpha and beta () -> (..., c), in the dtype of x; integers count as
@@ -91,7 +94,9 @@ local_response_normalise = hand_vjp(
 
 
 # the layer
-def local_response_norm(n: int = 5, k=2.0, alpha=1e-4, beta=0.75) -> Layer:
+def local_response_norm(
+    n: int = 5, k: Number = 2.0, alpha: Number = 1e-4, beta: Number = 0.75
+) -> Layer:
     """Local response normalisation over `n` neighbouring channels. No parameters.
 
     k, alpha and beta are numbers or traced arrays. Raises ValueError when n is not a positive odd

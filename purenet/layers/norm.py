@@ -4,12 +4,13 @@ The variance is the mean of (x - μ)², in two passes: E[x²] - μ² loses every
 the mean is large. Half types are normalised in float32, integers and bools as floats.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from purenet.checks import fraction, non_negatives
 from purenet.rules import hand_vjp, inexact, wide
-from purenet.types import Layer, Params, named, only_params, shape, stateless
+from purenet.types import Array, Layer, Number, Params, named, only_params, shape, stateless
 
 
 def _standardise(x, eps, axes):
@@ -55,7 +56,9 @@ def _check_eps(who, place):
 
 
 # batch normalisation with the statistics of the batch: forward
-def _batch_normalise(x, gamma, beta, eps):
+def _batch_normalise(
+    x: Array, gamma: Array, beta: Array, eps: Number
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalise every channel by the mean and the (biased) variance of the batch.
 
     Shapes: x (n, ..., c), gamma and beta (c,), eps () -> y like x, mean (c,), variance (c,).
@@ -108,7 +111,9 @@ batch_normalise = hand_vjp(
 
 
 # batch normalisation with given statistics: forward
-def _normalise(x, mean, variance, gamma, beta, eps):
+def _normalise(
+    x: Array, mean: Array, variance: Array, gamma: Array, beta: Array, eps: Number
+) -> jax.Array:
     """Normalise every channel by a given mean and variance, as in inference.
 
     Shapes: x (n, ..., c), mean, variance, gamma and beta (c,), eps () -> like x.
@@ -151,7 +156,7 @@ normalise = hand_vjp(_normalise, _normalise_fwd, _normalise_bwd, check=_check_ep
 
 
 # layer normalisation: forward
-def _layer_normalise(x, gamma, beta, eps):
+def _layer_normalise(x: Array, gamma: Array, beta: Array, eps: Number) -> jax.Array:
     """Normalise the last axis of every example, and of every position in it, by itself.
 
     Shapes: x (n, ..., c), gamma and beta (c,), eps () -> like x.
@@ -196,7 +201,7 @@ layer_normalise = hand_vjp(
 
 
 # the layers
-def batch_norm(momentum=0.9, eps=1e-6) -> Layer:
+def batch_norm(momentum: Number = 0.9, eps: Number = 1e-6) -> Layer:
     """Batch normalisation over all axes but the last, with running statistics for inference.
 
     Weights {"gamma": (c,), "beta": (c,)}, stats {"mean": (c,), "variance": (c,)}, c the last of
@@ -242,7 +247,7 @@ def batch_norm(momentum=0.9, eps=1e-6) -> Layer:
     return Layer(init, apply, spec=("batch_norm", {"momentum": momentum, "eps": eps}))
 
 
-def layer_norm(eps=1e-6) -> Layer:
+def layer_norm(eps: Number = 1e-6) -> Layer:
     """Layer normalisation over the last axis; training and inference are the same.
 
     Weights {"gamma": (c,), "beta": (c,)}, c the last of `sizes`. `eps` may be traced.
@@ -261,7 +266,8 @@ def layer_norm(eps=1e-6) -> Layer:
 
     def apply(weights, x, train, key):
         del train, key
-        return layer_normalise(x, *named("layer_norm", "weights", weights, "gamma", "beta"), eps)
+        gamma, beta = named("layer_norm", "weights", weights, "gamma", "beta")
+        return layer_normalise(x, gamma, beta, eps)
 
     return stateless(init, apply, spec=("layer_norm", {"eps": eps}))
 

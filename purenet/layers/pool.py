@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 
 from purenet.layers.conv import (
@@ -14,11 +15,13 @@ from purenet.layers.conv import (
     window,
 )
 from purenet.rules import hand_vjp, inexact
-from purenet.types import Layer, named, shape, stateless
+from purenet.types import Array, Layer, named, shape, stateless
 
 
 # maximum: forward
-def _pool_max(x, size, stride=None, padding=0):
+def _pool_max(
+    x: Array, size: Pair, stride: Pair | None = None, padding: Pair | str = 0
+) -> jax.Array:
     """The maximum of every window, per channel: yₒ = max x[window o].
 
     Shapes: x (n, h, w, c) -> (n, oh, ow, c) with oh = (h + 2p - size)/stride + 1, rounded down;
@@ -61,7 +64,9 @@ pool_max = hand_vjp(_pool_max, _pool_max_fwd, _pool_max_bwd, static=(1, 2, 3))
 
 
 # mean: forward
-def _pool_average(x, size, stride=None, padding=0):
+def _pool_average(
+    x: Array, size: Pair, stride: Pair | None = None, padding: Pair | str = 0
+) -> jax.Array:
     """The mean of every window, per channel: yₒ = Σ x[window o] / (kh·kw).
 
     Shapes: x (n, h, w, c) -> (n, oh, ow, c), as for `pool_max`. Padding is zeros that count: every
@@ -73,8 +78,8 @@ def _pool_average(x, size, stride=None, padding=0):
     >>> pool_average(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
     [[2.5, 4.5], [10.5, 12.5]]
     """
-    size, stride, pads, outputs = _windows("avg_pool", jnp.shape(x), size, stride, padding)
-    return sum(shifts(inexact(x), size, stride, pads, outputs)) / math.prod(size)
+    both, stride, pads, outputs = _windows("avg_pool", jnp.shape(x), size, stride, padding)
+    return sum(shifts(inexact(x), both, stride, pads, outputs)) / math.prod(both)
 
 
 # mean: backward, by hand
@@ -92,7 +97,7 @@ pool_average = hand_vjp(_pool_average, _pool_average_fwd, _pool_average_bwd, sta
 
 
 # mean of the whole image: forward
-def _global_avg_pool(x):
+def _global_avg_pool(x: Array) -> jax.Array:
     """The mean of each channel over the whole image. A layer as it stands.
 
     Shapes: x (n, h, w, c) -> (n, c). With cotangent g: dx = g / (h·w) at every place.
@@ -151,7 +156,7 @@ def _put_back(views, image_shape, size, stride, pads, outputs):
 
 
 # the layers
-def max_pool(size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Layer:
+def max_pool(size: Pair, stride: Pair | None = None, padding: Pair | str = 0) -> Layer:
     """Max pooling; the stride is the size unless given. No parameters.
 
     Raises ValueError for a size, stride or padding that is not one or two whole numbers, for
@@ -169,7 +174,7 @@ def max_pool(size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Layer
     return _pooling("max_pool", pool_max, size, stride, padding)
 
 
-def avg_pool(size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Layer:
+def avg_pool(size: Pair, stride: Pair | None = None, padding: Pair | str = 0) -> Layer:
     """Average pooling; the stride is the size unless given, padding counts. No parameters.
 
     Raises ValueError as `max_pool` does.

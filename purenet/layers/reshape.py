@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from purenet.rules import hand_vjp
+from purenet.types import Array
 
 
 @jax.tree_util.register_static
@@ -14,7 +15,7 @@ class _Shape(tuple):
 
 
 # forward
-def _flatten(x):
+def _flatten(x: Array) -> jax.Array:
     """Every example as one row.
 
     Shapes: x (n, ...) -> (n, product of the rest), any dtype. With cotangent g: dx = g, reshaped.
@@ -29,7 +30,8 @@ def _flatten(x):
             f"flatten: x has shape {jnp.shape(x)}, but a batch (n, ...) is expected; "
             "give one example a leading axis with x[None]."
         )
-    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    # the seam makes arrays of JAX of NumPy's
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # type: ignore[return-value]
 
 
 # backward, by hand
