@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def told(value) -> str:
+def told(value: Any) -> str:
     """What a value is, in a few words, for an error message.
 
     >>> told("adam"), told(print), told(dict), told(np.ones((2, 3)))
@@ -34,7 +34,7 @@ def told(value) -> str:
 
 
 # whole numbers
-def is_whole(value) -> bool:
+def is_whole(value: Any) -> bool:
     """Whether `value` is one whole number that is known now; True and False are none.
 
     >>> is_whole(3), is_whole(np.int8(3)), is_whole(3.0), is_whole(True)
@@ -49,7 +49,7 @@ def is_whole(value) -> bool:
     return True
 
 
-def whole(name: str, value, least: int) -> int:
+def whole(name: str, value: Any, least: int) -> int:
     """A whole number of at least `least`.
 
     Raises TypeError for what is none, traced numbers among it, and ValueError for a smaller one.
@@ -70,7 +70,7 @@ def whole(name: str, value, least: int) -> int:
 
 
 # settings: plain numbers in their range, or arrays of one number
-def is_number(value) -> bool:
+def is_number(value: Any) -> bool:
     """Whether `value` is a plain number, which may be looked at before anything is traced.
 
     >>> is_number(0.5), is_number(np.float32(0.5)), is_number("0.5")
@@ -80,7 +80,7 @@ def is_number(value) -> bool:
 
 
 def _checker(legal, expected, shapes=lambda shape: shape == ()):
-    def check(who, **options):
+    def check(who: str, **options: Any) -> None:
         """Numbers by their names, each in its range, or arrays, which are never looked at.
 
         Raises ValueError for the first plain number that is out of range and for an array of
@@ -120,7 +120,7 @@ non_negatives = _checker(
 numbers = _checker(math.isfinite, "a finite number", lambda shape: True)
 
 
-def non_negative_or_schedule(who, **options):
+def non_negative_or_schedule(who: str, **options: Any) -> None:
     """`non_negative`, with functions of the step let through.
 
     Raises what `non_negative` raises.
@@ -134,7 +134,7 @@ def _called(value) -> bool:
     return callable(value) and not isinstance(value, type)
 
 
-def flag(who, **options):
+def flag(who: str, **options: Any) -> None:
     """True or False, known when the program is compiled. Raises TypeError for anything else.
 
     >>> flag("conv", bias=True)
@@ -145,7 +145,7 @@ def flag(who, **options):
 
 
 # functions
-def function(who, **options):
+def function(who: str, **options: Any) -> None:
     """Functions, by the names of the arguments. Raises TypeError for what is none.
 
     >>> function("jvp", f=abs)
@@ -155,7 +155,7 @@ def function(who, **options):
             raise TypeError(f"{who}: {name} is {told(value)}, but a function is expected.")
 
 
-def initialiser(who: str, weight_init):
+def initialiser(who: str, weight_init: Any) -> None:
     """A function that may be called as weight_init(key, shape). Raises TypeError for what is none.
 
     >>> initialiser("dense", lambda key, shape: jnp.zeros(shape))
@@ -167,7 +167,7 @@ def initialiser(who: str, weight_init):
         )
 
 
-def takes(f: Callable, *args, **kwargs) -> bool:
+def takes(f: Callable, *args: Any, **kwargs: Any) -> bool:
     """Whether a function may be called with such arguments, as far as its signature says.
 
     >>> takes(lambda x: x, 1), takes(lambda x: x, 1, 2)
@@ -182,7 +182,7 @@ def takes(f: Callable, *args, **kwargs) -> bool:
     return True
 
 
-def drawn(who: str, weight_init, key, shape):
+def drawn(who: str, weight_init: Callable, key: Any, shape: tuple[int, ...]) -> Any:
     """What an initialiser draws for the weights of a layer.
 
     Raises TypeError unless it is an array of floats, and ValueError unless it has the shape.
@@ -211,7 +211,7 @@ def drawn(who: str, weight_init, key, shape):
 
 
 # arrays, keys and trees of arrays
-def array(who: str, name: str, value) -> Any:
+def array(who: str, name: str, value: Any) -> Any:
     """An array for JAX: one of NumPy's in the dtype that JAX has it in, plain numbers as they are.
 
     Raises TypeError for what is neither: lists, None, strings, functions.
@@ -231,7 +231,7 @@ def array(who: str, name: str, value) -> Any:
     raise TypeError(f"{who}: {name} is {told(value)}, but an array is expected{hint}.")
 
 
-def random_key(who: str, key):
+def random_key(who: str, key: Any) -> None:
     """One random key, of either style.
 
     Raises TypeError for what is no key, and ValueError for several of them.
@@ -252,7 +252,7 @@ def random_key(who: str, key):
         )
 
 
-def alike(who: str, expected: str, like, **trees):
+def alike(who: str, expected: str, like: Any, **trees: Any) -> None:
     """Trees of the structure and the shapes of `like`, which the message calls `expected`.
 
     Raises ValueError for the first that differs.

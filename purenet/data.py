@@ -10,10 +10,10 @@ import math
 import os
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from purenet.checks import flag, random_key, told
 from purenet.files import as_path, open_file
 from purenet.idx_format import idx as idx
 from purenet.inputs import named_paths
-from purenet.types import PyTree
+from purenet.types import Array, Key, PyTree
 
 Dataset = tuple[np.ndarray, np.ndarray]  # (x, t)
 
@@ -190,7 +190,15 @@ def csv(
 
 
 # labels, shuffling, splitting
-def one_hot(labels, classes: int):
+@overload
+def one_hot(labels: jax.Array, classes: int) -> jax.Array: ...
+
+
+@overload
+def one_hot(labels: np.ndarray | Sequence | int, classes: int) -> np.ndarray: ...
+
+
+def one_hot(labels: Array | Sequence | int, classes: int) -> Array:
     """Labels as rows with a single 1: y[..., c] = [labels = c].
 
     Shapes: labels (...) of integers -> (..., classes) float32; NumPy gives NumPy, JAX gives JAX.
@@ -225,7 +233,7 @@ def one_hot(labels, classes: int):
     return (labels[..., None] == numpy.arange(classes)).astype(np.float32)
 
 
-def shuffle(key: jax.Array, data: PyTree) -> PyTree:
+def shuffle(key: Key, data: PyTree) -> PyTree:
     """The examples of `data` in a random order, the same order for every leaf.
 
     Shapes: `data` is any pytree of arrays (n, ...); shapes and dtypes stay, NumPy stays NumPy.
@@ -241,7 +249,7 @@ def shuffle(key: jax.Array, data: PyTree) -> PyTree:
     return _take(data, _order(key, _count("shuffle", data)))
 
 
-def split(key: jax.Array, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTree]:
+def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTree]:
     """(train, validation): `data` shuffled by the key, then cut in two.
 
     Shapes: `data` is any pytree of arrays (n, ...). `validation` is a fraction between 0 and 1, of
@@ -426,7 +434,7 @@ def _count(speaker: str, data: PyTree) -> int:
     return count
 
 
-def _order(key: jax.Array, count: int) -> jax.Array:
+def _order(key: Key, count: int) -> jax.Array:
     # int32 in float64 programs too: the same key gives the same order in both
     return jax.random.permutation(key, jnp.arange(count, dtype=jnp.int32))
 

@@ -1,6 +1,7 @@
 """Numerical gradients: move one number a little to either side and see how the result moves."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from purenet.checks import array, function, is_number, positive, takes, told, wh
 from purenet.inputs import check_scalar
 from purenet.layers.activations import sigmoid
 from purenet.losses import softmax_cross_entropy
-from purenet.types import PyTree
+from purenet.types import Array, Number, PyTree
 
 # Entries are moved in blocks: as many at once as keep the copies, and what the function computes
 # from each of them, at about this many numbers (8 MB in float64).
@@ -19,7 +20,9 @@ _NUMBERS = 1_000_000
 
 
 # any function
-def numerical_gradient(f: Callable, tree: PyTree, h=1e-4, block: int | None = None) -> PyTree:
+def numerical_gradient(
+    f: Callable, tree: PyTree, h: Number = 1e-4, block: int | None = None
+) -> PyTree:
     """The gradient of f at `tree` by central differences, one entry after the other:
 
         (f(x + h e) - f(x - h e)) / 2h  for every unit vector e
@@ -99,7 +102,7 @@ def _numbers_at_once(who, f, leaves) -> int:
     return made + sum(leaf.size for leaf in leaves)
 
 
-def check_step(who, h) -> None:
+def check_step(who: str, h: Any) -> None:
     """The step of a difference. Raises TypeError for what is no number, ValueError where it is not
     above 0.
 
@@ -145,11 +148,11 @@ def _map_blocks(f, xs, block):
 # two dense layers
 def numerical_gradient_two_layer(
     weights: PyTree,
-    x: jax.Array,
-    t: jax.Array,
+    x: Array,
+    t: Array,
     activation: Callable = sigmoid,
     loss: Callable = softmax_cross_entropy,
-    h=1e-4,
+    h: Number = 1e-4,
 ) -> PyTree:
     """What `numerical_gradient` gives for a network of two dense layers, many times as fast:
 

@@ -7,13 +7,14 @@ thousand programs of some 10 MiB each.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 _PROGRAMS = 64  # of each kind: those used last are held
 
 
-def jit_for_each(**options) -> Callable:
+def jit_for_each(**options: Any) -> Callable:
     """Make `f(what, *arrays)` into `of(what)`, compiled on its own and forgotten in its turn.
 
     `what` is hashable; `options` are those of `jax.jit`, which sees the arguments after `what`.

@@ -20,6 +20,7 @@ from purenet.differences import check_step
 from purenet.differences import numerical_gradient as numerical_gradient
 from purenet.differences import numerical_gradient_two_layer as numerical_gradient_two_layer
 from purenet.gradcheck_cases import cases
+from purenet.types import Number
 
 # The step of the differences. Too small and rounding hides the change, too large and curvature
 # shows: the best is near the third root of the precision.
@@ -69,7 +70,11 @@ class Check(NamedTuple):
 
 
 def check(
-    op: Callable, args: Sequence, static: tuple = (), h=None, unfollowed: Sequence[int] = ()
+    op: Callable,
+    args: Sequence,
+    static: tuple = (),
+    h: Number | None = None,
+    unfollowed: Sequence[int] = (),
 ) -> Check:
     """Compare the hand-written gradient of an operation with the automatic and the numerical one.
 

@@ -1,6 +1,6 @@
 """Checks of what users bring along: numbers, dicts, code that can be trained and its metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from purenet.checks import function, takes, told
 from purenet.types import PyTree, Trainable
 
 
-def real_numbers(who: str, name: str, values) -> np.ndarray:
+def real_numbers(who: str, name: str, values: Any) -> np.ndarray:
     """Real numbers as float64, None as NaN. Raises TypeError for texts, complex numbers, objects
     and rows of unequal length.
 
@@ -29,7 +29,7 @@ def real_numbers(who: str, name: str, values) -> np.ndarray:
         ) from None
 
 
-def mapping(who: str, name: str, value) -> Mapping:
+def mapping(who: str, name: str, value: Any) -> Mapping:
     """A dict. Raises TypeError for anything else.
 
     >>> mapping("curves", "series", {"sgd": [1.0]})
@@ -41,7 +41,7 @@ def mapping(who: str, name: str, value) -> Mapping:
 
 
 # code that can be trained
-def checked_trainable(who: str, trainable) -> Trainable:
+def checked_trainable(who: str, trainable: Any) -> Trainable:
     """A Trainable of three functions. Raises TypeError for anything else.
 
     >>> checked_trainable("fit", 3)
@@ -75,7 +75,7 @@ def checked_state(who: str, state: PyTree) -> PyTree:
     return state
 
 
-def checked_epoch(who: str, after) -> tuple[PyTree, Any]:
+def checked_epoch(who: str, after: Any) -> tuple[PyTree, Any]:
     """What an epoch gives, a pair (state, metrics). Raises TypeError for anything else.
 
     >>> checked_epoch("fit", (0.0, {}))
@@ -110,7 +110,7 @@ def same_state(who: str, before: PyTree, after: PyTree) -> None:
             )
 
 
-def checked_metrics(who: str, metrics) -> dict[str, Any]:
+def checked_metrics(who: str, metrics: Any) -> dict[str, Any]:
     """A dict of real scalars by name. Raises TypeError for other values, ValueError for arrays of
     another shape.
 
@@ -127,7 +127,7 @@ def checked_metrics(who: str, metrics) -> dict[str, Any]:
     return metrics
 
 
-def check_scalar(what: str, value) -> None:
+def check_scalar(what: str, value: Any) -> None:
     """One real number. Raises TypeError for another kind of value, ValueError for an array.
 
     >>> check_scalar("supervised: the loss", 0.5)
@@ -166,7 +166,7 @@ def check_data(who: str, parts: dict[str, PyTree]) -> None:
             raise ValueError(f"{who}: the {part} data is {told(tree)}, which holds no array.")
 
 
-def named_paths(who: str, tree: PyTree, is_leaf=None) -> list[tuple[Any, Any]]:
+def named_paths(who: str, tree: PyTree, is_leaf: Callable | None = None) -> list[tuple[Any, Any]]:
     """The leaves of a tree with their paths. Raises TypeError for dicts that cannot be ordered.
 
     >>> len(named_paths("save", {"a": [1, 2]}))
@@ -185,7 +185,7 @@ def _is_array(leaf) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
 
 
-def is_numeric(dtype) -> bool:
+def is_numeric(dtype: Any) -> bool:
     """Whether JAX has arrays of such a dtype: numbers, booleans and random keys.
 
     >>> is_numeric(np.dtype("bool")), is_numeric(np.dtype("U1"))

@@ -1,5 +1,6 @@
 """The leaves of a tree by name, each as an array that a file can hold."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +41,7 @@ class Kind(NamedTuple):
         return size
 
 
-def named_leaves(who: str, tree: PyTree, is_leaf=None) -> dict[str, Any]:
+def named_leaves(who: str, tree: PyTree, is_leaf: Callable | None = None) -> dict[str, Any]:
     """The leaves by their path, `params.weights.0.w`; a tree that is one leaf calls it `leaf`.
 
     Raises ValueError where two leaves would get the same name, or one that no file can hold, and
@@ -72,7 +73,7 @@ def named_leaves(who: str, tree: PyTree, is_leaf=None) -> dict[str, Any]:
     return leaves
 
 
-def kind_of(who: str, name: str, leaf, native: frozenset[str] = frozenset()) -> Kind:
+def kind_of(who: str, name: str, leaf: Any, native: frozenset[str] = frozenset()) -> Kind:
     """What the leaf is; an array of shape and dtype alone will do.
 
     `native` names the dtypes beyond NumPy's own that the file knows; others are stored as unsigned
@@ -102,7 +103,7 @@ def kind_of(who: str, name: str, leaf, native: frozenset[str] = frozenset()) -> 
     raise ValueError(f"{who}: the leaf {name} is an array of {dtype}, but numbers are expected.")
 
 
-def to_array(who: str, name: str, leaf, kind: Kind) -> np.ndarray:
+def to_array(who: str, name: str, leaf: Any, kind: Kind) -> np.ndarray:
     """The array that stands for a leaf in a file, contiguous and in the byte order of files.
 
     Raises ValueError for a traced leaf, and for a whole number beyond 64 bits.
@@ -125,7 +126,7 @@ def to_array(who: str, name: str, leaf, kind: Kind) -> np.ndarray:
     return array.astype(kind.dtype.newbyteorder("<"), copy=False)
 
 
-def from_array(who: str, name: str, array: np.ndarray, kind: Kind, like):
+def from_array(who: str, name: str, array: np.ndarray, kind: Kind, like: Any) -> Any:
     """The leaf that an array from a file stands for, as `like` is: NumPy gives NumPy, a Python
     number a Python number, anything else JAX.
 
@@ -183,7 +184,7 @@ def check_same(who: str, found: dict[str, Any], expected: dict[str, Kind]) -> No
             raise ValueError(f"{who}: the leaf {name} is {came}, but {kind} is expected{hint}.")
 
 
-def short(value) -> str:
+def short(value: Any) -> str:
     """The value as text, cut where it gets long.
 
     >>> short([1, 2])

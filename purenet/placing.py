@@ -63,7 +63,7 @@ class Placing(NamedTuple):
         """Whether other processes take part."""
         return self.mesh is not None and self.mesh.is_multi_process
 
-    def context(self):
+    def context(self) -> contextlib.AbstractContextManager:
         """Where programs that use `over_batch` are traced."""
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 

@@ -40,7 +40,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def advance(self, n: int, values: dict[str, str], total: int | None = None):
+    def advance(self, n: int, values: dict[str, str], total: int | None = None) -> None:
         """So many more are done; the values are shown beside the bar."""
         self.done += n
         self.total = max(self.done, self.total if total is None else total)

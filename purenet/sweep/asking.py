@@ -107,7 +107,7 @@ class AskTell:
         numbers = np.arange(first, first + n)
         return Asked(numbers, self._hyper(numbers))
 
-    def tell(self, numbers, scores) -> None:
+    def tell(self, numbers: Any, scores: Any) -> None:
         """The scores of some points. Raises ValueError for numbers that were not asked for and
         scores of another length, TypeError for scores that are no numbers."""
         numbers = np.atleast_1d(np.asarray(numbers))

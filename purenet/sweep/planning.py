@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from purenet.sweep.layout import Layout, layout, memory
 from purenet.sweep.pool import Pool
 from purenet.sweep.population import Population
 from purenet.sweep.runner import Request
-from purenet.sweep.search import budget
+from purenet.sweep.search import Search, budget
 from purenet.sweep.space import numbers, random
 from purenet.types import PyTree
 
@@ -89,11 +89,11 @@ def plan(
     epochs: int = 1,
     seed: int = 0,
     *,
-    search=random,
+    search: Search | Population | Callable = random,
     seeds: int = 1,
     metric: str | None = None,
     mode: str | None = None,
-    devices=None,
+    devices: int | Sequence[jax.Device] | None = None,
 ) -> Plan:
     """How `run` with the same arguments would go: programs, memory, strategy and time.
 

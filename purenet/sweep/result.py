@@ -3,9 +3,10 @@
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from purenet.sweep.population import Lineage
 from purenet.sweep.space import Choice, LogUniform, Uniform, is_traced
 from purenet.sweep.store import json_bytes, plain
 from purenet.types import PyTree
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
 
 # what a table calls the usual metrics and the parts of the data
 _SHORT = {"accuracy": "acc", "validation": "val"}
@@ -279,7 +284,7 @@ class Result:
         return self._again(self._number("Result.replay", number))
 
     # pictures
-    def plot(self, path, n: int = 20) -> None:
+    def plot(self, path: str | os.PathLike, n: int = 20) -> None:
         """Learning curves of the best `n` trials in a grid: validation solid, training dashed.
 
         Needs matplotlib (extra `plot`), as all pictures do. The suffix of `path` names the format.
@@ -298,7 +303,7 @@ class Result:
         limits = (0, 1) if self.metric == "accuracy" else None
         plots.curve_grid(path, panels, y_label=self.metric, limits=limits)
 
-    def plot_parallel(self, path) -> None:
+    def plot_parallel(self, path: str | os.PathLike) -> None:
         """Parallel coordinates: a line a trial through its hyperparameters to its score.
 
         In this picture and in those of slices and pairs, several seeds of a point are their mean.
@@ -308,14 +313,16 @@ class Result:
 
         plots.parallel_coordinates(path, self._varied(), self._scores(), **self._labels())
 
-    def plot_slices(self, path) -> None:
+    def plot_slices(self, path: str | os.PathLike) -> None:
         """The score over each hyperparameter by itself. Raises ValueError when every trial
         diverged."""
         from purenet import plots
 
         plots.slices(path, self._varied(), self._scores(), **self._labels())
 
-    def plot_map(self, path, names: tuple[str, ...] | None = None) -> None:
+    def plot_map(
+        self, path: str | os.PathLike, names: tuple[str, ...] | list[str] | None = None
+    ) -> None:
         """The score over pairs of hyperparameters: all of them, or those named.
 
         Raises ValueError for names of none, fewer than two or more than six of them, or when every
@@ -336,7 +343,7 @@ class Result:
         labels = self._labels(columns)
         plots.pairwise(path, columns, self._scores(), **labels)
 
-    def plot_rungs(self, path) -> None:
+    def plot_rungs(self, path: str | os.PathLike) -> None:
         """How far each trial was trained, and where trials were stopped. Raises ValueError when
         every trial diverged."""
         from purenet import plots
@@ -353,7 +360,7 @@ class Result:
             score_label=f"validation {self.metric}",
         )
 
-    def plot_lineage(self, path) -> None:
+    def plot_lineage(self, path: str | os.PathLike) -> None:
         """Who copied whom in a population, and how the hyperparameters moved.
 
         Raises ValueError where the sweep was no population.
@@ -423,7 +430,7 @@ class Result:
                 columns[f"{part} {name}"] = list(np.where(self.epochs > 0, curve[known], np.nan))
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def to_csv(self, path) -> None:
+    def to_csv(self, path: str | os.PathLike) -> None:
         """One row a trial. Raises OSError where the file cannot be written, TypeError for what is
         no path."""
         path = writable("Result.to_csv", path)
@@ -434,13 +441,13 @@ class Result:
         writer.writerows([_name(value) for value in row.values()] for row in rows)
         write_bytes(path, text.getvalue().encode())
 
-    def to_jsonl(self, path) -> None:
+    def to_jsonl(self, path: str | os.PathLike) -> None:
         """One JSON object a line and trial, as in the results folder; not finite is null. Raises
         what `to_csv` raises."""
         path = writable("Result.to_jsonl", path)
         write_bytes(path, b"".join(map(json_bytes, self.rows())))
 
-    def to_pandas(self):
+    def to_pandas(self) -> "pandas.DataFrame":
         """One row a trial, as a pandas DataFrame. Raises ModuleNotFoundError without pandas."""
         try:
             import pandas
@@ -448,7 +455,7 @@ class Result:
             raise ModuleNotFoundError("to_pandas needs pandas: pip install pandas") from None
         return pandas.DataFrame(self.rows()).set_index("trial")
 
-    def to_optuna(self):
+    def to_optuna(self) -> "optuna.Study":
         """The sweep as an Optuna study in memory, with every epoch's score; needs Optuna.
 
         Trials that were stopped are PRUNED, those that diverged FAIL. Constants and other metrics

@@ -1,9 +1,12 @@
 """run: many trials of one training, from a space to a result."""
 
+import concurrent.futures
 import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -19,7 +22,7 @@ from purenet.sweep.layout import Layout
 from purenet.sweep.pool import Pool, Record, Report
 from purenet.sweep.request import Request, reach
 from purenet.sweep.result import ProgramRecord, Result, Run, program_records
-from purenet.sweep.search import budget
+from purenet.sweep.search import Search, budget
 from purenet.sweep.space import add_points, numbers, random
 from purenet.sweep.store import (
     CURVES,
@@ -35,6 +38,9 @@ from purenet.sweep.store import (
 from purenet.sweep.together import SharedStore, Together
 from purenet.types import PyTree
 
+if TYPE_CHECKING:  # it imports this file
+    from purenet.sweep.planning import Plan
+
 _SAVING = 0.05  # of the time may go into writing what is known, between begin and end
 
 
@@ -46,15 +52,15 @@ def run(
     epochs: int = 1,
     seed: int = 0,
     *,
-    search=random,
+    search: Search | population.Population | Callable = random,
     seeds: int = 1,
     metric: str | None = None,
     mode: str | None = None,
-    devices=None,
-    plan=None,
-    path=None,
+    devices: int | Sequence[jax.Device] | None = None,
+    plan: "Plan | None" = None,
+    path: str | os.PathLike | None = None,
     keep: int = 1,
-    executor=None,
+    executor: concurrent.futures.Executor | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
 ) -> Result:
@@ -119,8 +125,8 @@ def run(
     if several:
         together.check(settings, search, executor)
         progress = progress if processes.first() else False
-        if path is None:
-            return sweep.run(progress, began, None)
+    if path is None:
+        return sweep.run(progress, began, None)
     store = together.SharedStore(path, settings) if several else Store(path, settings)
     with contextlib.closing(store):
         return sweep.run(progress, began, store)
@@ -154,7 +160,9 @@ class Sweep:
         self.known: dict[str, np.ndarray] | None = None  # what the folder held: curves, states
         self.loaded: dict[str, np.ndarray] = {}
 
-    def hand_over(self, executor, devices: int | None, trials_per_block: int | None) -> None:
+    def hand_over(
+        self, executor: concurrent.futures.Executor, devices: Any, trials_per_block: int | None
+    ) -> None:
         """Let the workers of an executor train the trials."""
         self.hands = Hands(executor, self.request, devices, trials_per_block, self.keep)
 

@@ -9,7 +9,7 @@ each group is one program.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 
 from purenet.checks import takes, told, whole
 from purenet.leaves import named_leaves as leaves_by_name
-from purenet.types import PyTree
+from purenet.types import Number, PyTree
 
 _MAKERS: list[Callable] = []
 
@@ -43,7 +43,7 @@ class Uniform:
     low: float
     high: float
 
-    def ppf(self, u):
+    def ppf(self, u: Number) -> Number:
         """The value below which a fraction u of all values lies."""
         return self.low + u * (self.high - self.low)
 
@@ -59,7 +59,7 @@ class LogUniform:
     low: float
     high: float
 
-    def ppf(self, u):
+    def ppf(self, u: Number) -> Number:
         """The value below which a fraction u of all values lies."""
         # the powers of ten are exact at both ends
         low, high = np.log10(self.low), np.log10(self.high)
@@ -77,7 +77,7 @@ class Normal:
     mean: float
     std: float
 
-    def ppf(self, u):
+    def ppf(self, u: Number) -> Number:
         """The value below which a fraction u of all values lies."""
         from scipy.special import ndtri
 
@@ -95,7 +95,7 @@ class RandInt:
     low: int
     high: int
 
-    def ppf(self, u):
+    def ppf(self, u: Number) -> Number:
         """The value below which a fraction u of all values lies."""
         return np.minimum(self.low + np.floor(u * (self.high - self.low)), self.high - 1).astype(
             int
@@ -112,7 +112,7 @@ class Choice:
 
     values: tuple
 
-    def ppf(self, u):
+    def ppf(self, u: Number) -> Number:
         """The place of the chosen value."""
         return np.minimum(np.floor(u * len(self.values)), len(self.values) - 1).astype(int)
 
@@ -171,7 +171,7 @@ def randint(low: int, high: int) -> RandInt:
     return RandInt(low, high)
 
 
-def choice(values) -> Choice:
+def choice(values: Iterable) -> Choice:
     """One of the values, each as likely.
 
     Floats arrive traced; anything else (strings, functions, shapes, whole numbers) is static and
@@ -206,7 +206,7 @@ def choice(values) -> Choice:
 # are drawn.
 
 
-def random(distributions, trials: int, seed: int) -> np.ndarray:
+def random(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     """Independent uniform points.
 
     Raises TypeError or ValueError for distributions, trials or a seed that are none.
@@ -218,7 +218,7 @@ def random(distributions, trials: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((trials, len(distributions)))
 
 
-def sobol(distributions, trials: int, seed: int) -> np.ndarray:
+def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     """A scrambled Sobol sequence: points that fill the space more evenly than chance.
 
     Raises TypeError or ValueError for distributions, trials or a seed that are none, ValueError for
@@ -240,7 +240,7 @@ def sobol(distributions, trials: int, seed: int) -> np.ndarray:
     return engine.random_base2(math.ceil(math.log2(trials)) if trials > 1 else 0)[:trials]
 
 
-def latin_hypercube(distributions, trials: int, seed: int) -> np.ndarray:
+def latin_hypercube(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     """A Latin hypercube: each hyperparameter takes one value in each of `trials` equal parts.
 
     Which points there are depends on how many, unlike with `random` and `sobol`.
