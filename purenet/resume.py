@@ -43,7 +43,7 @@ class RunFile:
     def exists(self) -> bool:
         return self._agreed(self.path.exists())
 
-    def load(self, state, names, epochs: int) -> tuple[PyTree, PyTree, int]:
+    def load(self, state: PyTree, names: PyTree, epochs: int) -> tuple[PyTree, PyTree, int]:
         """(state, curves, epochs done), like `state` and the metrics `names` of one epoch.
 
         Raises ValueError, with the difference, where the file holds another run.
@@ -88,7 +88,7 @@ class RunFile:
     def is_due(self) -> bool:
         return self._agreed(time.perf_counter() >= self.due)
 
-    def save(self, state, history, done: int) -> None:
+    def save(self, state: PyTree, history: PyTree, done: int) -> None:
         started = time.perf_counter()
         curves = jax.tree.map(lambda curve: curve[:done], history)
         tree = {"key": self.key, "state": processes.plain(state, gather=True), "history": curves}

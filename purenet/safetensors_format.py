@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,7 @@ class Reader:
 
     native = NATIVE
 
-    def __init__(self, who: str, content):
+    def __init__(self, who: str, content: Any):
         self.who, self.content = who, content
         entry = (content.metadata() or {}).get(_ENTRY)
         if entry is None:

@@ -1,6 +1,7 @@
 """Every public name explains itself: an example, its errors, its source, its types."""
 
 import ast
+import importlib
 import inspect
 import re
 import sys
@@ -8,6 +9,7 @@ import textwrap
 import tomllib
 from dataclasses import is_dataclass
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
@@ -148,6 +150,47 @@ def test_it_says_where_it_comes_from(name):
         text = inspect.getsource(file_of(value))
     found = re.search(r"Source:|\([^()]*\b(19|20)\d\d\b[^()]*\)|, (19|20)\d\d", text)
     assert found, f"{name} names no source"
+
+
+def written(module):
+    """(name, function) of the functions of a module and of the methods of its classes, without
+    those that are private."""
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", "") != module.__name__:
+            continue
+        if not inspect.isclass(value):
+            if callable(value):
+                yield name, value
+            continue
+        for part, member in vars(value).items():
+            member = getattr(member, "fget", getattr(member, "__func__", member))
+            shown = part == "__init__" or not part.startswith("_")
+            if shown and inspect.isfunction(member) and member.__module__ == module.__name__:
+                yield f"{name}.{part}", member
+
+
+def without_annotation(name, f):
+    signature = inspect.signature(f)
+    unsaid = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    if not name.endswith(".__init__") and signature.return_annotation is signature.empty:
+        unsaid.append("return")
+    return [f"{name}: {what}" for what in unsaid if what != "self"]
+
+
+@pytest.mark.parametrize("module", [info.name for info in walk_packages(pn.__path__, "purenet.")])
+def test_its_functions_say_which_types_they_take_and_give(module):
+    functions = list(written(importlib.import_module(module)))
+    assert not [text for pair in functions for text in without_annotation(*pair)]
+
+
+def test_types_are_looked_for_everywhere():
+    modules = [info.name for info in walk_packages(pn.__path__, "purenet.")]
+    found = {id(f) for m in modules for _, f in written(importlib.import_module(m))}
+    missed = [n for n, v in PUBLIC.items() if not inspect.isclass(v) and id(v) not in found]
+    assert not missed
+    assert without_annotation("f", lambda x, *args, **kwargs: x) == [
+        "f: x", "f: args", "f: kwargs", "f: return",
+    ]  # fmt: skip
 
 
 def test_the_whole_package_is_type_checked():

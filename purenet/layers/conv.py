@@ -9,7 +9,8 @@ The automatic derivatives of lax.conv are not used: compiled for a CPU, inside a
 ten to a hundred times as long as its forward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from purenet.rules import hand_vjp
 from purenet.types import Array, Initializer, Layer, named, shape, stateless
 
 Pair = int | tuple[int, int]
+Padding = tuple[tuple[int, int], ...]  # ((top, bottom), (left, right))
 METHODS = ("columns", "direct")
 _MOST_PLACES = 4096  # of a window; each is an operation of its own in the compiled program
 
@@ -46,7 +48,13 @@ def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     return both[0].__index__(), both[1].__index__()
 
 
-def window(name: str, sizes, kernel: Pair, stride: Pair = 1, padding="valid"):
+def window(
+    name: str,
+    sizes: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair = 1,
+    padding: Pair | str = "valid",
+) -> tuple[tuple[int, ...], Padding]:
     """Where the windows lie: (output sizes, ((top, bottom), (left, right)) of padding).
 
     Per axis, with size W, kernel F, padding p on both sides and stride s: (W + 2p - F)/s + 1
@@ -93,7 +101,14 @@ def _counts(sizes, pads, kernel, stride):
     return tuple((size + sum(p) - k) // s + 1 for size, p, k, s in axes)
 
 
-def shifts(x, kernel, stride, pads, outputs, fill=0.0):
+def shifts(
+    x: Array,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: Padding,
+    outputs: tuple[int, ...],
+    fill: float = 0.0,
+) -> list[Any]:
     """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c).
 
     Raises ValueError for windows of so many places that nobody would wait for their program.
@@ -110,15 +125,21 @@ def shifts(x, kernel, stride, pads, outputs, fill=0.0):
             f"{_MOST_PLACES} are expected: use a smaller window, `global_avg_pool` for the mean of "
             'the whole image, or method="direct" for a convolution.'
         )
-    x = _padded(x, pads, fill)
+    padded = _padded(x, pads, fill)
     return [
-        x[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
+        padded[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
         for i in range(kh)
         for j in range(kw)
     ]
 
 
-def add_shifts(views, sizes, kernel, stride, pads):
+def add_shifts(
+    views: Sequence[jax.Array],
+    sizes: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: Padding,
+) -> jax.Array:
     """The transpose of `shifts`: every view is added where it was taken from, (n, h, w, c).
 
     Source: as for `shifts`: Chellapilla, Puri & Simard (2006).
@@ -312,7 +333,7 @@ def _columns_under_vmap(direct: Callable, columns: Callable) -> Callable:
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def image_sizes(name, image_shape):
+def image_sizes(name: str, image_shape: Any) -> tuple[int, ...]:
     """(height, width) of the shape of a batch of images. Raises ValueError for another shape.
 
     >>> image_sizes("conv", (5, 28, 32, 1))

@@ -35,9 +35,8 @@ def _pool_max(
     >>> pool_max(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
-    size, stride, pads, outputs = _windows("max_pool", jnp.shape(x), size, stride, padding)
-    x = inexact(x)
-    y, *others = shifts(x, size, stride, pads, outputs, fill=-jnp.inf)
+    kernel, step, pads, outputs = _windows("max_pool", jnp.shape(x), size, stride, padding)
+    y, *others = shifts(inexact(x), kernel, step, pads, outputs, fill=-jnp.inf)
     for other in others:
         y = jnp.where((other > y) | (other != other), other, y)  # a NaN stays seen
     return y
@@ -78,8 +77,8 @@ def _pool_average(
     >>> pool_average(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
     [[2.5, 4.5], [10.5, 12.5]]
     """
-    both, stride, pads, outputs = _windows("avg_pool", jnp.shape(x), size, stride, padding)
-    return sum(shifts(inexact(x), both, stride, pads, outputs)) / math.prod(both)
+    kernel, step, pads, outputs = _windows("avg_pool", jnp.shape(x), size, stride, padding)
+    return sum(shifts(inexact(x), kernel, step, pads, outputs)) / math.prod(kernel)
 
 
 # mean: backward, by hand

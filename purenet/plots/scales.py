@@ -74,7 +74,7 @@ class Scale:
         return _round_values(low, high, most, bool((few == np.rint(few)).all()))
 
 
-def scale(name: str, values, log: bool = False, speaker: str = "scale") -> Scale:
+def scale(name: str, values: Any, log: bool = False, speaker: str = "scale") -> Scale:
     """The scale of a column (n,) of numbers, or of any other values as categories.
 
     Raises ValueError for another shape, or where a logarithmic axis has no place for a value;

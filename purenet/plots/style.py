@@ -4,6 +4,7 @@ import io
 import os
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ _SMALL_WIDTH = 30  # characters of the small lines of a title that fit above a p
 WIDTH = 8.4  # inches: about 1000 pixels at the default resolution
 
 
-def figure(width: float, height: float):
+def figure(width: float, height: float) -> Any:
     """A figure that no one else knows of: pyplot would keep it, and might ask for a screen.
 
     Raises ModuleNotFoundError without matplotlib.
@@ -63,7 +64,9 @@ def target(speaker: str, path: str | os.PathLike, dpi: float) -> Path:
     return writable(speaker, path)
 
 
-def limits_of(speaker: str, limits, log: bool = False, ordered: bool = True):
+def limits_of(
+    speaker: str, limits: Any, log: bool = False, ordered: bool = True
+) -> tuple[float, float] | None:
     """The two ends of an axis, or None to fit.
 
     Raises TypeError for what are not two numbers, ValueError for ends that are not finite, equal,
@@ -88,7 +91,7 @@ def limits_of(speaker: str, limits, log: bool = False, ordered: bool = True):
     return low, high
 
 
-def pairs(speaker: str, name: str, values, what: str) -> list[tuple[Any, Any]]:
+def pairs(speaker: str, name: str, values: Any, what: str) -> list[tuple[Any, Any]]:
     """A list of pairs. Raises TypeError for anything else, which `what` is expected instead of.
 
     >>> pairs("curve_grid", "panels", [("a", {})], "(title, curves)")
@@ -104,7 +107,7 @@ def pairs(speaker: str, name: str, values, what: str) -> list[tuple[Any, Any]]:
     return [(first, second) for first, second in values]
 
 
-def names_of(speaker: str, log) -> set:
+def names_of(speaker: str, log: Any) -> set:
     """The columns on logarithmic axes. Raises TypeError for what is no list of names.
 
     >>> names_of("slices", "rate")
@@ -117,7 +120,7 @@ def names_of(speaker: str, log) -> set:
     return {*log}
 
 
-def write(speaker: str, figure, path: Path, dpi: float) -> Path:
+def write(speaker: str, figure: Any, path: Path, dpi: float) -> Path:
     """Write the picture complete or not at all. Raises OSError with the path where it cannot be.
 
     >>> import tempfile
@@ -139,7 +142,7 @@ def write(speaker: str, figure, path: Path, dpi: float) -> Path:
     return path
 
 
-def positive(speaker: str, name: str, value) -> int:
+def positive(speaker: str, name: str, value: Any) -> int:
     """A whole number above 0. Raises ValueError for anything else.
 
     >>> positive("images", "columns", 3)
@@ -161,7 +164,7 @@ def line_style(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[(i + turn) % len(DASHES)]}
 
 
-def plain_axes(ax, size: float = 7) -> None:
+def plain_axes(ax: Any, size: float = 7) -> None:
     """A light grid, small ticks and no frame.
 
     >>> ax = figure(4, 3).subplots()
@@ -176,7 +179,7 @@ def plain_axes(ax, size: float = 7) -> None:
     ax.spines[["left", "bottom"]].set(linewidth=0.6, color="#888888")
 
 
-def whole_ticks(ax, xs: list[np.ndarray], most: int) -> None:
+def whole_ticks(ax: Any, xs: list[np.ndarray], most: int) -> None:
     """At most so many round ticks on the x axis, and its range from the longest curve.
 
     >>> ax = figure(4, 3).subplots()
@@ -214,7 +217,7 @@ def small_lines(text: str) -> list[str]:
     return broken
 
 
-def heading(ax, text: str) -> None:
+def heading(ax: Any, text: str) -> None:
     """The title of a panel, its lines after the first smaller.
 
     >>> ax = figure(4, 3).subplots()
@@ -240,7 +243,7 @@ def heading(ax, text: str) -> None:
         )
 
 
-def legend(figure, handles, columns: int, **place) -> None:
+def legend(figure: Any, handles: Mapping[str, Any], columns: int, **place: Any) -> None:
     """What the lines mean, {name: line}; nothing where there is none.
 
     >>> legend(None, {}, 1)
@@ -261,7 +264,7 @@ def legend(figure, handles, columns: int, **place) -> None:
         text.set_parse_math(False)
 
 
-def header(page, title: str | None, handles) -> None:
+def header(page: Any, title: str | None, handles: Mapping[str, Any]) -> None:
     """Put the title left and the legend right above the panels, and make the page higher by it.
 
     >>> page = figure(4, 3)
@@ -289,7 +292,7 @@ def header(page, title: str | None, handles) -> None:
     legend(page, handles, len(handles), **corner)
 
 
-def fold(text, width: int, lines: int = 3) -> str:
+def fold(text: Any, width: int, lines: int = 3) -> str:
     """A name on several short lines, broken after `_`, `.`, `/`, `-` and blanks, else shortened.
 
     >>> fold("learning_rate_of_the_second_network", 12).split("\\n")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -190,7 +191,7 @@ class Design:
             )
         return cube[first : self._given]
 
-    def tell(self, numbers, scores) -> None:
+    def tell(self, numbers: np.ndarray, scores: np.ndarray) -> None:
         """A design learns nothing."""
 
     def _draw(self, points: int | None) -> np.ndarray:
@@ -213,7 +214,9 @@ class Design:
         return cube
 
 
-def source(sampler: Callable, space: Space, points: int | None, seed: int):
+def source(
+    sampler: Callable, space: Space, points: int | None, seed: int
+) -> "Design | _OptunaSource":
     """What hands out the points of a sampler, and is told the scores.
 
     >>> source(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
@@ -308,7 +311,7 @@ class _OptunaSource:
             self._trials[number] = None
 
 
-def optuna_module():
+def optuna_module() -> ModuleType:
     """Optuna. Raises ModuleNotFoundError, which says how to get it, where it is not.
 
     >>> optuna_module().__name__
@@ -323,7 +326,7 @@ def optuna_module():
     return optuna
 
 
-def optuna_distribution(leaf, reach):
+def optuna_distribution(leaf: Any, reach: Any) -> Any:
     """What Optuna calls a distribution; one that it does not know is a range that it `reach`es.
 
     >>> optuna_distribution(Uniform(0.0, 1.0), None).high

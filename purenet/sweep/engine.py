@@ -8,7 +8,7 @@ the devices and nothing is communicated.
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from purenet.inputs import (
 )
 from purenet.sweep.layout import Layout, halved, memory
 from purenet.sweep.space import TRACED
-from purenet.types import PyTree, Trainable
+from purenet.types import Key, PyTree, Trainable
 
 # What the two parts of the data are called wherever they are named.
 PARTS = ("train", "validation")
@@ -49,9 +49,9 @@ class Program(NamedTuple):
     keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
     leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
 
-    def trainable(self, numbers) -> Trainable:
-        numbers = iter(numbers)
-        leaves = [next(numbers) if value is TRACED else value for value in self.static]
+    def trainable(self, numbers: Iterable) -> Trainable:
+        remaining = iter(numbers)
+        leaves = [next(remaining) if value is TRACED else value for value in self.static]
         trainable = self.trial(jax.tree.unflatten(self.treedef, leaves))
         if not isinstance(trainable, Trainable):
             raise TypeError(
@@ -100,7 +100,7 @@ class Compiled(NamedTuple):
     bytes_per_trial: int  # of these, what one more lane would need
 
 
-def describe(program: Program, numbers: tuple, data) -> Program:
+def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     """Check a group's training against the data, and see what it measures; nothing is compiled.
 
     `numbers` are the traced hyperparameters of one trial.
@@ -152,7 +152,7 @@ def _canonical(a):
 class Building:
     """A group's programs while they are compiled, beside whatever the caller does meanwhile."""
 
-    def __init__(self, program: Program, numbers: tuple, key, data):
+    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree):
         """Trace now; compile in threads, since the compiler holds no lock."""
         began = time.perf_counter()
         layout = program.layout
@@ -333,10 +333,10 @@ def _mesh(layout: Layout) -> Mesh:
     return Mesh(np.array(layout.devices), ("trials",))
 
 
-def sharding(layout: Layout, split: bool):
+def sharding(layout: Layout, split: bool) -> NamedSharding:
     return NamedSharding(_mesh(layout), P("trials") if split else P())
 
 
-def place(layout: Layout, tree, split: bool = False):
+def place(layout: Layout, tree: PyTree, split: bool = False) -> PyTree:
     """Arrays on the devices: a lane's rows where the lane is, everything else everywhere."""
     return jax.device_put(tree, sharding(layout, split))

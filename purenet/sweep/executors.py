@@ -35,7 +35,7 @@ class Elsewhere:
         self.waiting: dict[int, Record] = {}
         self.cost: tuple[str, float, int] | None = None  # of the program in a worker
 
-    def add(self, points, seeds, numbers: tuple) -> None:
+    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
         self.points = np.append(self.points, np.asarray(points, np.int32))
         self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
         self.numbers = tuple(np.append(a, b) for a, b in zip(self.numbers, numbers, strict=True))
@@ -77,7 +77,7 @@ class Elsewhere:
     def state(self, row: int) -> list[np.ndarray]:
         return self.waiting[row].state
 
-    def records(self, rows) -> dict[int, Record]:
+    def records(self, rows: np.ndarray | list[int]) -> dict[int, Record]:
         return {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from purenet.sweep.engine import BLOCK, Compiled, Lanes, Seats, place, sharding
 from purenet.sweep.layout import Layout
+from purenet.types import Key, PyTree
 
 _REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
 
@@ -45,7 +46,7 @@ class Report(NamedTuple):
 class Pool:
     """The trials of one static group, a row each, and the lanes that they train in."""
 
-    def __init__(self, compiled: Compiled, key, data):
+    def __init__(self, compiled: Compiled, key: Key, data: PyTree):
         layout = compiled.program.layout
         self.compiled, self.layout = compiled, layout
         self.key, self.data = place(layout, key), place(layout, data)
@@ -58,7 +59,7 @@ class Pool:
         self.cost = (str(layout), compiled.seconds, compiled.bytes)  # of the program
         self._cost = 0.0  # seconds for an epoch of one block of lanes
 
-    def add(self, points, seeds, numbers: tuple) -> None:
+    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
         """More trials, which are rows from now on."""
         self.points = np.append(self.points, np.asarray(points, np.int32))
         self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
@@ -94,7 +95,7 @@ class Pool:
         here = lambda shards: next(s for s in shards if s.device == self.layout.devices[device])
         return [np.asarray(here(a.addressable_shards).data)[place].copy() for a in self.lanes.state]
 
-    def records(self, rows) -> dict[int, Record]:
+    def records(self, rows: np.ndarray | list[int]) -> dict[int, Record]:
         """Those of the rows that have a state here."""
         found = {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
         seats = {int(row): lane for lane, row in enumerate(self.sits)}

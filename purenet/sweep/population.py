@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -61,7 +61,7 @@ class Population(NamedTuple):
         """How many there are: what the last one brought is trained `every` epochs or more."""
         return epochs // self.every - 1
 
-    def rounds(self, points: int, epochs: int):
+    def rounds(self, points: int, epochs: int) -> Iterator[np.ndarray]:
         """One round: all members are trained to the end. Raises ValueError where there is no time
         for an exchange, or nobody to copy."""
         if self.exchanges(epochs) < 1:

@@ -1,6 +1,8 @@
 """A sweep that was asked for: checked, its first points drawn, nothing compiled yet."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,8 +14,9 @@ from purenet.sweep import asking, engine
 from purenet.sweep.layout import chosen_devices, layout
 from purenet.sweep.population import Population
 from purenet.sweep.search import as_search, checked_rounds
-from purenet.sweep.space import TRACED, add_points, no_points, numbers, take_apart
+from purenet.sweep.space import TRACED, Points, add_points, no_points, numbers, take_apart
 from purenet.sweep.store import describe_leaf
+from purenet.types import PyTree
 
 _RESERVED = ("trial", "seed", "status", "epochs")
 
@@ -35,7 +38,18 @@ class Request:
     """
 
     def __init__(
-        self, trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
+        self,
+        trial: Callable,
+        space: PyTree,
+        data: Any,
+        trials: Any,
+        epochs: int,
+        seed: int,
+        search: Any,
+        seeds: int,
+        metric: str | None,
+        mode: str | None,
+        devices: Any,
     ):
         if not callable(trial):
             raise TypeError(
@@ -81,7 +95,7 @@ class Request:
                 )
         self.metric, self.largest = _objective(names, metric, mode)
 
-    def program(self, points, g: int) -> engine.Program:
+    def program(self, points: Points, g: int) -> engine.Program:
         """The program of a group, checked against the data; nothing is compiled."""
         members = np.flatnonzero(points.group == g)
         share = math.ceil(len(members) * self.seeds / processes.count())  # of this process
@@ -114,7 +128,7 @@ class Request:
         }
 
 
-def checked_seed(name: str, seed) -> int:
+def checked_seed(name: str, seed: Any) -> int:
     """A seed of JAX's random keys. Raises TypeError or ValueError for what is none.
 
     >>> checked_seed("sweep: seed", 0)

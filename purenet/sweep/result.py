@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -79,7 +79,7 @@ class ProgramRecord(NamedTuple):
     bytes_per_device: int
 
 
-def program_records(path: Path, programs) -> tuple[ProgramRecord, ...]:
+def program_records(path: Path, programs: Iterable) -> tuple[ProgramRecord, ...]:
     """The records that a file held as JSON. Raises ValueError, which names it, for others.
 
     >>> program_records(Path("report.json"), [])

@@ -138,7 +138,7 @@ class Sweep:
     A row is a run: point `row // seeds` with seed `row % seeds`.
     """
 
-    def __init__(self, request: Request, plan, keep: int):
+    def __init__(self, request: Request, plan: "Plan | None", keep: int):
         self.request, self.plan, self.keep = request, plan, keep
         self.points, self.key = request.first, jax.random.key(request.seed)
         rows = request.trials * request.seeds
@@ -166,7 +166,7 @@ class Sweep:
         """Let the workers of an executor train the trials."""
         self.hands = Hands(executor, self.request, devices, trials_per_block, self.keep)
 
-    def run(self, progress, began: float, store: Store | SharedStore | None) -> Result:
+    def run(self, progress: bool | None, began: float, store: Store | SharedStore | None) -> Result:
         request = self.request
         self.began, self.store = began, store
         self._saved, self._saving = 0.0, 0.0
@@ -311,7 +311,7 @@ class Sweep:
             return pool
         return Together(pool, self.pressed, self.interrupted)
 
-    def pool(self, g: int):
+    def pool(self, g: int) -> Any:
         if g not in self.pools:
             pool = self.pools[g] = self._new_pool(g)
             self._add_rows(pool, self.members[g])

@@ -301,7 +301,7 @@ def grid(points: int = 5) -> Callable:
     return sample
 
 
-def checked_sampler(who: str, sampler) -> Callable:
+def checked_sampler(who: str, sampler: Any) -> Callable:
     """A function (distributions, trials, seed) -> points. Raises TypeError for anything else.
 
     >>> checked_sampler("halving", grid)
@@ -437,7 +437,7 @@ def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
     )
 
 
-def numbers(space: Space, points: Points, rows) -> tuple[np.ndarray, ...]:
+def numbers(space: Space, points: Points, rows: np.ndarray | slice | int) -> tuple[np.ndarray, ...]:
     """The traced hyperparameters of some points, a row a point.
 
     >>> space = take_apart({"rate": uniform(0.0, 2.0)})
@@ -461,7 +461,7 @@ def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
     return [("value" if alone else name, leaf) for name, leaf in found.items()]
 
 
-def is_traced(leaf) -> bool:
+def is_traced(leaf: Any) -> bool:
     """Whether the values of a leaf reach the trial function as traced numbers.
 
     >>> is_traced(0.5), is_traced(5)

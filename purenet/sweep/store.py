@@ -41,6 +41,7 @@ from purenet.sweep.space import (
     randint,
     uniform,
 )
+from purenet.types import PyTree
 
 SETTINGS, TRIALS, CURVES = "settings.json", "trials.jsonl", "curves.npz"
 STATES, REPORT, _LOCK = "states.npz", "report.json", ".lock"
@@ -141,7 +142,7 @@ def fitting(folder: Path, known: dict[str, np.ndarray], name: str, mine: np.ndar
     return found
 
 
-def describe_leaf(leaf) -> Any:
+def describe_leaf(leaf: Any) -> Any:
     """A distribution or a constant as JSON that says the same in every process."""
     for kind, of in _DISTRIBUTIONS.items():
         if isinstance(leaf, of):
@@ -172,14 +173,14 @@ def distribution_of(described: Any) -> Any:
     return Choice(tuple(values))
 
 
-def is_value(content, depth: int = 0) -> bool:
+def is_value(content: Any, depth: int = 0) -> bool:
     """Whether JSON stands for a hyperparameter: no object, and no deep nesting of lists."""
     if isinstance(content, list):
         return depth < 32 and all(is_value(part, depth + 1) for part in content)
     return not isinstance(content, dict)
 
 
-def plain(value) -> Any:
+def plain(value: Any) -> Any:
     """A value as files hold it: numbers as they are, functions by name."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -190,7 +191,7 @@ def plain(value) -> Any:
     return value
 
 
-def fingerprint(data) -> str:
+def fingerprint(data: PyTree) -> str:
     """What tells data apart: shapes, dtypes and every number."""
     digest = hashlib.blake2b(digest_size=16)
     for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
@@ -371,7 +372,7 @@ def _locked(folder: Path):
     return file
 
 
-def json_bytes(content, indent=None) -> bytes:
+def json_bytes(content: Any, indent: int | None = None) -> bytes:
     """One line of strict JSON, or several: what is not finite is null."""
 
     def clean(value):

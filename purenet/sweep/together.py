@@ -35,7 +35,7 @@ class Together:
         self.owner = np.empty(0, int)  # the process that has a row's state, -1 where all or none do
         self.epochs = np.empty(0, int)  # that this state has
 
-    def add(self, points, seeds, numbers: tuple) -> None:
+    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
         self.pool.add(points, seeds, numbers)
         self.owner = np.append(self.owner, np.full(len(points), -1))
         self.epochs = np.append(self.epochs, np.zeros(len(points), int))
@@ -65,7 +65,7 @@ class Together:
     def state(self, row: int) -> list[np.ndarray]:
         return self.records([row])[row].state
 
-    def records(self, rows) -> dict[int, Record]:
+    def records(self, rows: np.ndarray | list[int]) -> dict[int, Record]:
         """Those of the rows that have a state anywhere; to be called in every process."""
         rows = np.asarray(rows, int)
         mine = self.pool.records(rows[np.isin(self.owner[rows], (-1, jax.process_index()))])
@@ -127,7 +127,7 @@ class SharedStore:
         if self.store is not None:
             self.store.close()
 
-    def save(self, *known) -> None:
+    def save(self, *known: Any) -> None:
         if self.store is not None:
             self.store.save(*known)
 
