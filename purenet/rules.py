@@ -29,6 +29,8 @@ R = TypeVar("R", covariant=True)
 class Op(Protocol[P, R]):
     """An operation as `hand_vjp` makes it: a function, and the same without its rule."""
 
+    __name__: str
+
     @property
     def plain(self) -> Callable[P, R]:
         """The function that was given: JAX differentiates it by its own rules."""
@@ -157,7 +159,7 @@ def inexact(x: Any) -> Any:
     return x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else jnp.asarray(x, float)
 
 
-def jvp(f: Callable, primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
+def jvp(f: Callable, primals: tuple | list, tangents: tuple | list) -> tuple[PyTree, PyTree]:
     """Forward mode from reverse rules: the pullback is linear, so transpose it.
 
     Returns (f(*primals), its directional derivative), as `jax.jvp` does, which refuses functions

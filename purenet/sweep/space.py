@@ -43,7 +43,7 @@ class Uniform:
     low: float
     high: float
 
-    def ppf(self, u: Number) -> Number:
+    def ppf(self, u: Number) -> Any:
         """The value below which a fraction u of all values lies."""
         return self.low + u * (self.high - self.low)
 
@@ -59,7 +59,7 @@ class LogUniform:
     low: float
     high: float
 
-    def ppf(self, u: Number) -> Number:
+    def ppf(self, u: Number) -> Any:
         """The value below which a fraction u of all values lies."""
         # the powers of ten are exact at both ends
         low, high = np.log10(self.low), np.log10(self.high)
@@ -77,7 +77,7 @@ class Normal:
     mean: float
     std: float
 
-    def ppf(self, u: Number) -> Number:
+    def ppf(self, u: Number) -> Any:
         """The value below which a fraction u of all values lies."""
         from scipy.special import ndtri
 
@@ -95,7 +95,7 @@ class RandInt:
     low: int
     high: int
 
-    def ppf(self, u: Number) -> Number:
+    def ppf(self, u: Number) -> Any:
         """The value below which a fraction u of all values lies."""
         return np.minimum(self.low + np.floor(u * (self.high - self.low)), self.high - 1).astype(
             int
@@ -112,7 +112,7 @@ class Choice:
 
     values: tuple
 
-    def ppf(self, u: Number) -> Number:
+    def ppf(self, u: Number) -> Any:
         """The place of the chosen value."""
         return np.minimum(np.floor(u * len(self.values)), len(self.values) - 1).astype(int)
 
