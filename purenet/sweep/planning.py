@@ -12,7 +12,7 @@ from purenet.sweep import engine
 from purenet.sweep.layout import Layout, layout, memory
 from purenet.sweep.pool import Pool
 from purenet.sweep.population import Population
-from purenet.sweep.runner import Request
+from purenet.sweep.request import Request
 from purenet.sweep.search import Search, budget
 from purenet.sweep.space import numbers, random
 from purenet.types import PyTree

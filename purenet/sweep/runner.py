@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from purenet.sweep import engine, executors, population, together
 from purenet.sweep.executors import Elsewhere, Hands
 from purenet.sweep.interrupts import Flag, until_interrupted
 from purenet.sweep.layout import Layout
+from purenet.sweep.planning import Plan
 from purenet.sweep.pool import Pool, Record, Report
 from purenet.sweep.request import Request, reach
 from purenet.sweep.result import ProgramRecord, Result, Run, program_records
@@ -38,9 +39,6 @@ from purenet.sweep.store import (
 from purenet.sweep.together import SharedStore, Together
 from purenet.types import PyTree
 
-if TYPE_CHECKING:  # it imports this file
-    from purenet.sweep.planning import Plan
-
 _SAVING = 0.05  # of the time may go into writing what is known, between begin and end
 
 
@@ -57,7 +55,7 @@ def run(
     metric: str | None = None,
     mode: str | None = None,
     devices: int | Sequence[jax.Device] | None = None,
-    plan: "Plan | None" = None,
+    plan: Plan | None = None,
     path: str | os.PathLike | None = None,
     keep: int = 1,
     executor: concurrent.futures.Executor | None = None,
@@ -138,7 +136,7 @@ class Sweep:
     A row is a run: point `row // seeds` with seed `row % seeds`.
     """
 
-    def __init__(self, request: Request, plan: "Plan | None", keep: int):
+    def __init__(self, request: Request, plan: Plan | None, keep: int):
         self.request, self.plan, self.keep = request, plan, keep
         self.points, self.key = request.first, jax.random.key(request.seed)
         rows = request.trials * request.seeds
