@@ -5,7 +5,7 @@ they return at once. The user starts JAX's own way, `jax.distributed.initialize(
 anything is computed.
 
 A peer that dies or is stopped ends the others too: by an error out of the collective, at once where
-the connection breaks, or by the end of the process within the `heartbeat_timeout_seconds` of
+the connection breaks, or by the end of the process soon after the `heartbeat_timeout_seconds` of
 `initialize`. One that lives but never arrives is waited for, on CPUs for as long as
 `XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. Only the first exchange of a program is less
 patient there: processes meet within 30 s, or it is an error. So they meet early, before any work
