@@ -57,7 +57,10 @@ def _records(sweep: Any, g: int) -> dict[int, Record]:
 
 
 def load(sweep: Any, store: Any) -> None:
-    """Take over what the folder knows: curves, epochs, states of the best; refuse the impossible."""
+    """Take over what the folder knows: curves, epochs, states of the best.
+
+    Raises ValueError for what cannot be of this sweep.
+    """
     curves, states = store.curves(), store.states()
     if curves is None:
         return
