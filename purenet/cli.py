@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from purenet import data
+from purenet import data, processes
 from purenet.checks import whole
 from purenet.devices import use_cpu_cores
 from purenet.losses import l2, softmax_cross_entropy
@@ -21,6 +21,7 @@ from purenet.sweep.store import SETTINGS
 from purenet.training import supervised
 
 _SHOWN = 20
+_LOST = 20  # seconds after which a process that says nothing is given up
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +52,7 @@ class UserError(Exception):
 
 def _sweep(options) -> int:
     try:
-        use_cpu_cores()
+        _start(options.process)
         arguments = _arguments(options)
         planned = plan(*arguments, **_SEARCHES[options.search](options)) if options.plan else None
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -60,13 +61,17 @@ def _sweep(options) -> int:
         print(planned)
         return 0
     try:
-        folder = _folder(options)
+        folder = Path(processes.told(lambda: str(_folder(options)).encode()).decode())
         result = run(*arguments, **_SEARCHES[options.search](options), path=folder, progress=True)
     except KeyboardInterrupt:
         print(f"\ngo on with: --out {folder} --resume", file=sys.stderr)
         raise
-    except (ValueError, OSError) as error:
+    except ConnectionError as error:
+        raise UserError(f"{_one_line(error)}; start all with --out {folder} --resume.") from error
+    except (ValueError, OSError, RuntimeError) as error:
         raise UserError(_one_line(error)) from error
+    if not processes.first():
+        return 0
     written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
@@ -89,6 +94,25 @@ def _sweep(options) -> int:
         f"{folder}: {written}"
     )
     return 0
+
+
+def _start(process: list[str] | None) -> None:
+    """One device a core, in this process and in those that belong to it."""
+    if process is not None:
+        number, count = (int(n) if n.isdecimal() else -1 for n in process[:2])
+        if not 0 <= number < count:
+            raise ValueError(
+                f"--process is {' '.join(process)}, but this one's number from 0 on, how many "
+                "there are and HOST:PORT of process 0 are expected, such as 0 2 localhost:4000."
+            )
+        jax.distributed.initialize(
+            process[2],
+            count,
+            number,
+            heartbeat_timeout_seconds=_LOST,
+            shutdown_timeout_seconds=_LOST,
+        )
+    use_cpu_cores()
 
 
 def _arguments(options) -> tuple:
@@ -204,6 +228,9 @@ def _parser() -> argparse.ArgumentParser:
         "sweep-results-2, ...")  # fmt: skip
     add("--resume", action="store_true",
         help="go on with the sweep in --out (or sweep-results) where it stopped")  # fmt: skip
+    add("--process", nargs=3, metavar=("I", "N", "HOST:PORT"),
+        help="be process I of N that share the sweep, from 0 on, all of them started like this; "
+        "process 0 listens at HOST:PORT and writes the results")  # fmt: skip
     add("--plan", action="store_true",
         help="measure for some seconds and say how the sweep would run, and how long")  # fmt: skip
     sweep.set_defaults(run=_sweep)

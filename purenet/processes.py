@@ -5,14 +5,16 @@ they return at once. The user starts JAX's own way, `jax.distributed.initialize(
 anything is computed.
 
 A peer that dies or is stopped ends the others too: by an error out of the collective, at once where
-the connection breaks, or by the end of the process within the `heartbeat_timeout_seconds` of
+the connection breaks, or by the end of the process soon after the `heartbeat_timeout_seconds` of
 `initialize`. One that lives but never arrives is waited for, on CPUs for as long as
 `XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. Only the first exchange of a program is less
 patient there: processes meet within 30 s, or it is an error. So they meet early, before any work
 that may take them differently long.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +59,8 @@ def agreed(tree: PyTree) -> PyTree:
     arrays = [np.asarray(jax.random.key_data(a) if _is_key(a) else a) for a in leaves]
     # as bytes: JAX would make 32 bits of 64
     held = b"".join(a.tobytes() for a in arrays)
-    held = multihost_utils.broadcast_one_to_all(np.frombuffer(held, np.uint8)).tobytes()
+    with _reached():
+        held = multihost_utils.broadcast_one_to_all(np.frombuffer(held, np.uint8)).tobytes()
     told, start = [], 0
     for leaf, a in zip(leaves, arrays, strict=True):
         new = np.frombuffer(held[start : start + a.nbytes], a.dtype).reshape(a.shape)
@@ -85,28 +88,44 @@ def exchanged(payload: bytes) -> list[bytes]:
     return [row[:n].tobytes() for row, n in zip(rows, lengths, strict=True)]
 
 
-def by_first(action: Callable[[], None]) -> None:
-    """`action()` in the first process alone, while the others wait for it.
+def told(f: Callable[[], bytes]) -> bytes:
+    """What f gives in the first process, where alone it is called, in every process.
 
     What it raises is raised there, and in the others as RuntimeError with the same text.
+
+    >>> told(lambda: b"once")
+    b'once'
+    """
+    if count() == 1:
+        return f()
+    said, failure = b"", None
+    if first():
+        try:
+            said = b"+" + f()
+        except Exception as error:
+            said, failure = f"{type(error).__name__}: {error}".encode(), error
+    said = exchanged(said)[0]
+    if failure is not None:
+        raise failure
+    if not said.startswith(b"+"):
+        raise RuntimeError(f"the first process failed: {said.decode()}")
+    return said[1:]
+
+
+def by_first(action: Callable[[], Any]) -> None:
+    """`action()` in the first process alone, while the others wait for it.
+
+    Raises what `told` raises.
 
     >>> by_first(lambda: print("once"))
     once
     """
-    if count() == 1:
+
+    def silently() -> bytes:
         action()
-        return
-    failure = None
-    if first():
-        try:
-            action()
-        except Exception as error:
-            failure = error
-    text = exchanged(f"{type(failure).__name__}: {failure}".encode() if failure else b"")[0]
-    if failure is not None:
-        raise failure
-    if text:
-        raise RuntimeError(f"the first process failed: {text.decode()}")
+        return b""
+
+    told(silently)
 
 
 def plain(tree: PyTree, gather: bool = False) -> PyTree:
@@ -136,4 +155,16 @@ def _is_key(leaf) -> bool:
 
 
 def _gathered(row: np.ndarray) -> np.ndarray:
-    return multihost_utils.process_allgather(row)
+    with _reached():
+        return multihost_utils.process_allgather(row)
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """Say what it means that the others cannot be reached."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        raise ConnectionError(
+            f"one of {count()} processes is lost or late, so the others cannot go on: {error}"
+        ) from error

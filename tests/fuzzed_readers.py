@@ -25,7 +25,7 @@ from fuzzing import Case, changed, changed_text, damaged, likely
 import purenet as pn
 from purenet import checkpoint, data, sweep
 from purenet.resume import RunFile
-from purenet.sweep import population, runner
+from purenet.sweep import population, resuming, runner
 from purenet.sweep.pool import Record
 from purenet.sweep.store import Store
 
@@ -638,9 +638,9 @@ def resume(folder: Path):
             going.began = 0.0
             going._add_groups()
             if store.goes_on:
-                going._load(store)
+                resuming.load(going, store)
             if isinstance(request.search, population.Population):
-                done = max(0, -(-going.back_together() // request.search.every) - 1)
+                done = max(0, -(-resuming.back_together(going) // request.search.every) - 1)
                 going.lineage = population._known_lineage(going, done)
             pools = [going.pool(g) for g in compiled]
             waiting = [pool.waiting for pool in pools]

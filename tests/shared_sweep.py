@@ -71,7 +71,7 @@ def dies(folder):
         record(self, g, report)
         seen.append(report)
         if len(seen) == 3:
-            self._save(finished=False)
+            sweep.resuming.save(self, finished=False)
         if len(seen) == 4 and not processes.first():
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)

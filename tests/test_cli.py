@@ -149,6 +149,7 @@ MISTAKES = {
     "too many images": (["--images", "99999"], "--images is 99999, but there are 1797"),
     "a negative seed": (["--seed", "-1"], "--seed is -1"),
     "nothing to go on with": (["--resume"], "sweep-results holds no sweep to go on with"),
+    "a process that is not": (["--process", "2", "2", "localhost:1"], "--process is 2 2 localhost"),
     "too short to halve": (["--search", "pbt", "--epochs", "1"], "needs 2 or more, but it has 1"),
 }
 

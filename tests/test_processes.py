@@ -93,17 +93,17 @@ def assert_close(got, expected):
 
 
 def train(folder):
-    """Blocks of unequal length by themselves, saving, going on; and mistakes, in two processes."""
+    """A run that is saved and gone on with, one part of it with a matrix of which each process
+    holds only a share; then calls that are mistakes."""
     folder, me = Path(folder), jax.process_index()
     mesh, key, mine = jax.make_mesh((4,), ("rows",)), jax.random.key(0), folder / f"{me}"
     mine.mkdir()
     os.chdir(mine)  # a folder of its own, as on another machine
     options = {"mesh": mesh, "path": "run.npz", "progress": True}
     pn.fit(small(), some_data(), 3, key, **options)
+    parted = pn.fit(small(), some_data(), 6, key, **options | {"shard": last_matrix})
+    assert not parted.state.params.weights["3"]["w"].is_fully_addressable
     fit = pn.fit(small(), some_data(), 9, key, **options)
-    sharded = pn.fit(small(), some_data(), 9, key, **options | {"shard": last_matrix})
-    assert not sharded.state.params.weights["3"]["w"].is_fully_addressable
-    assert sharded.history["train"]["loss"].tolist() == fit.history["train"]["loss"].tolist()
     files = sorted(path.name for path in mine.iterdir())
     said = []
     for change in ({"key": jax.random.key(me)}, {"path": "no/run.npz"}, {"epochs": 2}):
@@ -112,15 +112,15 @@ def train(folder):
             pn.fit(**call | change)
         except Exception as error:
             said.append(f"{type(error).__name__}: {error}")
-    print(json.dumps([numbers(fit), numbers(sharded), files, said]))
+    print(json.dumps([numbers(fit), numbers(parted), files, said]))
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path, alone):
     ends = run_two(train, tmp_path)
     assert [end.code for end in ends] == [0, 0], ends
-    (fit, sharded, files, said), (fit1, sharded1, files1, said1) = map(printed, ends)
-    assert fit == fit1 == sharded == sharded1
+    (fit, parted, files, said), (fit1, parted1, files1, said1) = map(printed, ends)
+    assert fit == fit1 and parted == parted1
     assert_close(fit, alone)
     assert (files, files1) == (["run.npz"], [])
     assert "epoch 9/9" in ends[0].err and "epoch" not in ends[1].err

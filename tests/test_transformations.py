@@ -429,6 +429,9 @@ def under_everything(make, weights, stats, x, t, hyper):
     def step(i, w):
         return jax.tree.map(lambda a, d: a - 0.1 * d, w, of_weights(w))
 
+    def epoch(w, rows):
+        return step(0, w), jax.grad(value)(w, x[rows], t[rows], hyper)
+
     return {
         "eager": (loss(*args), grads(*args)),
         "ensembles of hyperparameters": jax.vmap(
@@ -438,6 +441,8 @@ def under_everything(make, weights, stats, x, t, hyper):
         "remat": jax.grad(jax.checkpoint(value))(*args),
         "Hessian times vector": push(weights),
         "through training": jax.lax.fori_loop(0, 3, step, weights),
+        "in a scan": jax.lax.scan(epoch, weights, jnp.array([[0, 1], [2, 3]])),
+        "forward": pn.jvp(lambda w: value(w, x, t, hyper), (weights,), (weights,))[1],
     }
 
 
@@ -451,6 +456,57 @@ def test_networks_under_everything(make):
     for name in expected:
         assert_close(by_hand[name], expected[name], f"{make.__name__}: {name}")
         chex.assert_tree_all_finite(by_hand[name])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_networks_in_every_dtype_without_a_promotion(dtype):
+    """All numbers of that dtype, by hand against automatic: alike to its precision."""
+    cast = lambda tree: jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+    hyper = {name: np.asarray(value, dtype) for name, value in HYPER.items()} | {"rate": 0.0}
+
+    def run(weights, stats, x, t):
+        return jax.grad(objective(make_residual, stats), has_aux=True)(weights, x, t, hyper)[0]
+
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
+        params, x, t = jax.tree.map(jnp.asarray, problem(make_residual))
+        args = (*cast(params), cast(x), t)
+        by_hand = compiled(run)(*args)
+        with automatic():
+            expected = compiled(run)(*args)
+    assert {a.dtype for a in jax.tree.leaves(by_hand)} == {jnp.dtype(dtype)}
+    for a, b in zip(*map(jax.tree.leaves, (by_hand, expected)), strict=True):
+        a, b = (np.asarray(v, np.float64) for v in (a, b))
+        assert np.abs(a - b).max() / (np.abs(b).max() + 0.1) < 16 * float(jnp.finfo(dtype).eps)
+
+
+def test_networks_have_no_nan_on_the_way():
+    """Rows that are equal, zero or huge, under the check that stops at the first NaN."""
+    for make in NETWORKS:
+        params, x, t = problem(make)
+        run = compiled(jax.value_and_grad(objective(make, params.stats), has_aux=True))
+        with jax.debug_nans(True):
+            for rows in (0.0 * x, 1e6 * x, jnp.ones_like(x)):
+                chex.assert_tree_all_finite(run(params.weights, rows, t, HYPER))
+
+
+def test_networks_in_shard_map_with_its_checks():
+    """A device has half of the examples; gradients of weights that all have are summed."""
+    mesh, hyper = MESHES[AxisType.Auto](), HYPER | {"rate": 0.0}
+    for make in (make_residual, make_deep_convnet, make_simple_convnet):  # without batch statistics
+        params, x, t = problem(make)
+        value = lambda *args, make=make: objective(make, ())(*args)[0]
+
+        def body(weights, x, t, value=value):
+            total = lambda w: jax.lax.pmean(value(w, x, t, hyper), "batch")
+            return jax.grad(total)(weights)
+
+        specs = (REPLICATED, SHARDED, SHARDED)
+        step = jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=REPLICATED, check_vma=True)
+        found = compiled(step)(params.weights, x, t)
+        expected = compiled(jax.grad(value))(params.weights, x, t, hyper)
+        assert_close(jax.tree.map(np.asarray, found), expected, make.__name__)
 
 
 def test_the_comparison_notices_a_rule_that_is_wrong_in_one_entry(monkeypatch):

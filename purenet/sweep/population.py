@@ -114,8 +114,9 @@ def pbt(
     return Population(sampler, every, fraction, (factors[0], factors[1]), resample, name)
 
 
-def train(sweep: Any) -> None:
-    """Train all members of a running sweep side by side, with exchanges between them.
+def train(sweep: Any, epochs: int) -> None:
+    """Train all members of a running sweep side by side, with exchanges between them, from so many
+    `epochs` on, which all of them have.
 
     Raises ValueError for several programs or seeds, and for members that do not fit at once.
 
@@ -138,7 +139,7 @@ def train(sweep: Any) -> None:
     every, last, members = search.every, request.epochs, request.trials
     # a state is saved before the exchange that follows it
     exchanges = search.exchanges(last)
-    done = min(max(0, -(-sweep.back_together() // every) - 1), exchanges)
+    done = min(max(0, -(-epochs // every) - 1), exchanges)
     sweep.lineage = lineage = _known_lineage(sweep, done)
     if sweep.finished:
         return

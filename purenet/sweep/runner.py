@@ -15,27 +15,17 @@ from purenet import processes
 from purenet.checks import whole
 from purenet.files import as_path
 from purenet.progress import Progress
-from purenet.sweep import engine, executors, population, together
+from purenet.sweep import engine, executors, population, resuming, together
 from purenet.sweep.executors import Elsewhere, Hands
 from purenet.sweep.interrupts import Flag, until_interrupted
 from purenet.sweep.layout import Layout
 from purenet.sweep.planning import Plan
-from purenet.sweep.pool import Pool, Record, Report
+from purenet.sweep.pool import Pool, Report
 from purenet.sweep.request import Request, reach
-from purenet.sweep.result import ProgramRecord, Result, Run, program_records
+from purenet.sweep.result import ProgramRecord, Result, Run
 from purenet.sweep.search import Search, budget
 from purenet.sweep.space import add_points, numbers, random
-from purenet.sweep.store import (
-    CURVES,
-    REPORT,
-    STATES,
-    Store,
-    fingerprint,
-    fitting,
-    pack_records,
-    stored_dtype,
-    unpack_records,
-)
+from purenet.sweep.store import Store, fingerprint
 from purenet.sweep.together import SharedStore, Together
 from purenet.types import PyTree
 
@@ -167,10 +157,10 @@ class Sweep:
     def run(self, progress: bool | None, began: float, store: Store | SharedStore | None) -> Result:
         request = self.request
         self.began, self.store = began, store
-        self._saved, self._saving = 0.0, 0.0
+        self.saved_at, self.saving = 0.0, 0.0
         self._add_groups()
         if store is not None and store.goes_on:
-            self._load(store)
+            resuming.load(self, store)
         if isinstance(request.search, population.Population):
             total = request.trials * request.epochs
         else:
@@ -182,13 +172,13 @@ class Sweep:
             # where there are several processes, the flag that all of them raise at once
             self.interrupted = self.pressed if processes.count() == 1 else Flag()
             if isinstance(request.search, population.Population):
-                population.train(self)
+                population.train(self, resuming.back_together(self))
             else:
                 self._rounds()
             self._keep_best()
             self.bar.advance(0, self._standing(), total=self.bar.done)
             if store is not None and not self.finished:
-                self._save(finished=True)
+                resuming.save(self, finished=True)
         return self.result()
 
     # rounds
@@ -314,43 +304,12 @@ class Sweep:
             pool = self.pools[g] = self._new_pool(g)
             self._add_rows(pool, self.members[g])
             place_of = {int(row): k for k, row in enumerate(self.members[g])}
-            for row, record in self._loaded(g).items():
+            for row, record in resuming.loaded(self, g).items():
                 if row not in place_of:
-                    raise self._no_states(f"one of row {row}, which is of another group")
+                    raise resuming.refused(self, f"one of row {row}, which is of another group")
                 if self.alive[row] and record.epochs <= self.epochs[row]:
                     pool.put(place_of[row], record)
         return self.pools[g]
-
-    def _loaded(self, g: int) -> dict[int, Record]:
-        """What the folder held of a group, if it can be states of this trial function."""
-        try:
-            records = unpack_records(self.loaded, g)
-        except ValueError as error:
-            raise self._no_states(f"states that cannot be: {error}") from None
-        found, leaves = {}, self.programs[g].leaves
-        numbers = [(a.dtype, ()) for a in self._numbers()]
-        for row, record in records.items():
-            if not (0 <= row < len(self.epochs) and 0 <= record.epochs <= self.request.epochs):
-                raise self._no_states(f"one of row {row} after {record.epochs} epochs")
-            if [(a.dtype, a.shape) for a in record.numbers] != numbers:
-                raise self._no_states(f"hyperparameters of row {row} of other shapes or dtypes")
-            state = [(a.dtype, a.shape) for a in record.state]
-            if state != [(stored_dtype(like.dtype), like.shape) for like in leaves]:
-                shapes = [a.shape for a in record.state]
-                raise ValueError(
-                    f"{self.store.folder} holds states of shapes {shapes}, but those of this trial "  # type: ignore[union-attr]
-                    f"function are {[like.shape for like in leaves]}; it has changed since: name "
-                    "another folder."
-                )
-            pairs = zip(record.state, leaves, strict=True)
-            found[row] = record._replace(state=[a.view(like.dtype) for a, like in pairs])
-        return found
-
-    def _no_states(self, what: str) -> ValueError:
-        path = self.store.folder / STATES  # type: ignore[union-attr]
-        return ValueError(
-            f"{path} is damaged: it holds {what}; remove it, and what it held is computed again."
-        )
 
     # what is known
     def record(self, g: int, report: Report) -> None:
@@ -366,15 +325,15 @@ class Sweep:
         self._keep(g, report.rows[report.after == self.request.epochs])
         self.bar.advance(new, self._standing())
         self._stop_if_interrupted()
-        due = time.perf_counter() - self._saved >= self._saving / _SAVING
+        due = time.perf_counter() - self.saved_at >= self.saving / _SAVING
         if self.store is not None and processes.agreed(due):
-            self._save(finished=False)
+            resuming.save(self, finished=False)
 
     def _stop_if_interrupted(self) -> None:
         if not self.interrupted:
             return
         if self.store is not None:
-            self._save(finished=False)
+            resuming.save(self, finished=False)
             self._say_how_to_go_on()
         raise KeyboardInterrupt
 
@@ -433,83 +392,9 @@ class Sweep:
         best = latest.max() if self.request.largest else latest.min()
         return {f"best val {self.request.metric}": f"{best:.4g}"} | counts
 
-    # the disk
-    def _save(self, finished: bool) -> None:
-        began, request = time.perf_counter(), self.request
-        result = self.result()
-        curves = {f"{p} {n}": c for p, metrics in self.curves.items() for n, c in metrics.items()}
-        report = {
-            "finished": finished,
-            "seconds": round(result.seconds, 3),
-            "plan": result.plan,
-            "programs": [program._asdict() for program in result.programs],
-        }
-        states = pack_records([self._records(g) for g in range(len(self.programs))])
-        named = zip(request.space.names, request.space.traced, strict=True)
-        known = {f"hyper {name}": result.hyper[name] for name, traced in named if traced}
-        known |= {"epochs": self.epochs, "alive": self.alive}
-        if self.lineage is not None:
-            known |= self.lineage.arrays()
-            known["lineage every"] = np.array(self.lineage.every)
-        self.store.save(result.rows(), known | curves, states, report)  # type: ignore[union-attr]
-        self._saved = time.perf_counter()
-        self._saving = self._saved - began
-
-    def _records(self, g: int) -> dict[int, Record]:
-        """The states that a group's trials go on from, and those of its best."""
-        rows, last, every = self.members[g], self.request.epochs, self._numbers()
-        kept = {
-            row: Record(tuple(column[row // self.request.seeds] for column in every), last, state)
-            for row, state in self.kept.items()
-            if self._group_of(row) == g
-        }
-        if g not in self.pools:
-            return {r: rec for r, rec in self._loaded(g).items() if r not in kept} | kept
-        going = np.flatnonzero((self.alive & (self.epochs < last))[rows])
-        found = self.pools[g].records(going)
-        return {int(rows[local]): record for local, record in found.items()} | kept
-
-    def _numbers(self):
+    def numbers(self) -> tuple[np.ndarray, ...]:
+        """The traced hyperparameters of every point that is drawn."""
         return numbers(self.request.space, self.points, slice(None))
-
-    def _load(self, store: Store | SharedStore) -> None:
-        curves, states = store.curves(), store.states()
-        if curves is None:
-            return
-        self.known = curves
-        report = store.report()
-        self.earlier, self.finished = report.get("seconds", 0.0), report.get("finished", False)
-        self.planned = report.get("plan")
-        self.costs = program_records(store.folder / REPORT, report.get("programs", ()))
-        for name, mine in (("epochs", self.epochs), ("alive", self.alive)):
-            mine[:] = fitting(store.folder, curves, name, mine)
-        if not ((self.epochs >= 0) & (self.epochs <= self.request.epochs)).all():
-            raise ValueError(
-                f"{store.folder / CURVES} is damaged: 'epochs' holds numbers outside 0 to "
-                f"{self.request.epochs}; remove it, and what it held is computed again."
-            )
-        for part, metrics in self.curves.items():
-            for name, mine in metrics.items():
-                if f"{part} {name}" in curves:
-                    mine[:] = fitting(store.folder, curves, f"{part} {name}", mine)
-        self.loaded = states or {}
-        last = self.request.epochs
-        for g in range(len(self.programs)):
-            for row, record in self._loaded(g).items():
-                if record.epochs == last:
-                    self.kept[row] = record.state
-
-    def back_together(self) -> int:
-        """The epoch that the members of a population stand at: that of their states on disk, which
-        may be older than what is known otherwise."""
-        if self.finished or self.known is None:
-            return int(self.epochs.max()) if self.finished else 0
-        records = self._loaded(0)
-        level = max((record.epochs for record in records.values()), default=0)
-        there = np.isin(np.arange(len(self.alive)), list(records))
-        self.alive[:] = there if level else True
-        self.epochs[:] = np.minimum(self.epochs, level)
-        return level
 
     # the result
     def result(self) -> Result:
@@ -548,15 +433,15 @@ class Sweep:
             else:
                 yield from (program for program in self.costs if program.static == static)
 
-    def _group_of(self, row: int) -> int:
+    def group_of(self, row: int) -> int:
         return int(self.points.group[row // self.request.seeds])
 
     def _unpacked(self, row: int, state: list) -> PyTree:
-        return self.programs[self._group_of(row)].unpack(state)
+        return self.programs[self.group_of(row)].unpack(state)
 
     def _again_packed(self, row: int) -> tuple[list, dict]:
         """Train one run again, alone, in the program of its group."""
-        compiled = self._compiled(self._group_of(row))
+        compiled = self._compiled(self.group_of(row))
         pool = Pool(compiled, self.key, self._placed(compiled.program.layout))
         self._add_rows(pool, np.array([row]))
         last = self.request.epochs

@@ -121,7 +121,7 @@ class SharedStore:
             self.store = Store(path, settings)
             return _bytes({"goes on": np.array(self.store.goes_on)})
 
-        self.goes_on = bool(_arrays(_told(open_it))["goes on"])
+        self.goes_on = bool(_arrays(processes.told(open_it))["goes on"])
 
     def close(self) -> None:
         if self.store is not None:
@@ -138,14 +138,14 @@ class SharedStore:
         return self._arrays_told(lambda store: store.states())
 
     def report(self) -> dict[str, Any]:
-        return json.loads(_told(lambda: json_bytes(self.store.report())))  # type: ignore[union-attr]
+        return json.loads(processes.told(lambda: json_bytes(self.store.report())))  # type: ignore[union-attr]
 
     def _arrays_told(self, read: Callable) -> dict[str, np.ndarray] | None:
         def write():
             arrays = read(self.store)
             return b"" if arrays is None else _bytes(arrays)
 
-        payload = _told(write)
+        payload = processes.told(write)
         return _arrays(payload) if payload else None
 
 
@@ -170,22 +170,6 @@ def check(settings: dict[str, Any], search: Any, executor: Any) -> None:
                     f"is {other[name]!r} there, but {value!r} here; call run with the same "
                     "arguments in every process."
                 )
-
-
-def _told(f: Callable[[], bytes]) -> bytes:
-    """What f gives in the first process, or the error that it raises there, in every process."""
-    said, failure = b"", None
-    if processes.first():
-        try:
-            said = b"+" + f()
-        except (ValueError, OSError) as error:
-            said, failure = b"-" + str(error).encode(), error
-    said = processes.exchanged(said)[0]
-    if failure is not None:
-        raise failure
-    if said[:1] == b"-":
-        raise ValueError(said[1:].decode())
-    return said[1:]
 
 
 def _packed(report: Report | None, pressed: bool) -> bytes:

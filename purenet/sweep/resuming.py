@@ -1,0 +1,134 @@
+"""A sweep's way to its folder and back: what is saved, and what it goes on from."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from purenet.sweep.pool import Record
+from purenet.sweep.result import program_records
+from purenet.sweep.store import (
+    CURVES,
+    REPORT,
+    STATES,
+    fitting,
+    pack_records,
+    stored_dtype,
+    unpack_records,
+)
+
+
+def save(sweep: Any, finished: bool) -> None:
+    """Write what is known now."""
+    began, request = time.perf_counter(), sweep.request
+    result = sweep.result()
+    curves = {f"{p} {n}": c for p, metrics in sweep.curves.items() for n, c in metrics.items()}
+    report = {
+        "finished": finished,
+        "seconds": round(result.seconds, 3),
+        "plan": result.plan,
+        "programs": [program._asdict() for program in result.programs],
+    }
+    states = pack_records([_records(sweep, g) for g in range(len(sweep.programs))])
+    named = zip(request.space.names, request.space.traced, strict=True)
+    known = {f"hyper {name}": result.hyper[name] for name, traced in named if traced}
+    known |= {"epochs": sweep.epochs, "alive": sweep.alive}
+    if sweep.lineage is not None:
+        known |= sweep.lineage.arrays()
+        known["lineage every"] = np.array(sweep.lineage.every)
+    sweep.store.save(result.rows(), known | curves, states, report)
+    sweep.saved_at = time.perf_counter()
+    sweep.saving = sweep.saved_at - began
+
+
+def _records(sweep: Any, g: int) -> dict[int, Record]:
+    """The states that a group's trials go on from, and those of its best."""
+    rows, last, every = sweep.members[g], sweep.request.epochs, sweep.numbers()
+    kept = {
+        row: Record(tuple(column[row // sweep.request.seeds] for column in every), last, state)
+        for row, state in sweep.kept.items()
+        if sweep.group_of(row) == g
+    }
+    if g not in sweep.pools:
+        return {r: rec for r, rec in loaded(sweep, g).items() if r not in kept} | kept
+    going = np.flatnonzero((sweep.alive & (sweep.epochs < last))[rows])
+    found = sweep.pools[g].records(going)
+    return {int(rows[local]): record for local, record in found.items()} | kept
+
+
+def load(sweep: Any, store: Any) -> None:
+    """Take over what the folder knows: curves, epochs, states of the best.
+
+    Raises ValueError for what cannot be of this sweep.
+    """
+    curves, states = store.curves(), store.states()
+    if curves is None:
+        return
+    sweep.known = curves
+    report = store.report()
+    sweep.earlier, sweep.finished = report.get("seconds", 0.0), report.get("finished", False)
+    sweep.planned = report.get("plan")
+    sweep.costs = program_records(store.folder / REPORT, report.get("programs", ()))
+    for name, mine in (("epochs", sweep.epochs), ("alive", sweep.alive)):
+        mine[:] = fitting(store.folder, curves, name, mine)
+    if not ((sweep.epochs >= 0) & (sweep.epochs <= sweep.request.epochs)).all():
+        raise ValueError(
+            f"{store.folder / CURVES} is damaged: 'epochs' holds numbers outside 0 to "
+            f"{sweep.request.epochs}; remove it, and what it held is computed again."
+        )
+    for part, metrics in sweep.curves.items():
+        for name, mine in metrics.items():
+            if f"{part} {name}" in curves:
+                mine[:] = fitting(store.folder, curves, f"{part} {name}", mine)
+    sweep.loaded = states or {}
+    last = sweep.request.epochs
+    for g in range(len(sweep.programs)):
+        for row, record in loaded(sweep, g).items():
+            if record.epochs == last:
+                sweep.kept[row] = record.state
+
+
+def back_together(sweep: Any) -> int:
+    """The epoch that the members of a population stand at: that of their states on disk, which
+    may be older than what is known otherwise."""
+    if sweep.finished or sweep.known is None:
+        return int(sweep.epochs.max()) if sweep.finished else 0
+    records = loaded(sweep, 0)
+    level = max((record.epochs for record in records.values()), default=0)
+    there = np.isin(np.arange(len(sweep.alive)), list(records))
+    sweep.alive[:] = there if level else True
+    sweep.epochs[:] = np.minimum(sweep.epochs, level)
+    return level
+
+
+def loaded(sweep: Any, g: int) -> dict[int, Record]:
+    """What the folder held of a group, if it can be states of this trial function."""
+    try:
+        records = unpack_records(sweep.loaded, g)
+    except ValueError as error:
+        raise refused(sweep, f"states that cannot be: {error}") from None
+    found, leaves = {}, sweep.programs[g].leaves
+    numbers = [(a.dtype, ()) for a in sweep.numbers()]
+    for row, record in records.items():
+        if not (0 <= row < len(sweep.epochs) and 0 <= record.epochs <= sweep.request.epochs):
+            raise refused(sweep, f"one of row {row} after {record.epochs} epochs")
+        if [(a.dtype, a.shape) for a in record.numbers] != numbers:
+            raise refused(sweep, f"hyperparameters of row {row} of other shapes or dtypes")
+        state = [(a.dtype, a.shape) for a in record.state]
+        if state != [(stored_dtype(like.dtype), like.shape) for like in leaves]:
+            shapes = [a.shape for a in record.state]
+            raise ValueError(
+                f"{sweep.store.folder} holds states of shapes {shapes}, but those of this trial "
+                f"function are {[like.shape for like in leaves]}; it has changed since: name "
+                "another folder."
+            )
+        pairs = zip(record.state, leaves, strict=True)
+        found[row] = record._replace(state=[a.view(like.dtype) for a, like in pairs])
+    return found
+
+
+def refused(sweep: Any, what: str) -> ValueError:
+    path = sweep.store.folder / STATES
+    return ValueError(
+        f"{path} is damaged: it holds {what}; remove it, and what it held is computed again."
+    )
