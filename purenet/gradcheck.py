@@ -111,7 +111,7 @@ def check(
     if not takes(op.plain, *args, *static):
         raise TypeError(
             f"check: {name} cannot be called with the {len(args)} arrays of args and the "
-            f"{len(static)} values of static; it takes {inspect.signature(op.plain)}."
+            f"{len(static)} values of static; it takes {_taken(op.plain)}."
         )
     if odd := [i for i in unfollowed if not is_whole(i) or not 0 <= i < len(args)]:
         raise ValueError(
@@ -127,6 +127,13 @@ def check(
         )
     gradients = jax.jit(lambda args: _gradients(op, args, static, h, unfollowed))
     return _compare(gradients(args), _argument_names(op, args))
+
+
+def _taken(function) -> inspect.Signature:
+    """The names and the defaults of its parameters, without their types."""
+    signature = inspect.signature(function)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=signature.empty)
 
 
 def _is_real(a) -> bool:

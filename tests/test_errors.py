@@ -155,6 +155,7 @@ MISTAKES = {
     "check static": (lambda: gradcheck.check(TANH, [X], 3), TypeError, "static is 3, but a list"),
     "check h": (lambda: gradcheck.check(TANH, [X], h="a"), TypeError, "check: h is 'a', but"),
     "check step": (lambda: gradcheck.check(TANH, [X], h=0), ValueError, "check: h is 0, but"),
+    "check call": (lambda: gradcheck.check(TANH, [X, X]), TypeError, r"it takes \(x\)\."),
     "unfollowed": (
         lambda: gradcheck.check(TANH, [X], unfollowed=[5]), ValueError, "argument 5, .* 0 to 0",
     ),
