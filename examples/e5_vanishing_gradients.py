@@ -50,7 +50,7 @@ def trial(hyper):
 space = {
     "activation": sweep.choice([pn.sigmoid, pn.relu]),
     "batch_norm": sweep.choice([False, True]),
-    "initialiser": sweep.choice(INITIALISERS),
+    "initialiser": sweep.choice(list(INITIALISERS)),
 }
 result = sweep.run(
     trial, space, (train, test), None, blocks, chosen.seed, search=sweep.grid(), seeds=seeds

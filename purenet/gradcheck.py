@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet import ops
-from purenet.checks import array, is_whole, takes, told, whole
-from purenet.differences import check_step
+from purenet.checks import array, is_whole, positive, takes, told, whole
 from purenet.differences import numerical_gradient as numerical_gradient
 from purenet.differences import numerical_gradient_two_layer as numerical_gradient_two_layer
 from purenet.gradcheck_cases import cases
@@ -119,7 +118,7 @@ def check(
             f"{len(args) - 1}."
         )
     if h is not None:
-        check_step("check", h)
+        positive("check", h=h)
     if not any(_is_real(a) for a in args):
         kinds = ", ".join(str(a.dtype) for a in args) or "no arguments"
         raise ValueError(

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 
 from purenet import processes
 from purenet.checkpoint import checked_path, load, load_metadata, save
+from purenet.files import as_path
 from purenet.leaves import from_array, kind_of, named_leaves
 from purenet.types import PyTree
 
@@ -32,7 +32,7 @@ class RunFile:
         parts: dict[str, PyTree],
         shared: bool = False,
     ):
-        self.path, self.shared = Path(path), shared
+        self.path, self.shared = as_path("fit", path), shared
         self._by_first(lambda: checked_path("fit", path))
         self.key = key
         leaves = named_leaves("fit", parts).items()

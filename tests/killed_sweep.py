@@ -10,6 +10,7 @@ nothing, so that a start costs no import.
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -77,6 +78,11 @@ def saved(folder):
     return path.stat().st_mtime_ns if path.exists() else None
 
 
+def runs(pid):
+    """Whether the process has not ended yet; it stays to be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -94,12 +100,14 @@ def main():
         if turn % 2:  # at any moment since it was started
             time.sleep(rng.uniform(0.2, 0.9) * lasted)
         else:  # soon after it has written something new
-            deadline = time.monotonic() + 60
-            while saved(folder / "killed") == before and time.monotonic() < deadline:
+            while saved(folder / "killed") == before and runs(pid):
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.1) * lasted)
         os.kill(pid, signal.SIGKILL)
-        cut += ended(pid) != 0
+        if ended(pid) != 0:
+            cut += 1
+        elif turn + 1 < kills:  # it was faster: begin anew
+            shutil.rmtree(folder / "killed")
     assert ended(start(folder / "killed", search)) == 0
     whole, killed = folder / "whole", folder / "killed"
     same_rows = (whole / "trials.jsonl").read_bytes() == (killed / "trials.jsonl").read_bytes()

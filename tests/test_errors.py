@@ -176,7 +176,7 @@ MISTAKES = {
     "differences objects": (
         lambda: differences(tree=np.array([1, None])), TypeError, r"an array of object \(2,\)",
     ),
-    "differences h": (lambda: differences(h=[1]), TypeError, r"h is \[1\], but one number"),
+    "differences h": (lambda: differences(h=[1]), TypeError, r"h is \[1\], but a finite number"),
     "differences hs": (lambda: differences(h=np.ones(2)), (TypeError, ValueError), r"\(2,\)"),
     "two layers x": (lambda: two_layer(x=[[1.0] * 4]), TypeError, r"x is \[\[1.0.*jnp.asarray"),
     "two layers t": (lambda: two_layer(t="a"), TypeError, "t is 'a', but an array"),
