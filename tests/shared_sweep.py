@@ -58,8 +58,9 @@ def all_searches(folder):
     for mistake in refused:
         try:
             mistake()
-        except (ValueError, TypeError) as error:
-            print("refused:", " ".join(str(error).split())[:110])
+        except (ValueError, RuntimeError) as error:  # of the first process, told to the second
+            text = str(error).removeprefix("the first process failed: ValueError: ")
+            print("refused:", " ".join(text.split())[:110])
 
 
 def dies(folder):

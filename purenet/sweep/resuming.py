@@ -29,7 +29,7 @@ def save(sweep: Any, finished: bool) -> None:
         "plan": result.plan,
         "programs": [program._asdict() for program in result.programs],
     }
-    states = pack_records([_records(sweep, g) for g in range(len(sweep.programs))])
+    states = pack_records([_records(sweep, g, finished) for g in range(len(sweep.programs))])
     named = zip(request.space.names, request.space.traced, strict=True)
     known = {f"hyper {name}": result.hyper[name] for name, traced in named if traced}
     known |= {"epochs": sweep.epochs, "alive": sweep.alive}
@@ -41,14 +41,16 @@ def save(sweep: Any, finished: bool) -> None:
     sweep.saving = sweep.saved_at - began
 
 
-def _records(sweep: Any, g: int) -> dict[int, Record]:
-    """The states that a group's trials go on from, and those of its best."""
+def _records(sweep: Any, g: int, finished: bool) -> dict[int, Record]:
+    """The states of a group's best, and those that its trials go on from if any does."""
     rows, last, every = sweep.members[g], sweep.request.epochs, sweep.numbers()
     kept = {
         row: Record(tuple(column[row // sweep.request.seeds] for column in every), last, state)
         for row, state in sweep.kept.items()
         if sweep.group_of(row) == g
     }
+    if finished:
+        return kept
     if g not in sweep.pools:
         return {r: rec for r, rec in loaded(sweep, g).items() if r not in kept} | kept
     going = np.flatnonzero((sweep.alive & (sweep.epochs < last))[rows])
