@@ -10,7 +10,6 @@ from purenet import data as data
 from purenet import initializers as initializers
 from purenet import ops as ops
 from purenet import schedules as schedules
-from purenet import sweep as sweep
 from purenet.compose import remat as remat
 from purenet.compose import residual as residual
 from purenet.compose import serial as serial
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
     from purenet import checkpoint as checkpoint
     from purenet import gradcheck as gradcheck
     from purenet import plots as plots
+    from purenet import sweep as sweep
     from purenet.checkpoint import load as load
     from purenet.checkpoint import load_network as load_network
     from purenet.checkpoint import save as save
@@ -89,7 +89,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # What is imported when it is first used: half of the time that importing all of it would take.
-_LATER = ("checkpoint", "gradcheck", "plots")
+_LATER = ("checkpoint", "gradcheck", "plots", "sweep")
 _FROM_CHECKPOINT = ("load", "load_network", "save", "save_network")
 
 
