@@ -142,6 +142,27 @@ def test_an_interrupted_sweep_goes_on_without_its_executor_and_the_other_way_rou
          undisturbed(halving))  # fmt: skip
 
 
+class Breaks(Inline):
+    """Takes so many blocks, then none."""
+
+    def __init__(self, taken):
+        super().__init__()
+        self.taken = taken
+
+    def submit(self, f, block):
+        if self.calls == self.taken:
+            raise concurrent.futures.BrokenExecutor("a child process terminated abruptly")
+        return super().submit(f, block)
+
+
+def test_what_is_done_is_saved_when_the_executor_breaks(tmp_path):
+    halving = SEARCHES["halving"]
+    with pytest.raises(RuntimeError, match=r"takes no more blocks.*abruptly.*goes on from what"):
+        run(search=halving, path=tmp_path, executor=Breaks(16))
+    assert 0 < sweep.load(tmp_path).epochs.sum() < undisturbed(halving).epochs.sum()
+    same(run(search=halving, path=tmp_path, executor=Inline()), undisturbed(halving))
+
+
 def test_replay_trains_here():
     result = run(search=sweep.random, executor=Inline())
     number = result.best().number

@@ -167,7 +167,8 @@ def hand_out(
 
     A block whose worker died is given to another one, four times at most. The data travels with
     one block for each process that says that it has none. `pause` is called several times a second.
-    Raises RuntimeError for a block that fails in its worker, TypeError for one that cannot be sent.
+    Raises RuntimeError for a block that fails in its worker and for an executor that takes no more
+    of them, TypeError for a block that cannot be sent.
     """
     running: dict[concurrent.futures.Future, _Try] = {}
     held: list[_Try] = []  # until some process surely has the data
@@ -179,7 +180,13 @@ def hand_out(
         with warnings.catch_warnings():
             # Dask's advice is to send large data ahead; here it goes to each process once
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            running[executor.submit(train, task.block)] = task
+            try:
+                running[executor.submit(train, task.block)] = task
+            except Exception as error:
+                raise RuntimeError(
+                    f"sweep: the executor takes no more blocks ({type(error).__name__}: {error}); "
+                    "make another one. With path=, the same call then goes on from what is done."
+                ) from error
 
     try:
         for group, block in blocks:

@@ -268,8 +268,13 @@ class Sweep:
     def _there(self, work, hands: Hands) -> Iterator[tuple[int, Report]]:
         """The blocks of all groups at once, by the workers of the executor."""
         blocks = [(g, block) for g, what in work.items() for block in self.pool(g).blocks(*what)]
-        for g, outcome in hands.train(blocks, self._stop_if_interrupted):
-            yield g, self.pool(g).take(outcome)
+        try:
+            for g, outcome in hands.train(blocks, self._stop_if_interrupted):
+                yield g, self.pool(g).take(outcome)
+        except Exception:
+            if self.store is not None:  # what the other blocks brought is not lost
+                resuming.save(self, finished=False)
+            raise
 
     def _build(self, g: int) -> engine.Building:
         if g not in self.building:
