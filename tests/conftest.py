@@ -15,14 +15,19 @@ def pytest_configure(config):
 
 # Modules that compile many small programs, each of which runs once.
 _RUN_ONCE = {
-    "test_ops",
-    "test_transformations",
+    "test_conv",
+    "test_errors_networks",
+    "test_executors",
+    "test_extremes",
     "test_gradcheck",
     "test_masked_width",
-    "test_executors",
     "test_mesh",
+    "test_nets",
+    "test_ops",
+    "test_pool",
     "test_precision",
-    "test_errors_networks",
+    "test_training",
+    "test_transformations",
 }
 
 

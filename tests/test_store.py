@@ -105,7 +105,7 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, often, search, 
 def test_killed_at_random_moments_it_ends_with_the_very_same_files(tmp_path, search):
     script = Path(__file__).with_name("killed_sweep.py")
     done = subprocess.run(
-        [sys.executable, script, tmp_path, search, "5", "0"],
+        [sys.executable, script, tmp_path, search, "3", "0"],
         capture_output=True, text=True, timeout=600, env=os.environ | {"JAX_ENABLE_X64": "0"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
