@@ -149,11 +149,7 @@ def _trained(block: Block) -> Outcome:
     }
     # a finished state is kept until it is known whether it is one of the best
     for report in pool.train(block.goals, np.ones(len(block.rows), bool)):
-        for part, metrics in report.curves.items():
-            for name, latest in metrics.items():
-                run, epoch = report.measured(latest)
-                at = report.before[run] + epoch - before[report.rows[run]]
-                curves[part][name][report.rows[run], at] = latest[run, epoch]
+        report.write(curves, report.rows, before[report.rows])
     finished = pool.alive & (pool.epochs == block.goals) & ~block.keep
     scores = curves["validation"][setting.metric][
         np.arange(len(before)), np.maximum(pool.epochs - before, 1) - 1

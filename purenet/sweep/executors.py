@@ -12,7 +12,7 @@ import numpy as np
 
 from purenet.checks import whole
 from purenet.sweep.blocks import Block, Data, Failed, NoData, Outcome, Setting, train
-from purenet.sweep.pool import Record, Report
+from purenet.sweep.pool import Record, Report, Rows
 from purenet.sweep.population import Population
 from purenet.sweep.request import Request
 from purenet.sweep.space import Points, numbers
@@ -24,25 +24,13 @@ _POLL = 0.2  # seconds between two looks whether the user wants to stop
 _BLOCKS = 16  # of a round, unless the user says how many trials a block has
 
 
-class Elsewhere:
+class Elsewhere(Rows):
     """The trials of one static group, as a pool of which the lanes are in other processes."""
 
     def __init__(self, setting: Setting, data: Data):
+        super().__init__(setting.numbers)
         self.setting, self.data = setting, data
-        self.points, self.seeds = np.empty(0, np.int32), np.empty(0, np.int32)
-        self.numbers = tuple(np.empty(0, np.asarray(a).dtype) for a in setting.numbers)
-        self.epochs = np.empty(0, int)
-        self.waiting: dict[int, Record] = {}
         self.cost: tuple[str, float, int] | None = None  # of the program in a worker
-
-    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
-        self.points = np.append(self.points, np.asarray(points, np.int32))
-        self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
-        self.numbers = tuple(np.append(a, b) for a, b in zip(self.numbers, numbers, strict=True))
-        self.epochs = np.append(self.epochs, np.zeros(len(points), int))
-
-    def put(self, row: int, record: Record) -> None:
-        self.waiting[row], self.epochs[row] = record, record.epochs
 
     def blocks(self, goals: np.ndarray, keep: np.ndarray) -> list[Block]:
         """The work that brings every row to its goal, the longest first."""

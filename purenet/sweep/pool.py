@@ -38,26 +38,31 @@ class Report(NamedTuple):
     alive: np.ndarray
     curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (n, epochs since `before`)
 
-    def measured(self, latest: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(trial, epoch) of every entry of one of the curves that holds a measurement."""
-        return np.nonzero(np.arange(latest.shape[1]) < (self.after - self.before)[:, None])
+    def write(
+        self,
+        curves: dict[str, dict[str, np.ndarray]],
+        rows: np.ndarray,
+        first: np.ndarray | int = 0,
+    ) -> None:
+        """Put what was measured into the whole curves of these `rows`, which begin after `first`
+        epochs."""
+        measured = self.after - self.before
+        run, epoch = np.nonzero(np.arange(measured.max(initial=0)) < measured[:, None])
+        at = (self.before - first)[run] + epoch
+        for part, metrics in self.curves.items():
+            for name, latest in metrics.items():
+                curves[part][name][rows[run], at] = latest[run, epoch]
 
 
-class Pool:
-    """The trials of one static group, a row each, and the lanes that they train in."""
+class Rows:
+    """The trials of one static group, a row each, and the states of those who wait."""
 
-    def __init__(self, compiled: Compiled, key: Key, data: PyTree):
-        layout = compiled.program.layout
-        self.compiled, self.layout = compiled, layout
-        self.key, self.data = place(layout, key), place(layout, data)
-        self.lanes: Lanes | None = None
-        self.sits = np.full(layout.width, -1)  # the row in each lane
+    def __init__(self, numbers: tuple):
+        """`numbers` are such as a trial has, for their dtypes."""
         self.points, self.seeds = np.empty(0, np.int32), np.empty(0, np.int32)
-        self.numbers = tuple(np.empty(0, a.dtype) for a in compiled.shapes.numbers)
-        self.epochs, self.alive = np.empty(0, int), np.empty(0, bool)
+        self.numbers = tuple(np.empty(0, np.asarray(a).dtype) for a in numbers)
+        self.epochs = np.empty(0, int)  # that a row's state has
         self.waiting: dict[int, Record] = {}
-        self.cost = (str(layout), compiled.seconds, compiled.bytes)  # of the program
-        self._cost = 0.0  # seconds for an epoch of one block of lanes
 
     def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
         """More trials, which are rows from now on."""
@@ -65,11 +70,30 @@ class Pool:
         self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
         self.numbers = tuple(np.append(a, b) for a, b in zip(self.numbers, numbers, strict=True))
         self.epochs = np.append(self.epochs, np.zeros(len(points), int))
-        self.alive = np.append(self.alive, np.ones(len(points), bool))
 
     def put(self, row: int, record: Record) -> None:
         """Let a trial go on from a state that was recorded."""
         self.waiting[row], self.epochs[row] = record, record.epochs
+
+
+class Pool(Rows):
+    """The trials of one static group and the lanes that they train in."""
+
+    def __init__(self, compiled: Compiled, key: Key, data: PyTree):
+        super().__init__(tuple(np.empty(0, a.dtype) for a in compiled.shapes.numbers))
+        layout = compiled.program.layout
+        self.compiled, self.layout = compiled, layout
+        self.key, self.data = place(layout, key), place(layout, data)
+        self.lanes: Lanes | None = None
+        self.sits = np.full(layout.width, -1)  # the row in each lane
+        self.alive = np.empty(0, bool)
+        self.cost = (str(layout), compiled.seconds, compiled.bytes)  # of the program
+        self._cost = 0.0  # seconds for an epoch of one block of lanes
+
+    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
+        """More trials, which are rows from now on."""
+        super().add(points, seeds, numbers)
+        self.alive = np.append(self.alive, np.ones(len(points), bool))
 
     def train(self, goals: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
         """Train every row until it has as many epochs as its goal, reporting every now and then.

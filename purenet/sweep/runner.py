@@ -320,11 +320,7 @@ class Sweep:
     def record(self, g: int, report: Report) -> None:
         rows = self.members[g][report.rows]
         new = int((report.after - np.maximum(report.before, self.epochs[rows])).clip(0).sum())
-        for part, curves in report.curves.items():
-            for name, latest in curves.items():
-                run, epoch = report.measured(latest)
-                whole_curve = self.curves[part][name]
-                whole_curve[rows[run], report.before[run] + epoch] = latest[run, epoch]
+        report.write(self.curves, rows)
         self.epochs[rows] = np.maximum(self.epochs[rows], report.after)
         self.alive[rows] = report.alive
         self._keep(g, report.rows[report.after == self.request.epochs])
@@ -452,14 +448,10 @@ class Sweep:
         last = self.request.epochs
         stopped = self.alive[row] and self.epochs[row] < last
         goal = self.epochs[row] if stopped else last
-        curves = {part: {n: np.full(last, np.nan, c.dtype) for n, c in metrics.items()}
-                  for part, metrics in self.curves.items()}  # fmt: skip
+        curves = jax.tree.map(lambda curve: np.full((1, last), np.nan, curve.dtype), self.curves)
         for report in pool.train(np.array([goal]), np.array([True])):
-            end = report.after[0] - report.before[0]
-            for part, metrics in report.curves.items():
-                for name, latest in metrics.items():
-                    curves[part][name][report.before[0] : report.after[0]] = latest[0, :end]
-        return pool.state(0), curves
+            report.write(curves, report.rows)
+        return pool.state(0), jax.tree.map(lambda curve: curve[0], curves)
 
     def _again(self, row: int) -> Run:
         if isinstance(self.request.search, population.Population):
