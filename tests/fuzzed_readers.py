@@ -488,7 +488,7 @@ def _sweeps() -> list[tuple[Any, dict, dict[str, bytes]]]:
         request = runner.Request(
             _learner, space, _DATA, 5, 6, 0, search, seeds, None, None, jax.local_devices()[:1]
         )
-        settings = request.settings() | {"data": runner.fingerprint(request.data)}
+        settings = request.settings() | {"data": request.fingerprint}
         with contextlib.ExitStack() as often:
             folder = Path(often.enter_context(tempfile.TemporaryDirectory()))
             store = often.enter_context(contextlib.closing(_Halted(folder, settings)))

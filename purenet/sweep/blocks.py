@@ -19,7 +19,7 @@ import numpy as np
 import purenet
 from purenet.sweep import engine
 from purenet.sweep.layout import chosen_devices, layout
-from purenet.sweep.pool import Pool, Record, Report
+from purenet.sweep.pool import Pool, Record, Report, best_of
 from purenet.types import PyTree
 
 _PROGRAMS = 16  # a process keeps so many compiled programs
@@ -164,13 +164,6 @@ def _trained(block: Block) -> Outcome:
         compiled.seconds,
         compiled.bytes,
     )
-
-
-def best_of(scores: np.ndarray, among: np.ndarray, largest: bool, count: int) -> np.ndarray:
-    """The `count` best rows among those marked; ties go to the lower row."""
-    rows = np.flatnonzero(among)
-    order = np.argsort(-scores[rows] if largest else scores[rows], kind="stable")
-    return rows[order[:count]]
 
 
 @functools.lru_cache(maxsize=_DATASETS)

@@ -16,7 +16,6 @@ from purenet.sweep.pool import Record, Report, Rows
 from purenet.sweep.population import Population
 from purenet.sweep.request import Request
 from purenet.sweep.space import Points, numbers
-from purenet.sweep.store import fingerprint
 from purenet.types import PyTree
 
 _TRIES = 4  # of a block whose worker dies each time
@@ -115,7 +114,7 @@ class Hands:
         if trials_per_block is not None:
             self.width = whole("sweep: trials_per_block", trials_per_block, least=1)
         self.name = uuid.uuid4().hex  # of this sweep, wherever it is worked on
-        self.data = Data(fingerprint(request.data), None)
+        self.data = Data(request.fingerprint, None)
 
     def pool(self, points: Points, g: int) -> Elsewhere:
         """For the trials of a group."""

@@ -54,6 +54,13 @@ class Report(NamedTuple):
                 curves[part][name][rows[run], at] = latest[run, epoch]
 
 
+def best_of(scores: np.ndarray, among: np.ndarray, largest: bool, count: int) -> np.ndarray:
+    """The `count` best rows among those marked; ties go to the lower row."""
+    rows = np.flatnonzero(among)
+    order = np.argsort(-scores[rows] if largest else scores[rows], kind="stable")
+    return rows[order[:count]]
+
+
 class Rows:
     """The trials of one static group, a row each, and the states of those who wait."""
 
@@ -88,7 +95,7 @@ class Pool(Rows):
         self.sits = np.full(layout.width, -1)  # the row in each lane
         self.alive = np.empty(0, bool)
         self.cost = (str(layout), compiled.seconds, compiled.bytes)  # of the program
-        self._cost = 0.0  # seconds for an epoch of one block of lanes
+        self._pace = 0.0  # seconds for an epoch of one block of lanes
 
     def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
         """More trials, which are rows from now on."""
@@ -205,7 +212,7 @@ class Pool(Rows):
         lanes = np.flatnonzero(np.append(remaining > 0, False)[self.sits])
         rows = self.sits[lanes]
         busiest = _busiest(lanes, layout)
-        most = int(_REPORT / (self._cost * busiest)) if self._cost else 1
+        most = int(_REPORT / (self._pace * busiest)) if self._pace else 1
         epochs = np.zeros(layout.width, np.int32)
         epochs[lanes] = np.minimum(remaining[rows], np.clip(most, 1, BLOCK))
         longest = int(epochs.max())
@@ -216,7 +223,7 @@ class Pool(Rows):
         self.epochs[rows] = np.asarray(self.lanes.epochs)[lanes]
         self.alive[rows] = np.asarray(self.lanes.alive)[lanes]
         curves = jax.tree.map(lambda a: np.asarray(a)[lanes, :longest], curves)
-        self._cost = (time.perf_counter() - began) / (longest * busiest)
+        self._pace = (time.perf_counter() - began) / (longest * busiest)
         return Report(rows, before, self.epochs[rows], self.alive[rows], curves)
 
 

@@ -1,5 +1,6 @@
 """A sweep that was asked for: checked, its first points drawn, nothing compiled yet."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from purenet.sweep.layout import chosen_devices, layout
 from purenet.sweep.population import Population
 from purenet.sweep.search import as_search, checked_rounds
 from purenet.sweep.space import TRACED, Points, add_points, no_points, numbers, take_apart
-from purenet.sweep.store import describe_leaf
+from purenet.sweep.store import describe_leaf, fingerprint
 from purenet.types import PyTree
 
 _RESERVED = ("trial", "seed", "status", "epochs")
@@ -111,6 +112,11 @@ class Request:
             for name, value in pairs
             if value is not TRACED
         }
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What tells the data apart."""
+        return fingerprint(self.data)
 
     def settings(self) -> dict:
         """What must be the same for a sweep to go on where another stopped."""

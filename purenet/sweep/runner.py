@@ -20,12 +20,12 @@ from purenet.sweep.executors import Elsewhere, Hands
 from purenet.sweep.interrupts import Flag, until_interrupted
 from purenet.sweep.layout import Layout
 from purenet.sweep.planning import Plan
-from purenet.sweep.pool import Pool, Report
+from purenet.sweep.pool import Pool, Report, best_of
 from purenet.sweep.request import Request, reach
 from purenet.sweep.result import ProgramRecord, Result, Run
 from purenet.sweep.search import Search, budget
 from purenet.sweep.space import add_points, numbers, random
-from purenet.sweep.store import Store, fingerprint
+from purenet.sweep.store import Store
 from purenet.sweep.together import SharedStore, Together
 from purenet.types import PyTree
 
@@ -109,7 +109,7 @@ def run(
     several = processes.count() > 1
     if path is None and not several:
         return sweep.run(progress, began, None)
-    settings = request.settings() | {"data": fingerprint(request.data)}
+    settings = request.settings() | {"data": request.fingerprint}
     if several:
         together.check(settings, search, executor)
         progress = progress if processes.first() else False
@@ -357,10 +357,10 @@ class Sweep:
                 self.kept[row] = self.pools[g].state(int(local))
 
     def _best_rows(self) -> set[int]:
-        scores = self._sign() * self.curves["validation"][self.request.metric][:, -1]
-        finished = np.flatnonzero(self.alive & (self.epochs == self.request.epochs))
-        order = np.argsort(-scores[finished], kind="stable")
-        return {int(row) for row in finished[order][: self.keep * self.request.seeds]}
+        scores = self.curves["validation"][self.request.metric][:, -1]
+        finished = self.alive & (self.epochs == self.request.epochs)
+        count = self.keep * self.request.seeds
+        return set(best_of(scores, finished, self.request.largest, count).tolist())
 
     def _keep_best(self) -> None:
         """The final states of the best points, the few that are not at hand trained again."""
