@@ -1,9 +1,34 @@
 """Every test runs in float64 unless it says otherwise, on two host devices, without warnings."""
 
+import hashlib
+import importlib.metadata
 import os
+import platform
+from pathlib import Path
 
-import jax
 import pytest
+
+
+def compilation_cache() -> Path:
+    """A folder for compiled programs, one for each set of versions and kind of processor."""
+    try:
+        processor = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        processor = platform.processor()
+    kinds = sorted({line for line in processor.splitlines() if line.startswith(("flags", "model"))})
+    versions = [importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")]
+    parts = [platform.python_version(), platform.machine(), *versions, *kinds]
+    name = hashlib.blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root, "purenet-tests", name)
+
+
+# In the environment, before JAX is imported: the processes that tests start share it.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compilation_cache()))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)
@@ -11,6 +36,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
+    # a program that another process is writing to the cache just now is compiled here instead
+    config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent comp")
 
 
 # Modules that compile many small programs, each of which runs once.
