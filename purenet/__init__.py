@@ -1,6 +1,103 @@
 """Neural networks as pure functions, with hand-written gradients; hundreds trained in one program.
 
-This file decides what is public.
+Networks
+    dense                       a fully connected layer
+    conv                        a convolution
+    embedding                   a vector for each index
+    max_pool                    the largest of each window
+    avg_pool                    the mean of each window
+    global_avg_pool             the mean of each channel
+    flatten                     images to rows
+    dropout                     zeros at random
+    batch_norm                  normalises over the batch
+    layer_norm                  normalises each example
+    local_response_norm         normalises over neighbouring channels
+    serial                      layers one after the other
+    residual                    adds a layer to its input
+    remat                       saves memory by computing again
+    mlp                         a multi-layer perceptron
+    simple_convnet              one convolution and two dense layers
+    deep_convnet                six convolutions and two dense layers
+    alexnet                     AlexNet
+    summary                     a network as a table
+    im2col                      the windows of images as rows
+    col2im                      rows added up to images
+
+Activations
+    relu                        max(x, 0)
+    leaky_relu                  relu with a slope below 0
+    elu                         exponential below 0
+    selu                        scaled elu, for self-normalising networks
+    gelu                        x times the normal distribution function
+    silu                        x times sigmoid(x)
+    softplus                    log(1 + exp(x))
+    sigmoid                     1 / (1 + exp(-x))
+    tanh                        hyperbolic tangent
+    softmax                     probabilities from scores
+
+Losses, metrics and penalties
+    softmax_cross_entropy       for classes, from scores
+    mean_squared_error          for numbers
+    accuracy                    the share of right answers
+    l1                          a penalty on magnitudes
+    l2                          a penalty on squares
+
+Optimizers
+    sgd                         gradient descent
+    momentum                    with a memory of the direction
+    nesterov                    momentum that looks ahead
+    adagrad                     a rate for each weight
+    rmsprop                     AdaGrad that forgets
+    adadelta                    RMSProp without a rate
+    adam                        momentum and RMSProp
+    adamw                       Adam with decoupled weight decay
+    nadam                       Adam with Nesterov's momentum
+    lion                        the sign of a momentum
+
+Transformations of gradients
+    chain                       one after the other
+    clip                        each entry
+    clip_by_global_norm         all of them together
+    add_weight_decay            adds a multiple of the weights
+    scale_by_schedule           a factor that depends on the step
+    exponential_moving_average  of the gradients
+    averaged_weights            the mean of the weights on the way
+    apply_updates               weights plus updates
+
+Training
+    supervised                  a network, a loss and an optimizer as a Trainable
+    fit                         trains one network
+    sweep                       trains hundreds at once (module)
+    use_cpu_cores               one device a core, before anything is computed
+
+Data and files
+    data                        digits, MNIST, CSV, splits (module)
+    save                        any tree of arrays to a file
+    load                        and back
+    save_network                a network with its weights to a file
+    load_network                and back
+    checkpoint                  the same and its metadata (module)
+
+Gradients
+    hand_vjp                    an operation with a gradient by hand
+    jvp                         jax.jvp that sees through such operations
+    ops                         the operations on arrays (module)
+    gradcheck                   compares gradients (module)
+
+More modules
+    initializers                initial weights
+    schedules                   rates that depend on the step
+    plots                       pictures
+
+Types
+    Layer                       a pair of pure functions, init and apply
+    Params                      weights and running statistics
+    Optimizer                   a pair of pure functions, init and update
+    TrainState                  what a run remembers between steps
+    Trainable                   init, epoch and evaluate: any training code
+    Fit                         what `fit` returns
+
+`help(pn.dense)` shows one of them in full, with an example.
 """
 
 import importlib
@@ -10,6 +107,7 @@ from purenet import data as data
 from purenet import initializers as initializers
 from purenet import ops as ops
 from purenet import schedules as schedules
+from purenet._version import __version__ as __version__
 from purenet.compose import remat as remat
 from purenet.compose import residual as residual
 from purenet.compose import serial as serial
@@ -86,7 +184,85 @@ if TYPE_CHECKING:
     from purenet.checkpoint import save as save
     from purenet.checkpoint import save_network as save_network
 
-__version__ = "0.1.0"
+__all__ = [
+    "Fit",
+    "Layer",
+    "Optimizer",
+    "Params",
+    "TrainState",
+    "Trainable",
+    "accuracy",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamw",
+    "add_weight_decay",
+    "alexnet",
+    "apply_updates",
+    "averaged_weights",
+    "avg_pool",
+    "batch_norm",
+    "chain",
+    "checkpoint",
+    "clip",
+    "clip_by_global_norm",
+    "col2im",
+    "conv",
+    "data",
+    "deep_convnet",
+    "dense",
+    "dropout",
+    "elu",
+    "embedding",
+    "exponential_moving_average",
+    "fit",
+    "flatten",
+    "gelu",
+    "global_avg_pool",
+    "gradcheck",
+    "hand_vjp",
+    "im2col",
+    "initializers",
+    "jvp",
+    "l1",
+    "l2",
+    "layer_norm",
+    "leaky_relu",
+    "lion",
+    "load",
+    "load_network",
+    "local_response_norm",
+    "max_pool",
+    "mean_squared_error",
+    "mlp",
+    "momentum",
+    "nadam",
+    "nesterov",
+    "ops",
+    "plots",
+    "relu",
+    "remat",
+    "residual",
+    "rmsprop",
+    "save",
+    "save_network",
+    "scale_by_schedule",
+    "schedules",
+    "selu",
+    "serial",
+    "sgd",
+    "sigmoid",
+    "silu",
+    "simple_convnet",
+    "softmax",
+    "softmax_cross_entropy",
+    "softplus",
+    "summary",
+    "supervised",
+    "sweep",
+    "tanh",
+    "use_cpu_cores",
+]
 
 # What is imported when it is first used: half of the time that importing all of it would take.
 _LATER = ("checkpoint", "gradcheck", "plots", "sweep")
@@ -102,4 +278,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_FROM_CHECKPOINT})
+    return [*__all__, "__version__"]

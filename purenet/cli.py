@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from purenet import data, processes
+from purenet._version import __version__
 from purenet.checks import whole
 from purenet.devices import use_cpu_cores
 from purenet.losses import l2, softmax_cross_entropy
@@ -187,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="purenet", description="Neural networks in JAX, hundreds of them in one program."
     )
+    parser.add_argument("--version", action="version", version=f"purenet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     sweep = commands.add_parser(
         "sweep",

@@ -1,64 +1,145 @@
-"""A progress bar: tqdm on a terminal where it is installed, plain lines otherwise."""
+"""A progress bar: one line on a terminal or in a notebook, plain lines anywhere else."""
 
+import os
+import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 
-_EVERY = 2.0  # seconds between two plain lines
+_REFRESH = 0.2  # seconds between two pictures of the bar
+_EVERY, _RARELY = 2.0, 60.0  # seconds between two plain lines: at first, and in the end
+_SHARE = 0.1  # of the time that has passed, between those
+_NARROW, _WIDE = 10, 30  # characters of the bar itself
+_GAP = 2  # between the parts of the line
 
 
 class Progress:
     """Shows how far a loop is, with a few named values; writes to standard error only.
 
-    `show` None means: only on a terminal. Plain lines appear every two seconds at most, and for
-    the last advance. The total may change on the way.
+    `show` None means: only on a terminal and in a notebook. Where standard error is neither, plain
+    lines appear, every two seconds at first, later every minute, and for the last advance. Nothing
+    is coloured. The total may change on the way.
 
     >>> with Progress(3, "epoch", show=False) as bar:
-    ...     bar.advance(2, {"loss": "0.5"})
+    ...     bar.advance(2, lambda: {"loss": "0.5"})
     >>> bar.done, bar.total
     (2, 3)
     """
 
     def __init__(self, total: int, unit: str, show: bool | None = None, done: int = 0):
-        terminal = sys.stderr.isatty()
+        redrawn = sys.stderr.isatty() or in_notebook()
         self.total, self.unit = total, unit
         self.done, self.begun = done, done
-        self.started, self.printed = time.perf_counter(), 0.0
-        self.lines = bool(terminal if show is None else show)
-        self.bar = None
-        if self.lines and terminal:
-            try:
-                from tqdm import tqdm
-            except ModuleNotFoundError:
-                pass
-            else:
-                self.bar = tqdm(total=total, initial=done, unit=f" {unit}", dynamic_ncols=True)
+        self.started, self.printed = time.perf_counter(), -float("inf")
+        self.shown = bool(redrawn if show is None else show)
+        self.redrawn = self.shown and redrawn
+        self.length = 0  # of the line that is on the screen
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        if self.bar is not None:
-            self.bar.close()
+        if self.length:
+            print(file=sys.stderr, flush=True)
 
-    def advance(self, n: int, values: dict[str, str], total: int | None = None) -> None:
-        """So many more are done; the values are shown beside the bar."""
+    def say(self, text: str) -> None:
+        """What is going on before the first advance."""
+        if self.redrawn:
+            self._draw([text], self._seconds())
+        elif self.shown:
+            print(f"{self.unit} {self.done}/{self.total}, {text}", file=sys.stderr, flush=True)
+
+    def advance(
+        self, n: int, values: Callable[[], dict[str, str]], total: int | None = None
+    ) -> None:
+        """So many more are done. What `values` gives is shown, and asked for only then."""
         self.done += n
         self.total = max(self.done, self.total if total is None else total)
-        text = ", ".join(f"{name} {value}" for name, value in values.items())
-        if self.bar is not None:
-            self.bar.total = self.total
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update(n)
-        elif self.lines:
-            now = time.perf_counter()
-            ended = self.done >= self.total and (n > 0 or self.printed == 0.0)
-            if ended or now - self.printed >= _EVERY:
-                self.printed = now
-                print(f"{self._standing(now - self.started)}, {text}", file=sys.stderr, flush=True)
+        if not self.shown:
+            return
+        seconds = self._seconds()
+        every = _REFRESH if self.redrawn else min(max(_EVERY, _SHARE * seconds), _RARELY)
+        first = self.printed < 0
+        ended = self.done >= self.total and (n > 0 or first or self.redrawn)
+        if not ended and seconds - max(self.printed, 0.0) < every and not (first and self.redrawn):
+            return
+        self.printed = seconds
+        words = [f"{name} {value}" for name, value in values().items()]
+        if self.redrawn:
+            self._draw(words, seconds)
+        else:
+            line = ", ".join([*self._standing(seconds), *words])
+            print(line, file=sys.stderr, flush=True)
 
-    def _standing(self, seconds: float) -> str:
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def _standing(self, seconds: float) -> list[str]:
+        parts = [f"{self.unit} {self.done}/{self.total}", f"{seconds:.1f} s"]
         rate = (self.done - self.begun) / max(seconds, 1e-9)
-        ahead = self.total - self.done
-        pace = f", {rate:.3g} {self.unit}s/s" if rate else ""
-        left = f", {ahead / rate:.0f} s left" if ahead and rate else ""
-        return f"{self.unit} {self.done}/{self.total}, {seconds:.1f} s{pace}{left}"
+        if rate:
+            parts.append(f"{rate:.3g} {self.unit}s/s")
+            if ahead := self.total - self.done:
+                parts.append(f"{ahead / rate:.0f} s left")
+        return parts
+
+    def _draw(self, words: Sequence[str], seconds: float) -> None:
+        _, passed, *pace = self._standing(seconds)
+        left = pace[1:] or [passed]
+        line = bar_line(self.done, self.total, [*words[:1], *left, *words[1:], *pace[:1]], _width())
+        print(f"\r{line.ljust(self.length)}", end="", file=sys.stderr, flush=True)
+        self.length = len(line)
+
+
+def bar_line(done: int, total: int, words: Sequence[str], width: int) -> str:
+    """A bar of at least ten characters, the counts, and as many words as have room in `width`.
+
+    Words come in the order of their weight; the first is cut where even it is too long.
+
+    >>> bar_line(3, 4, ["best val loss 0.5", "7 s left", "alive 2/2"], 50)
+    ' 75% ███████░░░  3/4  best val loss 0.5, 7 s left'
+    """
+    share = done / total if total else 1.0
+    percent, counts = f"{100 * share:3.0f}% ", f"  {done}/{total}"
+    room = width - len(percent) - _NARROW - len(counts) - _GAP
+    text = ""
+    for word in words:
+        longer = f"{text}, {word}" if text else word
+        if len(longer) <= room:
+            text = longer
+        elif not text:
+            text = f"{word[: room - 1]}…" if room > 1 else ""
+    wide = min(_WIDE, _NARROW + room - len(text))
+    full = int(share * wide)
+    solid, empty, *_ = "█░" if _can_say("█░…") else "#-"
+    text = text if _can_say(text) else text.replace("…", ".")
+    bar = solid * full + empty * (wide - full)
+    return f"{percent}{bar}{counts}{' ' * _GAP}{text}".rstrip()[: max(width, 1)]
+
+
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel, whose output is redrawn as a terminal's is.
+
+    >>> in_notebook()
+    False
+    """
+    found = sys.modules.get("IPython")
+    shell = found.get_ipython() if found is not None and hasattr(found, "get_ipython") else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def _width() -> int:
+    """Characters that a line may have: some terminals wrap in the last column, so it stays free."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = shutil.get_terminal_size().columns
+    return (columns or 80) - 1
+
+
+def _can_say(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stderr, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -255,7 +255,7 @@ def fit(
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis,
     or the training data alone. `block` is the number of epochs per compiled call, by itself as
     many as take about a quarter of a second; the numbers do not depend on it. `progress` shows a
-    bar (by itself: when standard error is a terminal).
+    bar (by itself: on a terminal and in a notebook).
 
     With `path`, a file that ends in .npz or .safetensors, the run is saved there now and then, when
     it ends and when it is interrupted; the same call goes on from what is there, to the numbers of
@@ -331,8 +331,10 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
         processes.agreed(done)
     first, examples = done, _examples(parts["train"])
     with Progress(epochs, "epoch", progress, done) as bar:
+        if done < epochs:
+            bar.say("tracing and compiling")
         if done:
-            bar.advance(0, {"from": str(path)})
+            bar.advance(0, lambda: {"from": str(path)})
         try:
             while done < epochs:
                 started = time.perf_counter()
@@ -346,7 +348,8 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
                     for part, curves in history.items()
                     for name, curve in curves.items()
                 }
-                bar.advance(n, {**shown, "examples/s": f"{n * examples / seconds:.3g}"})
+                shown["examples/s"] = f"{n * examples / seconds:.3g}"
+                bar.advance(n, shown.copy)
                 if block is None and done > first + 1:  # the first call also compiled
                     per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
                     per_call = processes.agreed(per_call) if where.several else per_call

@@ -1,4 +1,39 @@
-"""Many trials in one program: spaces, searches, the compiled population, and what it found."""
+"""Many trials in one program: spaces, searches, the compiled population, and what it found.
+
+Distributions of a hyperparameter
+    uniform          evenly between two ends
+    loguniform       every decade as likely
+    normal           the normal distribution
+    randint          integers
+    choice           one of some values
+
+Which points are tried
+    random           by chance
+    sobol            spread more evenly
+    latin_hypercube  one in each of n equal parts
+    grid             every combination
+    from_optuna      an Optuna sampler's
+
+Which are stopped early, or copied
+    halving          only the best go on
+    hyperband        several halvings side by side
+    median           stops what falls behind the median
+    pbt              the worst copy the best
+
+Running
+    run              trains all trials and ranks them
+    plan             how `run` would go, and how long it takes
+    load             the result in a folder
+    AskTell          the search alone, for a loop of your own
+
+What they return
+    Result           best(), table(), curves, replay, pictures, files
+    Trial            one trial: its numbers and scores
+    Run              one trial trained again: its state and curves
+    Plan             what `plan` found
+    Lineage          who copied whom in a population
+    Search           a search, as those above make one
+"""
 
 from purenet.sweep.asking import AskTell as AskTell
 from purenet.sweep.asking import from_optuna as from_optuna
@@ -24,3 +59,34 @@ from purenet.sweep.space import randint as randint
 from purenet.sweep.space import random as random
 from purenet.sweep.space import sobol as sobol
 from purenet.sweep.space import uniform as uniform
+
+__all__ = [
+    "AskTell",
+    "Lineage",
+    "Plan",
+    "Result",
+    "Run",
+    "Search",
+    "Trial",
+    "choice",
+    "from_optuna",
+    "grid",
+    "halving",
+    "hyperband",
+    "latin_hypercube",
+    "load",
+    "loguniform",
+    "median",
+    "normal",
+    "pbt",
+    "plan",
+    "randint",
+    "random",
+    "run",
+    "sobol",
+    "uniform",
+]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -16,7 +16,7 @@ import jax
 import jaxlib
 import numpy as np
 
-import purenet
+from purenet._version import __version__
 from purenet.sweep import engine
 from purenet.sweep.layout import chosen_devices, layout
 from purenet.sweep.pool import Pool, Record, Report, best_of
@@ -122,8 +122,12 @@ def train(block: Block) -> Outcome | NoData | Failed:
 
 def software() -> dict[str, Any]:
     """What must be the same in two processes for a trial to be the same in both."""
-    versions = {module.__name__: module.__version__ for module in (purenet, jax, jaxlib, np)}
-    return versions | {name: str(getattr(jax.config, name)) for name in _SETTINGS}
+    versions = {module.__name__: module.__version__ for module in (jax, jaxlib, np)}
+    return (
+        {"purenet": __version__}
+        | versions
+        | {name: str(getattr(jax.config, name)) for name in _SETTINGS}
+    )
 
 
 class _AbsentError(Exception):

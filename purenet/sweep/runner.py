@@ -73,7 +73,7 @@ def run(
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, by itself a sixteenth of them; `devices` are then so many of each
       worker's. The results are those without it; a block whose worker dies is trained again.
-    - `progress` shows a bar (by itself: when standard error is a terminal).
+    - `progress` shows a bar (by itself: on a terminal and in a notebook).
 
     A trial that becomes non-finite is frozen, marked "diverged" and never selected.
     Raises TypeError or ValueError for bad arguments, before anything is compiled; OSError where
@@ -169,6 +169,8 @@ class Sweep:
             Progress(total, "trial-epoch", progress, int(self.epochs.sum())) as self.bar,
             until_interrupted() as self.pressed,
         ):
+            programs = f"{len(self.programs)} program{'s' * (len(self.programs) != 1)}"
+            self.bar.say(f"tracing and compiling ({programs})")
             # where there are several processes, the flag that all of them raise at once
             self.interrupted = self.pressed if processes.count() == 1 else Flag()
             if isinstance(request.search, population.Population):
@@ -176,7 +178,7 @@ class Sweep:
             else:
                 self._rounds()
             self._keep_best()
-            self.bar.advance(0, self._standing(), total=self.bar.done)
+            self.bar.advance(0, self._standing, total=self.bar.done)
             if store is not None and not self.finished:
                 resuming.save(self, finished=True)
         return self.result()
@@ -324,7 +326,7 @@ class Sweep:
         self.epochs[rows] = np.maximum(self.epochs[rows], report.after)
         self.alive[rows] = report.alive
         self._keep(g, report.rows[report.after == self.request.epochs])
-        self.bar.advance(new, self._standing())
+        self.bar.advance(new, self._standing)
         self._stop_if_interrupted()
         due = time.perf_counter() - self.saved_at >= self.saving / _SAVING
         if self.store is not None and processes.agreed(due):
@@ -382,16 +384,17 @@ class Sweep:
         return 1 if self.request.largest else -1
 
     def _standing(self) -> dict[str, str]:
-        """The progress bar's words: the best latest score of the trials alive, and their number."""
-        begun = np.flatnonzero(self.alive & (self.epochs > 0))
-        latest = self.curves["validation"][self.request.metric][begun, self.epochs[begun] - 1]
+        """The progress bar's words: the best score so far of the trials alive, and their number."""
+        rows = np.flatnonzero(self.alive & (self.epochs > 0))
+        scores = self._sign() * self.curves["validation"][self.request.metric][rows]
         counts = {"alive": f"{self.alive.sum()}/{len(self.alive)}"}
         if lost := int((~self.alive).sum()):
             counts["diverged"] = str(lost)
-        if not latest.size:
+        if np.isnan(scores).all():
             return counts
-        best = latest.max() if self.request.largest else latest.min()
-        return {f"best val {self.request.metric}": f"{best:.4g}"} | counts
+        row, epoch = np.unravel_index(np.nanargmax(scores), scores.shape)
+        best = f"{self._sign() * scores[row, epoch]:.4g} (trial {rows[row]})"
+        return {f"best val {self.request.metric}": best} | counts
 
     def numbers(self) -> tuple[np.ndarray, ...]:
         """The traced hyperparameters of every point that is drawn."""

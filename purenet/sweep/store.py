@@ -25,8 +25,8 @@ import jax
 import jaxlib
 import numpy as np
 
-import purenet
 from purenet import npz_format
+from purenet._version import __version__
 from purenet.files import write_bytes
 from purenet.leaves import short
 from purenet.sweep.pool import Record
@@ -82,7 +82,8 @@ class Store:
             if self.goes_on:
                 _refuse_others(self.folder, settings)
             else:
-                versions = {m.__name__: m.__version__ for m in (purenet, jax, jaxlib, np)}
+                versions = {"purenet": __version__}
+                versions |= {m.__name__: m.__version__ for m in (jax, jaxlib, np)}
                 versions["python"] = platform.python_version()
                 content = {"format": _FORMAT, "settings": settings, "versions": versions}
                 self._write(SETTINGS, json_bytes(content, indent=2))
