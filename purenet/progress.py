@@ -97,7 +97,7 @@ def bar_line(done: int, total: int, words: Sequence[str], width: int) -> str:
     Words come in the order of their weight; the first is cut where even it is too long.
 
     >>> bar_line(3, 4, ["best val loss 0.5", "7 s left", "alive 2/2"], 50)
-    ' 75% ███████░░░  3/4  best val loss 0.5, 7 s left'
+    ' 75% ████████░░░  3/4  best val loss 0.5, 7 s left'
     """
     share = done / total if total else 1.0
     percent, counts = f"{100 * share:3.0f}% ", f"  {done}/{total}"

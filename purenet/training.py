@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet import processes
+from purenet import display, processes
 from purenet.checks import function, random_key, takes, told, whole
 from purenet.forgetting import jit_for_each
 from purenet.inputs import (
@@ -237,6 +237,9 @@ class Fit(NamedTuple):
 
     state: PyTree
     history: dict[str, dict[str, np.ndarray]]
+
+    def __repr__(self):
+        return display.run_text("Fit", self.state, self.history)
 
 
 def fit(

@@ -45,6 +45,17 @@ class Layer(NamedTuple):
     apply: Callable[..., tuple[Any, PyTree]]
     spec: tuple = ()
 
+    def __repr__(self):
+        """As it was made: dense(units=10, weight_init=he_normal)."""
+        if not self.spec:
+            return f"Layer(init={_brief(self.init)}, apply={_brief(self.apply)})"
+        name, arguments, *_ = (*self.spec, {})
+        if not isinstance(arguments, dict):
+            return f"Layer(spec={self.spec!r})"
+        if [*arguments] == ["function"]:  # an activation, or a function that became a layer
+            return str(name)
+        return f"{name}({_arguments(arguments)})"
+
 
 class Optimizer(NamedTuple):
     """`init(weights) -> state`; `update(grads, state, weights) -> (updates, state)`.
@@ -88,6 +99,24 @@ class Trainable(NamedTuple):
     epoch: Callable[[PyTree, PyTree], tuple[PyTree, dict[str, jax.Array]]]
     evaluate: Callable[[PyTree, PyTree], dict[str, jax.Array]]
     check: Callable[[PyTree], None] = lambda data: None
+
+    def __repr__(self):
+        return f"Trainable({_arguments(self._asdict())})"
+
+
+def _arguments(arguments: dict[str, Any]) -> str:
+    shown = {name: value for name, value in arguments.items() if value is not None}
+    if "layers" in shown:  # by position, as `serial` takes them
+        layers = shown.pop("layers")
+        return ", ".join([*map(_brief, layers), *filter(None, [_arguments(shown)])])
+    return ", ".join(f"{name}={_brief(value)}" for name, value in shown.items())
+
+
+def _brief(value: Any) -> str:
+    """A function by its name, anything else on one line."""
+    if not isinstance(value, Layer) and callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__.replace("<locals>.", "")
+    return " ".join(repr(value).split())
 
 
 def stateless(init: Callable, apply: Callable, spec: tuple = ()) -> Layer:

@@ -17,6 +17,7 @@ from purenet.sweep.search import Search, budget
 from purenet.sweep.space import numbers, random
 from purenet.types import PyTree
 
+_SHOWN = 2  # programs of a plan at a prompt
 _EXAMPLES = 2000  # at most so many of each part of the data are used to measure
 _CLEARLY = 1.05  # measured twice, times differ by less
 _SECONDS = 0.2  # of training are enough to measure one strategy
@@ -62,9 +63,16 @@ class Plan(NamedTuple):
         groups = [g._asdict() | {"layout": str(g.layout)} for g in self.groups]
         return {"seconds": self.seconds, "trial_epochs": self.trial_epochs, "groups": groups}
 
+    def __repr__(self):
+        """As it prints, but of many programs only the first two."""
+        return self._text(_SHOWN)
+
     def __str__(self):
+        return self._text(len(self.groups))
+
+    def _text(self, shown: int) -> str:
         lines = []
-        for g in self.groups:
+        for g in self.groups[:shown]:
             named = ", ".join(f"{name} {value}" for name, value in g.static.items())
             lines += [
                 f"{g.trials} trials{f' ({named})' if named else ''}: {g.layout.strategy}, "
@@ -74,6 +82,8 @@ class Plan(NamedTuple):
                 "  measured a trial-epoch: "
                 + ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in g.measured.items()),
             ]
+        if more := len(self.groups[shown:]):
+            lines.append(f"... and {more} program(s) more")
         lines.append(
             f"{len(self.groups)} program(s), {self.trial_epochs} trial-epochs, "
             f"{self.seconds:.3g} s predicted"

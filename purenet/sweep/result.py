@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
+from purenet import display
 from purenet.checks import told, whole
 from purenet.files import writable, write_bytes
 from purenet.leaves import short
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # what a table calls the usual metrics and the parts of the data
 _SHORT = {"accuracy": "acc", "validation": "val"}
+_TEXT, _PAGE = 5, 10  # trials that are shown at a prompt and in a notebook
+_STATUSES = ("done", "stopped", "diverged")  # from good to bad
 _LOG_RANGE = 100  # a range that spans more than this factor is drawn on a logarithmic axis
 
 
@@ -64,6 +67,9 @@ class Run(NamedTuple):
     state: PyTree
     curves: dict[str, dict[str, np.ndarray]]
 
+    def __repr__(self):
+        return display.run_text("Run", self.state, self.curves)
+
 
 class ProgramRecord(NamedTuple):
     """One compiled program of a sweep: which trials it trained, and what it cost.
@@ -94,7 +100,7 @@ def program_records(path: Path, programs: Iterable) -> tuple[ProgramRecord, ...]
     return tuple(found)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result:
     """The outcome of a sweep: a column a hyperparameter, a row a trial.
 
@@ -136,7 +142,22 @@ class Result:
     seconds: float
     kept: dict[int, PyTree]  # trial -> its final state
     lineage: Lineage | None
-    _again: Callable[[int], Run] = dataclasses.field(repr=False)
+    _again: Callable[[int], Run]
+
+    def __repr__(self):
+        return display.as_text(self._headline(), self.table(_TEXT))
+
+    def _repr_html_(self) -> str:
+        """The best trials as a table: what a notebook shows."""
+        rows, notes = self._table(_PAGE)
+        return display.as_html(self._headline(), rows, notes)
+
+    def _headline(self) -> str:
+        counts = [f"{n} {s}" for s in _STATUSES if (n := int((self.status == s).sum()))]
+        return (
+            f"Result: {self.trials} trials ({', '.join(counts)}), {self.epochs.sum()} trial-epochs "
+            f"in {self.seconds:.1f} s, best first by validation {self.metric}"
+        )
 
     @property
     def trials(self) -> int:
@@ -174,7 +195,7 @@ class Result:
         mean = lambda part, name: float(np.mean([run.metrics[part][name] for run in runs]))
         metrics = {p: {n: mean(p, n) for n in named} for p, named in runs[0].metrics.items()}
         error = scores.std(ddof=1) / np.sqrt(self.seeds)
-        worst = max(runs, key=lambda run: ("done", "stopped", "diverged").index(run.status))
+        worst = max(runs, key=lambda run: _STATUSES.index(run.status))
         return runs[0]._replace(
             status=worst.status,
             epochs=min(run.epochs for run in runs),
@@ -226,7 +247,13 @@ class Result:
     def table(self, n: int = 20) -> str:
         """The best `n` trials as text, best first, and how many were stopped or diverged. Raises
         TypeError or ValueError for an n below 1."""
-        n = whole("Result.table: n", n, least=1)
+        rows, notes = self._table(whole("Result.table: n", n, least=1))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([*lines, *notes])
+
+    def _table(self, n: int) -> tuple[list[list[str]], list[str]]:
+        """The cells of a table, its header first, and the notes below it."""
         parts = [(p, m) for m in self.curves["validation"] for p in ("validation", "train")]
         parts.sort(key=lambda pair: pair[1] != self.metric)
         header = ["rank", "trial", *(f"{_SHORT.get(p, p)} {_SHORT.get(m, m)}" for p, m in parts)]
@@ -244,16 +271,15 @@ class Result:
                 values.append(trial.epochs)
             values += trial.hyper.values()
             rows.append([str(rank), str(trial.number), *map(_text, values)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        notes = []
         if stopped.any():
-            lines.append(f"{stopped.sum()} of {self.trials} stopped early")
+            notes.append(f"{stopped.sum()} of {self.trials} stopped early")
         lost = np.flatnonzero(self.status == "diverged")
         if len(lost):
             some = [f"{i} (after epoch {self.epochs[i]})" for i in lost[:10]]
             some += ["..."] if len(lost) > 10 else []
-            lines.append(f"{len(lost)} of {self.trials} diverged: {', '.join(some)}")
-        return "\n".join(lines)
+            notes.append(f"{len(lost)} of {self.trials} diverged: {', '.join(some)}")
+        return rows, notes
 
     # weights
     def weights(self, number: int) -> PyTree:
