@@ -22,6 +22,15 @@ from purenet.sweep.store import SETTINGS
 from purenet.training import supervised
 
 _SHOWN = 20
+_DIGITS: dict[str, Any] = {
+    "images": 1000, "trials": 40, "epochs": 30, "rate": (0.01, 0.5), "weight_decay": (1e-6, 0.01),
+}  # fmt: skip
+# Published searches. The book: Saito, "Deep Learning from Scratch" (2016), section 6.5, with 100
+# trials.
+_EXPERIMENTS = {
+    "book": _DIGITS | {"images": 500, "epochs": 50, "rate": (1e-6, 0.01),
+                       "weight_decay": (1e-8, 1e-4)},
+}  # fmt: skip
 _LOST = 20  # seconds after which a process that says nothing is given up
 
 
@@ -33,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     2
     """
     options = _parser().parse_args(arguments)
+    if hasattr(options, "experiment"):
+        options = _parser(_EXPERIMENTS[options.experiment]).parse_args(arguments)
     try:
         return options.run(options)
     except UserError as error:
@@ -184,7 +195,7 @@ def _check(options) -> int:
     return 0 if all(row.passed for rows in reports for row in rows) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="purenet", description="Neural networks in JAX, hundreds of them in one program."
     )
@@ -200,23 +211,25 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = sweep.add_argument
+    add("--experiment", choices=_EXPERIMENTS, default=argparse.SUPPRESS,
+        help="use the settings of a published search, except for the options that are given. "
+        "book: 500 images, 50 epochs, rates from 1e-6 to 1e-2, weight decays from 1e-8 to "
+        "1e-4")  # fmt: skip
     add("--data", choices=("digits", "mnist"), default="digits",
         help="8x8 digits that come with scikit-learn, or 28x28 MNIST from --data-dir")  # fmt: skip
     add("--data-dir", metavar="DIR", help="folder of the four MNIST IDX files, raw or gzipped")
-    add("--images", type=int, default=500, metavar="N",
+    add("--images", type=int, metavar="N",
         help="the first N training images are used; a fifth of them validate")  # fmt: skip
     add("--search", choices=_SEARCHES, default="random",
         help="grid: evenly spaced, as many each way as --trials has room for; sobol: spread more "
         "evenly than by chance; halving, hyperband: the bad ones are stopped early; pbt: the bad "
         "ones copy the good ones")  # fmt: skip
-    add("--trials", type=int, default=40, metavar="N", help="networks to train")
-    add(
-        "--epochs", type=int, default=50, metavar="N", help="passes of N // 100 steps over the data"
-    )
-    add("--rate", type=float, nargs=2, default=(1e-6, 1e-2), metavar=("LOW", "HIGH"),
+    add("--trials", type=int, metavar="N", help="networks to train")
+    add("--epochs", type=int, metavar="N", help="passes over the training images")
+    add("--rate", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="range of the learning rate, weights changed per unit of gradient; every decade is as "
         "likely")  # fmt: skip
-    add("--weight-decay", type=float, nargs=2, default=(1e-8, 1e-4), metavar=("LOW", "HIGH"),
+    add("--weight-decay", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="range of the L2 penalty's strength, loss per half squared weight; every decade is as "
         "likely")  # fmt: skip
     add(
@@ -235,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
         "process 0 listens at HOST:PORT and writes the results")  # fmt: skip
     add("--plan", action="store_true",
         help="measure for some seconds and say how the sweep would run, and how long")  # fmt: skip
-    sweep.set_defaults(run=_sweep)
+    sweep.set_defaults(run=_sweep, **defaults)
     check = commands.add_parser(
         "check",
         help="compare every hand-written gradient with the automatic and the numerical one",
