@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -38,7 +39,7 @@ def as_html(headline: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) 
     return said(headline) + table + "".join(map(said, notes))
 
 
-def run_text(name: str, state: PyTree, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+def run_text(name: str, state: PyTree, curves: Mapping[str, Mapping[str, Any]]) -> str:
     """A training run in brief: its epochs, the last values of its curves, the size of its state.
 
     >>> run_text("Fit", {"w": 1.0}, {"train": {"loss": [0.5, 0.25]}})

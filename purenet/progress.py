@@ -94,7 +94,7 @@ class Progress:
 def bar_line(done: int, total: int, words: Sequence[str], width: int) -> str:
     """A bar of at least ten characters, the counts, and as many words as have room in `width`.
 
-    Words come in the order of their weight; the first is cut where even it is too long.
+    Words come in the order of their weight; the first is shortened where even it is too long.
 
     >>> bar_line(3, 4, ["best val loss 0.5", "7 s left", "alive 2/2"], 50)
     ' 75% ████████░░░  3/4  best val loss 0.5, 7 s left'
@@ -108,13 +108,25 @@ def bar_line(done: int, total: int, words: Sequence[str], width: int) -> str:
         if len(longer) <= room:
             text = longer
         elif not text:
-            text = f"{word[: room - 1]}…" if room > 1 else ""
+            text = _shortened(word, room)
     wide = min(_WIDE, _NARROW + room - len(text))
     full = int(share * wide)
-    solid, empty, *_ = "█░" if _can_say("█░…") else "#-"
+    solid, empty = ("█", "░") if _can_say("█░…") else ("#", "-")
     text = text if _can_say(text) else text.replace("…", ".")
     bar = solid * full + empty * (wide - full)
     return f"{percent}{bar}{counts}{' ' * _GAP}{text}".rstrip()[: max(width, 1)]
+
+
+def _shortened(word: str, room: int) -> str:
+    """best val accuracy 0.9867 (trial 12): best 0.9867 (trial 12), best 0.9867, 0.9867."""
+    first, *rest = word.split()
+    number = next((i for i, part in enumerate(rest) if part[0] in "-.0123456789"), None)
+    if number is not None:
+        rest = rest[number:]
+        for text in (f"{first} {' '.join(rest)}", f"{first} {rest[0]}", rest[0]):
+            if len(text) <= room:
+                return text
+    return f"{word[: room - 1]}…" if room > 1 else ""
 
 
 def in_notebook() -> bool:

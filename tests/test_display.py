@@ -101,6 +101,7 @@ def test_the_bar_keeps_ten_characters_at_every_width(width, done, total):
     assert bar.count("█") == len(bar) * done // total
     assert f"{done}/{total}" in line and line.startswith(f"{100 * done / total:3.0f}%")
     assert ("best val accuracy 0.9867 (trial 12)" in line) == (width > 39)
+    assert "0.9867" in line
     assert ("41 trial-epochs/s" in line) == (width > 100)
 
 
