@@ -134,7 +134,7 @@ def abstract(data: PyTree) -> PyTree:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
 
 
-def look(program: Program, numbers: tuple, key: Key, data: PyTree) -> tuple:
+def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tuple:
     """What one epoch makes of a state."""
     trainable = program.trainable(numbers)
     with traced_code("sweep: `init`"):
