@@ -1,7 +1,9 @@
 """The command line: `purenet sweep | check`."""
 
 import argparse
+import json
 import math
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +15,13 @@ from purenet import data, processes
 from purenet._version import __version__
 from purenet.checks import whole
 from purenet.devices import use_cpu_cores
+from purenet.files import write_bytes
 from purenet.losses import l2, softmax_cross_entropy
 from purenet.nets import mlp
 from purenet.optimizers import sgd
 from purenet.sweep import grid, halving, hyperband, loguniform, pbt, plan, random, run, sobol
 from purenet.sweep.request import checked_seed
-from purenet.sweep.store import SETTINGS
+from purenet.sweep.store import SETTINGS, json_bytes, read_json
 from purenet.training import supervised
 
 _SHOWN = 20
@@ -31,6 +34,10 @@ _EXPERIMENTS = {
     "book": _DIGITS | {"images": 500, "epochs": 50, "rate": (1e-6, 0.01),
                        "weight_decay": (1e-8, 1e-4)},
 }  # fmt: skip
+_COMMAND = "command.json"  # the options below, as `--resume` finds them again
+_OPTIONS = (
+    "data", "data_dir", "images", "search", "trials", "epochs", "rate", "weight_decay", "seed"
+)  # fmt: skip
 _LOST = 20  # seconds after which a process that says nothing is given up
 
 
@@ -41,9 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     >>> main(["check", "--seed", "-1"])  # and one line on standard error
     2
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     if hasattr(options, "experiment"):
         options = _parser(_EXPERIMENTS[options.experiment]).parse_args(arguments)
+    options.given = arguments
     try:
         return options.run(options)
     except UserError as error:
@@ -65,22 +74,27 @@ class UserError(Exception):
 def _sweep(options) -> int:
     try:
         _start(options.process)
+        if options.resume:
+            options = _recalled(options)
         arguments = _arguments(options)
         planned = plan(*arguments, **_SEARCHES[options.search](options)) if options.plan else None
+        if planned is None:
+            folder = Path(processes.told(lambda: str(_folder(options)).encode()).decode())
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise UserError(_one_line(error)) from error
     if planned is not None:
         print(planned)
         return 0
     try:
-        folder = Path(processes.told(lambda: str(_folder(options)).encode()).decode())
         result = run(*arguments, **_SEARCHES[options.search](options), path=folder, progress=True)
     except KeyboardInterrupt:
-        print(f"\ngo on with: --out {folder} --resume", file=sys.stderr)
+        print(f"\nresume with: {_resuming(folder, options)}", file=sys.stderr)
         raise
     except ConnectionError as error:
         raise UserError(f"{_one_line(error)}; start all with --out {folder} --resume.") from error
     except (ValueError, OSError, RuntimeError) as error:
+        if processes.first():
+            _forget(folder)
         raise UserError(_one_line(error)) from error
     if not processes.first():
         return 0
@@ -172,15 +186,51 @@ def _folder(options) -> Path:
     """Where the results go: a folder without any, unless they are to be gone on with."""
     if options.out == "":
         raise ValueError("--out is empty; name a folder, or leave it out.")
-    folder = Path(options.out or ("sweep-results" if options.resume else _unused("sweep-results")))
+    folder = _named_folder(options)
     if not options.resume and (folder / SETTINGS).exists():
         raise ValueError(
             f"{folder} already holds the results of a sweep; name another folder, or go on with "
             "that one by --resume."
         )
-    if options.resume and not (folder / SETTINGS).exists():
+    if options.resume and not any((folder / name).exists() for name in (SETTINGS, _COMMAND)):
         raise ValueError(f"{folder} holds no sweep to go on with; leave out --resume.")
+    if not options.resume:
+        folder.mkdir(parents=True, exist_ok=True)
+        asked = {name: getattr(options, name) for name in _OPTIONS}
+        if options.data_dir is not None:  # wherever it is resumed
+            asked["data_dir"] = str(Path(options.data_dir).absolute())
+        write_bytes(folder / _COMMAND, json_bytes(asked, indent=2))
     return folder
+
+
+def _named_folder(options) -> Path:
+    return Path(options.out or ("sweep-results" if options.resume else _unused("sweep-results")))
+
+
+def _recalled(options) -> argparse.Namespace:
+    """The options of the sweep in the folder, and on top of them those that are given now."""
+    path = _named_folder(options) / _COMMAND
+    content = processes.told(lambda: json_bytes(read_json(path) if path.exists() else {}))
+    found, stored = json.loads(content), []
+    for name in _OPTIONS:
+        if (value := found.get(name)) is not None:
+            values = value if isinstance(value, list) else [value]
+            stored += ["--" + name.replace("_", "-"), *map(str, values)]
+    return _parser().parse_args([options.command, *stored, *options.given[1:]])
+
+
+def _resuming(folder: Path, options) -> str:
+    """The command that resumes the sweep in a folder."""
+    process = [] if options.process is None else ["--process", *options.process]
+    return shlex.join(["purenet", "sweep", "--resume", "--out", str(folder), *process])
+
+
+def _forget(folder: Path) -> None:
+    """Leave nothing of a sweep that was refused before it began."""
+    if not (folder / SETTINGS).exists():
+        (folder / _COMMAND).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _check(options) -> int:
@@ -242,7 +292,7 @@ def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help="new folder for the results; by itself sweep-results, "
         "sweep-results-2, ...")  # fmt: skip
     add("--resume", action="store_true",
-        help="go on with the sweep in --out (or sweep-results) where it stopped")  # fmt: skip
+        help="resume the sweep in --out (or sweep-results) with its own options")  # fmt: skip
     add("--process", nargs=3, metavar=("I", "N", "HOST:PORT"),
         help="be process I of N that share the sweep, from 0 on, all of them started like this; "
         "process 0 listens at HOST:PORT and writes the results")  # fmt: skip

@@ -1,6 +1,7 @@
 """Checks of what users bring along: numbers, dicts, code that can be trained and its metrics."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -38,6 +39,31 @@ def mapping(who: str, name: str, value: Any) -> Mapping:
     if not isinstance(value, Mapping):
         raise TypeError(f"{who}: {name} is {told(value)}, but a dict by name is expected.")
     return value
+
+
+# code that is traced
+TRACER_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+
+
+@contextlib.contextmanager
+def traced_code(what: str) -> Iterator[None]:
+    """Have an error of code that wants to see the numbers of a traced array say what to do.
+
+    >>> with traced_code("fit: `evaluate`"):
+    ...     pass
+    """
+    try:
+        yield
+    except TRACER_ERRORS as error:
+        cure = (
+            " is compiled, so that its arrays are traced and hold no numbers yet: use jax.numpy in "
+            "the place of NumPy, jnp.where in the place of `if`, and neither float(), int() nor "
+            ".item()."
+        )
+        # the innermost code is the one to blame
+        if not any(note.endswith(cure) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{what}{cure}")
+        raise
 
 
 # code that can be trained

@@ -28,6 +28,7 @@ from purenet.inputs import (
     checked_trainable,
     is_numeric,
     same_state,
+    traced_code,
 )
 from purenet.leaves import named_leaves
 from purenet.losses import accuracy, softmax_cross_entropy
@@ -135,7 +136,10 @@ def supervised(
                 f"supervised: the loss is {told(value)}, but one real number is expected."
             )
         chosen = _default_metrics(loss, t) if metrics is None else metrics
-        named = {name: metric(y, t) for name, metric in chosen.items()}
+        named = {}
+        for name, metric in chosen.items():
+            with traced_code(f"supervised: the metric {name!r}"):
+                named[name] = metric(y, t)
         return checked_metrics("supervised", {"loss": value, **named})
 
     def init(key):
@@ -383,10 +387,12 @@ def _train_block(what: tuple[Trainable, Placing], state, parts, n):
     trainable, where = what
 
     def one(state):
-        state, train = checked_epoch("fit", trainable.epoch(state, parts["train"]))
+        with traced_code("fit: `epoch`"):
+            state, train = checked_epoch("fit", trainable.epoch(state, parts["train"]))
         values = {"train": checked_metrics("fit: `epoch`", train)}
         if "validation" in parts:
-            found = trainable.evaluate(state, parts["validation"])
+            with traced_code("fit: `evaluate`"):
+                found = trainable.evaluate(state, parts["validation"])
             values["validation"] = checked_metrics("fit: `evaluate`", found)
         return where.hold(state), everywhere(jax.tree.map(jnp.asarray, values))
 

@@ -43,8 +43,8 @@ def test_sweep_prints_the_best_and_leaves_a_results_folder(finished):
     scores = [float(re.search(r"acc:([\d.]+)", line)[1]) for line in lines]
     assert scores == sorted(scores, reverse=True)
     names = sorted(path.name for path in folder.iterdir())
-    assert names == [".lock", "best.png", "curves.npz", "map.png", "report.json", "settings.json",
-                     "states.npz", "trials.csv", "trials.jsonl"]  # fmt: skip
+    assert names == [".lock", "best.png", "command.json", "curves.npz", "map.png", "report.json",
+                     "settings.json", "states.npz", "trials.csv", "trials.jsonl"]  # fmt: skip
     assert "best val accuracy" in done.stderr and "Traceback" not in done.stderr
 
 

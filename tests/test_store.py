@@ -258,7 +258,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, monkeypatch, often, 
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, progress=False)
     assert signal.getsignal(signal.SIGINT) is before and len(count) == 3
-    assert f"trial-epochs are in {tmp_path}, and the same call goes on" in capsys.readouterr().err
+    assert f"trial-epochs are in {tmp_path}, and the same call resumes" in capsys.readouterr().err
     partly = sweep.load(tmp_path)
     assert 0 < partly.epochs.sum() < 81
     same(run(tmp_path), whole)

@@ -1,6 +1,7 @@
 """Where the points of a sweep come from: a design drawn beforehand, or ask and tell in batches."""
 
 import math
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from purenet.checks import takes, told, whole
 from purenet.inputs import real_numbers
-from purenet.sweep.search import Search, as_search
+from purenet.sweep.search import Search, as_search, without_rounds
 from purenet.sweep.space import (
     Choice,
     LogUniform,
@@ -67,9 +68,9 @@ class AskTell:
     `ask(n)` gives `Asked(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`, other
     choices as arrays of objects.
     `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
-    that is not finite counts as a failure.
+    that is not finite counts as a failure, which a search that learns takes for the worst score.
     Raises TypeError for what is no search, TypeError or ValueError for counts and a space that are
-    none, ValueError for another `mode` and for missing `trials`.
+    none, ValueError for a search with rounds, for another `mode` and for missing `trials`.
 
     >>> from purenet.sweep import loguniform, sobol
     >>> study = AskTell({"rate": loguniform(1e-4, 1.0)}, search=sobol, mode="min")
@@ -89,7 +90,13 @@ class AskTell:
     ):
         if mode not in ("max", "min"):
             raise ValueError(f'AskTell: mode is {mode!r}, but "max" or "min" is expected.')
-        sampler = as_search(search).sampler
+        search = as_search(search)
+        sampler = search.sampler
+        if not (without_rounds(search) or isinstance(sampler, _Optuna)):
+            raise ValueError(
+                f"AskTell: the search {search.name} stops trials between rounds, but AskTell has "
+                "no rounds: use sweep.run, or its sampler alone, such as search=sweep.random."
+            )
         if trials is None and sampler is latin_hypercube:
             raise ValueError("AskTell: trials is missing; a Latin hypercube depends on it.")
         self._space, self._sign = take_apart(space), 1 if mode == "max" else -1
@@ -165,7 +172,8 @@ def _numbers(column: np.ndarray) -> np.ndarray:
 class Design:
     """Points of a sampler, handed out in order.
 
-    Raises TypeError or ValueError where the sampler gives no points of the unit cube.
+    Raises TypeError or ValueError where the sampler gives no points of the unit cube, ValueError
+    where it needs their number and gets none.
 
     >>> Design(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
     (2, 1)
@@ -196,7 +204,15 @@ class Design:
 
     def _draw(self, points: int | None) -> np.ndarray:
         distributions = self._space.distributions
-        cube = self._sampler(distributions, points, self._seed)
+        try:
+            cube = self._sampler(distributions, points, self._seed)
+        except TypeError as error:
+            if points is not None:
+                raise
+            raise ValueError(
+                f"sweep: trials is missing, and {told(self._sampler)} does not know how many "
+                f"points there are ({error}); say how many with trials=."
+            ) from error
         cube = real_numbers("sweep", "what the sampler gave", cube)
         count = len(cube) if points is None and cube.ndim else points
         if cube.shape != (count, len(distributions)):
@@ -232,7 +248,8 @@ def from_optuna(make_sampler: Callable, batch: int = 10) -> Search:
     """Points from an Optuna sampler, `batch` at a time, each batch knowing the scores of the last.
 
     `make_sampler(seed=...)` makes one: `optuna.samplers.TPESampler`, or a function of your own. The
-    points of a batch train side by side. Needs Optuna (extra `optuna`).
+    points of a batch train side by side. A trial that diverges is told as the worst score, so that
+    every sampler learns to avoid it. Needs Optuna (extra `optuna`).
     Raises TypeError or ValueError for a batch below 1, TypeError for what cannot be called so; when
     it is asked, TypeError for what makes no sampler, ModuleNotFoundError without Optuna.
 
@@ -286,17 +303,21 @@ class _OptunaSource:
             name: optuna_distribution(leaf, [0.0, 1.0]) for name, leaf in self._pairs
         }
         self._trials: list[Any] = []
+        self._failed: list[Any] = []  # and not told yet
+        self._any_finite = False
 
     points = None
 
     def ask(self, n: int) -> np.ndarray:
-        asked = [self._study.ask(self._distributions) for _ in range(n)]
+        with warnings.catch_warnings():
+            # a Gaussian process takes the worst finite value in the place of -inf, and says so
+            warnings.filterwarnings("ignore", message="Clip non-finite values")
+            asked = [self._study.ask(self._distributions) for _ in range(n)]
         self._trials += asked
         rows = [[_place(leaf, t.params[name]) for name, leaf in self._pairs] for t in asked]
         return np.array(rows, float).reshape(n, len(self._pairs))
 
     def tell(self, numbers, scores) -> None:
-        optuna = optuna_module()
         for number, row in zip(map(int, numbers), scores, strict=True):
             trial = self._trials[number]
             if trial is None:
@@ -306,9 +327,16 @@ class _OptunaSource:
                 trial.report(float(value), step)
             if np.isfinite(row[-1]):
                 self._study.tell(trial, float(row[-1]))
+                self._any_finite = True
             else:
-                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                self._failed.append(trial)
             self._trials[number] = None
+        # All samplers learn from a value, while they ignore trials told as failed, and all but TPE
+        # those told as pruned. Among nothing but failures, one of them would count as the best.
+        if self._any_finite:
+            for trial in self._failed:
+                self._study.tell(trial, -math.inf)
+            self._failed.clear()
 
 
 def optuna_module() -> ModuleType:

@@ -25,6 +25,7 @@ from purenet.inputs import (
     checked_state,
     checked_trainable,
     same_state,
+    traced_code,
 )
 from purenet.sweep.layout import Layout, halved, memory
 from purenet.sweep.space import TRACED
@@ -107,23 +108,8 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
     """
 
-    def check(numbers):
-        trainable = program.trainable(numbers)
-        for part in data:
-            trainable.check(part)
-        return ()
-
-    try:
-        jax.eval_shape(check, numbers)
-        arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
-        seen = _looked_at(program).eval_shape(numbers, jax.random.key(0), arrays)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        error.add_note(
-            "sweep: the numbers of `hyper` arrive traced, so that one program serves all trials: "
-            "use jnp.where in the place of `if`, and a `choice` of whole numbers or strings for "
-            "what must be known before."
-        )
-        raise
+    jax.eval_shape(lambda numbers: check(program, numbers, data), numbers)
+    seen = _looked_at(program).eval_shape(numbers, jax.random.key(0), abstract(data))
     before, after, metrics, packed = seen
     same_state("sweep", before, after)
     leaves, structure = jax.tree.flatten(before)
@@ -136,13 +122,28 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     )
 
 
-@jit_for_each()
-def _looked_at(program: Program, numbers, key, data):
-    """What one epoch makes of a state; traced once for a program, and never run."""
+def check(program: Program, numbers: tuple, data: PyTree) -> None:
+    """Let the training of a trial with these numbers check the data."""
     trainable = program.trainable(numbers)
-    state = checked_state("sweep", trainable.init(key))
+    for part in data:
+        trainable.check(part)
+
+
+def abstract(data: PyTree) -> PyTree:
+    """Arrays of the shapes and dtypes that the data has on a device."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
+
+
+def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tuple:
+    """What one epoch makes of a state."""
+    trainable = program.trainable(numbers)
+    with traced_code("sweep: `init`"):
+        state = checked_state("sweep", trainable.init(key))
     after, metrics = _epoch(trainable, state, data)
     return state, after, metrics, program.pack(state)
+
+
+_looked_at = jit_for_each()(look)  # traced once for a program, and never run
 
 
 def _canonical(a):
@@ -294,8 +295,10 @@ def _in_blocks(layout: Layout, i):
 def _epoch(trainable: Trainable, state, data):
     """One epoch, and the metrics on both parts of the data after it."""
     training, validation = data
-    state, _ = checked_epoch("sweep", trainable.epoch(state, training))
-    measured = (trainable.evaluate(state, training), trainable.evaluate(state, validation))
+    with traced_code("sweep: `epoch`"):
+        state, _ = checked_epoch("sweep", trainable.epoch(state, training))
+    with traced_code("sweep: `evaluate`"):
+        measured = (trainable.evaluate(state, training), trainable.evaluate(state, validation))
     metrics = dict(zip(PARTS, measured, strict=True))
     for part in metrics.values():
         if not checked_metrics("sweep: `evaluate`", part):

@@ -96,7 +96,7 @@ def plan(
     space: PyTree,
     data: PyTree,
     trials: int | None = None,
-    epochs: int = 1,
+    epochs: int | None = None,
     seed: int = 0,
     *,
     search: Search | Population | Callable = random,
@@ -111,7 +111,7 @@ def plan(
     that are vmapped, or all lanes of a device vmapped. For the first group each is compiled
     and measured for a moment on at most 2,000 examples; the other groups take over the fastest.
     `run(..., plan=plan)` follows it. Another strategy may round differently in the last bits.
-    Raises what `run` raises for bad arguments.
+    Raises what `run` raises for bad arguments, a missing number of `epochs` among them.
 
     >>> import purenet as pn
     >>> from purenet import sweep

@@ -12,13 +12,26 @@ from purenet import processes
 from purenet.checks import takes, told, whole
 from purenet.inputs import check_data
 from purenet.sweep import asking, engine
+from purenet.sweep.explaining import explained
 from purenet.sweep.layout import chosen_devices, layout
 from purenet.sweep.population import Population
 from purenet.sweep.search import as_search, checked_rounds
-from purenet.sweep.space import TRACED, Points, add_points, no_points, numbers, take_apart
+from purenet.sweep.space import (
+    TRACED,
+    Points,
+    add_points,
+    is_leaf,
+    no_points,
+    numbers,
+    take_apart,
+)
 from purenet.sweep.store import describe_leaf, fingerprint
-from purenet.types import PyTree
+from purenet.types import PyTree, Trainable
 
+_ORDER = (
+    "The order is run(trial, space, data, trials, epochs, seed), with data = (train, validation), "
+    "unlike that of fit(trainable, data, epochs, key)."
+)
 _RESERVED = ("trial", "seed", "status", "epochs")
 
 
@@ -44,7 +57,7 @@ class Request:
         space: PyTree,
         data: Any,
         trials: Any,
-        epochs: int,
+        epochs: int | None,
         seed: int,
         search: Any,
         seeds: int,
@@ -52,6 +65,11 @@ class Request:
         mode: str | None,
         devices: Any,
     ):
+        if isinstance(trial, Trainable):
+            raise TypeError(
+                "sweep: trial is a Trainable, but a function that makes one from a point of the "
+                f"space is expected: lambda hyper: supervised(...). {_ORDER}"
+            )
         if not callable(trial):
             raise TypeError(
                 f"sweep: trial is {told(trial)}, but a function of one point is expected."
@@ -61,8 +79,12 @@ class Request:
                 f"sweep: {told(trial)} cannot be called with one point of the space, as a trial "
                 "function is: trial(hyper)."
             )
-        if not (isinstance(data, (tuple, list)) and len(data) == 2):
-            raise ValueError("sweep: data should be a pair (train, validation).")
+        _check_order(space, data)
+        if epochs is None:
+            raise TypeError(
+                "sweep: epochs is missing; say how many passes over the data a trial has, such as "
+                "epochs=20."
+            )
         trials = None if trials is None else whole("sweep: trials", trials, least=1)
         self.trial, self.epochs = trial, whole("sweep: epochs", epochs, least=1)
         self.seed = checked_seed("sweep: seed", seed)
@@ -102,7 +124,9 @@ class Request:
         share = math.ceil(len(members) * self.seeds / processes.count())  # of this process
         where = layout(share, self.devices)
         program = engine.Program(self.trial, self.space.treedef, points.groups[g], where)
-        return engine.describe(program, numbers(self.space, points, members[0]), self.data)
+        one = numbers(self.space, points, members[0])
+        with explained(program, self.space, one, self.data):
+            return engine.describe(program, one, self.data)
 
     def static(self, group: tuple) -> dict[str, str]:
         """The static values of a group by name, as text."""
@@ -132,6 +156,19 @@ class Request:
             "metric": self.metric,
             "mode": "max" if self.largest else "min",
         }
+
+
+def _check_order(space: PyTree, data: Any) -> None:
+    """Data and a space in each other's place, or data alone. Raises TypeError or ValueError."""
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return
+    if any(np.ndim(leaf) for leaf in jax.tree.leaves(space, is_leaf=is_leaf)):
+        raise TypeError(
+            f"sweep: space holds arrays, as data does, and data is {told(data)}. {_ORDER}"
+        )
+    raise ValueError(
+        f"sweep: data is {told(data)}, but a pair (train, validation) is expected. {_ORDER}"
+    )
 
 
 def checked_seed(name: str, seed: Any) -> int:

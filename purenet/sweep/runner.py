@@ -37,7 +37,7 @@ def run(
     space: PyTree,
     data: PyTree,
     trials: int | None = None,
-    epochs: int = 1,
+    epochs: int | None = None,
     seed: int = 0,
     *,
     search: Search | population.Population | Callable = random,
@@ -57,7 +57,7 @@ def run(
     `trial(hyper)` makes a `Trainable` from one point of `space`, whose numbers arrive traced.
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis:
     `epoch` gets the first, `evaluate` is run on both after every epoch, and a trial has `epochs` of
-    them at most. Trial i depends on the seed and on i alone.
+    them at most, a number without a default. Trial i depends on the seed and on i alone.
 
     - `search` says which points are tried and how long: a sampler (`random`, `sobol`,
       `latin_hypercube`, `grid(points)`) trains every one to the end; `halving`, `hyperband` and
@@ -68,7 +68,8 @@ def run(
       "accuracy" where there is one, else "loss"; `mode` "max" or "min" is needed for any other.
     - `devices` are those to use, or how many: by itself all local ones. `plan`, from
       `sweep.plan`, says how the trials lie on them.
-    - `path`: a folder for what is known so far. The same call goes on where that one stopped.
+    - `path`: a folder for what is known so far. The same call resumes where that one stopped.
+      Ctrl-C, SIGTERM and SIGHUP save first, and act at the next report; a second one acts at once.
     - `keep`: the final weights of so many of the best points stay with the result.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, by itself a sixteenth of them; `devices` are then so many of each
@@ -181,6 +182,8 @@ class Sweep:
             self.bar.advance(0, self._standing, total=self.bar.done)
             if store is not None and not self.finished:
                 resuming.save(self, finished=True)
+            if self.pressed and store is not None:
+                self._say_how_to_resume()
         return self.result()
 
     # rounds
@@ -337,14 +340,16 @@ class Sweep:
             return
         if self.store is not None:
             resuming.save(self, finished=False)
-            self._say_how_to_go_on()
-        raise KeyboardInterrupt
+            self._say_how_to_resume()
+        self.pressed.deliver()
+        if processes.count() > 1:  # another process was told to stop
+            raise KeyboardInterrupt
 
-    def _say_how_to_go_on(self) -> None:
+    def _say_how_to_resume(self) -> None:
         done, total = self.bar.done, self.bar.total
         print(
             f"\nsweep: interrupted; {done} of about {total} trial-epochs are in "
-            f"{self.store.folder}, and the same call goes on from there.",  # type: ignore[union-attr]
+            f"{self.store.folder}, and the same call resumes from there.",  # type: ignore[union-attr]
             file=sys.stderr,
         )
 

@@ -43,6 +43,15 @@ def everything(sampler: Callable) -> Search:
     return Search(sampler, _everything, name=getattr(sampler, "__name__", repr(sampler)))
 
 
+def without_rounds(search: Search) -> bool:
+    """Whether a search trains every point to the end, so that its sampler is all there is to it.
+
+    >>> without_rounds(everything(random)), without_rounds(halving())
+    (True, False)
+    """
+    return search.rounds is _everything
+
+
 def as_search(search: Any) -> Search:
     """A search from what `run` was given. Raises TypeError for what is neither search nor sampler.
 

@@ -171,17 +171,23 @@ def randint(low: int, high: int) -> RandInt:
     return RandInt(low, high)
 
 
-def choice(values: Iterable) -> Choice:
+def choice(values: Iterable, *more: Any) -> Choice:
     """One of the values, each as likely.
 
     Floats arrive traced; anything else (strings, functions, shapes, whole numbers) is static and
     makes one group, one compiled program, a value. Raises ValueError when there is no value, or one
     among floats that is not finite; TypeError for values without an order (a text, a dict, a set),
-    and for a value that cannot be static, such as a list, or is a distribution.
+    for more arguments than one, and for a value that cannot be static, such as a list, or that is
+    or holds a distribution.
 
     >>> choice(["adam", "sgd"])
     Choice(values=('adam', 'sgd'))
     """
+    if more:
+        raise TypeError(
+            f"choice: {1 + len(more)} separate values came, from {told(values)} on, but one list "
+            "of them is expected: choice([first, second])."
+        )
     if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(values, "__iter__"):
         raise TypeError(
             f"choice: values is {told(values)}, but a list or a tuple of values is expected."
@@ -190,12 +196,17 @@ def choice(values: Iterable) -> Choice:
     if not values:
         raise ValueError("choice: there is nothing to choose from; give at least one value.")
     for value in values:
-        _hashable("choice", value)
         if hasattr(value, "ppf"):
             raise TypeError(
                 f"choice: {value!r} is a distribution, but values are expected; what is chosen "
                 "cannot be drawn again."
             )
+        if _holds_distribution(value):
+            raise TypeError(
+                f"choice: the value {value!r} holds a distribution, which would arrive undrawn; "
+                "give the distribution a name of its own in the space, beside the choice."
+            )
+        _hashable("choice", value)
     if all(map(_is_float, values)) and not np.isfinite(np.array(values, float)).all():
         raise ValueError(f"choice: the values are {values}, but finite numbers are expected.")
     return Choice(values)
@@ -320,7 +331,7 @@ def checked_sampler(who: str, sampler: Any) -> Callable:
 
 
 def _checked_design(who, distributions, trials, seed) -> tuple[int, int]:
-    if not (isinstance(distributions, (list, tuple)) and all(map(_is_leaf, distributions))):
+    if not (isinstance(distributions, (list, tuple)) and all(map(is_leaf, distributions))):
         raise TypeError(
             f"{who}: distributions is {told(distributions)}, but a list of distributions is "
             "expected."
@@ -392,7 +403,7 @@ def take_apart(space: PyTree) -> Space:
         _hashable(f"sweep: the constant {name!r}", leaf)
     names = tuple(name for name, _ in pairs)
     shown = sorted(names, key=_written_order(space)) if isinstance(space, dict) else names
-    treedef = jax.tree.structure(space, is_leaf=_is_leaf)
+    treedef = jax.tree.structure(space, is_leaf=is_leaf)
     return Space(treedef, names, tuple(leaf for _, leaf in pairs), tuple(shown))
 
 
@@ -456,8 +467,8 @@ def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
     >>> named_leaves({"rate": 0.1})
     [('rate', 0.1)]
     """
-    found = leaves_by_name("sweep", space, _is_leaf)
-    alone = jax.tree_util.all_leaves([space], _is_leaf)
+    found = leaves_by_name("sweep", space, is_leaf)
+    alone = jax.tree_util.all_leaves([space], is_leaf)
     return [("value" if alone else name, leaf) for name, leaf in found.items()]
 
 
@@ -523,8 +534,21 @@ def _hashable(who, value):
         ) from None
 
 
-def _is_leaf(leaf) -> bool:
+def is_leaf(leaf: Any) -> bool:
+    """Whether a pytree of hyperparameters ends here: at None, and at a distribution.
+
+    >>> is_leaf(uniform(0, 1)), is_leaf({"rate": 0.1})
+    (True, False)
+    """
     return leaf is None or hasattr(leaf, "ppf")
+
+
+def _holds_distribution(value) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list, set, frozenset)):
+        return hasattr(value, "ppf")
+    return any(map(_holds_distribution, value))
 
 
 def _ordered(name, low, high):
