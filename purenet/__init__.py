@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from purenet import data as data
 from purenet import initializers as initializers
+from purenet import metrics as metrics
 from purenet import ops as ops
 from purenet import schedules as schedules
 from purenet.compose import remat as remat

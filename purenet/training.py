@@ -69,12 +69,13 @@ def supervised(
 
         minimise  loss(net(x), t) + penalty(weights)  by one optimizer step per minibatch
 
-    `sizes` is what `net.init` takes. `loss(y, t)` is a mean over examples. Each `metrics[name](y, t)`
-    is a function of outputs and targets, such as those of `purenet.metrics`: `evaluate` gives it
-    those of all examples at once, `epoch` those of each minibatch, and reports the mean over the
-    minibatches. Without `metrics`, accuracy is reported where labels are integers or the loss is
-    `softmax_cross_entropy`. `penalty(weights)` is added to what is minimised, not to the reported
-    loss. An optimizer whose `update` takes `value=` is given the reported loss of the minibatch.
+    `sizes` is what `net.init` takes. `loss(y, t)` is a mean over examples. Every
+    `metrics[name](y, t)` is a function of outputs and targets, such as those of `purenet.metrics`:
+    `evaluate` gives it those of all examples at once, `epoch` those of each minibatch, and reports
+    the mean over the minibatches. Without `metrics`, accuracy is reported where labels are integers
+    or the loss is `softmax_cross_entropy`. `penalty(weights)` is added to what is minimised, not to
+    the reported loss. An optimizer whose `update` takes `value=` is given the reported loss of the
+    minibatch.
     `batches` is "shuffled" (every example at most once an epoch, in a new order;
     the n mod batch_size left over sit this epoch out) or "with_replacement" (each minibatch drawn
     at random). An epoch is max(1, n // batch_size) steps; a minibatch never outgrows the data.

@@ -52,11 +52,11 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
         u = fₙ(… f₂(f₁(g)))
 
-    The state is a tuple, one state for each. What `update` is given by name beyond the weights, such
-    as `value=`, is passed on to each optimizer whose `update` takes it, and to no other.
+    The state is a tuple, one state for each. What `update` is given by name beyond the weights,
+    such as `value=`, is passed on to each optimizer whose `update` takes it, and to no other.
 
-    Raises TypeError for an argument that is not an (init, update) pair, and ValueError for the state
-    of another chain.
+    Raises TypeError for an argument that is not an (init, update) pair, and ValueError for the
+    state of another chain.
     Source: the composition of gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = chain(clip(1.0), scale_by_schedule(-0.5))
