@@ -358,7 +358,7 @@ def rmse(y: Array, t: Array) -> jax.Array:
     Raises ValueError and TypeError as `purenet.metrics` says.
     Source: Willmott & Matsuura (2005).
 
-    >>> float(rmse(jnp.array([1.0, 4.0]), jnp.array([1.0, 4.0 + 8**0.5])))
+    >>> float(rmse(jnp.array([1.0, 4.0]), jnp.array([3.0, 6.0])))
     2.0
     """
     y, t = _reals("rmse", y, t)
