@@ -105,6 +105,7 @@ from typing import TYPE_CHECKING, Any
 
 from purenet import data as data
 from purenet import initializers as initializers
+from purenet import metrics as metrics
 from purenet import ops as ops
 from purenet import schedules as schedules
 from purenet._version import __version__ as __version__

@@ -163,7 +163,8 @@ mean_squared_error = hand_vjp(_mean_squared_error, _mean_squared_error_fwd, _mea
 def accuracy(y: Array, t: Array) -> jax.Array:
     """Share of the examples whose largest output is at the right class; a tie goes to the first.
 
-    Shapes: y (n, k), t (n,) integers or (n, k) one-hot -> () float32. It has no gradient.
+    Shapes: y (n, k), t (n,) integers or (n, k) one-hot -> () float32. It has no gradient. One logit
+    for each of two classes will do: y (n,), positive above 0, and t (n,) of 0 and 1.
     Raises ValueError for other shapes, and for class numbers that are floats; TypeError for what is
     no array.
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 1.5.1, as 1 - error.
@@ -172,6 +173,8 @@ def accuracy(y: Array, t: Array) -> jax.Array:
     0.5
     """
     y, t = array("accuracy", "y", y), array("accuracy", "t", t)
+    if jnp.ndim(y) == 1 == jnp.ndim(t) and len(y) == len(t) > 0:
+        return ((y > 0) == jnp.asarray(t).astype(bool)).mean(dtype=jnp.float32)
     _check_labels("accuracy", y, t)
     classes = t if t.ndim == 1 else t.argmax(axis=1)
     return (y.argmax(axis=1) == classes).mean(dtype=jnp.float32)

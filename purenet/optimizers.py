@@ -21,6 +21,14 @@ when the optimizer is built, and what is no number TypeError; arrays are never l
 takes the trained weights alone: a network's whole `Params`, or integers among the weights, raise
 TypeError. `update` raises ValueError for gradients that do not have the structure and the shapes of
 the weights, and TypeError for the state of another optimizer.
+
+Weights are real. For a complex one `jax.grad` gives the conjugate of the direction in which the
+loss rises, so that even `sgd` would climb along its imaginary part, and g² is no size: every
+optimizer and transformation raises TypeError, but for `chain`, `apply_updates` and
+`exponential_moving_average`, which only add and hand on. Train both parts as two real weights.
+
+`update(grads, state, weights, **extra)` takes any further arguments by name, such as the `value=`
+of the loss; these optimizers ignore them, and `chain` passes them on to those that take them.
 """
 
 from collections.abc import Callable

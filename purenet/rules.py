@@ -11,6 +11,7 @@ like its argument.
 import functools
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import jax
@@ -136,6 +137,17 @@ def hand_vjp(
     made.__name__ = made.__qualname__ = name
     made.plain = plain
     return made
+
+
+def ops_in(module: ModuleType) -> dict[str, Op]:
+    """The ops among the names of a module, as `hand_vjp` makes them: the register of a module.
+
+    >>> from purenet import ops
+    >>> ops_in(ops)["relu"] is ops.relu
+    True
+    """
+    found = vars(module).items()
+    return {name: f for name, f in found if inspect.isfunction(f) and hasattr(f, "plain")}
 
 
 def wide(dtype: DTypeLike) -> np.dtype:

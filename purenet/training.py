@@ -34,7 +34,7 @@ from purenet.leaves import named_leaves
 from purenet.losses import accuracy, softmax_cross_entropy
 from purenet.placing import Placing, everywhere, over_batch, placing
 from purenet.progress import Progress
-from purenet.transforms import apply_updates
+from purenet.transforms import apply_updates, with_extras
 from purenet.types import (
     Layer,
     Optimizer,
@@ -70,10 +70,14 @@ def supervised(
 
         minimise  loss(net(x), t) + penalty(weights)  by one optimizer step per minibatch
 
-    `sizes` is what `net.init` takes. `loss(y, t)` and every `metrics[name](y, t)` give the mean
-    over a minibatch; without `metrics`, accuracy is reported where labels are whole numbers or the
-    loss is `softmax_cross_entropy`. `penalty(weights)` is added to what is minimised, not to the
-    reported loss. `batches` is "shuffled" (every example at most once an epoch, in a new order;
+    `sizes` is what `net.init` takes. `loss(y, t)` is a mean over examples. Every
+    `metrics[name](y, t)` is a function of outputs and targets, such as those of `purenet.metrics`:
+    `evaluate` gives it those of all examples at once, `epoch` those of each minibatch, and reports
+    the mean over the minibatches. Without `metrics`, accuracy is reported where labels are integers
+    or the loss is `softmax_cross_entropy`. `penalty(weights)` is added to what is minimised, not to
+    the reported loss. An optimizer whose `update` takes `value=` is given the reported loss of the
+    minibatch.
+    `batches` is "shuffled" (every example at most once an epoch, in a new order;
     the n mod batch_size left over sit this epoch out) or "with_replacement" (each minibatch drawn
     at random). An epoch is max(1, n // batch_size) steps; a minibatch never outgrows the data.
 
@@ -129,12 +133,18 @@ def supervised(
     if metrics is not None:
         _check_metrics(metrics)
 
-    def measure(y, t, value):
+    update = with_extras(optimizer.update)
+
+    def loss_of(y, t):
+        value = loss(y, t)
         check_scalar("supervised: the loss", value)
         if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             raise TypeError(
                 f"supervised: the loss is {told(value)}, but one real number is expected."
             )
+        return value
+
+    def measure(y, t, value):
         chosen = _default_metrics(loss, t) if metrics is None else metrics
         named = {}
         for name, metric in chosen.items():
@@ -153,7 +163,7 @@ def supervised(
 
         def objective(weights):
             y, stats = net.apply(Params(weights, params.stats), x, True, key)
-            value = loss(y, t)
+            value = loss_of(y, t)
             total = value if penalty is None else value + penalty(weights)
             return total, (stats, measure(y, t, value))
 
@@ -184,7 +194,7 @@ def supervised(
             grads, (stats, values) = gradients(params, pick(rows), key, penalty)
         else:
             grads, (stats, values) = accumulated(params, pick, rows, key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, params.weights)
+        updates, opt_state = update(grads, state.opt_state, params.weights, value=values["loss"])
         params = Params(apply_updates(params.weights, updates), stats)
         return TrainState(params, opt_state, state.key, state.step + 1), values
 
@@ -220,11 +230,12 @@ def supervised(
         def chunk(part):
             x, t = over_batch(part)
             y, _ = net.apply(state.params, x, False, None)
-            return measure(y, t, loss(y, t))
+            return loss_of(y, t), y
 
         numbers = max(1, math.prod(jnp.shape(data[0])[1:]))
         most = max(batch_size // microbatches, _EVALUATION_NUMBERS // numbers)
-        return _mean_over_chunks(chunk, data, min(_EVALUATION_CHUNK, most))
+        value, y = _in_chunks(chunk, data, min(_EVALUATION_CHUNK, most))
+        return measure(over_batch(y), over_batch(data[1]), value)
 
     def check(data):
         _check_pairs(net, sizes, data)
@@ -462,19 +473,25 @@ def _permutation(key, n):
     return order
 
 
-def _mean_over_chunks(f, data, most):
-    """Mean of f over the examples, `most` at a time; f is a mean over those it is given."""
+def _in_chunks(f, data, most):
+    """f of the examples, `most` at a time: the mean of its means, and its outputs for all of them.
+
+    f(part) -> (a mean over the part, an array or a tree of them with the examples first).
+    """
     n = _examples(data)
     count = math.ceil(n / most)
     size = n // count
     if count == 1:
         return f(data)
     head = jax.tree.map(lambda a: a[: count * size].reshape(count, size, *a.shape[1:]), data)
-    total = jax.tree.map(lambda v: v.sum(axis=0) * size, jax.lax.map(f, head))
+    means, outputs = jax.lax.map(f, head)
+    total = means.sum(axis=0) * size
+    outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), outputs)
     if n % count:
-        tail = f(jax.tree.map(lambda a: a[count * size :], data))
-        total = jax.tree.map(lambda a, b: a + b * (n % count), total, tail)
-    return jax.tree.map(lambda a: a / n, total)
+        mean, rest = f(jax.tree.map(lambda a: a[count * size :], data))
+        total = total + mean * (n % count)
+        outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, rest)
+    return total / n, outputs
 
 
 def _checked_penalty(penalty):

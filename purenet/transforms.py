@@ -4,6 +4,7 @@ Clipping, weight decay and averaging are (init, update) pairs as the optimizers 
 conventions of `purenet.optimizers`.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import reduce
 from operator import itemgetter
@@ -34,14 +35,15 @@ def apply_updates(weights: PyTree, updates: PyTree) -> PyTree:
     """The weights after an update, w + u, each in its own dtype.
 
     Raises ValueError where the updates do not have the structure and the shapes of the weights, and
-    TypeError for weights that are no floats and for a network's Params.
+    TypeError for weights that are neither real nor complex floats and for a network's Params.
     Source: the convention of gradient transformations; u carries the minus sign.
 
     >>> apply_updates({"w": jnp.ones(2)}, {"w": jnp.full(2, -0.25)})["w"].tolist()
     [0.75, 0.75]
     """
     add = lambda w, u: (jnp.asarray(w) + u).astype(jnp.result_type(w))
-    alike("apply_updates", "the weights", _trained("apply_updates", weights), updates=updates)
+    trained = _trained("apply_updates", weights, real=False)
+    alike("apply_updates", "the weights", trained, updates=updates)
     return jax.tree.map(add, weights, updates)
 
 
@@ -50,8 +52,11 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
         u = fₙ(… f₂(f₁(g)))
 
-    The state is a tuple, one state for each. Raises TypeError for an argument that is not an
-    (init, update) pair, and ValueError for the state of another chain.
+    The state is a tuple, one state for each. What `update` is given by name beyond the weights,
+    such as `value=`, is passed on to each optimizer whose `update` takes it, and to no other.
+
+    Raises TypeError for an argument that is not an (init, update) pair, and ValueError for the
+    state of another chain.
     Source: the composition of gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = chain(clip(1.0), scale_by_schedule(-0.5))
@@ -68,7 +73,9 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     def init(weights):
         return tuple(optimizer.init(weights) for optimizer in optimizers)
 
-    def update(updates, states, weights):
+    steps = [with_extras(optimizer.update) for optimizer in optimizers]
+
+    def update(updates, states, weights, **extra):
         if not isinstance(states, (tuple, list)) or len(states) != len(optimizers):
             got = f"{len(states)} states" if isinstance(states, tuple) else told(states)
             raise ValueError(
@@ -76,12 +83,12 @@ def chain(*optimizers: Optimizer) -> Optimizer:
                 "optimizers is expected: what `init` of this chain returns."
             )
         new = []
-        for optimizer, state in zip(optimizers, states, strict=True):
-            updates, state = optimizer.update(updates, state, weights)
+        for step, state in zip(steps, states, strict=True):
+            updates, state = step(updates, state, weights, **extra)
             new.append(state)
         return updates, tuple(new)
 
-    return optimizer_pair("chain", init, update)
+    return optimizer_pair("chain", init, update, real=False)
 
 
 def clip(limit: Number) -> Optimizer:
@@ -220,7 +227,7 @@ def exponential_moving_average(decay: Number) -> Optimizer:
         follow = lambda a, w: average(_wide(a), _wide(w), _wide(new, a)).astype(a.dtype)
         return updates, AverageState(jax.tree.map(follow, state.average, after))
 
-    return optimizer_pair("exponential_moving_average", init, update)
+    return optimizer_pair("exponential_moving_average", init, update, real=False)
 
 
 def averaged_weights(state: PyTree) -> PyTree:
@@ -246,25 +253,56 @@ def averaged_weights(state: PyTree) -> PyTree:
 # what they share
 
 
-def optimizer_pair(who: str, init: Callable, update: Callable) -> Optimizer:
+def optimizer_pair(who: str, init: Callable, update: Callable, real: bool = True) -> Optimizer:
     """A pair that refuses what cannot be trained, and gradients that are not like the weights.
 
-    Raises TypeError for a network's Params in place of its weights and for weights that are no
-    floats; ValueError for gradients of another structure or other shapes.
+    Its `update` takes any further arguments by name; `update` is given those that it takes. Complex
+    numbers pass where `real` is False: only what adds and hands on is right for them.
+
+    Raises TypeError for a network's Params in place of its weights and for weights or gradients
+    that are not real floats; ValueError for gradients of another structure or other shapes.
 
     >>> optimizer_pair("none", lambda weights: (), lambda g, state, w: (g, state)).init(jnp.ones(2))
     ()
     """
 
-    def checked_init(weights):
-        return init(_trained(who, weights))
+    step = with_extras(update)
 
-    def checked_update(grads, state, weights=None):
+    def checked_init(weights):
+        return init(_trained(who, weights, real=real))
+
+    def checked_update(grads, state, weights=None, **extra):
         if weights is not None:
-            alike(who, "the weights", _trained(who, weights), gradients=grads)
-        return update(_trained(who, grads, "gradients"), state, weights)
+            alike(who, "the weights", _trained(who, weights, real=real), gradients=grads)
+        return step(_trained(who, grads, "gradients", real), state, weights, **extra)
 
     return Optimizer(checked_init, checked_update)
+
+
+def with_extras(update: Callable) -> Callable:
+    """An `update` that may be given anything by name, and passes on what `update` itself takes.
+
+    What is taken is read from the signature: every name where there is `**extra`, else those of its
+    own parameters after (grads, state, weights).
+    Source: the gradient transformations with extra arguments that the JAX ecosystem shares.
+
+    >>> halve = with_extras(lambda grads, state, weights=None: (grads / 2, state))
+    >>> halve(1.0, (), None, value=3.0)
+    (0.5, ())
+    """
+    try:
+        parameters = list(inspect.signature(update).parameters.values())
+    except ValueError:  # it has no signature to ask
+        parameters = []
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    by_name -= {p.name for p in parameters[:3] if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+    def step(grads, state, weights, **extra):
+        taken = {name: a for name, a in extra.items() if takes_all or name in by_name}
+        return update(grads, state, weights, **taken)
+
+    return step
 
 
 def _stateless(who, f):
@@ -375,7 +413,7 @@ def only_weights(who: str, weights: PyTree) -> PyTree:
     return weights
 
 
-def _trained(who, weights, what="weights"):
+def _trained(who, weights, what="weights", real=True):
     for path, leaf in jax.tree.leaves_with_path(only_weights(who, weights)):
         name = f"the {what}{jax.tree_util.keystr(path)}"
         dtype = jnp.result_type(array(who, name, leaf))
@@ -383,6 +421,12 @@ def _trained(who, weights, what="weights"):
             raise TypeError(
                 f"{who}: {name} are of {dtype}, but what is trained is floats; convert them with "
                 "astype(float), or leave them out."
+            )
+        if real and jnp.issubdtype(dtype, jnp.complexfloating):
+            raise TypeError(
+                f"{who}: {name} are of {dtype}, but real floats are expected: JAX's gradient of a "
+                "complex number is the conjugate of the direction in which the loss rises; train "
+                "the real and the imaginary part as two weights."
             )
     return weights
 

@@ -58,7 +58,9 @@ class Layer(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """`init(weights) -> state`; `update(grads, state, weights) -> (updates, state)`.
+    """`init(weights) -> state`; `update(grads, state, weights, **extra) -> (updates, state)`.
+
+    `extra` is what a chain's other transformations may need by name, such as `value=`.
 
     >>> down = Optimizer(lambda weights: (), lambda grads, state, weights: (-grads, state))
     >>> down.update(0.5, down.init(1.0), 1.0)

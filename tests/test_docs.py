@@ -17,11 +17,11 @@ import purenet as pn
 from purenet import checks, types
 
 MODULES = (
-    pn, pn.initializers, pn.schedules, pn.data, pn.ops, pn.sweep, pn.plots, pn.checkpoint,
-    pn.gradcheck,
+    pn, pn.initializers, pn.metrics, pn.schedules, pn.data, pn.ops, pn.sweep, pn.plots,
+    pn.checkpoint, pn.gradcheck,
 )  # fmt: skip
 # where a reader expects to be told which paper or textbook a formula is from
-SOURCED = ("initializers", "schedules", "losses", "optimizers", "layers")
+SOURCED = ("initializers", "schedules", "losses", "metrics", "optimizers", "layers")
 
 
 def public():

@@ -28,7 +28,7 @@ def foreign_momentum(rate, decay):
         return Trace(jax.tree.map(jnp.zeros_like, params))
 
     def update(updates, state, params=None, **extra):
-        assert not extra
+        assert {*extra} <= {"value"}
         trace = jax.tree.map(lambda g, m: g + decay * m, updates, state.trace)
         return jax.tree.map(lambda m: -rate * m, trace), Trace(trace)
 
