@@ -52,8 +52,11 @@ def elementwise(
 
 
 def _like(hyper, x):
-    """A hyperparameter in the dtype of x, so that a float32 slope leaves bfloat16 alone."""
-    return jnp.asarray(hyper, jnp.result_type(x))
+    """A hyperparameter in the dtype of x, so that a float32 slope leaves bfloat16 alone, and with
+    its axes: one number a channel is one row."""
+    hyper = jnp.asarray(hyper, jnp.result_type(x))
+    missing = jnp.ndim(x) - hyper.ndim if hyper.ndim else 0
+    return jnp.expand_dims(hyper, tuple(range(missing)))
 
 
 # relu
