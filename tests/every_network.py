@@ -1,4 +1,4 @@
-"""Every layer, ready-made network and loss, small: the table that promises about all are kept for."""
+"""Every layer, ready-made network and loss, small: promises about all are kept for this table."""
 
 import jax
 import jax.numpy as jnp
