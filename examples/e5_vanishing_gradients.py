@@ -1,7 +1,7 @@
 """Why deep networks did not learn: sigmoid, small weights, and what batchnorm does about it.
 
 784-40-20-10, SGD at 0.1, 2,000 steps with batches of 100, for sigmoid and relu, weights of
-deviation 0.01, sqrt(1/n) (Xavier) and sqrt(2/n) (He), with and without batchnorm (whose scale and
+deviation 0.01, sqrt(1/n) (LeCun) and sqrt(2/n) (He), with and without batchnorm (whose scale and
 shift are trained): the twelve runs by which courses show that gradients vanish; for the reasons see
 Glorot & Bengio (2010), He et al. (2015) and Ioffe & Szegedy (2015). Every hundred steps the network
 is looked at on test images and on the first 10,000 training images, where courses take the latest
@@ -20,7 +20,7 @@ import numpy as np
 import purenet as pn
 from purenet import sweep
 
-INITIALISERS = {0.0: "std 0.01", 1.0: "Xavier", 2.0: "He"}
+INITIALISERS = {0.0: "std 0.01", 1.0: "LeCun", 2.0: "He"}
 SUMMARY = (np.mean, np.min, np.max)
 
 

@@ -50,6 +50,7 @@ _FUNCTIONS: Registry = {
     "flatten": flatten,
     "global_avg_pool": global_avg_pool,
     "zeros": initializers.zeros,
+    "lecun_normal": initializers.lecun_normal,
     "glorot_normal": initializers.glorot_normal,
     "glorot_uniform": initializers.glorot_uniform,
     "he_normal": initializers.he_normal,

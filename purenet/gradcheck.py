@@ -60,12 +60,31 @@ class Worst(NamedTuple):
 class Check(NamedTuple):
     """How far the hand-written gradient is from the two others, where it is farthest.
 
-    >>> print(Check(Worst(0.0, "x", (0,)), Worst(0.01, "x", (1,))).numerical)
+    >>> found = Check("float64", Worst(0.0, "x", (0,)), Worst(0.01, "x", (1,)))
+    >>> print(found.numerical)
     0.01 at x[1]
+    >>> found.passed
+    False
     """
 
+    dtype: str
     automatic: Worst
     numerical: Worst
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The largest errors that pass in this dtype. Raises ValueError for one without any."""
+        if self.dtype not in TOLERANCES:
+            raise ValueError(f"Check: dtype is {self.dtype!r}, but float64 or float32 is expected.")
+        return TOLERANCES[self.dtype]
+
+    @property
+    def passed(self) -> bool:
+        """Whether neither error is above its tolerance."""
+        return (
+            self.automatic.error <= self.tolerance.automatic
+            and self.numerical.error <= self.tolerance.numerical
+        )
 
 
 def check(
@@ -87,6 +106,8 @@ def check(
     gradient and s the largest |b| of all arguments. So it is relative, without calling rounding in
     an entry near 0 an error, and nothing is averaged: the worst entry is the result. 1% in any one
     entry down to s/100 is an error of 0.01, a hundred times smaller it is one of 0.0001.
+    A wrong rule is an answer, not an error: `.passed` of the result says whether both errors are
+    within TOLERANCES, so that `assert found.passed, found` is a test.
     Raises ValueError for a function without `.plain`, arguments without real numbers, `unfollowed`
     numbers of no argument and an h that is not positive; TypeError for arguments that are no
     arrays, or that the operation does not take.
@@ -96,6 +117,7 @@ def check(
     >>> found = check(ops.tanh, [jnp.array([0.5, -1.0])])
     >>> found.automatic.error < 1e-5, found.numerical.error < 1e-2
     (True, True)
+    >>> assert found.passed, found
     """
     name = getattr(op, "__name__", repr(op))
     if not hasattr(op, "plain"):
@@ -135,6 +157,12 @@ def _taken(function) -> inspect.Signature:
     return signature.replace(parameters=bare, return_annotation=signature.empty)
 
 
+def _kind(arrays) -> str:
+    """The dtype of several arrays taken together."""
+    with jax.numpy_dtype_promotion("standard"):
+        return str(jnp.result_type(*arrays))
+
+
 def _is_real(a) -> bool:
     return bool(jnp.issubdtype(a.dtype, jnp.floating))
 
@@ -166,7 +194,7 @@ def _gradients(op, args, static, h, unfollowed):
     by_hand = jax.grad(weighted(op, real))(values)
     automatic = jax.grad(weighted(op.plain, real))(values)
     if h is None:
-        h = _STEPS.get(str(jnp.result_type(*values)), 1e-2)
+        h = _STEPS.get(_kind(values), 1e-2)
     plain = weighted(op.plain, followed)
     found = numerical_gradient(plain, [args[i] for i in followed], h) if followed else []
     moved = dict(zip(followed, found, strict=True))
@@ -181,8 +209,9 @@ def _uneven(y):
 
 
 def _compare(gradients, names) -> Check:
+    kind = _kind(gradients[0])
     by_hand, automatic, numerical = ([_wide(g) for g in part] for part in gradients)
-    return Check(_worst(by_hand, automatic, names), _worst(by_hand, numerical, names))
+    return Check(kind, _worst(by_hand, automatic, names), _worst(by_hand, numerical, names))
 
 
 def _wide(gradient):
@@ -222,17 +251,12 @@ class Row(NamedTuple):
     @property
     def tolerance(self) -> Tolerance:
         """The largest errors that pass in this dtype. Raises ValueError for one without any."""
-        if self.dtype not in TOLERANCES:
-            raise ValueError(f"Row: dtype is {self.dtype!r}, but float64 or float32 is expected.")
-        return TOLERANCES[self.dtype]
+        return Check(*self[1:]).tolerance
 
     @property
     def passed(self) -> bool:
         """Whether neither error is above its tolerance."""
-        return (
-            self.automatic.error <= self.tolerance.automatic
-            and self.numerical.error <= self.tolerance.numerical
-        )
+        return Check(*self[1:]).passed
 
 
 def report(dtype: Any = "float64", seed: int = 0, names: Sequence[str] | None = None) -> list[Row]:
@@ -285,9 +309,18 @@ def report(dtype: Any = "float64", seed: int = 0, names: Sequence[str] | None = 
         found = gradients([case.args for _, case in todo])
     checks: dict[str, list[Check]] = {name: [] for name in names}
     for (name, case), three in zip(todo, found, strict=True):
-        checks[name].append(_compare(three, _argument_names(getattr(ops, name), case.args)))
+        compared = _compare(three, _argument_names(getattr(ops, name), case.args))
+        checks[name].append(compared)
     worst = lambda several: max(several, key=lambda w: w.error)
-    return [Row(name, kind, *map(worst, zip(*checks[name], strict=True))) for name in names]
+    return [
+        Row(
+            name,
+            kind,
+            worst(c.automatic for c in checks[name]),
+            worst(c.numerical for c in checks[name]),
+        )
+        for name in names
+    ]
 
 
 def _as(dtype, args) -> tuple[jax.Array, ...]:

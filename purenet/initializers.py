@@ -86,19 +86,33 @@ def _uniform(key, shape, dtype=float, fans=None, *, low, high):
     return low + (high - low) * jax.random.uniform(*_drawable("uniform", key, shape, dtype))
 
 
-def glorot_normal(
+def lecun_normal(
     key: Key, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
 ) -> jax.Array:
-    """N(0, 1/fan_in), the Xavier rule as courses write it.
+    """N(0, 1/fan_in), which keeps the variance of the inputs where the activation is linear.
 
     Raises ValueError for a shape that is of no matrix or kernel, and for fans that are not two
     numbers above 0; TypeError for what is no key and for a dtype that is not of floats.
-    Source: Glorot & Bengio (2010), simplified to the fan-in, as for a layer as wide as its input.
+    Source: LeCun, Bottou, Orr & Müller (1998), equation 16.
+
+    >>> lecun_normal(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    return normal(_root(1, _fans("lecun_normal", shape, fans)[0], dtype))(key, shape, dtype)
+
+
+def glorot_normal(
+    key: Key, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
+) -> jax.Array:
+    """N(0, 2/(fan_in + fan_out)), a compromise between the forward and the backward pass.
+
+    Raises ValueError and TypeError as `lecun_normal` does.
+    Source: Glorot & Bengio (2010), equation 12.
 
     >>> glorot_normal(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    return normal(_root(1, _fans("glorot_normal", shape, fans)[0], dtype))(key, shape, dtype)
+    return normal(_root(2, sum(_fans("glorot_normal", shape, fans)), dtype))(key, shape, dtype)
 
 
 def glorot_uniform(
@@ -106,7 +120,7 @@ def glorot_uniform(
 ) -> jax.Array:
     """U(-a, a) with a = √(6 / (fan_in + fan_out)).
 
-    Raises ValueError and TypeError as `glorot_normal` does.
+    Raises ValueError and TypeError as `lecun_normal` does.
     Source: Glorot & Bengio (2010), equation 16.
 
     >>> glorot_uniform(jax.random.key(0), (3, 2)).shape
@@ -121,7 +135,7 @@ def he_normal(
 ) -> jax.Array:
     """N(0, 2/fan_in), for relu networks.
 
-    Raises ValueError and TypeError as `glorot_normal` does.
+    Raises ValueError and TypeError as `lecun_normal` does.
     Source: He, Zhang, Ren & Sun (2015), equation 10.
 
     >>> he_normal(jax.random.key(0), (3, 2)).shape
@@ -135,7 +149,7 @@ def he_uniform(
 ) -> jax.Array:
     """U(-a, a) with a = √(6 / fan_in), which has the variance of `he_normal`.
 
-    Raises ValueError and TypeError as `glorot_normal` does.
+    Raises ValueError and TypeError as `lecun_normal` does.
     Source: He, Zhang, Ren & Sun (2015).
 
     >>> he_uniform(jax.random.key(0), (3, 2)).shape

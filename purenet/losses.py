@@ -55,6 +55,8 @@ def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: Number = 0.0
     With cotangent g: dlogits = g/n (p Σₖ t - t), which is g/n (p - t) for probabilities,
     dlabels = -g/n (1 - smoothing) log p, dsmoothing = g/n Σ (labels - 1/k) log p.
     A class number outside 0 .. k - 1 makes the loss NaN: what it is is not known while tracing.
+    A logit of -∞ rules its class out. With a target of 0 such a class adds nothing to the loss and
+    to the gradients, by the convention 0 log 0 = 0; with any other target the loss is ∞.
     Raises ValueError for other shapes, for class numbers that are floats, and for a smoothing
     outside [0, 1); TypeError for one that is no number.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), sections 6.2.2.3 and 7.5.1.
@@ -78,6 +80,11 @@ def _targets(labels, smoothing, log_p):
     return labels, (1 - smoothing) * labels + smoothing / log_p.shape[1], smoothing
 
 
+def _log_possible(log_p, t):
+    """log p, and 0 for classes that are ruled out and not expected: 0 log 0 = 0."""
+    return jnp.where((t == 0) & (log_p == -jnp.inf), 0, log_p)
+
+
 def _outside(labels, log_p):
     """NaN where a class number has no column, 0 otherwise."""
     if labels.ndim == 2:
@@ -97,7 +104,7 @@ def _softmax_cross_entropy_fwd(logits, labels, smoothing):
     _check_smoothing(smoothing)
     log_p = _log_softmax(logits)
     _, t, _ = _targets(labels, smoothing, log_p)
-    loss = -(t * log_p).sum() / len(log_p) + _outside(labels, log_p)
+    loss = -(t * _log_possible(log_p, t)).sum() / log_p.shape[0] + _outside(labels, log_p)
     return loss, (log_p, labels, smoothing)
 
 
@@ -110,6 +117,7 @@ def _softmax_cross_entropy_bwd(residuals, g):
     # class numbers are probabilities already; rows that are given need not sum to 1
     total = t.sum(axis=1, keepdims=True) if labels.ndim == 2 else 1
     dlogits = g * (p * total - t)  # (n, k)
+    log_p = _log_possible(log_p, t)
     dlabels = -g * (1 - smoothing) * log_p if labels.ndim == 2 else None  # (n, k)
     dsmoothing = g * ((one_hot - 1 / k) * log_p).sum()  # ()
     return dlogits, dlabels, dsmoothing

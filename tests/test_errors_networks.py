@@ -276,7 +276,7 @@ half = lambda x: x / 2
 PAIR = lambda x, w: x * w
 RULE = lambda bwd: pn.hand_vjp(PAIR, lambda x, w: (x * w, (x, w)), bwd)
 pull = lambda op: jax.eval_shape(jax.grad(lambda x: op(x, ONES).sum()), ONES)
-DRAWERS = ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform")
+DRAWERS = ("he_normal", "he_uniform", "lecun_normal", "glorot_normal", "glorot_uniform")
 
 
 def draw(name):

@@ -182,7 +182,8 @@ def test_a_sweep_over_widths_is_one_program():
 SCALED = {
     "he_normal": (initializers.he_normal, lambda i, o: 2 / i),
     "he_uniform": (initializers.he_uniform, lambda i, o: 2 / i),
-    "glorot_normal": (initializers.glorot_normal, lambda i, o: 1 / i),
+    "lecun_normal": (initializers.lecun_normal, lambda i, o: 1 / i),
+    "glorot_normal": (initializers.glorot_normal, lambda i, o: 2 / (i + o)),
     "glorot_uniform": (initializers.glorot_uniform, lambda i, o: 2 / (i + o)),
     "normal": (initializers.normal(0.3), lambda i, o: 0.09),
     "uniform": (initializers.uniform(-1, 2), lambda i, o: 0.75),

@@ -52,8 +52,11 @@ def elementwise(
 
 
 def _like(hyper, x):
-    """A hyperparameter in the dtype of x, so that a float32 slope leaves bfloat16 alone."""
-    return jnp.asarray(hyper, jnp.result_type(x))
+    """A hyperparameter in the dtype of x, so that a float32 slope leaves bfloat16 alone, and with
+    its axes: one number a channel is one row."""
+    hyper = jnp.asarray(hyper, jnp.result_type(x))
+    missing = jnp.ndim(x) - hyper.ndim if hyper.ndim else 0
+    return jnp.expand_dims(hyper, tuple(range(missing)))
 
 
 # relu
@@ -111,7 +114,7 @@ def _elu(x: Array | float, alpha: Number = 1.0) -> jax.Array:
     """Exponential linear unit, x where x > 0, else alpha (eˣ - 1).
 
     Shapes: any x, alpha () or broadcasting against x -> like x.
-    With cotangent g: dx = g where x > 0, else alpha eˣ g = (y + alpha) g;
+    With cotangent g: dx = g where x > 0, else alpha eˣ g;
     dalpha = Σ g (eˣ - 1) over x <= 0.
     Raises TypeError for an alpha that is no number, and ValueError for a plain one that is not
     finite.
@@ -124,8 +127,10 @@ def _elu(x: Array | float, alpha: Number = 1.0) -> jax.Array:
     return jnp.where(x > 0, x, _like(alpha, x) * jnp.expm1(_negative(x)))
 
 
-def _elu_slope(y, x, alpha):
-    return jnp.where(x > 0, 1, y + _like(alpha, x)), jnp.expm1(_negative(x))
+def _elu_slope(x, alpha):
+    # y + alpha is the same as alpha eˣ, and loses all its digits where eˣ is small
+    negative = _negative(x)
+    return jnp.where(x > 0, 1, _like(alpha, x) * jnp.exp(negative)), jnp.expm1(negative)
 
 
 def _negative(x):
@@ -133,7 +138,7 @@ def _negative(x):
     return jnp.where(x > 0, 0, x)
 
 
-elu = elementwise(_elu, _elu_slope, keep=lambda *args: args)
+elu = elementwise(_elu, _elu_slope)
 
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
@@ -143,7 +148,7 @@ def _selu(x: Array | float) -> jax.Array:
     """Self-normalising unit, scale · elu(x, alpha), with the two constants of the paper.
 
     Shapes: any x -> the same. With cotangent g: dx = scale g where x > 0, else
-    scale alpha eˣ g = (y + scale alpha) g.
+    scale alpha eˣ g.
     Raises TypeError for what is no array.
     Source: Klambauer, Unterthiner, Mayr & Hochreiter (2017).
 
@@ -153,11 +158,12 @@ def _selu(x: Array | float) -> jax.Array:
     return _SELU_SCALE * _elu(x, _SELU_ALPHA)
 
 
-def _selu_slope(y):
-    return jnp.where(y > 0, _SELU_SCALE, y + _SELU_SCALE * _SELU_ALPHA)
+def _selu_slope(x):
+    slope, _ = _elu_slope(x, _SELU_ALPHA)
+    return _SELU_SCALE * slope
 
 
-selu = elementwise(_selu, _selu_slope, keep=lambda y, x: (y,))
+selu = elementwise(_selu, _selu_slope)
 
 
 # gelu

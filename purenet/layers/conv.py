@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax import lax
 
@@ -278,6 +279,13 @@ def _input_cotangent(method, sizes, stride, pads) -> Callable:
                 w.shape, pads, sizes, stride, g.shape[1:3], strict=False
             )
         ]
+        if any(
+            k == s == 2 and ends == (0, 0)
+            for k, s, ends in zip(w.shape, stride, around, strict=False)
+        ):
+            # XLA (of jaxlib 0.10) takes such an axis for a grouped convolution when it swaps the
+            # operands, and ends the process: its window no longer fits
+            return columns(g, w)
         turned = w[::-1, ::-1].swapaxes(2, 3).astype(g.dtype)  # (kh, kw, f, c)
         return lax.conv_general_dilated(
             g, turned, (1, 1), around, lhs_dilation=stride, dimension_numbers=_LAYOUT
@@ -339,8 +347,11 @@ def image_sizes(name: str, image_shape: Any) -> tuple[int, ...]:
     >>> image_sizes("conv", (5, 28, 32, 1))
     (28, 32)
     """
-    is_shape = isinstance(image_shape, (tuple, list)) and all(map(is_whole, image_shape))
-    if not is_shape or len(image_shape) != 4:
+    is_shape = isinstance(image_shape, (tuple, list)) and len(image_shape) == 4
+    # of a batch of any size, as `jax.export` has it, the images are known
+    batch, *sizes = image_shape if is_shape else (None,)
+    known = is_whole(batch) or jax.export.is_symbolic_dim(batch)
+    if not (known and all(map(is_whole, sizes))):
         raise ValueError(
             f"{name}: images are (n, height, width, channels), but the shape is "
             f"{told(image_shape)}; reshape flat images first, 784 to (28, 28, 1) for example."
@@ -390,7 +401,8 @@ def _convolve(
             f"conv: b has shape {jnp.shape(b)}, but kernels {w.shape} take one number a filter, "
             f"({w.shape[3]},), or the scalar 0 for no bias."
         )
-    return _output(method, stride, pads)(x, w) + b
+    y = _output(method, stride, pads)(x, w)
+    return y + (b if jnp.ndim(b) == 0 else b[None, None, None])
 
 
 # backward, by hand

@@ -38,6 +38,8 @@ def _drop_fwd(x, rate, key):
     x = jnp.asarray(inexact(x))
     _check_drop(x, rate, key)
     rate = jnp.asarray(rate, wide(x.dtype))
+    if rate.ndim:  # one rate a channel is one row
+        rate = jnp.expand_dims(rate, tuple(range(x.ndim - rate.ndim)))
     level = jnp.clip(jnp.round(rate * _LEVELS), 0, _LEVELS - 1)
     # the value is the rate that acts, the derivative that of `rate`
     rate = rate + jax.lax.stop_gradient(level / _LEVELS - rate)

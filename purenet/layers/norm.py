@@ -19,7 +19,7 @@ def _standardise(x, eps, axes):
     mean = x.mean(axes, keepdims=True)
     centred = x - mean
     variance = (centred * centred).mean(axes, keepdims=True)
-    inverse = lax.rsqrt(variance + jnp.asarray(eps, x.dtype))
+    inverse = lax.rsqrt(variance + _row(jnp.asarray(eps, x.dtype), x))
     return centred * inverse, mean, variance, inverse
 
 
@@ -27,8 +27,14 @@ def _wide(x):
     return x.astype(wide(x.dtype))
 
 
+def _row(a, x):
+    """Numbers that broadcast to x, with as many axes as x; one number stays one."""
+    return jnp.expand_dims(a, tuple(range(x.ndim - a.ndim))) if a.ndim else a
+
+
 def _scale(x_hat, gamma, beta, x):
-    return (gamma.astype(x_hat.dtype) * x_hat + beta.astype(x_hat.dtype)).astype(x.dtype)
+    gamma, beta = (_row(a.astype(x_hat.dtype), x) for a in (gamma, beta))
+    return (gamma * x_hat + beta).astype(x.dtype)
 
 
 def _check(who, x, **channels):
@@ -93,14 +99,14 @@ def _batch_normalise_bwd(residuals, cotangents):
     g, g_mean, g_variance = cotangents
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     axes, m = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-    centred = _wide(x) - mean
-    x_hat = centred * inverse
+    centred = _wide(x) - _row(mean, x)
+    x_hat = centred * _row(inverse, x)
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
     dgamma = (g * x_hat).sum(axes)  # (n, ..., c) -> (c,)
     s = gamma * inverse
     # one pass over x: each channel is a straight line in g and in x - μ
     slope = (2 * g_variance - s * inverse * dgamma) / m
-    dx = s * g + slope * centred + (g_mean - s * dbeta) / m
+    dx = _row(s, x) * g + _row(slope, x) * centred + _row((g_mean - s * dbeta) / m, x)
     deps = -(s * inverse * dgamma) / 2  # (c,), summed by the seam
     return dx, dgamma, dbeta, deps
 
@@ -134,7 +140,7 @@ def _normalise_fwd(x, mean, variance, gamma, beta, eps):
     x = inexact(x)
     _check("batch_norm", x, mean=mean, variance=variance, gamma=gamma, beta=beta)
     inverse = lax.rsqrt(variance.astype(wide(x.dtype)) + jnp.asarray(eps, wide(x.dtype)))
-    x_hat = (_wide(x) - mean.astype(inverse.dtype)) * inverse
+    x_hat = (_wide(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
     return _scale(x_hat, gamma, beta, x), (x, mean, inverse, gamma)
 
 
@@ -142,9 +148,9 @@ def _normalise_bwd(residuals, g):
     x, mean, inverse, gamma = residuals
     g, gamma = g.astype(inverse.dtype), gamma.astype(inverse.dtype)
     axes = tuple(range(x.ndim - 1))
-    x_hat = (_wide(x) - mean.astype(inverse.dtype)) * inverse
+    x_hat = (_wide(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
     s = gamma * inverse
-    dx = s * g
+    dx = _row(s, x) * g
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
     dgamma = (g * x_hat).sum(axes)  # (n, ..., c) -> (c,)
     dmean = -s * dbeta
@@ -185,7 +191,7 @@ def _layer_normalise_bwd(residuals, g):
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     rows = tuple(range(x.ndim - 1))
     x_hat = (_wide(x) - mean) * inverse
-    h = gamma * g
+    h = _row(gamma, x) * g
     shared = h.mean(-1, keepdims=True)  # (..., c) -> (..., 1)
     along = (h * x_hat).mean(-1, keepdims=True)  # (..., c) -> (..., 1)
     dx = inverse * (h - shared - x_hat * along)

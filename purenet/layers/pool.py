@@ -26,7 +26,7 @@ def _pool_max(
 
     Shapes: x (n, h, w, c) -> (n, oh, ow, c) with oh = (h + 2p - size)/stride + 1, rounded down;
     the stride is the size unless given, padding is -∞. Integers count as floats. A NaN in a window
-    is its maximum.
+    is its maximum, and gets its gradient.
     With cotangent g: dx gives gₒ to the maximum of window o, to the first one in row-major order
     where several are equal (`jnp.max` would share it).
     Raises ValueError when not one window fits, or one could lie in the padding alone.
@@ -38,8 +38,12 @@ def _pool_max(
     kernel, step, pads, outputs = _windows("max_pool", jnp.shape(x), size, stride, padding)
     y, *others = shifts(inexact(x), kernel, step, pads, outputs, fill=-jnp.inf)
     for other in others:
-        y = jnp.where((other > y) | (other != other), other, y)  # a NaN stays seen
+        y = jnp.where((other > y) | (_is_nan(other) & ~_is_nan(y)), other, y)  # the first NaN wins
     return y
+
+
+def _is_nan(x):
+    return x != x
 
 
 # maximum: backward, by hand
@@ -53,7 +57,7 @@ def _pool_max_bwd(size, stride, padding, residuals, g):
     size, stride, pads, outputs = _windows("max_pool", x.shape, size, stride, padding)
     views, found = [], jnp.zeros(y.shape, bool)
     for view in shifts(x, size, stride, pads, outputs, fill=-jnp.inf):  # (n, oh, ow, c), as g
-        first = (view == y) & ~found
+        first = ((view == y) | (_is_nan(view) & _is_nan(y))) & ~found
         views.append(jnp.where(first, g, jnp.zeros((), g.dtype)))
         found |= first
     return (_put_back(views, x.shape, size, stride, pads, outputs),)  # -> (n, h, w, c)
