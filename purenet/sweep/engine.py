@@ -45,7 +45,7 @@ class Program(NamedTuple):
     static: tuple
     layout: Layout
     metrics: tuple[str, ...] = ()
-    structure: Any = None  # of a state
+    structure: Any = None  # of a state, where it is the same for all trials
     keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
     leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
 
@@ -65,10 +65,15 @@ class Program(NamedTuple):
         plain = lambda a: jax.random.key_data(a) if _is_key(a) else jnp.asarray(a)
         return list(map(plain, jax.tree.leaves(state)))
 
-    def unpack(self, leaves: list) -> PyTree:
+    def unpack(self, leaves: list, trainable: Callable[[], Trainable]) -> PyTree:
+        """The state that `pack` took apart, of the trial whose `trainable()` this is."""
         pairs = zip(leaves, self.keys, strict=True)
         typed = [a if kind is None else jax.random.wrap_key_data(a, impl=kind) for a, kind in pairs]
-        return jax.tree.unflatten(self.structure, typed)
+        structure = self.structure
+        if structure is None:
+            # of a state of the same numbers in the same trace; its leaves are of no use here
+            structure = jax.tree.structure(trainable().init(jax.random.key(0)))
+        return jax.tree.unflatten(structure, typed)
 
 
 class Seats(NamedTuple):
@@ -107,14 +112,14 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
     """
 
-    def check(numbers):
+    def check(numbers, key):
         trainable = program.trainable(numbers)
         for part in data:
             trainable.check(part)
-        return ()
+        return checked_state("sweep", trainable.init(key))
 
     try:
-        jax.eval_shape(check, numbers)
+        first = jax.eval_shape(check, numbers, jax.random.key(0))
         arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
         seen = _looked_at(program).eval_shape(numbers, jax.random.key(0), arrays)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
@@ -127,10 +132,12 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     before, after, metrics, packed = seen
     same_state("sweep", before, after)
     leaves, structure = jax.tree.flatten(before)
+    # a static part of a state, such as an optimizer, may be made of the numbers of one trial
+    shared = _equal(structure, jax.tree.structure(first))
     kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
     return program._replace(
         metrics=tuple(sorted(metrics["validation"])),
-        structure=structure,
+        structure=structure if shared else None,
         keys=tuple(map(kind, leaves)),
         leaves=tuple(packed),
     )
@@ -143,6 +150,14 @@ def _looked_at(program: Program, numbers, key, data):
     state = checked_state("sweep", trainable.init(key))
     after, metrics = _epoch(trainable, state, data)
     return state, after, metrics, program.pack(state)
+
+
+def _equal(one, other) -> bool:
+    """Whether two structures, each of a trace of its own, are the same."""
+    try:
+        return bool(one == other)
+    except Exception:  # traced numbers in them cannot be compared
+        return False
 
 
 def _canonical(a):
@@ -231,7 +246,7 @@ def _advance(program: Program, lanes: Lanes, data, epochs):
 
     def one(lane, active, data):
         trainable = program.trainable(lane.numbers)
-        state, metrics = _epoch(trainable, program.unpack(lane.state), data)
+        state, metrics = _epoch(trainable, program.unpack(lane.state, lambda: trainable), data)
         # a Trainable of ours keeps its weights in `params`
         finite = _all_finite((metrics, getattr(state, "params", ())))
         going = active & finite

@@ -438,7 +438,14 @@ class Sweep:
         return int(self.points.group[row // self.request.seeds])
 
     def _unpacked(self, row: int, state: list) -> PyTree:
-        return self.programs[self.group_of(row)].unpack(state)
+        program = self.programs[self.group_of(row)]
+        return program.unpack(state, lambda: program.trainable(self._numbers_of(row)))
+
+    def _numbers_of(self, row: int) -> tuple:
+        """The traced hyperparameters that a run has in the end."""
+        if self.lineage is not None:
+            return tuple(column[-1, row] for column in self.lineage.numbers.values())
+        return numbers(self.request.space, self.points, row // self.request.seeds)
 
     def _again_packed(self, row: int) -> tuple[list, dict]:
         """Train one run again, alone, in the program of its group."""
