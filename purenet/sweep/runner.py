@@ -48,7 +48,7 @@ def run(
     plan: Plan | None = None,
     path: str | os.PathLike | None = None,
     keep: int = 1,
-    executor: concurrent.futures.Executor | None = None,
+    executor: concurrent.futures.Executor | Callable[[], concurrent.futures.Executor] | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
 ) -> Result:
@@ -72,7 +72,8 @@ def run(
     - `keep`: the final weights of so many of the best points stay with the result.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, by itself a sixteenth of them; `devices` are then so many of each
-      worker's. The results are those without it; a block whose worker dies is trained again.
+      worker's. The results are those without it; a block whose worker dies is trained again. A
+      process pool breaks when a worker dies: give a function that makes one, and it is replaced.
     - `progress` shows a bar (by itself: when standard error is a terminal).
 
     A trial that becomes non-finite is frozen, marked "diverged" and never selected.
@@ -148,9 +149,7 @@ class Sweep:
         self.known: dict[str, np.ndarray] | None = None  # what the folder held: curves, states
         self.loaded: dict[str, np.ndarray] = {}
 
-    def hand_over(
-        self, executor: concurrent.futures.Executor, devices: Any, trials_per_block: int | None
-    ) -> None:
+    def hand_over(self, executor: Any, devices: Any, trials_per_block: int | None) -> None:
         """Let the workers of an executor train the trials."""
         self.hands = Hands(executor, self.request, devices, trials_per_block, self.keep)
 
@@ -166,6 +165,7 @@ class Sweep:
         else:
             total = budget(request.search, request.trials, request.epochs) * request.seeds
         with (
+            self.hands or contextlib.nullcontext(),
             Progress(total, "trial-epoch", progress, int(self.epochs.sum())) as self.bar,
             until_interrupted() as self.pressed,
         ):
