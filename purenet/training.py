@@ -315,7 +315,7 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
 
     def record(done, n, values):
         for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
-            old[done : done + n] = np.asarray(new)[:n]
+            old[done : done + n] = jax.device_get(new)[:n]
         return done + n
 
     done, per_call, latest = 0, block or 1, None
@@ -327,7 +327,7 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
         state = begin(where.data(key))
     if where.several and done < epochs:
         # compiled by all before any waits for another's first sum of gradients
-        state, _ = train_block(state, parts, 0)
+        state, _ = train_block(state, parts, where.data(np.int32(0)))
         processes.agreed(done)
     first, examples = done, _examples(parts["train"])
     with Progress(epochs, "epoch", progress, done) as bar:
@@ -337,7 +337,7 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
             while done < epochs:
                 started = time.perf_counter()
                 n = min(per_call, epochs - done)
-                latest = (done, n, *train_block(state, parts, n))
+                latest = (done, n, *train_block(state, parts, where.data(np.int32(n))))
                 _, _, state, values = latest
                 done = record(done, n, values)
                 seconds = time.perf_counter() - started

@@ -119,9 +119,11 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
         return checked_state("sweep", trainable.init(key))
 
     try:
-        first = jax.eval_shape(check, numbers, jax.random.key(0))
-        arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
-        seen = _looked_at(program).eval_shape(numbers, jax.random.key(0), arrays)
+        # only shapes: without jit, every loop of the training would be unrolled for them
+        with jax.disable_jit(False):
+            first = jax.eval_shape(check, numbers, random_key(0))
+            arrays = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
+            seen = _looked_at(program).eval_shape(numbers, random_key(0), arrays)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         error.add_note(
             "sweep: the numbers of `hyper` arrive traced, so that one program serves all trials: "
@@ -134,11 +136,13 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     leaves, structure = jax.tree.flatten(before)
     # a static part of a state, such as an optimizer, may be made of the numbers of one trial
     shared = _equal(structure, jax.tree.structure(first))
-    kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
+    with jax.transfer_guard_host_to_device("allow"):
+        kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
+        keys = tuple(map(kind, leaves))
     return program._replace(
         metrics=tuple(sorted(metrics["validation"])),
         structure=structure if shared else None,
-        keys=tuple(map(kind, leaves)),
+        keys=keys,
         leaves=tuple(packed),
     )
 
@@ -164,9 +168,31 @@ def _canonical(a):
     return jax.dtypes.canonicalize_dtype(a.dtype)
 
 
-class Building:
-    """A group's programs while they are compiled, beside whatever the caller does meanwhile."""
+def random_key(seed: int) -> Key:
+    """`jax.random.key`, also where JAX's transfer guard forbids what is not asked for."""
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.random.key(seed)
 
+
+def quarantined(f: Callable) -> Callable:
+    """f with JAX's checks for NaN and infinity off: a trial that diverges is marked as such, and
+    does not end the sweep."""
+
+    @functools.wraps(f)
+    def unchecked(*arguments, **options):
+        with jax.debug_nans(False), jax.debug_infs(False):
+            return f(*arguments, **options)
+
+    return unchecked
+
+
+class Building:
+    """A group's programs while they are compiled, beside whatever the caller does meanwhile.
+
+    Under `jax_disable_jit` nothing is compiled: each step then runs by itself, on real numbers.
+    """
+
+    @quarantined
     def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree):
         """Trace now; compile in threads, since the compiler holds no lock."""
         began = time.perf_counter()
@@ -180,6 +206,11 @@ class Building:
         each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
         lanes: Any = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
         seats = Seats(lanes.epochs, lanes.epochs, lanes.numbers)
+        self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
+        self._again = lambda program: Building(program, numbers, key, data)
+        self._program, self._lanes = program, lanes
+        if self._eager:
+            return
         start = _start(program).lower(lanes, place(layout, key), seats, lanes.alive)
         advance = _advance(program).lower(lanes, place(layout, data), lanes.epochs)
         compilers = ThreadPoolExecutor(2)
@@ -187,16 +218,17 @@ class Building:
         self._advance = compilers.submit(_timed, advance.compile)
         compilers.shutdown(wait=False)
         self._tracing = time.perf_counter() - began
-        self._again = lambda program: Building(program, numbers, key, data)
-        self._program, self._lanes = program, lanes
 
     def result(self) -> Compiled:
         """The programs, with fewer lanes where so many would not fit in memory."""
-        (advance, took), (start, _) = self._advance.result(), self._start.result()
         layout = self._program.layout
         lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._lanes)) // layout.width
         # while trials change lanes there is a second copy of their states
         needed, each = lane * layout.lanes, 2 * lane
+        if self._eager:
+            start, advance = _start(self._program), _advance(self._program)
+            return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
+        (advance, took), (start, _) = self._advance.result(), self._start.result()
         if usage := advance.memory_analysis():
             needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
             if layout.block > 1:
@@ -254,7 +286,9 @@ def _advance(program: Program, lanes: Lanes, data, epochs):
             lambda new, old: jnp.where(going, new, old), program.pack(state), lane.state
         )
         alive = lane.alive & (finite | ~active)
-        return lane._replace(alive=alive, epochs=lane.epochs + going, state=state), metrics
+        return lane._replace(
+            alive=alive, epochs=lane.epochs + going.astype(jnp.int32), state=state
+        ), metrics
 
     def advance(lanes, data, epochs):
         def some(i, carry):

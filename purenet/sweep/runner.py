@@ -129,7 +129,7 @@ class Sweep:
 
     def __init__(self, request: Request, plan: Plan | None, keep: int):
         self.request, self.plan, self.keep = request, plan, keep
-        self.points, self.key = request.first, jax.random.key(request.seed)
+        self.points, self.key = request.first, engine.random_key(request.seed)
         rows = request.trials * request.seeds
         self.epochs, self.alive = np.zeros(rows, int), np.ones(rows, bool)
         self.curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in engine.PARTS}
@@ -439,7 +439,8 @@ class Sweep:
 
     def _unpacked(self, row: int, state: list) -> PyTree:
         program = self.programs[self.group_of(row)]
-        return program.unpack(state, lambda: program.trainable(self._numbers_of(row)))
+        with jax.transfer_guard_host_to_device("allow"):
+            return program.unpack(state, lambda: program.trainable(self._numbers_of(row)))
 
     def _numbers_of(self, row: int) -> tuple:
         """The traced hyperparameters that a run has in the end."""
