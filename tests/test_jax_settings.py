@@ -82,3 +82,34 @@ def test_fit_is_the_same_under_every_setting(setting, tmp_path):
         result = pn.fit(one, DATA, 3, key, path=tmp_path / "run.npz")  # from the file
     same_curves = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6)
     jax.tree.map(same_curves, result.history, expected.history)
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+def test_a_dense_network_can_be_traced_under_every_setting(setting):
+    x, t = np.ones((4, 6)), np.zeros(4, np.int32)
+    one = pn.supervised(pn.mlp(), (6, 5, 3), pn.sgd(0.1), pn.softmax_cross_entropy, batch_size=2)
+    with setting():
+        one.check((x, t))
+        state = jax.eval_shape(lambda: one.init(jax.random.key(0)))
+        after, metrics = jax.eval_shape(one.epoch, state, (x, t))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics["loss"].shape == ()
+
+
+def test_without_jit_a_trial_sees_real_numbers():
+    seen = []
+
+    def looking(hyper):
+        one = trial(hyper)
+
+        def epoch(state, data):
+            seen.append(state["w"])
+            return one.epoch(state, data)
+
+        return one._replace(epoch=epoch)
+
+    with jax.disable_jit():
+        result = sweep.run(looking, SPACE, DATA, 2, 2)
+    real = [w for w in seen if not isinstance(w, jax.core.Tracer)]
+    assert len(real) >= result.epochs.sum() and all(np.isfinite(w).all() for w in real)
+    assert "1 cpu device(s)" in result.programs[0].layout

@@ -33,7 +33,7 @@ def _affine(x: Array, w: Array, b: Array) -> jax.Array:
             "to feed images, put `flatten` before this layer; to feed one example, x[None]."
         )
     # the seam makes arrays of JAX of NumPy's
-    return x @ w + b  # type: ignore[return-value]
+    return x @ w + b[None]  # type: ignore[return-value]
 
 
 # backward, by hand

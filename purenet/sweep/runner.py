@@ -76,7 +76,8 @@ def run(
       process pool breaks when a worker dies: give a function that makes one, and it is replaced.
     - `progress` shows a bar (by itself: when standard error is a terminal).
 
-    A trial that becomes non-finite is frozen, marked "diverged" and never selected.
+    A trial that becomes non-finite is frozen, marked "diverged" and never selected, so
+    `jax_debug_nans` and `jax_debug_infs` are off in the programs of a sweep.
     Raises TypeError or ValueError for bad arguments, before anything is compiled; OSError where
     `path` cannot be written, BlockingIOError where another process uses it.
 
