@@ -86,9 +86,9 @@ def test_fit_is_the_same_under_every_setting(setting, tmp_path):
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
 def test_a_dense_network_can_be_traced_under_every_setting(setting):
-    x, t = np.ones((4, 6)), np.zeros(4, np.int32)
+    x, t = np.ones((4, 6), np.float32), np.zeros(4, np.int32)
     one = pn.supervised(pn.mlp(), (6, 5, 3), pn.sgd(0.1), pn.softmax_cross_entropy, batch_size=2)
-    with setting():
+    with jax.enable_x64(False), setting():  # as users have it
         one.check((x, t))
         state = jax.eval_shape(lambda: one.init(jax.random.key(0)))
         after, metrics = jax.eval_shape(one.epoch, state, (x, t))

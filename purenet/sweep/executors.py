@@ -116,7 +116,7 @@ class Workers:
 
     def __init__(self, given: Any):
         self._make = None if _is_executor(given) else given
-        self._executor = None if self._make else given
+        self._executor: Any = None if self._make else given
         self._broken = 0  # in a row
 
     def submit(self, block: Block) -> tuple[concurrent.futures.Future, Any]:
