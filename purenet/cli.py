@@ -126,18 +126,28 @@ def _start(process: list[str] | None) -> None:
     """One device a core, in this process and in those that belong to it."""
     if process is not None:
         number, count = (int(n) if n.isdecimal() else -1 for n in process[:2])
-        if not 0 <= number < count:
+        host, _, port = process[2].rpartition(":")
+        if not (0 <= number < count and host and port.isdecimal()):
             raise ValueError(
                 f"--process is {' '.join(process)}, but this one's number from 0 on, how many "
                 "there are and HOST:PORT of process 0 are expected, such as 0 2 localhost:4000."
             )
-        jax.distributed.initialize(
-            process[2],
-            count,
-            number,
-            heartbeat_timeout_seconds=_LOST,
-            shutdown_timeout_seconds=_LOST,
-        )
+        try:
+            jax.distributed.initialize(
+                process[2],
+                count,
+                number,
+                # JAX by itself listens on every interface
+                coordinator_bind_address=process[2],
+                heartbeat_timeout_seconds=_LOST,
+                shutdown_timeout_seconds=_LOST,
+            )
+        except jax.errors.JaxRuntimeError as error:
+            what = "listen at" if number == 0 else "reach process 0 at"
+            raise ValueError(
+                f"--process: process {number} cannot {what} {process[2]} ({error}); HOST is a name "
+                "or an address of the machine of process 0, and PORT is free there."
+            ) from error
     use_cpu_cores()
 
 
@@ -295,7 +305,8 @@ def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
         help="resume the sweep in --out (or sweep-results) with its own options")  # fmt: skip
     add("--process", nargs=3, metavar=("I", "N", "HOST:PORT"),
         help="be process I of N that share the sweep, from 0 on, all of them started like this; "
-        "process 0 listens at HOST:PORT and writes the results")  # fmt: skip
+        "process 0 writes the results and listens at HOST:PORT, where whoever can reach the port "
+        "can join: name an address that only trusted machines reach")  # fmt: skip
     add("--plan", action="store_true",
         help="measure for some seconds and say how the sweep would run, and how long")  # fmt: skip
     sweep.set_defaults(run=_sweep, **defaults)

@@ -70,7 +70,7 @@ class Placing(NamedTuple):
     def data(self, tree: PyTree) -> PyTree:
         """Whole on every device; from the host, where each process holds all of it."""
         if self.mesh is None:
-            return jax.tree.map(jnp.asarray, tree)
+            return jax.device_put(tree)
         return jax.tree.map(lambda a: self._put(a, P()), tree)
 
     def state(self, tree: PyTree) -> PyTree:

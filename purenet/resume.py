@@ -77,7 +77,8 @@ class RunFile:
                 f"at least {done}, or name another path."
             )
         curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
-        found = load(self.path, {"key": self.key, "state": state, "history": curves})
+        with jax.transfer_guard_host_to_device("allow"):
+            found = load(self.path, {"key": self.key, "state": state, "history": curves})
         before, now = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
         if not np.array_equal(before, now):
             raise ValueError(

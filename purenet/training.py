@@ -333,7 +333,7 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
 
     def record(done, n, values):
         for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
-            old[done : done + n] = np.asarray(new)[:n]
+            old[done : done + n] = jax.device_get(new)[:n]
         return done + n
 
     done, per_call, latest = 0, block or 1, None
@@ -345,7 +345,7 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
         state = begin(where.data(key))
     if where.several and done < epochs:
         # compiled by all before any waits for another's first sum of gradients
-        state, _ = train_block(state, parts, 0)
+        state, _ = train_block(state, parts, where.data(np.int32(0)))
         processes.agreed(done)
     first, examples = done, _examples(parts["train"])
     with Progress(epochs, "epoch", progress, done) as bar:
@@ -357,7 +357,7 @@ def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> 
             while done < epochs:
                 started = time.perf_counter()
                 n = min(per_call, epochs - done)
-                latest = (done, n, *train_block(state, parts, n))
+                latest = (done, n, *train_block(state, parts, where.data(np.int32(n))))
                 _, _, state, values = latest
                 done = record(done, n, values)
                 seconds = time.perf_counter() - started
@@ -549,11 +549,11 @@ def _check_pairs(net, sizes, data):
                 "remove or replace such examples."
             )
 
-    def outputs(key, x):
-        return net.apply(net.init(key, sizes), x, False, None)[0]
+    def outputs(x):
+        return net.apply(net.init(jax.random.key(0), sizes), x, False, None)[0]
 
     probe = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
-    y = jax.eval_shape(outputs, jax.random.key(0), probe)
+    y = jax.eval_shape(outputs, probe)
     if jnp.issubdtype(t.dtype, jnp.integer) and t.ndim == 1 and len(y.shape) == 2:
         low, high, classes = int(t.min()), int(t.max()), y.shape[1]
         if low < 0 or high >= classes:

@@ -141,7 +141,7 @@ def _worker() -> str:
 def _trained(block: Block) -> Outcome:
     setting = block.setting
     compiled, data = _built(setting, block.data)
-    pool = Pool(compiled, jax.random.key(setting.seed), data)
+    pool = Pool(compiled, engine.random_key(setting.seed), data)
     pool.add(block.points, block.seeds, block.numbers)
     place = {int(row): i for i, row in enumerate(block.rows)}
     for row, record in block.records.items():
@@ -186,7 +186,7 @@ def _built(setting: Setting, data: Data) -> tuple[engine.Compiled, PyTree]:
     program = engine.Program(setting.trial, setting.treedef, setting.static, where)
     program = engine.describe(program, setting.numbers, parts)
     placed = engine.place(where, parts)
-    key = jax.random.key(setting.seed)
+    key = engine.random_key(setting.seed)
     compiled = engine.Building(program, setting.numbers, key, placed).result()
     return compiled, engine.place(compiled.program.layout, placed)
 

@@ -46,7 +46,7 @@ class Program(NamedTuple):
     static: tuple
     layout: Layout
     metrics: tuple[str, ...] = ()
-    structure: Any = None  # of a state
+    structure: Any = None  # of a state, where it is the same for all trials
     keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
     leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
 
@@ -66,10 +66,15 @@ class Program(NamedTuple):
         plain = lambda a: jax.random.key_data(a) if _is_key(a) else jnp.asarray(a)
         return list(map(plain, jax.tree.leaves(state)))
 
-    def unpack(self, leaves: list) -> PyTree:
+    def unpack(self, leaves: list, trainable: Callable[[], Trainable]) -> PyTree:
+        """The state that `pack` took apart, of the trial whose `trainable()` this is."""
         pairs = zip(leaves, self.keys, strict=True)
         typed = [a if kind is None else jax.random.wrap_key_data(a, impl=kind) for a, kind in pairs]
-        return jax.tree.unflatten(self.structure, typed)
+        structure = self.structure
+        if structure is None:
+            # of a state of the same numbers in the same trace; its leaves are of no use here
+            structure = jax.tree.structure(trainable().init(jax.random.key(0)))
+        return jax.tree.unflatten(structure, typed)
 
 
 class Seats(NamedTuple):
@@ -108,16 +113,27 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
     """
 
-    jax.eval_shape(lambda numbers: check(program, numbers, data), numbers)
-    seen = _looked_at(program).eval_shape(numbers, jax.random.key(0), abstract(data))
+    def began(numbers, key):
+        check(program, numbers, data)
+        with traced_code("sweep: `init`"):
+            return checked_state("sweep", program.trainable(numbers).init(key))
+
+    # only shapes: without jit, every loop of the training would be unrolled for them
+    with jax.disable_jit(False):
+        first = jax.eval_shape(began, numbers, random_key(0))
+        seen = _looked_at(program).eval_shape(numbers, random_key(0), abstract(data))
     before, after, metrics, packed = seen
     same_state("sweep", before, after)
     leaves, structure = jax.tree.flatten(before)
-    kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
+    # a static part of a state, such as an optimizer, may be made of the numbers of one trial
+    shared = _equal(structure, jax.tree.structure(first))
+    with jax.transfer_guard_host_to_device("allow"):
+        kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
+        keys = tuple(map(kind, leaves))
     return program._replace(
         metrics=tuple(sorted(metrics["validation"])),
-        structure=structure,
-        keys=tuple(map(kind, leaves)),
+        structure=structure if shared else None,
+        keys=keys,
         leaves=tuple(packed),
     )
 
@@ -146,13 +162,43 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
 _looked_at = jit_for_each()(look)  # traced once for a program, and never run
 
 
+def _equal(one, other) -> bool:
+    """Whether two structures, each of a trace of its own, are the same."""
+    try:
+        return bool(one == other)
+    except Exception:  # traced numbers in them cannot be compared
+        return False
+
+
 def _canonical(a):
     return jax.dtypes.canonicalize_dtype(a.dtype)
 
 
-class Building:
-    """A group's programs while they are compiled, beside whatever the caller does meanwhile."""
+def random_key(seed: int) -> Key:
+    """`jax.random.key`, also where JAX's transfer guard forbids what is not asked for."""
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.random.key(seed)
 
+
+def quarantined(f: Callable) -> Callable:
+    """f with JAX's checks for NaN and infinity off: a trial that diverges is marked as such, and
+    does not end the sweep."""
+
+    @functools.wraps(f)
+    def unchecked(*arguments, **options):
+        with jax.debug_nans(False), jax.debug_infs(False):
+            return f(*arguments, **options)
+
+    return unchecked
+
+
+class Building:
+    """A group's programs while they are compiled, beside whatever the caller does meanwhile.
+
+    Under `jax_disable_jit` nothing is compiled: each step then runs by itself, on real numbers.
+    """
+
+    @quarantined
     def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree):
         """Trace now; compile in threads, since the compiler holds no lock."""
         began = time.perf_counter()
@@ -166,6 +212,11 @@ class Building:
         each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
         lanes: Any = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
         seats = Seats(lanes.epochs, lanes.epochs, lanes.numbers)
+        self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
+        self._again = lambda program: Building(program, numbers, key, data)
+        self._program, self._lanes = program, lanes
+        if self._eager:
+            return
         start = _start(program).lower(lanes, place(layout, key), seats, lanes.alive)
         advance = _advance(program).lower(lanes, place(layout, data), lanes.epochs)
         compilers = ThreadPoolExecutor(2)
@@ -173,16 +224,17 @@ class Building:
         self._advance = compilers.submit(_timed, advance.compile)
         compilers.shutdown(wait=False)
         self._tracing = time.perf_counter() - began
-        self._again = lambda program: Building(program, numbers, key, data)
-        self._program, self._lanes = program, lanes
 
     def result(self) -> Compiled:
         """The programs, with fewer lanes where so many would not fit in memory."""
-        (advance, took), (start, _) = self._advance.result(), self._start.result()
         layout = self._program.layout
         lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._lanes)) // layout.width
         # while trials change lanes there is a second copy of their states
         needed, each = lane * layout.lanes, 2 * lane
+        if self._eager:
+            start, advance = _start(self._program), _advance(self._program)
+            return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
+        (advance, took), (start, _) = self._advance.result(), self._start.result()
         if usage := advance.memory_analysis():
             needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
             if layout.block > 1:
@@ -232,7 +284,7 @@ def _advance(program: Program, lanes: Lanes, data, epochs):
 
     def one(lane, active, data):
         trainable = program.trainable(lane.numbers)
-        state, metrics = _epoch(trainable, program.unpack(lane.state), data)
+        state, metrics = _epoch(trainable, program.unpack(lane.state, lambda: trainable), data)
         # a Trainable of ours keeps its weights in `params`
         finite = _all_finite((metrics, getattr(state, "params", ())))
         going = active & finite
@@ -240,7 +292,9 @@ def _advance(program: Program, lanes: Lanes, data, epochs):
             lambda new, old: jnp.where(going, new, old), program.pack(state), lane.state
         )
         alive = lane.alive & (finite | ~active)
-        return lane._replace(alive=alive, epochs=lane.epochs + going, state=state), metrics
+        return lane._replace(
+            alive=alive, epochs=lane.epochs + going.astype(jnp.int32), state=state
+        ), metrics
 
     def advance(lanes, data, epochs):
         def some(i, carry):

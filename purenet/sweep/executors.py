@@ -18,7 +18,7 @@ from purenet.sweep.request import Request
 from purenet.sweep.space import Points, numbers
 from purenet.types import PyTree
 
-_TRIES = 4  # of a block whose worker dies each time
+_TRIES = 4  # of a block whose worker dies each time, and of executors that break at once
 _POLL = 0.2  # seconds between two looks whether the user wants to stop
 _BLOCKS = 16  # of a round, unless the user says how many trials a block has
 
@@ -70,18 +70,14 @@ class Elsewhere(Rows):
 
 def check(executor: Any, search: Any, plan: Any, devices: Any) -> None:
     """Refuse what cannot run blocks, and what cannot be asked of blocks."""
-    if not callable(getattr(executor, "submit", None)):
+    if _is_executor(executor):
+        _refuse_forks(executor)
+    elif not callable(executor):
         raise TypeError(
             f"sweep: executor is {type(executor).__name__}, but a concurrent.futures executor is "
-            "expected, such as ProcessPoolExecutor(...) or Client(...).get_executor() of Dask."
+            "expected, such as ProcessPoolExecutor(...) or Client(...).get_executor() of Dask, or "
+            "a function without arguments that makes one."
         )
-    if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
-        context = getattr(executor, "_mp_context", None)
-        if context is not None and context.get_start_method() == "fork":
-            raise ValueError(
-                "sweep: the executor forks this process, whose JAX threads do not survive that; "
-                'make it with mp_context=multiprocessing.get_context("spawn").'
-            )
     if isinstance(search, Population):
         raise ValueError(
             "sweep: the members of a population copy each other inside one program, so an executor "
@@ -96,8 +92,90 @@ def check(executor: Any, search: Any, plan: Any, devices: Any) -> None:
         whole("sweep: devices of each worker", devices, least=1)
 
 
+def _is_executor(value: Any) -> bool:
+    """Whether this is an executor, and not a class or a function that makes one."""
+    return callable(getattr(value, "submit", None)) and not isinstance(value, type)
+
+
+def _refuse_forks(executor: Any) -> None:
+    if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
+        context = getattr(executor, "_mp_context", None)
+        if context is not None and context.get_start_method() == "fork":
+            raise ValueError(
+                "sweep: the executor forks this process, whose JAX threads do not survive that; "
+                'make it with mp_context=multiprocessing.get_context("spawn").'
+            )
+
+
+class Workers:
+    """An executor, or one after the other of those that a function makes.
+
+    One that breaks is replaced if it was made here, unless it is the fourth with no block done
+    since the first.
+    """
+
+    def __init__(self, given: Any):
+        self._make = None if _is_executor(given) else given
+        self._executor: Any = None if self._make else given
+        self._broken = 0  # in a row
+
+    def submit(self, block: Block) -> tuple[concurrent.futures.Future, Any]:
+        """The future of a block, and the executor that has taken it.
+
+        Raises RuntimeError where no executor does.
+        """
+        while True:
+            if self._executor is None:
+                self._executor = self._made()
+            try:
+                return self._executor.submit(train, block), self._executor
+            except Exception as error:
+                if self._make is None:
+                    raise RuntimeError(
+                        f"sweep: the executor takes no more blocks ({type(error).__name__}: "
+                        f"{error}); give executor= a function that makes one, and it is replaced. "
+                        "With path=, the same call then goes on from what is done."
+                    ) from error
+                self.lost(self._executor, error)
+
+    def lost(self, executor: Any, error: BaseException) -> bool:
+        """Note that an executor broke; whether that was known or there will be another one."""
+        if self._make is None:
+            return False
+        if executor is self._executor:
+            executor.shutdown(wait=False)
+            self._executor, self._broken = None, self._broken + 1
+            if self._broken == _TRIES:
+                raise RuntimeError(
+                    f"sweep: the executor broke {_TRIES} times with no block done in between, the "
+                    f"last time by {type(error).__name__}: {error}"
+                ) from error
+        return True
+
+    def succeeded(self) -> None:
+        """Note that a block is done."""
+        self._broken = 0
+
+    def close(self, wait: bool) -> None:
+        """Let the workers end that were begun here."""
+        if self._make is not None and self._executor is not None:
+            self._executor.shutdown(wait=wait)
+            self._executor = None
+
+    def _made(self) -> Any:
+        assert self._make is not None
+        made = self._make()
+        if not _is_executor(made):
+            raise TypeError(
+                f"sweep: executor() gave {type(made).__name__}, but a concurrent.futures executor "
+                "is expected."
+            )
+        _refuse_forks(made)
+        return made
+
+
 class Hands:
-    """An executor, and what it is to be told of a sweep."""
+    """An executor, and what it is to be told of a sweep; as a context, it ends with it."""
 
     def __init__(
         self,
@@ -107,7 +185,7 @@ class Hands:
         trials_per_block: int | None,
         keep: int,
     ):
-        self.executor, self.request, self.devices = executor, request, devices
+        self.workers, self.request, self.devices = Workers(executor), request, devices
         self.best = keep * request.seeds
         trials = request.trials * request.seeds
         self.width = math.ceil(trials / _BLOCKS)
@@ -115,6 +193,13 @@ class Hands:
             self.width = whole("sweep: trials_per_block", trials_per_block, least=1)
         self.name = uuid.uuid4().hex  # of this sweep, wherever it is worked on
         self.data = Data(request.fingerprint, None)
+
+    def __enter__(self) -> "Hands":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        # after an error, blocks that nobody waits for may still be running
+        self.workers.close(wait=kind is None)
 
     def pool(self, points: Points, g: int) -> Elsewhere:
         """For the trials of a group."""
@@ -138,17 +223,18 @@ class Hands:
     def train(
         self, blocks: Iterable[tuple[int, Block]], pause: Callable[[], None]
     ) -> Iterator[tuple[int, Outcome]]:
-        return hand_out(self.executor, blocks, self.request.data, pause)
+        return hand_out(self.workers, blocks, self.request.data, pause)
 
 
 class _Try(NamedTuple):
     group: int
     block: Block
     number: int  # of the tries so far, this one counted
+    executor: Any = None  # that has taken it
 
 
 def hand_out(
-    executor: Any, blocks: Iterable[tuple[int, Block]], data: PyTree, pause: Callable[[], None]
+    workers: Workers, blocks: Iterable[tuple[int, Block]], data: PyTree, pause: Callable[[], None]
 ) -> Iterator[tuple[int, Outcome]]:
     """Have the blocks (with the numbers of their groups) trained; what comes back, as it comes.
 
@@ -167,13 +253,8 @@ def hand_out(
         with warnings.catch_warnings():
             # Dask's advice is to send large data ahead; here it goes to each process once
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            try:
-                running[executor.submit(train, task.block)] = task
-            except Exception as error:
-                raise RuntimeError(
-                    f"sweep: the executor takes no more blocks ({type(error).__name__}: {error}); "
-                    "make another one. With path=, the same call then goes on from what is done."
-                ) from error
+            future, executor = workers.submit(task.block)
+        running[future] = task._replace(executor=executor)
 
     try:
         for group, block in blocks:
@@ -183,11 +264,11 @@ def hand_out(
                 running, _POLL, return_when=concurrent.futures.FIRST_COMPLETED
             )
             pause()
-            for future in done:
+            for future in sorted(done, key=_has_failed):  # what was done before the executor broke
                 task = running.pop(future)
-                outcome = _answer(future, task)
-                if outcome is None:
-                    submit(task._replace(number=task.number + 1))
+                outcome = _answer(future, task, workers)
+                if isinstance(outcome, _Try):
+                    submit(outcome)
                 elif isinstance(outcome, NoData):
                     lacking.add(outcome.worker)
                     on_the_way = sum(t.block.data.parts is not None for t in running.values())
@@ -197,6 +278,7 @@ def hand_out(
                         held.append(task)
                 else:
                     lacking.discard(outcome.worker)
+                    workers.succeeded()
                     yield task.group, outcome
                     while held:
                         submit(held.pop())
@@ -207,8 +289,12 @@ def hand_out(
             future.cancel()
 
 
-def _answer(future, task: _Try) -> Outcome | NoData | None:
-    """What a block came back with, None where its worker was lost."""
+def _has_failed(future) -> bool:
+    return future.cancelled() or future.exception() is not None
+
+
+def _answer(future, task: _Try, workers: Workers) -> Outcome | NoData | _Try:
+    """What a block came back with, or the next try where its worker was lost."""
     rows = f"the block of {len(task.block.rows)} trials from {int(task.block.rows[0])} on"
     try:
         outcome = future.result()
@@ -219,12 +305,15 @@ def _answer(future, task: _Try) -> Outcome | NoData | None:
             "functions by value, such as Dask's."
         ) from error
     except Exception as error:
+        broken = isinstance(error, concurrent.futures.BrokenExecutor)
+        if broken and workers.lost(task.executor, error):
+            return task  # whichever block broke it took the others along: it counts for none
         if task.number == _TRIES:
             raise RuntimeError(
                 f"sweep: {rows} was lost {_TRIES} times with its worker, the last time by "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return None
+        return task._replace(number=task.number + 1)
     if isinstance(outcome, Failed):
         raise RuntimeError(
             f"sweep: {rows} failed in its worker with {outcome.message}\n{outcome.traceback}"

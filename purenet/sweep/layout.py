@@ -54,6 +54,8 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
     >>> layout(8, jax.devices()[:1]).lanes
     8
     """
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        devices, block = devices[:1], 1  # so that a trial's numbers can be looked at, one by one
     devices = tuple(devices)[: max(1, trials)]
     lanes = math.ceil(max(1, trials) / len(devices))
     if block is None:

@@ -192,7 +192,7 @@ def _measure(request: Request, g: int, program: engine.Program, block: int) -> _
     devices = program.layout.devices
     lanes = max(2, block)
     where = Layout(devices, lanes, block)
-    key, data = jax.random.key(request.seed), engine.place(where, tuple(few))
+    key, data = engine.random_key(request.seed), engine.place(where, tuple(few))
     one = numbers(request.space, request.first, members[0])
     compiled = engine.Building(program._replace(layout=where), one, key, data).result()
     pool = Pool(compiled, key, data)

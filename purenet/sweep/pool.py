@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.sweep.engine import BLOCK, Compiled, Lanes, Seats, place, sharding
+from purenet.sweep.engine import BLOCK, Compiled, Lanes, Seats, place, quarantined, sharding
 from purenet.sweep.layout import Layout
 from purenet.types import Key, PyTree
 
@@ -124,7 +124,8 @@ class Pool(Rows):
         assert self.lanes is not None
         device, place = divmod(lane, self.layout.lanes)
         here = lambda shards: next(s for s in shards if s.device == self.layout.devices[device])
-        return [np.asarray(here(a.addressable_shards).data)[place].copy() for a in self.lanes.state]
+        shards = [here(a.addressable_shards).data for a in self.lanes.state]
+        return [a[place].copy() for a in jax.device_get(shards)]
 
     def records(self, rows: np.ndarray | list[int]) -> dict[int, Record]:
         """Those of the rows that have a state here."""
@@ -132,7 +133,7 @@ class Pool(Rows):
         seats = {int(row): lane for lane, row in enumerate(self.sits)}
         seated = [row for row in map(int, rows) if row in seats and row not in found]
         if seated:
-            lanes = jax.tree.map(np.asarray, self.lanes)
+            lanes = jax.device_get(self.lanes)
             for row in seated:
                 one = lambda a, lane=seats[row]: a[lane].copy()
                 state = jax.tree.map(one, lanes.state)
@@ -153,6 +154,7 @@ class Pool(Rows):
         self.waiting |= self.records(seated[(keep & self.alive)[seated]])
         self.lanes, self.sits = None, np.full(self.layout.width, -1)
 
+    @quarantined
     def _take_seats(self, remaining, keep) -> None:
         """Bring trials into the free lanes, those with most to do first."""
         layout = self.layout
@@ -207,6 +209,7 @@ class Pool(Rows):
         split = place(self.layout, (incoming, back), split=True)
         self.lanes = _replaced(self.lanes, *split)
 
+    @quarantined
     def _advance(self, remaining) -> Report:
         layout, began = self.layout, time.perf_counter()
         lanes = np.flatnonzero(np.append(remaining > 0, False)[self.sits])
@@ -220,9 +223,9 @@ class Pool(Rows):
             self.lanes, self.data, place(layout, epochs, split=True)
         )
         before = self.epochs[rows]
-        self.epochs[rows] = np.asarray(self.lanes.epochs)[lanes]
-        self.alive[rows] = np.asarray(self.lanes.alive)[lanes]
-        curves = jax.tree.map(lambda a: np.asarray(a)[lanes, :longest], curves)
+        self.epochs[rows] = jax.device_get(self.lanes.epochs)[lanes]
+        self.alive[rows] = jax.device_get(self.lanes.alive)[lanes]
+        curves = jax.tree.map(lambda a: a[lanes, :longest], jax.device_get(curves))
         self._pace = (time.perf_counter() - began) / (longest * busiest)
         return Report(rows, before, self.epochs[rows], self.alive[rows], curves)
 

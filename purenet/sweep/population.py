@@ -156,7 +156,8 @@ def train(sweep: Any, epochs: int) -> None:
         if goal == last or not sweep.alive.any():
             return
         scores = np.where(sweep.alive, sweep.scores()[:, goal - 1], -np.inf)
-        key = jax.random.fold_in(jax.random.fold_in(sweep.key, members), exchange)
+        with jax.transfer_guard_host_to_device("allow"):
+            key = jax.random.fold_in(jax.random.fold_in(sweep.key, members), exchange)
         drawn = _drawn(request, exchange)
         lanes = pool.lanes_of_all()
         pool.lanes, parents = _exchange(
@@ -169,11 +170,11 @@ def train(sweep: Any, epochs: int) -> None:
                  search.resample),
             ),
         )  # fmt: skip
-        lineage.parents[exchange] = parents
+        lineage.parents[exchange] = parents = jax.device_get(parents)
         pool.epochs, pool.alive = pool.epochs[parents], pool.alive[parents]
         sweep.epochs[:], sweep.alive[:] = pool.epochs, pool.alive
         for moved, column in zip(lineage.numbers.values(), pool.lanes.numbers, strict=True):
-            moved[exchange + 1] = np.asarray(column)[lanes]
+            moved[exchange + 1] = jax.device_get(column)[lanes]
 
 
 def _known_lineage(sweep: Any, done: int) -> Lineage:

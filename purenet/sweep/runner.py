@@ -48,7 +48,7 @@ def run(
     plan: Plan | None = None,
     path: str | os.PathLike | None = None,
     keep: int = 1,
-    executor: concurrent.futures.Executor | None = None,
+    executor: concurrent.futures.Executor | Callable[[], concurrent.futures.Executor] | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
 ) -> Result:
@@ -73,10 +73,12 @@ def run(
     - `keep`: the final weights of so many of the best points stay with the result.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, by itself a sixteenth of them; `devices` are then so many of each
-      worker's. The results are those without it; a block whose worker dies is trained again.
+      worker's. The results are those without it; a block whose worker dies is trained again. A
+      process pool breaks when a worker dies: give a function that makes one, and it is replaced.
     - `progress` shows a bar (by itself: on a terminal and in a notebook).
 
-    A trial that becomes non-finite is frozen, marked "diverged" and never selected.
+    A trial that becomes non-finite is frozen, marked "diverged" and never selected, so
+    `jax_debug_nans` and `jax_debug_infs` are off in the programs of a sweep.
     Raises TypeError or ValueError for bad arguments, before anything is compiled; OSError where
     `path` cannot be written, BlockingIOError where another process uses it.
 
@@ -129,7 +131,7 @@ class Sweep:
 
     def __init__(self, request: Request, plan: Plan | None, keep: int):
         self.request, self.plan, self.keep = request, plan, keep
-        self.points, self.key = request.first, jax.random.key(request.seed)
+        self.points, self.key = request.first, engine.random_key(request.seed)
         rows = request.trials * request.seeds
         self.epochs, self.alive = np.zeros(rows, int), np.ones(rows, bool)
         self.curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in engine.PARTS}
@@ -149,9 +151,7 @@ class Sweep:
         self.known: dict[str, np.ndarray] | None = None  # what the folder held: curves, states
         self.loaded: dict[str, np.ndarray] = {}
 
-    def hand_over(
-        self, executor: concurrent.futures.Executor, devices: Any, trials_per_block: int | None
-    ) -> None:
+    def hand_over(self, executor: Any, devices: Any, trials_per_block: int | None) -> None:
         """Let the workers of an executor train the trials."""
         self.hands = Hands(executor, self.request, devices, trials_per_block, self.keep)
 
@@ -167,6 +167,7 @@ class Sweep:
         else:
             total = budget(request.search, request.trials, request.epochs) * request.seeds
         with (
+            self.hands or contextlib.nullcontext(),
             Progress(total, "trial-epoch", progress, int(self.epochs.sum())) as self.bar,
             until_interrupted() as self.pressed,
         ):
@@ -446,7 +447,15 @@ class Sweep:
         return int(self.points.group[row // self.request.seeds])
 
     def _unpacked(self, row: int, state: list) -> PyTree:
-        return self.programs[self.group_of(row)].unpack(state)
+        program = self.programs[self.group_of(row)]
+        with jax.transfer_guard_host_to_device("allow"):
+            return program.unpack(state, lambda: program.trainable(self._numbers_of(row)))
+
+    def _numbers_of(self, row: int) -> tuple:
+        """The traced hyperparameters that a run has in the end."""
+        if self.lineage is not None:
+            return tuple(column[-1, row] for column in self.lineage.numbers.values())
+        return numbers(self.request.space, self.points, row // self.request.seeds)
 
     def _again_packed(self, row: int) -> tuple[list, dict]:
         """Train one run again, alone, in the program of its group."""
