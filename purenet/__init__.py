@@ -41,6 +41,7 @@ Losses, metrics and penalties
     accuracy                    the share of right answers
     l1                          a penalty on magnitudes
     l2                          a penalty on squares
+    metrics                     AUROC, F1, R² and more (module)
 
 Optimizers
     sgd                         gradient descent
@@ -235,6 +236,7 @@ __all__ = [
     "local_response_norm",
     "max_pool",
     "mean_squared_error",
+    "metrics",
     "mlp",
     "momentum",
     "nadam",

@@ -23,7 +23,7 @@ toy = pn.Trainable(lambda key: 1.0, lambda s, data: (s / 2, {}), lambda s, data:
 def main(monkeypatch, tmp_path):
     """The command in this process, in a folder of its own, without pictures."""
     monkeypatch.setattr(cli, "use_cpu_cores", lambda: None)
-    monkeypatch.setattr(cli, "_images", lambda options: (np.zeros((500, 4)), np.zeros(500, int)))
+    monkeypatch.setattr(cli, "_images", lambda options: (np.zeros((1000, 4)), np.zeros(1000, int)))
     monkeypatch.setattr(cli, "supervised", lambda **options: toy)
     monkeypatch.setattr(sweep.Result, "plot", lambda *_: None)
     monkeypatch.setattr(sweep.Result, "plot_map", lambda *_: None)

@@ -349,6 +349,7 @@ def image_sizes(name: str, image_shape: Any) -> tuple[int, ...]:
     """
     is_shape = isinstance(image_shape, (tuple, list)) and len(image_shape) == 4
     # of a batch of any size, as `jax.export` has it, the images are known
+    batch: Any
     batch, *sizes = image_shape if is_shape else (None,)
     known = is_whole(batch) or jax.export.is_symbolic_dim(batch)
     if not (known and all(map(is_whole, sizes))):
@@ -402,7 +403,7 @@ def _convolve(
             f"({w.shape[3]},), or the scalar 0 for no bias."
         )
     y = _output(method, stride, pads)(x, w)
-    return y + (b if jnp.ndim(b) == 0 else b[None, None, None])
+    return y + (b if jnp.ndim(b) == 0 else jnp.asarray(b)[None, None, None])
 
 
 # backward, by hand
