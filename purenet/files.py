@@ -164,16 +164,15 @@ def open_file(path: Path, speaker: str) -> IO[bytes]:
     """
     if path.is_dir():
         raise ValueError(f"{speaker}: {path} is a directory, but a file is expected.")
+    # without O_NONBLOCK a FIFO keeps `open` waiting for a writer
+    opener = lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
     try:
-        # without O_NONBLOCK a FIFO keeps `open` waiting for a writer
-        file = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
+        file = open(path, "rb", opener=opener)  # noqa: SIM115
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{speaker}: there is no file {path}.") from error
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise ValueError(
             f"{speaker}: {path} is a FIFO or a device, but a regular file is expected."
         )
-    return os.fdopen(file, "rb")
+    return file

@@ -1,6 +1,7 @@
 """Whenever a sweep is killed, the same call ends as if it had not been."""
 
 import crash_points
+import numpy as np
 import pytest
 from crash_points import differing, held, moments, outcome, put, run
 
@@ -13,6 +14,18 @@ def tpe():
     return sweep.from_optuna(optuna.samplers.TPESampler, batch=3)
 
 
+def of_my_own():
+    """A search that looks at all the scores there are, not only at those it asked for."""
+
+    def rounds(points, epochs):
+        scores = yield np.full(points, 2)
+        goals = np.zeros(points, int)
+        goals[np.argsort(np.nansum(scores, axis=1))[:3]] = epochs
+        yield goals
+
+    return sweep.Search(sweep.random, rounds, name="of my own")
+
+
 SEARCHES = {
     "random": lambda: sweep.random,
     "halving": sweep.halving,
@@ -20,6 +33,7 @@ SEARCHES = {
     "median": sweep.median,
     "pbt": lambda: sweep.pbt(every=2),
     "optuna": tpe,
+    "own": of_my_own,
 }
 ALL = crash_points.TRIALS
 
@@ -41,3 +55,19 @@ def test_killed_before_any_write_a_sweep_ends_the_same(tmp_path, monkeypatch, se
         if names:
             wrong[k] = names
     assert not wrong
+
+
+@pytest.mark.parametrize("search", ["halving", "pbt"])
+@pytest.mark.parametrize("writes", [3, 4, 7])
+def test_killed_again_and_again_it_ends_the_same(tmp_path, monkeypatch, search, writes):
+    search, folder = SEARCHES[search](), tmp_path / "killed"
+    expected = run(search, 2, tmp_path / "whole")
+    kills, attempt = 0, lambda: moments(monkeypatch, folder, lambda: run(search, 2, folder))
+    result, states = attempt()
+    while len(states) > writes:
+        put(folder, states[writes])
+        kills += 1
+        result, states = attempt()
+    assert kills > 2
+    assert not differing(outcome(result), outcome(expected))
+    assert not differing(held(folder), held(tmp_path / "whole"))
