@@ -57,8 +57,7 @@ def test_killed_before_any_write_a_sweep_ends_the_same(tmp_path, monkeypatch, se
     assert not wrong
 
 
-@pytest.mark.parametrize("search", ["halving", "pbt"])
-@pytest.mark.parametrize("writes", [3, 4, 7])
+@pytest.mark.parametrize("search, writes", [("halving", 7), ("pbt", 5)])
 def test_killed_again_and_again_it_ends_the_same(tmp_path, monkeypatch, search, writes):
     search, folder = SEARCHES[search](), tmp_path / "killed"
     expected = run(search, 2, tmp_path / "whole")

@@ -68,7 +68,8 @@ def run(
       "accuracy" where there is one, else "loss"; `mode` "max" or "min" is needed for any other.
     - `devices` are those to use, or how many: by itself all local ones. `plan`, from
       `sweep.plan`, says how the trials lie on them.
-    - `path`: a folder for what is known so far. The same call goes on where that one stopped.
+    - `path`: a folder for what is known so far. The same call resumes where that one stopped, under
+      the same number settings of JAX and the same versions.
     - `keep`: the final weights of so many of the best points stay with the result.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, by itself a sixteenth of them; `devices` are then so many of each
@@ -76,8 +77,9 @@ def run(
     - `progress` shows a bar (by itself: when standard error is a terminal).
 
     A trial that becomes non-finite is frozen, marked "diverged" and never selected.
-    Raises TypeError or ValueError for bad arguments, before anything is compiled; OSError where
-    `path` cannot be written, BlockingIOError where another process uses it.
+    Raises TypeError or ValueError for bad arguments, before anything is compiled; ValueError for a
+    `path` that holds another sweep or files that do not belong together; OSError where it cannot be
+    written and the sweep is not finished, BlockingIOError where another process uses it.
 
     >>> import purenet as pn
     >>> from purenet import sweep
