@@ -197,6 +197,16 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
+def printable(value: Any) -> str:
+    r"""The value as text that a terminal shows as it is: control characters become escapes.
+
+    >>> print(printable("a" + chr(27) + "[2Jb"))
+    a\x1b[2Jb
+    """
+    escaped = lambda c: c if c.isprintable() else c.encode("unicode_escape").decode()
+    return "".join(map(escaped, str(value)))
+
+
 def _some(names: list[str]) -> str:
     more = f", … ({len(names)} leaves)" if len(names) > 6 else ""
     return ", ".join(map(_plain, names[: 5 if more else 6])) + more

@@ -12,6 +12,7 @@ from purenet import processes
 from purenet.checkpoint import checked_path, load, load_metadata, save
 from purenet.files import as_path
 from purenet.leaves import from_array, kind_of, named_leaves
+from purenet.software import check_resumable, described
 from purenet.types import PyTree
 
 _SHARE = 0.05  # of the time, at most, is spent on writing
@@ -76,6 +77,7 @@ class RunFile:
                 f"fit: {self.path} holds a run of {done} epochs, but epochs is {epochs}; ask for "
                 f"at least {done}, or name another path."
             )
+        check_resumable(f"fit: {self.path}", run, finished=done == epochs)
         curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
         with jax.transfer_guard_host_to_device("allow"):
             found = load(self.path, {"key": self.key, "state": state, "history": curves})
@@ -93,8 +95,8 @@ class RunFile:
         started = time.perf_counter()
         curves = jax.tree.map(lambda curve: curve[:done], history)
         tree = {"key": self.key, "state": processes.plain(state, gather=True), "history": curves}
-        metadata = {"fit": {"epochs": done, "data": self.data}}
-        self._by_first(lambda: save(self.path, tree, metadata))
+        run = {"epochs": done, "data": self.data} | described()
+        self._by_first(lambda: save(self.path, tree, {"fit": run}))
         ended = time.perf_counter()
         self.saved = done
         self.due = ended + max(_EVERY, (ended - started) / _SHARE)

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jaxlib
 import numpy as np
 
-from purenet._version import __version__
+from purenet.software import differences, number_settings, versions
 from purenet.sweep import engine
 from purenet.sweep.layout import chosen_devices, layout
 from purenet.sweep.pool import Pool, Record, Report, best_of
@@ -24,8 +23,6 @@ from purenet.types import PyTree
 
 _PROGRAMS = 16  # a process keeps so many compiled programs
 _DATASETS = 2  # and so many sets of data
-# What else decides which numbers a trial gives.
-_SETTINGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")
 
 
 class Setting:
@@ -120,14 +117,9 @@ def train(block: Block) -> Outcome | NoData | Failed:
         return Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def software() -> dict[str, Any]:
+def software() -> dict[str, str]:
     """What must be the same in two processes for a trial to be the same in both."""
-    versions = {module.__name__: module.__version__ for module in (jax, jaxlib, np)}
-    return (
-        {"purenet": __version__}
-        | versions
-        | {name: str(getattr(jax.config, name)) for name in _SETTINGS}
-    )
+    return versions() | number_settings()
 
 
 class _AbsentError(Exception):
@@ -191,11 +183,8 @@ def _built(setting: Setting, data: Data) -> tuple[engine.Compiled, PyTree]:
     return compiled, engine.place(compiled.program.layout, placed)
 
 
-def _refuse_others(asked: dict[str, Any]) -> None:
-    here = software()
-    others = [f"{name} is {here[name]}, there {asked[name]}" for name in here
-              if here[name] != asked[name]]  # fmt: skip
-    if others:
+def _refuse_others(asked: dict[str, str]) -> None:
+    if others := differences(asked, software()):
         raise ValueError(
             "sweep: a worker differs from the process that called run, so its trials would not be "
             f"the same: {'; '.join(others)}."

@@ -10,21 +10,18 @@ from purenet.files import as_path
 from purenet.leaves import short
 from purenet.sweep.engine import PARTS
 from purenet.sweep.population import Lineage
-from purenet.sweep.result import Result, Run, program_records
-from purenet.sweep.space import is_traced
-from purenet.sweep.store import (
+from purenet.sweep.reading import (
     CURVES,
     REPORT,
     SETTINGS,
-    TRIALS,
-    arrays,
     check_known,
-    distribution_of,
-    is_value,
-    read_report,
     read_settings,
-    strict_json,
+    stamped_curves,
+    stamped_report,
 )
+from purenet.sweep.result import Result, Run, program_records
+from purenet.sweep.space import Choice, is_traced
+from purenet.sweep.store import distribution_of
 
 
 def load(path: str | os.PathLike) -> Result:
@@ -32,7 +29,8 @@ def load(path: str | os.PathLike) -> Result:
 
     Functions among the hyperparameters come back as their names. Without the trial function nothing
     can be trained: for `replay` and `weights`, call `run` with the same arguments and path,
-    which trains nothing that is finished. Nothing is unpickled or evaluated.
+    which trains nothing that is finished. Nothing is unpickled or evaluated, and `trials.jsonl`,
+    which other programs may have changed, is not read.
     Raises FileNotFoundError where there is no sweep, ValueError, which names the file, where one
     is damaged, TypeError for what is no path.
 
@@ -41,18 +39,16 @@ def load(path: str | os.PathLike) -> Result:
     FileNotFoundError: no-such-folder holds no sweep: there is no settings.json.
     """
     folder = as_path("sweep.load", path)
-    settings = read_settings(folder)
+    content = read_settings(folder)
+    settings, sweep = content["settings"], content["sweep"]
     space, trials, seeds, epochs = _asked(folder / SETTINGS, settings)
-    known = arrays(folder / CURVES)
+    known = stamped_curves(folder / CURVES, sweep)
     if known is None:
         raise FileNotFoundError(f"{folder} holds no results yet: there is no {CURVES}.")
-    rows = _rows(folder / TRIALS, trials * seeds, space)
-    if len(rows) % seeds:
-        raise ValueError(f"{folder / TRIALS} is damaged: {len(rows)} rows are not {seeds} a point.")
-    check_known(folder / CURVES, known, len(rows), epochs, settings["metric"])
+    rows = check_known(folder / CURVES, known, trials, seeds, epochs, settings["metric"])
     for name, array in known.items():
-        if not name.startswith("lineage "):
-            known[name] = array[: len(rows)]  # points that were not drawn yet have no row
+        if array.ndim and not name.startswith("lineage "):
+            known[name] = array[:rows]  # points that were not drawn yet are none
     curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for name, array in known.items():
         part, _, metric = name.partition(" ")
@@ -63,11 +59,9 @@ def load(path: str | os.PathLike) -> Result:
         if is_traced(leaf):
             hyper[name] = _drawn(folder / CURVES, known, name)
         else:
-            hyper[name] = np.empty(len(rows), object)
-            for i, row in enumerate(rows):  # one by one: a shape must stay one value
-                hyper[name][i] = _hashable(row[name])
+            hyper[name] = _static(folder / CURVES, known, name, leaf, rows)
     alive, done = known["alive"].astype(bool), known["epochs"] == epochs
-    report = read_report(folder / REPORT)
+    report, _ = stamped_report(folder / REPORT, sweep)
 
     def again(number: int) -> Run:
         raise ValueError(
@@ -119,29 +113,26 @@ def _asked(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], int, i
     return leaves, trials, seeds, epochs  # type: ignore[return-value]
 
 
-def _rows(path: Path, count: int, space) -> list[dict[str, Any]]:
-    try:
-        rows = [strict_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing, so there are no results to read.") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}).") from None
-    if not 0 < len(rows) <= count or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path} is damaged: {count} rows, each an object, are expected.")
-    for number, row in enumerate(rows, 1):
-        missing = [name for name in space if name not in row]
-        objects = [name for name in space if not is_value(row.get(name))]
-        if missing or objects:
-            raise ValueError(
-                f"{path} is damaged: line {number} has no value of {short([*missing, *objects])}."
-            )
-    return rows
-
-
 def _drawn(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
     column = known.get(f"hyper {name}")
     if column is None or column.ndim != 1 or column.dtype.kind not in "fi":
         raise ValueError(f"{path} is damaged: it has no column of numbers 'hyper {name}'.")
+    return column
+
+
+def _static(path: Path, known: dict[str, np.ndarray], name: str, leaf: Any, rows: int):
+    """The values of a constant, or of a choice of which the file holds the places."""
+    values, places = (leaf,), np.zeros(rows, int)
+    if isinstance(leaf, Choice):
+        values, places = leaf.values, known.get(f"choice {name}", places.astype(float))
+    if places.dtype.kind != "i" or not ((places >= 0) & (places < len(values))).all():
+        raise ValueError(
+            f"{path} is damaged: it has no column 'choice {name}' of numbers from 0 to "
+            f"{len(values) - 1}."
+        )
+    column = np.empty(rows, object)
+    for row, place in enumerate(places):  # one by one: a shape must stay one value
+        column[row] = _hashable(values[place])
     return column
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from purenet.checks import is_number, whole
 from purenet.sweep.engine import Lanes, place, sharding
 from purenet.sweep.layout import Layout
+from purenet.sweep.reading import fitting
 from purenet.sweep.space import (
     Choice,
     Space,
@@ -22,7 +23,6 @@ from purenet.sweep.space import (
     numbers,
     random,
 )
-from purenet.sweep.store import fitting
 
 
 class Lineage(NamedTuple):

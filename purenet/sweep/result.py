@@ -13,7 +13,7 @@ import numpy as np
 from purenet import display
 from purenet.checks import told, whole
 from purenet.files import writable, write_bytes
-from purenet.leaves import short
+from purenet.leaves import printable, short
 from purenet.sweep.asking import optuna_distribution, optuna_module
 from purenet.sweep.population import Lineage
 from purenet.sweep.space import Choice, LogUniform, Uniform, is_traced
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _SHORT = {"accuracy": "acc", "validation": "val"}
 _TEXT, _PAGE = 5, 10  # trials that are shown at a prompt and in a notebook
 _STATUSES = ("done", "stopped", "diverged")  # from good to bad
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a text that begins so is one to a spreadsheet
 _LOG_RANGE = 100  # a range that spans more than this factor is drawn on a logarithmic axis
 
 
@@ -51,9 +52,10 @@ class Trial(NamedTuple):
     interval: float = np.nan  # the mean score lies in score ± interval with 95% confidence
 
     def __str__(self):
-        values = ", ".join(f"{n.replace('_', ' ')}:{_text(v)}" for n, v in self.hyper.items())
+        named = ((_text(name.replace("_", " ")), value) for name, value in self.hyper.items())
+        values = ", ".join(f"{name}:{_text(value)}" for name, value in named)
         spread = f" ± {_text(self.interval)}" if self.seeds > 1 else ""
-        name = _SHORT.get(self.metric, self.metric)
+        name = _text(_SHORT.get(self.metric, self.metric))
         return f"(val {name}:{_text(self.score)}{spread}) | {values}"
 
 
@@ -245,8 +247,11 @@ class Result:
         return order[fit[order]].tolist()
 
     def table(self, n: int = 20) -> str:
-        """The best `n` trials as text, best first, and how many were stopped or diverged. Raises
-        TypeError or ValueError for an n below 1."""
+        """The best `n` trials as text, best first, and how many were stopped or diverged.
+
+        Control characters, in names and texts of somebody else's folder, become escapes. Raises
+        TypeError or ValueError for an n below 1.
+        """
         rows, notes = self._table(whole("Result.table: n", n, least=1))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
@@ -262,7 +267,7 @@ class Result:
         stopped = self.status == "stopped"
         if stopped.any():
             header.append("epochs")
-        rows = [[*header, *self.hyper]]
+        rows = [[*map(_text, (*header, *self.hyper))]]
         for rank, trial in enumerate(map(self.point, self.ranked()[:n]), 1):
             values: list[Any] = [trial.metrics[p].get(m, np.nan) for p, m in parts]
             if self.seeds > 1:
@@ -457,15 +462,16 @@ class Result:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """One row a trial. Raises OSError where the file cannot be written, TypeError for what is
+        """One row a trial. A text that a spreadsheet would take for a formula (=, +, -, @) gets an
+        apostrophe before it. Raises OSError where the file cannot be written, TypeError for what is
         no path."""
         path = writable("Result.to_csv", path)
         rows = self.rows()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(rows[0])
-        writer.writerows([_name(value) for value in row.values()] for row in rows)
-        write_bytes(path, text.getvalue().encode())
+        writer.writerow(map(_cell, rows[0]))
+        writer.writerows(map(_cell, row.values()) for row in rows)
+        write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
     def to_jsonl(self, path: str | os.PathLike) -> None:
         """One JSON object a line and trial, as in the results folder; not finite is null. Raises
@@ -550,4 +556,13 @@ def _name(value):
 
 def _text(value) -> str:
     value = _name(value)
-    return f"{value:.3g}" if isinstance(value, (float, np.floating)) else str(value)
+    return f"{value:.3g}" if isinstance(value, (float, np.floating)) else printable(value)
+
+
+def _cell(value):
+    """What a CSV file holds: numbers as they are, no text that is a formula."""
+    value = _name(value)
+    if isinstance(value, (bool, int, float, np.generic, type(None))):
+        return value
+    text = str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

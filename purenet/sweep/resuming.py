@@ -6,16 +6,10 @@ from typing import Any
 import numpy as np
 
 from purenet.sweep.pool import Record
+from purenet.sweep.reading import CURVES, REPORT, STATES, fitting
 from purenet.sweep.result import program_records
-from purenet.sweep.store import (
-    CURVES,
-    REPORT,
-    STATES,
-    fitting,
-    pack_records,
-    stored_dtype,
-    unpack_records,
-)
+from purenet.sweep.space import Choice
+from purenet.sweep.store import pack_records, stored_dtype, unpack_records
 
 
 def save(sweep: Any, finished: bool) -> None:
@@ -32,7 +26,8 @@ def save(sweep: Any, finished: bool) -> None:
     states = pack_records([_records(sweep, g, finished) for g in range(len(sweep.programs))])
     named = zip(request.space.names, request.space.traced, strict=True)
     known = {f"hyper {name}": result.hyper[name] for name, traced in named if traced}
-    known |= {"epochs": sweep.epochs, "alive": sweep.alive}
+    known |= {f"choice {name}": places for name, places in _choices(sweep).items()}
+    known |= {"epochs": sweep.epochs, "alive": sweep.alive, "rows": np.array(len(result.epochs))}
     if sweep.lineage is not None:
         known |= sweep.lineage.arrays()
         known["lineage every"] = np.array(sweep.lineage.every)
@@ -41,8 +36,22 @@ def save(sweep: Any, finished: bool) -> None:
     sweep.saving = sweep.saved_at - began
 
 
+def _choices(sweep: Any) -> dict[str, np.ndarray]:
+    """Of each static choice by name: which of its values every trial has."""
+    space, points = sweep.request.space, sweep.points
+    leaves = zip(space.names, space.leaves, space.traced, strict=True)
+    names = [name for name, leaf, traced in leaves if isinstance(leaf, Choice) and not traced]
+    places = np.array(points.places, int).reshape(len(points.groups), len(names))
+    by_trial = np.repeat(places[points.group], sweep.request.seeds, axis=0)
+    return dict(zip(names, by_trial.T, strict=True))
+
+
 def _records(sweep: Any, g: int, finished: bool) -> dict[int, Record]:
-    """The states of a group's best, and those that its trials go on from if any does."""
+    """The states of a group's best, and those that its trials go on from if any does.
+
+    Members of a population go on together, those that are at the end among them: one without a
+    state has diverged.
+    """
     rows, last, every = sweep.members[g], sweep.request.epochs, sweep.numbers()
     kept = {
         row: Record(tuple(column[row // sweep.request.seeds] for column in every), last, state)
@@ -53,9 +62,9 @@ def _records(sweep: Any, g: int, finished: bool) -> dict[int, Record]:
         return kept
     if g not in sweep.pools:
         return {r: rec for r, rec in loaded(sweep, g).items() if r not in kept} | kept
-    going = np.flatnonzero((sweep.alive & (sweep.epochs < last))[rows])
-    found = sweep.pools[g].records(going)
-    return {int(rows[local]): record for local, record in found.items()} | kept
+    going = sweep.alive if sweep.lineage is not None else sweep.alive & (sweep.epochs < last)
+    found = sweep.pools[g].records(np.flatnonzero(going[rows]))
+    return kept | {int(rows[local]): record for local, record in found.items()}
 
 
 def load(sweep: Any, store: Any) -> None:
@@ -63,14 +72,12 @@ def load(sweep: Any, store: Any) -> None:
 
     Raises ValueError for what cannot be of this sweep.
     """
-    curves, states = store.curves(), store.states()
+    curves, states, report, finished, complete = store.known
     if curves is None:
         return
-    sweep.known = curves
-    report = store.report()
-    sweep.earlier, sweep.finished = report.get("seconds", 0.0), report.get("finished", False)
-    sweep.planned = report.get("plan")
-    sweep.costs = program_records(store.folder / REPORT, report.get("programs", ()))
+    sweep.known, sweep.finished, sweep.complete = curves, finished, complete
+    sweep.earlier, sweep.planned = report["seconds"], report["plan"]
+    sweep.costs = program_records(store.folder / REPORT, report["programs"])
     for name, mine in (("epochs", sweep.epochs), ("alive", sweep.alive)):
         mine[:] = fitting(store.folder, curves, name, mine)
     if not ((sweep.epochs >= 0) & (sweep.epochs <= sweep.request.epochs)).all():
@@ -82,7 +89,7 @@ def load(sweep: Any, store: Any) -> None:
         for name, mine in metrics.items():
             if f"{part} {name}" in curves:
                 mine[:] = fitting(store.folder, curves, f"{part} {name}", mine)
-    sweep.loaded = states or {}
+    sweep.loaded = states
     last = sweep.request.epochs
     for g in range(len(sweep.programs)):
         for row, record in loaded(sweep, g).items():
@@ -97,7 +104,7 @@ def back_together(sweep: Any) -> int:
         return int(sweep.epochs.max()) if sweep.finished else 0
     records = loaded(sweep, 0)
     level = max((record.epochs for record in records.values()), default=0)
-    there = np.isin(np.arange(len(sweep.alive)), list(records))
+    there = np.isin(np.arange(len(sweep.alive)), list(records))  # all that were alive then
     sweep.alive[:] = there if level else True
     sweep.epochs[:] = np.minimum(sweep.epochs, level)
     return level

@@ -68,8 +68,9 @@ def run(
       "accuracy" where there is one, else "loss"; `mode` "max" or "min" is needed for any other.
     - `devices` are those to use, or how many: by itself all local ones. `plan`, from
       `sweep.plan`, says how the trials lie on them.
-    - `path`: a folder for what is known so far. The same call resumes where that one stopped.
-      Ctrl-C, SIGTERM and SIGHUP save first, and act at the next report; a second one acts at once.
+    - `path`: a folder for what is known so far. The same call resumes where that one stopped, under
+      the same number settings of JAX and the same versions. Ctrl-C, SIGTERM and SIGHUP save first,
+      and act at the next report; a second one acts at once.
     - `keep`: the final weights of so many of the best points stay with the result.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, by itself a sixteenth of them; `devices` are then so many of each
@@ -79,8 +80,9 @@ def run(
 
     A trial that becomes non-finite is frozen, marked "diverged" and never selected, so
     `jax_debug_nans` and `jax_debug_infs` are off in the programs of a sweep.
-    Raises TypeError or ValueError for bad arguments, before anything is compiled; OSError where
-    `path` cannot be written, BlockingIOError where another process uses it.
+    Raises TypeError or ValueError for bad arguments, before anything is compiled; ValueError for a
+    `path` that holds another sweep or files that do not belong together; OSError where it cannot be
+    written and the sweep is not finished, BlockingIOError where another process uses it.
 
     >>> import purenet as pn
     >>> from purenet import sweep
@@ -144,7 +146,8 @@ class Sweep:
         self.members: list[np.ndarray] = []  # the rows of each group, in the order of its pool
         self.data: dict[tuple, PyTree] = {}  # on the devices of a layout
         self.lineage: population.Lineage | None = None
-        self.finished = False
+        self.finished = False  # nothing was left to train there
+        self.complete = False  # nor to write
         self.planned: dict | None = None  # what was planned there
         self.costs: tuple[ProgramRecord, ...] = ()  # and compiled
         self.earlier = 0.0  # seconds that went before, in other processes
@@ -181,7 +184,7 @@ class Sweep:
                 self._rounds()
             self._keep_best()
             self.bar.advance(0, self._standing, total=self.bar.done)
-            if store is not None and not self.finished:
+            if store is not None and not self.complete:
                 resuming.save(self, finished=True)
             if self.pressed and store is not None:
                 self._say_how_to_resume()
@@ -191,12 +194,15 @@ class Sweep:
     def _rounds(self) -> None:
         request, goals = self.request, self.request.goals
         before = np.zeros(request.trials, int)
+        reached = before
         told = 0
         while True:
             self._draw(reach(goals))
             self._train(goals, goals > before)
-            before = goals
-            scores = self.scores()
+            before, reached = goals, np.maximum(reached, goals)
+            # a folder knows more than has been trained so far: decide as if it did not
+            asked = np.arange(request.epochs) < reached[:, None]
+            scores = np.where(asked, self.scores(), np.nan)
             known = len(self.points.group)
             if told < known:
                 request.source.tell(np.arange(told, known), scores[told:known])
@@ -375,10 +381,12 @@ class Sweep:
         result = self.result()
         ranked = result.ranked()[: self.keep]
         ranked = [point for point in ranked if result.status[point * self.request.seeds] == "done"]
-        states = {}
-        for row in (point * self.request.seeds for point in ranked):
-            states[row] = self.kept[row] if row in self.kept else self._again_packed(row)[0]
-        self.kept = states
+        rows = [point * self.request.seeds for point in ranked]
+        if isinstance(self.request.search, population.Population) and {*rows} - {*self.kept}:
+            self.kept = self._population_again()[0].kept
+        self.kept = {
+            row: self.kept[row] if row in self.kept else self._again_packed(row)[0] for row in rows
+        }
 
     def scores(self) -> np.ndarray:
         """(points, epochs): larger is better, NaN where unknown or diverged."""
@@ -472,10 +480,13 @@ class Sweep:
 
     def _again(self, row: int) -> Run:
         if isinstance(self.request.search, population.Population):
-            # a member is nothing without the others
-            other = Sweep(self.request, self.plan, keep=self.request.trials)
-            result = other.run(False, time.perf_counter(), None)
+            _, result = self._population_again()
             own = {p: {n: c[row] for n, c in m.items()} for p, m in result.curves.items()}
             return Run(result.kept.get(row), own)
         state, curves = self._again_packed(row)
         return Run(self._unpacked(row, state), curves)
+
+    def _population_again(self) -> tuple["Sweep", Result]:
+        """A member is nothing without the others: train all of them again, and keep every one."""
+        other = Sweep(self.request, self.plan, keep=self.request.trials)
+        return other, other.run(False, time.perf_counter(), None)

@@ -1,35 +1,51 @@
 """A sweep's folder on disk: what was asked, what is known so far, and how to go on.
 
-    settings.json   what the sweep is, with the versions it was begun with; written once
-    trials.jsonl    one row a trial
-    curves.npz      epochs, status and every metric's curve
+    settings.json   what the sweep is, and the versions and number settings it was begun with
+    trials.jsonl    one row a trial, for people and other programs: it is never read
+    curves.npz      epochs, status, hyperparameters and every metric's curve
     states.npz      the states that unfinished trials go on from, and those of the best
     report.json     programs, plan and time; whether the sweep is finished
 
-Every file is complete or absent. What a trial will do follows from the settings, so the folder may
-be any moments old: training goes on from the states it has, and repeats what it must.
+Every file is complete or absent, says whose it is, and is one of a numbered save. What a trial will
+do follows from the settings, so that states may be older than curves, as a process leaves them that
+is killed between the two: training goes on from the states there are, and repeats what it must.
 """
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 import numpy as np
 
 from purenet import npz_format
-from purenet._version import __version__
 from purenet.files import write_bytes
-from purenet.leaves import short
+from purenet.leaves import printable, short
+from purenet.software import check_resumable, described
+from purenet.sweep.lock import Lock
 from purenet.sweep.pool import Record
+from purenet.sweep.reading import (
+    CURVES,
+    FORMAT,
+    REPORT,
+    SETTINGS,
+    STATES,
+    TRIALS,
+    Known,
+    Stamp,
+    digest,
+    read_folder,
+    read_settings,
+)
 from purenet.sweep.space import (
     Choice,
     LogUniform,
@@ -43,10 +59,7 @@ from purenet.sweep.space import (
 )
 from purenet.types import PyTree
 
-SETTINGS, TRIALS, CURVES = "settings.json", "trials.jsonl", "curves.npz"
-STATES, REPORT, _LOCK = "states.npz", "report.json", ".lock"
-_FILES = (SETTINGS, TRIALS, CURVES, STATES, REPORT)
-_FORMAT = 1
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _DISTRIBUTIONS: dict[str, Any] = {
     "uniform": Uniform,
     "loguniform": LogUniform,
@@ -65,57 +78,84 @@ class Store:
     def __init__(self, path: str | os.PathLike, settings: dict[str, Any]):
         """Begin a sweep in a new folder, or find one of the same settings to go on with.
 
-        Raises ValueError for a folder that holds another sweep, or files that are damaged;
-        BlockingIOError where another process uses it; OSError where it cannot be written.
+        A finished sweep is also found where nothing can be written.
+        Raises ValueError for a folder that holds another sweep, or files that are damaged or do not
+        belong together, and where other software began what is not finished; BlockingIOError where
+        another process uses it; OSError where it cannot be written.
         """
         self.folder = Path(path)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file, but a folder for the results is expected.")
-        with self._said("cannot write results to"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.folder)
-            for name in _FILES:  # what a process that was killed left unfinished
-                for half in self.folder.glob(f".{name}.*"):
-                    half.unlink()
+        self._lock: Lock | None = None
+        self._saves, self.known = 0, Known()
+        unwritable = self._locked()
         try:
             self.goes_on = (self.folder / SETTINGS).exists()
             if self.goes_on:
-                _refuse_others(self.folder, settings)
+                self._find(settings, unwritable)
             else:
-                versions = {"purenet": __version__}
-                versions |= {m.__name__: m.__version__ for m in (jax, jaxlib, np)}
-                versions["python"] = platform.python_version()
-                content = {"format": _FORMAT, "settings": settings, "versions": versions}
-                self._write(SETTINGS, json_bytes(content, indent=2))
+                self._begin(settings)
         except BaseException:
             self.close()
             raise
 
+    def _locked(self) -> OSError | None:
+        """Lock the folder. Why it cannot be written, where there is a sweep all the same."""
+        try:
+            with self._said("cannot write results to"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock = Lock(self.folder)
+        except OSError as error:
+            if error.errno not in _READ_ONLY or not (self.folder / SETTINGS).exists():
+                raise
+            return error
+        return None
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        strays = [n for n in (CURVES, STATES, REPORT, TRIALS) if os.path.lexists(self.folder / n)]
+        if strays:
+            raise ValueError(
+                f"{self.folder} holds {', '.join(strays)} but no {SETTINGS}, so nobody knows of "
+                "which sweep; name another folder, or remove them."
+            )
+        self.sweep = uuid.uuid4().hex
+        content = {"format": FORMAT, "sweep": self.sweep, "settings": settings} | described()
+        content["python"] = platform.python_version()
+        self._write(SETTINGS, json_bytes(content, indent=2))
+
+    def _find(self, settings: dict[str, Any], unwritable: OSError | None) -> None:
+        content = read_settings(self.folder)
+        self.sweep = content["sweep"]
+        _refuse_others(self.folder, content["settings"], settings)
+        self._saves, self.known = read_folder(self.folder, self.sweep)
+        if unwritable is not None:
+            if not self.known.finished:
+                raise unwritable
+            self.known = self.known._replace(complete=True)
+        check_resumable(str(self.folder), content, self.known.finished)
+
     def close(self) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def save(self, rows: list[dict], curves: dict, states: dict, report: dict) -> None:
         """Write what is known now.
 
         The curves come first: a state is never newer than the curve that it continues.
         """
-        self._write(CURVES, npz_format.write(curves, "{}"))
-        self._write(STATES, npz_format.write(states, "{}"))
-        self._write(TRIALS, b"".join(json_bytes(row) for row in rows))
-        self._write(REPORT, json_bytes(report, indent=2))
-
-    def curves(self) -> dict[str, np.ndarray] | None:
-        return arrays(self.folder / CURVES)
-
-    def states(self) -> dict[str, np.ndarray] | None:
-        return arrays(self.folder / STATES)
-
-    def report(self) -> dict[str, Any]:
-        path = self.folder / REPORT
-        return read_report(path) if path.exists() else {}
+        self._saves += 1
+        stamp = Stamp(self.sweep, self._saves, report["finished"])
+        trials = b"".join(json_bytes(row) for row in rows)
+        self._write(CURVES, npz_format.write(curves, stamp.text()))
+        self._write(STATES, npz_format.write(states, stamp.text()))
+        self._write(TRIALS, trials)
+        said = report | stamp._asdict() | {"trials": digest(trials)}
+        self._write(REPORT, json_bytes(said, indent=2))
 
     def _write(self, name: str, content: bytes | memoryview) -> None:
         with self._said(f"cannot write {name} to"):
+            assert self._lock is not None
+            self._lock.check()
             write_bytes(self.folder / name, content)
 
     @contextlib.contextmanager
@@ -129,18 +169,6 @@ class Store:
             before = saved if (self.folder / CURVES).exists() else ""
             message = f"{what} {self.folder}: {error.strerror or error}{before}"
             raise OSError(error.errno, message) from None
-
-
-def fitting(folder: Path, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
-    """One of the arrays of a folder's curves, if it is what `mine` can take."""
-    found = known.get(name)
-    if found is None or (found.shape, found.dtype) != (mine.shape, mine.dtype):
-        what = "is missing" if found is None else f"is {found.dtype} {found.shape}"
-        raise ValueError(
-            f"{folder / CURVES} is damaged, or of another jax_enable_x64: {name!r} {what}, but "
-            f"{mine.dtype} {mine.shape} is expected; remove it, and what it held is computed again."
-        )
-    return found
 
 
 def describe_leaf(leaf: Any) -> Any:
@@ -246,131 +274,15 @@ def unpack_records(packed: dict[str, np.ndarray], g: int) -> dict[int, Record]:
     return {int(row): Record(n, int(e), list(state)) for (row, e), n, state in parts}
 
 
-def arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of one of our .npz files, None where there is none.
-
-    Raises ValueError, which names the file, where it is damaged. Nothing is unpickled.
-    """
-    if not path.exists():
-        return None
-    try:
-        with npz_format.opened("sweep", path) as reader:
-            return {name: reader.read(name) for name in reader.names}
-    except ValueError as error:
-        raise ValueError(f"{error} Remove it, and what it held is computed again.") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises ValueError, which names the file, for anything else."""
-    try:
-        content = strict_json(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}).") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds {type(content).__name__}, not an object.")
-    return content
-
-
-def strict_json(text: str) -> Any:
-    """What JSON says, without the numbers that only Python's reader knows, NaN and infinities."""
-
-    def refuse(constant):
-        raise ValueError(f"{constant} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """The report. Raises ValueError, which names the file, for one that lacks its parts."""
-    report = read_json(path)
-    seconds, plan, programs = (report.get(name) for name in ("seconds", "plan", "programs"))
-    legal = (
-        "plan" in report
-        and isinstance(seconds, (int, float))
-        and 0 <= seconds < 1e300
-        and isinstance(report.get("finished"), bool)
-        and isinstance(plan, (dict, type(None)))
-        and isinstance(programs, list)
-    )
-    if not legal:
-        raise ValueError(
-            f"{path} is damaged: seconds, finished, plan and programs are {short(seconds)}, "
-            f"{short(report.get('finished'))}, {short(plan)} and {short(programs)}."
-        )
-    return report
-
-
-def check_known(
-    path: Path, known: dict[str, np.ndarray], rows: int, epochs: int, metric: str
-) -> None:
-    """Refuse arrays of curves.npz that cannot be those of so many trials, naming the first."""
-
-    def refuse(name, what):
-        raise ValueError(
-            f"{path} is damaged: {name!r} {what}; remove it, and what it held is computed again."
-        )
-
-    for name in ("epochs", "alive", f"validation {metric}"):
-        if name not in known:
-            refuse(name, "is missing")
-    for name, array in known.items():
-        if name.startswith("lineage "):
-            continue
-        expected = (1,) if name in ("epochs", "alive") or name.startswith("hyper ") else (2,)
-        kinds = {"epochs": "i", "alive": "b"}.get(name, "fi")
-        curve = expected == (2,)
-        if array.ndim not in expected or len(array) < rows or array.dtype.kind not in kinds:
-            refuse(
-                name, f"has the shape {array.shape} of {array.dtype}, but there are {rows} trials"
-            )
-        if curve and (array.shape[1] != epochs or array.dtype.kind != "f"):
-            refuse(name, f"has the shape {array.shape} of {array.dtype} for {epochs} epochs")
-    counts = known["epochs"]
-    if not ((counts >= 0) & (counts <= epochs)).all():
-        refuse("epochs", f"holds numbers outside 0 to {epochs}")
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """What a folder's sweep was asked to do. Raises ValueError where that cannot be read."""
-    path = folder / SETTINGS
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} holds no sweep: there is no {SETTINGS}.")
-    content = read_json(path)
-    if content.get("format") != _FORMAT or not isinstance(content.get("settings"), dict):
-        raise ValueError(
-            f"{path} has the format {content.get('format')!r}, but {_FORMAT} is what this version "
-            "of purenet reads."
-        )
-    return content["settings"]
-
-
-def _refuse_others(folder: Path, settings: dict[str, Any]) -> None:
-    found, asked = read_settings(folder), json.loads(json_bytes(settings))
+def _refuse_others(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    asked = json.loads(json_bytes(asked))
     names = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
     if names:
-        lines = [f"  {n}: there {found.get(n)!r}, asked {asked.get(n)!r}" for n in names]
+        lines = [f"  {printable(n)}: there {found.get(n)!r}, asked {asked.get(n)!r}" for n in names]
         raise ValueError(
             f"{folder} holds another sweep; name another folder, or ask for the same:\n"
             + "\n".join(lines)
         )
-
-
-def _locked(folder: Path):
-    """A file that is locked while it is open; the lock goes with the process, however it ends."""
-    file = open(folder / _LOCK, "ab")  # noqa: SIM115
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        pass  # a system without such locks
-    except OSError:
-        file.close()
-        raise BlockingIOError(
-            f"{folder} is in use: another process runs the sweep there; wait for it to end, or "
-            "name another folder."
-        ) from None
-    return file
 
 
 def json_bytes(content: Any, indent: int | None = None) -> bytes:

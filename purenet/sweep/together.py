@@ -19,6 +19,7 @@ from purenet.sweep.engine import PARTS
 from purenet.sweep.interrupts import Flag
 from purenet.sweep.pool import Pool, Record, Report
 from purenet.sweep.population import Population
+from purenet.sweep.reading import Known
 from purenet.sweep.store import Store, json_bytes, pack_records, unpack_records
 
 
@@ -131,14 +132,13 @@ class SharedStore:
         if self.store is not None:
             self.store.save(*known)
 
-    def curves(self) -> dict[str, np.ndarray] | None:
-        return self._arrays_told(lambda store: store.curves())
-
-    def states(self) -> dict[str, np.ndarray] | None:
-        return self._arrays_told(lambda store: store.states())
-
-    def report(self) -> dict[str, Any]:
-        return json.loads(processes.told(lambda: json_bytes(self.store.report())))  # type: ignore[union-attr]
+    @property
+    def known(self) -> Known:
+        """To be asked for in every process."""
+        curves = self._arrays_told(lambda store: store.known.curves)
+        states = self._arrays_told(lambda store: store.known.states)
+        rest = json.loads(processes.told(lambda: json_bytes(self.store.known[2:])))  # type: ignore[union-attr]
+        return Known(curves, states or {}, *rest)
 
     def _arrays_told(self, read: Callable) -> dict[str, np.ndarray] | None:
         def write():
