@@ -32,6 +32,7 @@ import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_disable_most_optimizations", True)  # of examples in docstrings too
 
 
 def pytest_configure(config):
@@ -40,31 +41,36 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent comp")
 
 
-# Modules that compile many small programs, each of which runs once.
-_RUN_ONCE = {
-    "test_conv",
-    "test_errors_networks",
-    "test_executors",
-    "test_extremes",
-    "test_gradcheck",
-    "test_masked_width",
-    "test_mesh",
-    "test_nets",
-    "test_ops",
-    "test_pool",
-    "test_precision",
-    "test_training",
-    "test_transformations",
+# Modules whose programs are compiled as users compile them: what they promise is that numbers are
+# the same to the last bit however trials are laid out, and that programs need so much memory.
+_OPTIMISED = {"test_stopping", "test_sweep"}
+
+# The heart of the library in half a minute, for between two edits: `pytest -m fast`.
+_FAST = {
+    "test_layout",
+    "test_optimizers",
+    "test_schedules",
+    "test_search",
+    "test_space",
+    "test_stopping",
 }
+
+
+def pytest_collection_modifyitems(items):
+    missing = [name for name in _FAST if not Path(__file__).with_name(f"{name}.py").exists()]
+    assert not missing, f"the fast tests are to be in {missing}, but there are no such files"
+    for item in items:
+        if item.path.stem in _FAST:
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(autouse=True)
 def compiled_quickly(request):
-    """What runs once is not optimised."""
-    once = request.node.path.stem in _RUN_ONCE
-    jax.config.update("jax_disable_most_optimizations", once)
+    """Most programs of tests run once, so that compiling is all that they cost."""
+    quickly = request.node.path.stem not in _OPTIMISED
+    jax.config.update("jax_disable_most_optimizations", quickly)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
