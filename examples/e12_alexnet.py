@@ -53,9 +53,9 @@ if not chosen.quick:
 
 # the small one, trained
 rng = np.random.default_rng(chosen.seed)
-counts = (300, 100) if chosen.quick else (4000, 1000)
+counts = (600, 200) if chosen.quick else (4000, 1000)
 train, test = (patches(rng, n, middle) for n, middle in zip(counts, (False, True), strict=True))
-divisor = 16 if chosen.quick else 4
+divisor = 8 if chosen.quick else 4
 filters = tuple(n // divisor for n in (96, 256, 384, 384, 256))
 small = pn.alexnet(classes=6, stem=(3, 1, 1), filters=filters, hidden=2048 // divisor)
 print(pn.summary(small, (32, 32, 3)).splitlines()[-1])

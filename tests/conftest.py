@@ -45,22 +45,29 @@ def pytest_configure(config):
 # the same to the last bit however trials are laid out, and that programs need so much memory.
 _OPTIMISED = {"test_stopping", "test_sweep"}
 
-# The heart of the library in half a minute, for between two edits: `pytest -m fast`.
+# The heart of the library in half a minute, for between two edits, `pytest -m fast`: files, and
+# tests of files.
 _FAST = {
     "test_layout",
-    "test_optimizers",
+    "test_ops::test_rule_equals_jax_grad",
+    "test_optimizers::test_equals_reference",
+    "test_optimizers::test_error",
     "test_schedules",
     "test_search",
     "test_space",
-    "test_stopping",
+    "test_stopping::test_halving_trains_what_its_rungs_say_and_nothing_else",
+    "test_stopping::test_a_population_copies_and_explores",
 }
 
 
 def pytest_collection_modifyitems(items):
-    missing = [name for name in _FAST if not Path(__file__).with_name(f"{name}.py").exists()]
-    assert not missing, f"the fast tests are to be in {missing}, but there are no such files"
+    for stem, _, test in (name.partition("::") for name in _FAST):
+        path = Path(__file__).with_name(f"{stem}.py")
+        found = path.exists() and f"def {test}" in path.read_text()
+        assert found, f"_FAST in {__file__} names {stem}.py and {test or 'its tests'}: not there"
     for item in items:
-        if item.path.stem in _FAST:
+        stem, test = item.path.stem, getattr(item, "originalname", "")
+        if {stem, f"{stem}::{test}"} & _FAST:
             item.add_marker(pytest.mark.fast)
 
 
