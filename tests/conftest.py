@@ -32,7 +32,6 @@ import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_disable_most_optimizations", True)  # of examples in docstrings too
 
 
 def pytest_configure(config):
@@ -41,9 +40,28 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent comp")
 
 
-# Modules whose programs are compiled as users compile them: what they promise is that numbers are
-# the same to the last bit however trials are laid out, and that programs need so much memory.
-_OPTIMISED = {"test_stopping", "test_sweep"}
+# Modules that compile many small programs, each of which runs once, and those that compare their
+# numbers with the ones of forked processes, which compile quickly too.
+_RUN_ONCE = {
+    "test_cli",
+    "test_conv",
+    "test_errors_networks",
+    "test_executors",
+    "test_extremes",
+    "test_gradcheck",
+    "test_masked_width",
+    "test_mesh",
+    "test_nets",
+    "test_ops",
+    "test_pool",
+    "test_precision",
+    "test_processes",
+    "test_schedules",
+    "test_search",
+    "test_together",
+    "test_training",
+    "test_transformations",
+}
 
 # The heart of the library in half a minute, for between two edits, `pytest -m fast`: files, and
 # tests of files.
@@ -73,11 +91,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def compiled_quickly(request):
-    """Most programs of tests run once, so that compiling is all that they cost."""
-    quickly = request.node.path.stem not in _OPTIMISED
-    jax.config.update("jax_disable_most_optimizations", quickly)
+    """What runs once is not optimised."""
+    once = request.node.path.stem in _RUN_ONCE
+    jax.config.update("jax_disable_most_optimizations", once)
     yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
