@@ -37,7 +37,8 @@ if chosen.data == "mnist":
 else:
     x, t = pn.data.digits(flatten=False)
     x = np.floor(255 * x)
-    parts = (x[:1500], t[:1500]), (x[1500:], t[1500:])
+    count = 300 if chosen.quick else 1500
+    parts = (x[:count], t[:count]), (x[1500:], t[1500:])
 train, test = ((x[..., 0].astype(np.uint8), t.astype(np.uint8)) for x, t in parts)
 
 files = {}

@@ -30,7 +30,7 @@ train, test = (
     (jnp.asarray(x, jnp.float64), jnp.asarray(t)) for x, t in common.images(chosen, flatten=True)
 )
 if chosen.quick:
-    train = train[0][:1000], train[1][:1000]
+    train, chosen.iterations = (train[0][:1000], train[1][:1000]), min(chosen.iterations, 20)
 net = pn.mlp(activation=pn.sigmoid, weight_init=pn.initializers.normal(0.01))
 for_weights, for_batches = jax.random.split(jax.random.key(chosen.seed))
 start = net.init(for_weights, (train[0].shape[1], 50, 10)).weights

@@ -41,8 +41,8 @@ def trial(hyper):
 
 def run(chosen, data, **options):
     """The sweep of this tour, with what is different in one step."""
-    # what one process compiles the next one finds
-    jax.config.update("jax_compilation_cache_dir", str(chosen.scratch / "programs"))
+    if jax.config.jax_compilation_cache_dir is None:  # what one process compiles the next one finds
+        jax.config.update("jax_compilation_cache_dir", str(chosen.scratch / "programs"))
     same = {"trials": chosen.trials, "epochs": chosen.epochs, "seed": chosen.seed}
     return sweep.run(trial, SPACE, data, **same | options)
 

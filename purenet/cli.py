@@ -20,8 +20,9 @@ from purenet.losses import l2, softmax_cross_entropy
 from purenet.nets import mlp
 from purenet.optimizers import sgd
 from purenet.sweep import grid, halving, hyperband, loguniform, pbt, plan, random, run, sobol
+from purenet.sweep.reading import SETTINGS, read_json
 from purenet.sweep.request import checked_seed
-from purenet.sweep.store import SETTINGS, json_bytes, read_json
+from purenet.sweep.store import json_bytes
 from purenet.training import supervised
 
 _SHOWN = 20

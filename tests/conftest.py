@@ -40,8 +40,10 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent comp")
 
 
-# Modules that compile many small programs, each of which runs once.
+# Modules that compile many small programs, each of which runs once, and those that compare their
+# numbers with the ones of forked processes, which compile quickly too.
 _RUN_ONCE = {
+    "test_cli",
     "test_conv",
     "test_errors_networks",
     "test_executors",
@@ -53,9 +55,38 @@ _RUN_ONCE = {
     "test_ops",
     "test_pool",
     "test_precision",
+    "test_processes",
+    "test_schedules",
+    "test_search",
+    "test_together",
     "test_training",
     "test_transformations",
 }
+
+# The heart of the library in half a minute, for between two edits, `pytest -m fast`: files, and
+# tests of files.
+_FAST = {
+    "test_layout",
+    "test_ops::test_rule_equals_jax_grad",
+    "test_optimizers::test_equals_reference",
+    "test_optimizers::test_error",
+    "test_schedules",
+    "test_search",
+    "test_space",
+    "test_stopping::test_halving_trains_what_its_rungs_say_and_nothing_else",
+    "test_stopping::test_a_population_copies_and_explores",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for stem, _, test in (name.partition("::") for name in _FAST):
+        path = Path(__file__).with_name(f"{stem}.py")
+        found = path.exists() and f"def {test}" in path.read_text()
+        assert found, f"_FAST in {__file__} names {stem}.py and {test or 'its tests'}: not there"
+    for item in items:
+        stem, test = item.path.stem, getattr(item, "originalname", "")
+        if {stem, f"{stem}::{test}"} & _FAST:
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(autouse=True)

@@ -4,17 +4,16 @@ import functools
 import io
 import json
 import os
-import subprocess
 import sys
 import tracemalloc
 import zipfile
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from forks import run
 
 import purenet as pn
 from purenet import checkpoint, npz_format
@@ -764,12 +763,10 @@ def test_a_new_process_predicts_the_same_and_trains_on_bit_for_bit(tmp_path, key
     half = train(3, files[2])
     pn.save_network(files[0], net, sizes, half.state.params)
     pn.save(files[1], data)
-    environment = os.environ | {"JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": "2",
-                                "PYTHONPATH": str(Path(pn.__file__).parents[1])}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", SECOND, *files], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    config = {"jax_enable_x64": True, "jax_num_cpu_devices": 2,
+              "jax_disable_most_optimizations": False}  # fmt: skip
+    done = run("-c", SECOND, *files, config=config)
+    assert done.code == 0, done.err
     whole = train(6, None)
     x = jnp.linspace(-1, 1, 8).reshape(2, 4)
     expected = {

@@ -1,31 +1,19 @@
 """`purenet sweep` as a user meets it."""
 
-import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
 import pytest
+from forks import Forked, run
 
 from purenet import cli, sweep
 
-# the commands of these tests train the same network over and over: one of them compiles it
-_KEPT = tempfile.mkdtemp()
-ENVIRONMENT = os.environ | {
-    "JAX_COMPILATION_CACHE_DIR": _KEPT,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
 
-
-def purenet(*arguments, cwd, **environment):
+def purenet(*arguments, cwd):
     """The command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "purenet.cli", *map(str, arguments)],
-        cwd=cwd, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    return run("-m", "purenet.cli", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +24,8 @@ def finished(tmp_path_factory):
 
 def test_sweep_prints_the_best_and_leaves_a_results_folder(finished):
     done, folder = finished
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("Best-")]
+    assert done.code == 0, done.err
+    lines = [line for line in done.out.splitlines() if line.startswith("Best-")]
     pattern = r"Best-\d+ \(val acc:[\d.]+\) \| rate:[\d.e-]+, weight decay:[\d.e-]+"
     assert len(lines) == 6 and all(re.fullmatch(pattern, line) for line in lines)
     scores = [float(re.search(r"acc:([\d.]+)", line)[1]) for line in lines]
@@ -45,23 +33,23 @@ def test_sweep_prints_the_best_and_leaves_a_results_folder(finished):
     names = sorted(path.name for path in folder.iterdir())
     assert names == [".lock", "best.png", "command.json", "curves.npz", "map.png", "report.json",
                      "settings.json", "states.npz", "trials.csv", "trials.jsonl"]  # fmt: skip
-    assert "best val accuracy" in done.stderr and "Traceback" not in done.stderr
+    assert "best val accuracy" in done.err and "Traceback" not in done.err
 
 
 def test_sweep_keeps_earlier_results(finished):
     _, folder = finished
     before = (folder / "trials.csv").read_bytes()
     again = purenet("sweep", "--trials", 2, "--epochs", 1, cwd=folder.parent)
-    assert again.returncode == 0 and "sweep-results-2" in again.stdout
+    assert again.code == 0 and "sweep-results-2" in again.out
     assert (folder / "trials.csv").read_bytes() == before
     refused = purenet("sweep", "--out", folder, cwd=folder.parent)
-    assert refused.returncode == 2 and "already holds" in refused.stderr
+    assert refused.code == 2 and "already holds" in refused.err
 
 
 def test_sweep_is_repeatable_in_a_new_process(finished):
     _, folder = finished
     again = purenet("sweep", "--trials", 6, "--epochs", 4, "--out", "again", cwd=folder.parent)
-    assert again.returncode == 0
+    assert again.code == 0
     assert (folder.parent / "again" / "trials.csv").read_text() == (
         folder / "trials.csv"
     ).read_text()
@@ -71,29 +59,28 @@ def test_a_sweep_where_everything_diverges_ends_with_one_line(finished):
     _, folder = finished
     done = purenet("sweep", "--trials", 2, "--epochs", 3, "--rate", "1e30", "1e31", "--out", "wild",
                    cwd=folder.parent)  # fmt: skip
-    assert done.returncode == 2
-    assert "every trial diverged" in done.stderr and "Traceback" not in done.stderr
+    assert done.code == 2
+    assert "every trial diverged" in done.err and "Traceback" not in done.err
     assert "diverged" in (folder.parent / "wild" / "trials.csv").read_text()
 
 
 def test_a_sweep_that_was_killed_is_gone_on_with(finished, tmp_path):
     _, folder = finished
     arguments = ["sweep", "--trials", "6", "--epochs", "4", "--out", "cut"]
-    process = subprocess.Popen([sys.executable, "-m", "purenet.cli", *arguments], cwd=tmp_path,
-                               stderr=subprocess.DEVNULL, env=ENVIRONMENT)  # fmt: skip
+    process = Forked("-m", "purenet.cli", *arguments, cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "cut" / "states.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
     refused = purenet(*arguments, cwd=tmp_path)
-    assert refused.returncode == 2 and "go on with that one by --resume" in refused.stderr
+    assert refused.code == 2 and "go on with that one by --resume" in refused.err
     done = purenet(*arguments, "--resume", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     for name in ("trials.csv", "trials.jsonl", "curves.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (folder / name).read_bytes()
     other = purenet(*arguments, "--resume", "--seed", "3", cwd=tmp_path)
-    assert other.returncode == 2 and "seed: there 0, asked 3" in other.stderr
+    assert other.code == 2 and "seed: there 0, asked 3" in other.err
 
 
 @pytest.mark.parametrize("search, picture", [("halving", "rungs.png"), ("pbt", "lineage.png")])
@@ -123,11 +110,13 @@ def test_a_plan_is_printed_and_nothing_is_trained(main, tmp_path, monkeypatch, c
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plain_installation_says_what_the_digits_need(tmp_path):
-    (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(\"No module named 'sklearn'\")")
-    done = purenet("sweep", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 2 and "pip install 'purenet[examples]'" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_plain_installation_says_what_the_digits_need(tmp_path, main, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["sweep"]) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'purenet[examples]'" in error and len(error.splitlines()) == 1
 
 
 @pytest.fixture
@@ -215,7 +204,7 @@ def test_mnist_looks_like_the_published_search(mnist_dir, tmp_path):
     """The best of 40 trials validate at 0.65 or more, with rates between 1e-3 and 1e-2."""
     done = purenet("sweep", "--experiment", "book", "--data", "mnist", "--data-dir", mnist_dir,
                    cwd=tmp_path)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    best = re.findall(r"Best-[1-5] \(val acc:([\d.]+)\) \| rate:([\d.e-]+)", done.stdout)
+    assert done.code == 0, done.err
+    best = re.findall(r"Best-[1-5] \(val acc:([\d.]+)\) \| rate:([\d.e-]+)", done.out)
     assert float(best[0][0]) >= 0.65
     assert all(1e-3 < float(rate) < 1e-2 for _, rate in best)

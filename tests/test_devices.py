@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+from forks import run
+
 
 def say(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    done = run("-c", code)
+    assert done.code == 0, done.err
+    return done.out.strip()
 
 
 def test_one_device_a_core_or_as_many_as_asked_for():
@@ -43,4 +45,5 @@ def test_importing_computes_nothing_and_needs_no_extra():
         "from jax._src import xla_bridge\n"
         "print(xla_bridge.backends_are_initialized())"
     )
-    assert say(code) == "False"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")

@@ -1,10 +1,8 @@
 """Every example runs with --quick, reaches the outcome that it asserts, and draws its pictures."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -31,20 +29,15 @@ def test_every_example_is_tested():
 
 
 def run(*command, folder):
-    # compiling is most of what a quick run takes
-    quickly = {"JAX_ENABLE_X64": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    return subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, cwd=folder,
-        env=os.environ | quickly, timeout=600,
-    )  # fmt: skip
+    return forks.run(*command, cwd=folder, seconds=600)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_example_runs(name, tmp_path):
     done = run(EXAMPLES / f"{name}.py", "--quick", "--out", tmp_path, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout  # the example itself asserts what it is to show
+    assert done.code == 0, done.err
+    assert done.out  # the example itself asserts what it is to show
     number = name.partition("_")[0]
     drawn = {path.stem.removeprefix(f"{number}_") for path in tmp_path.glob("*.png")}
     assert drawn >= PICTURES[name] - {"mistakes"}
@@ -53,8 +46,8 @@ def test_example_runs(name, tmp_path):
 @pytest.mark.slow
 def test_the_gallery_shows_an_example(tmp_path):
     done = run(GALLERY, "--only", "e1", "--quick", "--out", "page", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("e1: done in ")
+    assert done.code == 0, done.err
+    assert done.out.startswith("e1: done in ")
     page = (tmp_path / "page" / "gallery.md").read_text()
     assert "## E1: Linear regression" in page
     assert "`python examples/e1_linear_regression.py --data digits --quick`: done" in page
@@ -67,8 +60,8 @@ def test_the_gallery_shows_an_example(tmp_path):
 def test_the_gallery_goes_on_after_a_failure(tmp_path):
     options = ("--only", "e7,e6", "--quick", "--data", "mnist", "--data-dir", "nowhere")
     done = run(GALLERY, *options, folder=tmp_path)
-    assert done.returncode == 1
-    assert [line[:10] for line in done.stdout.splitlines()] == ["e6: failed", "e7: failed"]
+    assert done.code == 1
+    assert [line[:10] for line in done.out.splitlines()] == ["e6: failed", "e7: failed"]
     page = (tmp_path / "gallery" / "gallery.md").read_text()
     assert page.startswith("# Gallery\n\n**Failed: e6, e7.**")
     assert page.count("mnist: nowhere is not a directory") == 2
@@ -77,8 +70,8 @@ def test_the_gallery_goes_on_after_a_failure(tmp_path):
 
 def test_the_gallery_names_the_examples_it_knows(tmp_path):
     done = run(GALLERY, "--only", "e1,e99", folder=tmp_path)
-    assert done.returncode == 2
-    assert "no example e99; there are e1, " in done.stderr
+    assert done.code == 2
+    assert "no example e99; there are e1, " in done.err
 
 
 SWEEPS = {
@@ -95,6 +88,6 @@ def test_every_sweep_example_is_tested():
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_example_runs(name, tmp_path):
     done = run(EXAMPLES / f"{name}.py", "--quick", "--out", tmp_path, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     drawn = {path.stem.partition("_")[2] for path in tmp_path.glob("*.png")}
     assert drawn == SWEEPS[name]

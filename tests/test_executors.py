@@ -254,10 +254,8 @@ class Killing(concurrent.futures.Executor):
 @pytest.mark.filterwarnings("default")  # of the cluster, about a process that dies
 def test_a_cluster_loses_a_worker_in_the_middle(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.chdir(tmp_path)
-    jax.config.update("jax_disable_most_optimizations", False)  # as in the workers
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # in the workers too
     options = {"search": SEARCHES["halving"], "keep": 2}
     arguments = (local(10), SPACE, DATA, 24, 9)
     with (

@@ -20,12 +20,12 @@ NETS = {
 @pytest.mark.parametrize("net, sizes", NETS.values(), ids=NETS)
 def test_networks_train(net, sizes, key):
     rng = np.random.default_rng(0)
-    x, t = rng.normal(size=(20, *sizes)), rng.integers(0, 10, 20)
-    trainable = pn.supervised(net, sizes, pn.adam(3e-3), pn.softmax_cross_entropy, 20)
-    state, history = pn.fit(trainable, (x, t), 40, key)
+    x, t = rng.normal(size=(8, *sizes)), rng.integers(0, 10, 8)
+    trainable = pn.supervised(net, sizes, pn.adam(3e-3), pn.softmax_cross_entropy, 8)
+    state, history = pn.fit(trainable, (x, t), 25, key)
     assert history["train"]["loss"][-1] < 0.7 * history["train"]["loss"][0]
     y, stats = net.apply(state.params, jnp.asarray(x), False, None)
-    assert y.shape == (20, 10) and stats == ()
+    assert y.shape == (8, 10) and stats == ()
 
 
 @pytest.mark.parametrize("net, sizes, parameters", [

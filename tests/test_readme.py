@@ -1,12 +1,11 @@
 """What the README shows runs as it stands."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from forks import run
 
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLE, *MORE = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -21,9 +20,9 @@ def ran(tmp_path_factory):
     """All of it in one process: (what the example prints, what the others print, their folder)."""
     folder = tmp_path_factory.mktemp("readme")
     code = "\n".join([EXAMPLE, LEFT, *MORE])
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    first, _, others = done.stdout.partition("left behind: ")
+    done = run("-c", code, cwd=folder)
+    assert done.code == 0, done.err
+    first, _, others = done.out.partition("left behind: ")
     return first, others, folder
 
 
