@@ -178,7 +178,7 @@ class Finder(ast.NodeVisitor):
         elif isinstance(value, int):
             others = [str(value + 1), str(value - 1)]
         elif isinstance(value, float):
-            others = [repr(value * 1.01 if value else 0.01)]
+            others = [f"{value * 1.01 if value else 0.01:.6g}"]
         else:
             return
         self.change(self.start(node), self.end(node), *others)
