@@ -1,5 +1,6 @@
 """What the files of a sweep's folder say, value by value: written, read back and refused."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import sweep
+from purenet import npz_format, sweep
 from purenet.sweep import store
 from purenet.sweep.pool import Record
 from purenet.sweep.space import Choice
@@ -34,6 +35,12 @@ def test_a_space_is_described_in_plain_values(leaf, described):
 def test_what_has_no_description_is_its_text_without_its_address():
     text = store.describe_leaf(object())
     assert text == "<object object>"  # the address would differ in every process
+
+
+def test_a_function_without_a_name_is_its_text():
+    partial = functools.partial(pn.leaky_relu, slope=0.1)
+    assert store.plain(partial) is partial
+    assert store.describe_leaf(partial) == "functools.partial(<function leaky_relu>, slope=0.1)"
 
 
 @pytest.mark.parametrize("leaf", [
@@ -266,3 +273,14 @@ def test_a_setting_that_only_one_side_has_is_a_difference(tmp_path):
     again = store.Store(tmp_path, {"trials": np.int64(3), "more": 1})
     assert again.goes_on
     again.close()
+
+
+def test_what_was_saved_is_read_back_and_nothing_is_none(tmp_path):
+    opened = store.Store(tmp_path, {"trials": 3})
+    assert opened.curves() is None and opened.states() is None and opened.report() == {}
+    for name, number in (("curves.npz", 1.0), ("states.npz", 2.0)):
+        (tmp_path / name).write_bytes(npz_format.write({"a": np.full(2, number)}, "{}"))
+    (tmp_path / "report.json").write_bytes(store.json_bytes(REPORT))
+    assert opened.curves()["a"].tolist() == [1, 1] and opened.states()["a"].tolist() == [2, 2]
+    assert opened.report() == REPORT
+    opened.close()
