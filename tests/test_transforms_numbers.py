@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -134,3 +135,23 @@ def test_other_gradients_than_the_state_was_made_for_are_refused():
         pn.clip(1.0).update(jnp.ones((1, 3)), (), W)
     with pytest.raises(TypeError, match="are of int64, but what is trained is floats"):
         pn.clip(1.0).update(jnp.ones((1, 3), int), ())
+
+
+def test_what_does_not_decay_is_not_touched_by_a_decay_of_nothing():
+    grads = jnp.array([jnp.inf, 2.0])
+    updates, _ = pn.sgd(0.5).update(grads, pn.sgd(0.5).init(grads))
+    assert updates.tolist() == [-jnp.inf, -1.0]  # and no inf - 0 * inf
+
+
+def test_numbers_of_64_bits_keep_them():
+    third = jnp.array([1 / 3])
+    assert pn.clip(1.0).update(third, ())[0].tolist() == [1 / 3]
+    assert pn.clip_by_global_norm(1.0).update(third, ())[0].tolist() == [1 / 3]
+    assert pn.add_weight_decay(0.1, True).update(third, (), third)[0][0] == 1 / 3 + 0.1 * (1 / 3)
+
+
+def test_params_are_refused_in_part_too():
+    params = pn.mlp().init(jax.random.key(0), (2, 3))
+    for tree in (params, {"mine": W, "network": params}, [params, W]):
+        with pytest.raises(TypeError, match="sgd: got a network's Params"):
+            pn.sgd(0.1).init(tree)
