@@ -1,6 +1,7 @@
 """The compiled programs of a group, called by hand: what a lane becomes, and what it costs."""
 
 import functools
+import time
 from typing import NamedTuple
 
 import jax
@@ -171,6 +172,13 @@ def test_weights_that_are_not_finite_are_a_divergence_whatever_the_metrics_say()
     lanes, _ = made.advance(lanes, data, place(made.program.layout, np.int32([5, 5]), split=True))
     assert lanes.alive.tolist() == [False, True]  # `other` may be what it likes
     assert lanes.epochs.tolist() == [2, 5]
+
+
+def test_the_seconds_of_a_program_are_a_part_of_those_that_pass():
+    layout = Layout(tuple(jax.local_devices()[:1]), 3, 1)
+    began = time.perf_counter()
+    made = Building(program(layout), (np.float64(0),), KEY, DATA).result()
+    assert 0 < made.seconds < time.perf_counter() - began
 
 
 class Memory:
