@@ -94,6 +94,16 @@ def test_lanes_train_as_long_as_they_are_told_and_measure_after_each_epoch(layou
             np.testing.assert_allclose(curves[part]["a"][lane, :goal], total * expected)
 
 
+@pytest.mark.parametrize("lane", [0, 1, 2, 5])
+@pytest.mark.parametrize("layout", [(1, 6, 2), (2, 4, 2)])
+def test_any_lane_may_be_trained_alone_for_one_epoch(layout, lane):
+    made, key, data = compiled(*layout)
+    goals = (np.arange(made.program.layout.width) == lane).astype(np.int32)
+    lanes = begin(made, key, lost=1e9)
+    lanes, _ = made.advance(lanes, data, place(made.program.layout, goals, split=True))
+    assert lanes.epochs.tolist() == goals.tolist()
+
+
 @pytest.mark.parametrize("layout", [(1, 4, 1), (1, 4, 4)])
 def test_a_lane_that_diverges_keeps_its_last_finite_state_and_holds_up_nobody(layout):
     made, key, data = compiled(*layout)
@@ -154,7 +164,7 @@ def test_static_values_are_known_and_traced_numbers_fill_their_places():
     assert float(trainable.evaluate({"x": 3.0}, DATA[0])["b"]) == 6.0
 
 
-def test_weights_that_are_not_finite_are_a_divergence_whatever_the_metrics_say():
+def test_one_number_that_is_not_finite_among_the_weights_is_a_divergence_whatever_the_metrics_say():
     class State(NamedTuple):
         params: jax.Array
         other: jax.Array
@@ -162,7 +172,7 @@ def test_weights_that_are_not_finite_are_a_divergence_whatever_the_metrics_say()
     def hidden(hyper):
         bad = lambda state: jnp.where(state.params > hyper["lost"], jnp.inf, state.params + 1)
         return pn.Trainable(
-            init=lambda key: State(jnp.zeros(()), jnp.full((), jnp.nan)),
+            init=lambda key: State(jnp.array([0.0, -99.0]), jnp.full((), jnp.nan)),
             epoch=lambda state, data: (state._replace(params=bad(state)), {}),
             evaluate=lambda state, data: {"loss": jnp.zeros(())},
         )
