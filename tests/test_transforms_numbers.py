@@ -155,3 +155,9 @@ def test_params_are_refused_in_part_too():
     for tree in (params, {"mine": W, "network": params}, [params, W]):
         with pytest.raises(TypeError, match="sgd: got a network's Params"):
             pn.sgd(0.1).init(tree)
+
+
+def test_the_defaults_of_lion_are_those_of_its_paper():
+    optimizer = pn.lion(0.1)
+    _, (_, moment) = optimizer.update(G, optimizer.init(W))
+    np.testing.assert_allclose(moment, (1 - 0.99) * G, rtol=1e-12)
