@@ -1,0 +1,288 @@
+"""Trials taking turns in lanes: who sits where, what is reported, recorded and forgotten.
+
+The compiled program is a stand-in that counts in NumPy, so that nothing is compiled.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from purenet.sweep import pool
+from purenet.sweep.engine import BLOCK, Compiled, Lanes, Program, place, sharding
+from purenet.sweep.layout import Layout
+
+BEGIN = 1000  # the number of a trial is BEGIN * its point + its seed + its epochs
+
+
+def leaves(number):
+    """The state of a trial: its number, and a pair."""
+    number = np.asarray(number)
+    return [number, np.stack([number, -number], axis=-1)]
+
+
+def number_in(state):
+    """The number that a state says, in both of its leaves."""
+    number, pair = state
+    np.testing.assert_array_equal(pair, [number, -number])
+    return number
+
+
+class Stand:
+    """What a compiled group is to a pool. A trial is lost in the epoch that its number says."""
+
+    def __init__(self, devices=1, lanes=3, block=1):
+        self.layout = Layout(tuple(jax.local_devices()[:devices]), lanes, block)
+        self.begun, self.trained = [], []
+
+    def compiled(self) -> Compiled:
+        width = self.layout.width
+        row = lambda dtype: jax.ShapeDtypeStruct((width,), dtype)
+        pair = jax.ShapeDtypeStruct((width, 2), np.int64)
+        shapes = Lanes((row(np.int32),), row(bool), row(np.int32), [row(np.int64), pair])
+        program = Program(None, None, (), self.layout)
+        return Compiled(program, shapes, self.start, self.advance, 0.5, 7, 1)
+
+    def check_placed(self, *arrays):
+        """A lane's rows are where the lane is, as a compiled program of several devices needs."""
+        for a in jax.tree.leaves(arrays):
+            assert a.sharding.is_equivalent_to(sharding(self.layout, split=True), a.ndim)
+
+    def start(self, lanes, key, seats, fresh):
+        self.check_placed(lanes, seats, fresh)
+        fresh = np.asarray(fresh)
+        self.begun.append(np.asarray(seats.point)[fresh].tolist())
+        new = BEGIN * np.asarray(seats.point, int) + np.asarray(seats.seed)
+        (numbers,), (state, _) = jax.tree.map(np.asarray, (lanes.numbers, lanes.state))
+        return place(self.layout, Lanes(
+            (np.where(fresh, np.asarray(seats.numbers[0]), numbers),),
+            np.where(fresh, True, np.asarray(lanes.alive)),
+            np.where(fresh, 0, np.asarray(lanes.epochs)).astype(np.int32),
+            leaves(np.where(fresh, new, state)),
+        ), split=True)  # fmt: skip
+
+    def advance(self, lanes, data, epochs):
+        self.check_placed(lanes, epochs)
+        (numbers,), (state, _) = jax.tree.map(np.asarray, (lanes.numbers, lanes.state))
+        had, wanted, alive = np.asarray(lanes.epochs), np.asarray(epochs), np.asarray(lanes.alive)
+        self.trained.append(wanted.tolist())
+        ends = np.where(numbers > 0, numbers - 1, 10**6)  # epochs with finite numbers
+        done = np.where(alive, np.clip(wanted, 0, np.maximum(ends - had, 0)), 0)
+        curve = np.full((len(had), BLOCK), np.nan)
+        for lane, count in enumerate(done):
+            curve[lane, :count] = state[lane] + 1 + np.arange(count)
+        after = Lanes((numbers,), alive & (done == wanted), (had + done).astype(np.int32),
+                      leaves(state + done))  # fmt: skip
+        curves = {"train": {"loss": -curve}, "validation": {"loss": curve}}
+        return place(self.layout, after, split=True), curves
+
+    def pool(self, trials, lost=()) -> pool.Pool:
+        made = pool.Pool(self.compiled(), jax.random.key(0), np.zeros(2))
+        numbers = np.array([dict(lost).get(i, 0) for i in range(trials)], np.int32)
+        made.add(np.arange(trials), np.full(trials, 5), (numbers,))
+        return made
+
+
+def finish(made, goals, keep=None):
+    """Train to the end: the reports."""
+    goals = np.broadcast_to(goals, len(made.points))
+    keep = np.zeros(len(made.points), bool) if keep is None else np.asarray(keep, bool)
+    return list(made.train(np.array(goals), keep))
+
+
+def expected(row, epochs):
+    return BEGIN * row + 5 + epochs
+
+
+@pytest.mark.parametrize("devices, lanes", [(1, 2), (2, 2), (1, 9)])
+def test_every_trial_reaches_its_goal_whatever_the_lanes(devices, lanes):
+    goals = np.array([3, 1, 4, 1, 5, 9, 2, 6, 0])
+    made = Stand(devices, lanes).pool(9)
+    curves = {part: {"loss": np.full((9, 9), np.nan)} for part in ("train", "validation")}
+    rows = np.arange(9)
+    for report in made.train(goals, np.ones(9, bool)):
+        report.write(curves, rows[report.rows])
+        most = (report.after - report.before).max()
+        assert report.curves["train"]["loss"].shape == (len(report.rows), most)
+    assert made.epochs.tolist() == goals.tolist() and made.alive.all()
+    for row, goal in enumerate(goals):
+        if goal:
+            assert number_in(made.state(row)) == expected(row, goal)
+        whole = np.where(np.arange(9) < goal, expected(row, 1 + np.arange(9)), np.nan)
+        np.testing.assert_array_equal(curves["validation"]["loss"][row], whole)
+        np.testing.assert_array_equal(curves["train"]["loss"][row], -whole)
+
+
+def test_trials_are_dealt_to_and_fro_so_that_no_device_gets_all_the_long_ones():
+    made = Stand(devices=2, lanes=3).pool(5)
+    next(made.train(np.array([5, 4, 3, 2, 1]), np.zeros(5, bool)))
+    assert made.sits.tolist() == [0, 3, 4, 1, 2, -1]
+
+
+def test_those_with_most_to_do_sit_down_first_and_ties_go_to_the_lower_row():
+    made = Stand(lanes=2).pool(4)
+    next(made.train(np.array([1, 7, 7, 7]), np.zeros(4, bool)))
+    assert made.sits.tolist() == [1, 2]
+
+
+def test_a_trial_that_stays_is_not_begun_again_when_another_takes_the_free_lane():
+    stand = Stand(lanes=2)
+    made = stand.pool(3)
+    reports = finish(made, np.array([2, 5, 3]))
+    assert stand.begun == [[1, 2], [0]]
+    assert made.epochs.tolist() == [2, 5, 3]
+    assert sorted(np.concatenate([r.rows for r in reports[:1]])) == [1, 2]
+
+
+def test_a_lost_trial_makes_room_and_is_not_trained_again():
+    stand = Stand(lanes=2)
+    made = stand.pool(3, lost={0: 3})
+    finish(made, 4)
+    assert made.alive.tolist() == [False, True, True] and made.epochs.tolist() == [2, 4, 4]
+    assert finish(made, 9) and made.epochs.tolist() == [2, 9, 9]
+    assert [row for begun in stand.begun for row in begun].count(0) == 1
+
+
+def test_a_state_is_forgotten_once_its_lane_is_needed_unless_it_is_to_be_kept():
+    made = Stand(lanes=2).pool(4)
+    finish(made, np.array([2, 2, 0, 0]), keep=[True, False, False, False])
+    assert sorted(made.records([0, 1, 2])) == [0, 1]  # their lanes are still theirs
+    finish(made, np.array([2, 2, 3, 3]), keep=[True, False, False, False])
+    assert sorted(made.records(range(4))) == [0, 2, 3]
+    assert (
+        number_in(made.records([0])[0].state) == expected(0, 2) and made.records([0])[0].epochs == 2
+    )
+    finish(made, np.array([2, 2, 3, 3]))  # nothing to train, and nobody to keep
+    assert 0 not in made.waiting
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_trial_goes_on_from_its_record_with_its_own_numbers(devices):
+    made = Stand(devices, lanes=2).pool(3, lost={1: 9})
+    made.put(1, pool.Record((np.int32(6),), 4, leaves(77)))
+    assert made.epochs.tolist() == [0, 4, 0]
+    finish(made, 8, keep=[True] * 3)
+    assert made.alive.tolist() == [True, False, True]  # the number of the record counts: 6
+    assert made.epochs.tolist() == [8, 5, 8]
+    assert number_in(made.state(0)) == expected(0, 8)
+
+
+def test_a_record_is_used_though_it_need_not_be_kept_and_kept_though_it_is_not_used():
+    made = Stand(lanes=2).pool(2)
+    made.put(0, pool.Record((np.int32(0),), 4, leaves(77)))
+    made.put(1, pool.Record((np.int32(0),), 4, leaves(88)))
+    finish(made, np.array([6, 4]), keep=[False, True])
+    assert number_in(made.state(0)) == 79 and number_in(made.state(1)) == 88
+    assert finish(made, np.array([3, 3])) == []  # both have more epochs than that
+    assert 1 not in made.waiting and number_in(made.state(0)) == 79
+
+
+def test_a_trial_that_changes_its_lane_takes_its_state_along(monkeypatch):
+    monkeypatch.setattr(pool, "_REPORT", 1e-9)  # a report an epoch
+    stand = Stand(lanes=2)
+    made, seats = stand.pool(3), []
+    for _ in made.train(np.array([5, 4, 4]), np.zeros(3, bool)):
+        seats.append(made.sits.tolist())
+    assert seats[:5] == [[0, 1]] * 4 + [[2, 0]]  # 2 has more to do than 0
+    assert number_in(made.records([0, 2])[0].state) == expected(0, 5)
+    assert number_in(made.records([0, 2])[2].state) == expected(2, 4)
+
+
+def test_a_record_is_what_is_in_the_lane_and_stays_when_the_lane_goes_on():
+    made = Stand(devices=2, lanes=2).pool(4, lost={2: 50})
+    finish(made, 3)
+    records = made.records(range(4))
+    for row, record in records.items():
+        assert record.epochs == 3 and number_in(record.state) == expected(row, 3)
+        assert record.numbers == ((50 if row == 2 else 0),)
+        assert number_in(made.state(row)) == number_in(record.state)
+    finish(made, 6)
+    found = [number_in(record.state) for record in records.values()]
+    assert found == [expected(row, 3) for row in range(4)]
+
+
+def test_what_is_released_waits_if_it_is_to_be_kept_and_is_alive():
+    made = Stand(lanes=5).pool(5, lost={1: 2})
+    finish(made, np.array([3, 3, 3, 3, 0]), keep=[True] * 5)
+    made.release(np.array([True, True, False, True, True]))
+    assert sorted(made.waiting) == [0, 3] and made.lanes is None and set(made.sits) == {-1}
+    assert number_in(made.state(3)) == expected(3, 3)
+    finish(made, np.array([5, 5, 5, 5, 1]))
+    assert made.epochs.tolist() == [5, 1, 5, 5, 1]
+
+
+def test_all_are_seated_and_one_without_a_state_gets_an_empty_lane():
+    made = Stand(lanes=5).pool(4, lost={2: 1})
+    finish(made, np.array([3, 3, 3, 3]))
+    made.release(np.ones(4, bool))
+    lanes = made.lanes_of_all()
+    assert len(lanes) == 4 and made.sits[lanes].tolist() == [0, 1, 2, 3]
+    state = np.asarray(made.lanes.state[0])
+    assert [state[lanes[row]] for row in (0, 1, 3)] == [expected(row, 3) for row in (0, 1, 3)]
+
+
+def test_a_report_takes_as_many_epochs_as_its_time_allows(monkeypatch):
+    clock = iter(np.arange(0.0, 10**4))  # every call of the program takes a second
+    monkeypatch.setattr(pool.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(pool, "_REPORT", 10.5)
+    layout = {"lanes": 4, "block": 2}
+    reports = finish(Stand(**layout).pool(3), np.array([300, 300, 1]))
+    # one epoch of two blocks in a second; then 10.5 seconds are 21 of one block; BLOCK at the most
+    assert [r.after.max() for r in reports[:4]] == [1, 22, 22 + BLOCK, 22 + 2 * BLOCK]
+    assert [r.after.max() for r in finish(Stand(**layout).pool(3), 300)][:2] == [1, 11]
+
+
+def test_lanes_are_dealt_anew_when_one_device_is_left_with_more_to_do(monkeypatch):
+    monkeypatch.setattr(pool, "_REPORT", 1e-9)  # a report an epoch
+    made, seats = Stand(devices=2, lanes=2).pool(4, lost={1: 1, 2: 1}), []
+    for _ in made.train(np.array([9, 8, 8, 8]), np.zeros(4, bool)):
+        seats.append(made.sits.tolist())
+    assert seats == [[0, 3, 1, 2]] + [[0, -1, 3, -1]] * 8  # 3 goes to the other device
+    assert [number_in(made.state(row)) for row in (0, 3)] == [expected(0, 9), expected(3, 8)]
+
+
+@pytest.mark.parametrize("lanes, uneven", [
+    ([0, 3], False), ([0, 1], True), ([0, 1, 3], False), ([0, 1, 2], True), ([0], False),
+    ([0, 1, 3, 4], False), ([0, 1, 2, 3], True),
+])  # fmt: skip
+def test_devices_are_uneven_if_one_could_do_less(lanes, uneven):
+    assert pool._lopsided(np.array(lanes), Stand(devices=2, lanes=3).layout) == uneven
+
+
+def test_a_block_that_is_partly_used_is_a_whole_block():
+    layout = Stand(devices=2, lanes=4, block=2).layout
+    assert [pool._busiest(np.array(lanes), layout) for lanes in ([0], [0, 1], [1, 2], [0, 4])] == [
+        1, 1, 2, 1,
+    ]  # fmt: skip
+    assert not pool._lopsided(np.array([0, 1]), layout)  # one block, wherever it is
+    assert pool._lopsided(np.array([0, 1, 2, 3]), layout)
+
+
+def test_curves_are_written_where_their_rows_and_epochs_are():
+    latest = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    report = pool.Report(np.array([7, 8]), np.array([2, 4]), np.array([5, 5]), np.ones(2, bool),
+                         {"train": {"loss": latest}})  # fmt: skip
+    curves = {"train": {"loss": np.zeros((3, 6))}}
+    report.write(curves, np.array([2, 0]))
+    assert curves["train"]["loss"].tolist() == [
+        [0, 0, 0, 0, 4, 0], [0] * 6, [0, 0, 1, 2, 3, 0],
+    ]  # fmt: skip
+    later = {"train": {"loss": np.zeros((2, 4))}}
+    report.write(later, np.array([0, 1]), first=np.array([2, 1]))
+    assert later["train"]["loss"].tolist() == [[1, 2, 3, 0], [0, 0, 0, 4]]
+    none = report._replace(rows=np.array([], int), before=np.array([], int),
+                           after=np.array([], int))  # fmt: skip
+    none.write(later, np.array([], int))  # nobody was in a lane
+
+
+@pytest.mark.parametrize("largest, best", [(True, [3, 1]), (False, [0, 4])])
+def test_the_best_rows_are_those_marked_and_ties_go_to_the_lower(largest, best):
+    scores = np.array([1.0, 5.0, 9.0, 7.0, 1.0])
+    among = np.array([True, True, False, True, True])
+    assert pool.best_of(scores, among, largest, 2).tolist() == best
+    assert pool.best_of(scores, among, largest, 9).tolist()[:2] == best
+
+
+def test_a_pool_says_what_its_program_costs():
+    made = Stand(lanes=2).pool(1)
+    assert made.cost == (str(made.layout), 0.5, 7)
+    assert finish(made, 0) == [] and made.lanes is None  # nobody to train, no memory taken
