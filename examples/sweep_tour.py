@@ -77,7 +77,7 @@ def main():
     assert len(everything.programs) == 1
 
     print("\n3. Searches that stop the bad trials early, in the same program.")
-    searches = (sweep.halving(), sweep.hyperband(), sweep.median())
+    searches = (sweep.halving(), sweep.hyperband(), sweep.median_stopping())
     halved, *others = (run(chosen, data, search=search) for search in searches)
     for result in (halved, *others):
         print(f"{cost(result)}, best {result.best().score:.4f}: {result.settings['search']}")

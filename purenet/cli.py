@@ -11,19 +11,20 @@ from typing import Any
 
 import jax
 
-from purenet import data, processes
+from purenet import data
 from purenet._version import __version__
-from purenet.checks import whole
-from purenet.devices import use_cpu_cores
-from purenet.files import write_bytes
-from purenet.losses import l2, softmax_cross_entropy
-from purenet.nets import mlp
-from purenet.optimizers import sgd
+from purenet.core.files import write_bytes
+from purenet.core.json_text import json_bytes, read_json
+from purenet.core.validate import integer
+from purenet.distributed import multihost
+from purenet.distributed.devices import use_cpu_cores
+from purenet.nn.losses import l2, softmax_cross_entropy
+from purenet.nn.models import mlp
+from purenet.optim.optimizers import sgd
 from purenet.sweep import grid, halving, hyperband, loguniform, pbt, plan, random, run, sobol
-from purenet.sweep.reading import SETTINGS, read_json
-from purenet.sweep.request import checked_seed
-from purenet.sweep.store import json_bytes
-from purenet.training import supervised
+from purenet.sweep.config import checked_seed
+from purenet.sweep.storage.reading import SETTINGS
+from purenet.training.supervised import supervised
 
 _SHOWN = 20
 _DIGITS: dict[str, Any] = {
@@ -80,7 +81,9 @@ def _sweep(options) -> int:
         arguments = _arguments(options)
         planned = plan(*arguments, **_SEARCHES[options.search](options)) if options.plan else None
         if planned is None:
-            folder = Path(processes.told(lambda: str(_folder(options)).encode()).decode())
+            folder = Path(
+                multihost.broadcast_bytes(lambda: str(_folder(options)).encode()).decode()
+            )
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise UserError(_one_line(error)) from error
     if planned is not None:
@@ -94,10 +97,10 @@ def _sweep(options) -> int:
     except ConnectionError as error:
         raise UserError(f"{_one_line(error)}; start all with --out {folder} --resume.") from error
     except (ValueError, OSError, RuntimeError) as error:
-        if processes.first():
+        if multihost.first():
             _forget(folder)
         raise UserError(_one_line(error)) from error
-    if not processes.first():
+    if not multihost.first():
         return 0
     written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
     result.to_csv(folder / "trials.csv")
@@ -154,10 +157,10 @@ def _start(process: list[str] | None) -> None:
 
 def _arguments(options) -> tuple:
     """What `run` and `plan` take: the trial, its space, the data, trials, epochs, seed."""
-    trials = whole("--trials", options.trials, least=1)
-    epochs = whole("--epochs", options.epochs, least=1)
+    trials = integer("--trials", options.trials, least=1)
+    epochs = integer("--epochs", options.epochs, least=1)
     seed = checked_seed("--seed", options.seed)
-    images = whole("--images", options.images, least=10)
+    images = integer("--images", options.images, least=10)
     space = {
         "rate": _range("--rate", options.rate),
         "weight decay": _range("--weight-decay", options.weight_decay),
@@ -221,7 +224,9 @@ def _named_folder(options) -> Path:
 def _recalled(options) -> argparse.Namespace:
     """The options of the sweep in the folder, and on top of them those that are given now."""
     path = _named_folder(options) / _COMMAND
-    content = processes.told(lambda: json_bytes(read_json(path) if path.exists() else {}))
+    content = multihost.broadcast_bytes(
+        lambda: json_bytes(read_json(path) if path.exists() else {})
+    )
     found, stored = json.loads(content), []
     for name in _OPTIONS:
         if (value := found.get(name)) is not None:
@@ -246,7 +251,7 @@ def _forget(folder: Path) -> None:
 
 def _check(options) -> int:
     try:
-        seed = whole("--seed", options.seed, least=0)
+        seed = integer("--seed", options.seed, least=0)
     except ValueError as error:
         raise UserError(_one_line(error)) from error
     from purenet import gradcheck

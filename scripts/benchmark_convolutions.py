@@ -17,7 +17,7 @@ from jax import lax
 
 import purenet as pn
 from purenet import ops, sweep
-from purenet.layers.conv import METHODS, choose_method
+from purenet.nn.conv import METHODS, choose_method
 
 
 def images(n):

@@ -13,8 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import purenet as pn
-from purenet import files, sweep
-from purenet.sweep import pool, reading, runner
+from purenet import sweep
+from purenet.core import files
+from purenet.sweep import _run as runner
+from purenet.sweep.engine import pool
+from purenet.sweep.storage import reading
 
 DATA = ((np.ones(1),), (np.zeros(1),))
 TRIALS, EPOCHS = 6, 6

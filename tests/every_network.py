@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 import purenet as pn
-from purenet import description
+from purenet.checkpoint import spec
 
 ROW, IMAGE, IDS = (6,), (8, 8, 2), (5,)
 FUNCTIONS = (
@@ -55,7 +55,7 @@ def covered():
         and value.__module__ == pn.nets.__name__
         and not name.startswith("_")
     }
-    layers = set(description._LAYERS) | {name for name in description._FUNCTIONS if name in dir(pn)}
+    layers = set(spec._LAYERS) | {name for name in spec._FUNCTIONS if name in dir(pn)}
     losses = {"softmax_cross_entropy", "mean_squared_error", "accuracy"}
     first = lambda table: {name.partition(",")[0] for name in table}
     return (ready | layers | losses) - first(NETWORKS) - first(LOSSES)

@@ -24,10 +24,13 @@ from fuzzing import Case, changed, changed_text, damaged, likely
 
 import purenet as pn
 from purenet import checkpoint, data, sweep
-from purenet.resume import RunFile
-from purenet.sweep import population, resuming, runner
-from purenet.sweep.pool import Record
-from purenet.sweep.store import Store
+from purenet.sweep import _run as runner
+from purenet.sweep.backends import population
+from purenet.sweep.engine.records import TrialCheckpoint
+from purenet.sweep.schedulers import pbt
+from purenet.sweep.storage import resume as resuming
+from purenet.sweep.storage.folder import Store
+from purenet.training.run_file import RunFile
 
 
 def same(got, expected) -> None:
@@ -498,7 +501,7 @@ def _sweeps() -> list[tuple[Any, dict, dict[str, bytes]]]:
                 often.callback(setattr, module, name, getattr(module, name))
                 setattr(module, name, value)
             with contextlib.suppress(_Enough):
-                runner.Sweep(request, None, 1).run(False, 0.0, store)
+                runner.SweepRun(request, None, 1).run(False, 0.0, store)
             files = {name: (folder / name).read_bytes() for name in _FILES}
         found.append((request, settings, files))
     return found
@@ -625,7 +628,7 @@ def load(folder: Path):
 def resume(folder: Path):
     seeds = []
     for request, settings, files in _sweeps():
-        begun = runner.Sweep(request, None, 1)
+        begun = runner.SweepRun(request, None, 1)
         begun._add_groups()
         compiled = {g: _Ready(begun._build(g).result()) for g in range(len(begun.programs))}
         seeds.append((request, settings, files, compiled, begun.data))
@@ -633,13 +636,13 @@ def resume(folder: Path):
     def read(request, settings, compiled, placed):
         """All that `run` does with a folder before it trains."""
         with contextlib.closing(Store(folder, settings)) as store:
-            going = runner.Sweep(request, None, 1)
+            going = runner.SweepRun(request, None, 1)
             going.store, going.building, going.data = store, dict(compiled), placed
             going.began = 0.0
             going._add_groups()
             if store.goes_on:
                 resuming.load(going, store)
-            if isinstance(request.search, population.Population):
+            if isinstance(request.search, pbt.Population):
                 done = max(0, -(-resuming.back_together(going) // request.search.every) - 1)
                 going.lineage = population._known_lineage(going, done)
             pools = [going.pool(g) for g in compiled]
@@ -666,7 +669,7 @@ def resume(folder: Path):
         for g, records in enumerate(waiting):
             shapes = compiled[g].compiled.shapes
             for row, record in records.items():
-                assert isinstance(record, Record) and 0 <= row < len(going.members[g])
+                assert isinstance(record, TrialCheckpoint) and 0 <= row < len(going.members[g])
                 assert 0 <= record.epochs <= request.epochs
                 for arrays, likes in (
                     (record.state, shapes.state),

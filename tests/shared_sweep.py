@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 import purenet as pn
-from purenet import processes, sweep
+from purenet import sweep
+from purenet.distributed import multihost
 
 RNG = np.random.default_rng(0)
 T = RNG.integers(0, 3, 60)
@@ -73,7 +74,7 @@ def dies(folder):
         seen.append(report)
         if len(seen) == 3:
             sweep.resuming.save(self, finished=False)
-        if len(seen) == 4 and not processes.first():
+        if len(seen) == 4 and not multihost.first():
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -88,7 +89,7 @@ def interrupted(folder):
 
     def recorded(self, g, report):
         seen.append(report)
-        if len(seen) == 1 and not processes.first():
+        if len(seen) == 1 and not multihost.first():
             os.kill(os.getpid(), signal.SIGINT)
         record(self, g, report)
 

@@ -16,7 +16,8 @@ import pytest
 from forks import run
 
 import purenet as pn
-from purenet import checkpoint, npz_format
+from purenet import checkpoint
+from purenet.checkpoint import npz
 
 SUFFIXES = (".npz", ".safetensors")
 
@@ -733,10 +734,10 @@ def test_load_network_says_what_is_wrong_with_the_rest(tmp_path, key, network, m
 
 def change_document(path, changes):
     """The file again, with another document: what somebody who means harm would write."""
-    with npz_format.opened("test", path) as file:
+    with npz.opened("test", path) as file:
         arrays = {name: file.read(name) for name in file.names}
         text = json.dumps(json.loads(file.text) | changes)
-    path.write_bytes(npz_format.write(arrays, text))
+    path.write_bytes(npz.write(arrays, text))
 
 
 # a new process

@@ -104,7 +104,7 @@ def test_every_search_is_one_of_the_library(name):
 
 def test_a_plan_is_printed_and_nothing_is_trained(main, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("purenet.sweep.planning._BLOCKS", {"cpu": (1,)})
+    monkeypatch.setattr("purenet.sweep._plan._BLOCKS", {"cpu": (1,)})
     assert main(["sweep", "--trials", "5", "--epochs", "2", "--images", "50", "--plan"]) == 0
     assert "1 program(s), 10 trial-epochs" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

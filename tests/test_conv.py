@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from purenet.initializers import zeros
-from purenet.layers.conv import METHODS, choose_method, col2im, conv, convolve, im2col, window
-from purenet.layers.embedding import embedding, look_up
-from purenet.layers.local_response_norm import local_response_norm, local_response_normalise
-from purenet.types import Params
+from purenet.core.types import Params
+from purenet.nn.conv import METHODS, choose_method, conv, convolve
+from purenet.nn.embedding import embedding, look_up
+from purenet.nn.initializers import zeros
+from purenet.nn.local_response_norm import local_response_norm, local_response_normalise
+from purenet.nn.windows import col2im, im2col, window
 
 few = settings(max_examples=6, deadline=None, derandomize=True)
 

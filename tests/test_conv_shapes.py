@@ -51,7 +51,7 @@ def compare(count):
     import jax
     import jax.numpy as jnp
 
-    from purenet.ops import convolve
+    from purenet.nn.ops import convolve
 
     rng = np.random.default_rng(1)
     cases = shapes(count)

@@ -30,7 +30,7 @@ SEARCHES = {
     "random": lambda: sweep.random,
     "halving": sweep.halving,
     "hyperband": sweep.hyperband,
-    "median": sweep.median,
+    "median": sweep.median_stopping,
     "pbt": lambda: sweep.pbt(every=2),
     "optuna": tpe,
     "own": of_my_own,

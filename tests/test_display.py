@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import progress, sweep
-from purenet.progress import Progress, bar_line
+from purenet import sweep
+from purenet.core import progress
+from purenet.core.progress import Progress, bar_line
 
 NOTHING = (np.zeros(1), np.zeros(1))
 

@@ -9,9 +9,9 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep.asking import source
-from purenet.sweep.search import as_search
-from purenet.sweep.space import add_points, no_points, take_apart
+from purenet.sweep.samplers.source import source
+from purenet.sweep.schedulers.base import as_search
+from purenet.sweep.space.space import add_points, no_points, take_apart
 
 optuna = pytest.importorskip("optuna")
 
@@ -43,7 +43,7 @@ SEARCHES = {
     "grid": sweep.grid(TRIALS),
     "halving": sweep.halving(),
     "hyperband": sweep.hyperband(),
-    "median": sweep.median(grace=2),
+    "median": sweep.median_stopping(grace=2),
     "from_optuna": sweep.from_optuna(tpe, batch=5),
 }
 

@@ -14,7 +14,8 @@ from pkgutil import walk_packages
 import pytest
 
 import purenet as pn
-from purenet import checks, types
+from purenet.core import validate
+from purenet.nn import base
 
 MODULES = (
     pn, pn.initializers, pn.metrics, pn.schedules, pn.data, pn.ops, pn.sweep, pn.plots,
@@ -69,8 +70,8 @@ def is_written_out(value) -> bool:
     return inspect.isfunction(functions(value))
 
 
-CHECKERS = {name for name, f in vars(checks).items() if callable(f) and not name.startswith("_")}
-CHECKERS = (CHECKERS - {"is_number"}) | {types.shape.__name__}
+CHECKERS = {name for name, f in vars(validate).items() if callable(f) and not name.startswith("_")}
+CHECKERS = (CHECKERS - {"is_number"}) | {base.shape.__name__}
 
 
 def can_raise(value) -> bool:
@@ -146,7 +147,9 @@ def sourced(name):
 @pytest.mark.parametrize("name", list(filter(sourced, PUBLIC)))
 def test_it_says_where_it_comes_from(name):
     value, text = PUBLIC[name], doc(PUBLIC[name])
-    if file_of(value).__name__ != "purenet.optimizers":  # of which every one has a paper of its own
+    if (
+        file_of(value).__name__ != "purenet.optim.optimizers"
+    ):  # of which every one has a paper of its own
         text = inspect.getsource(file_of(value))
     found = re.search(r"Source:|\([^()]*\b(19|20)\d\d\b[^()]*\)|, (19|20)\d\d", text)
     assert found, f"{name} names no source"

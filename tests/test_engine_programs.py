@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet.sweep import engine
-from purenet.sweep.engine import BLOCK, Building, Lanes, Program, Seats, describe, place
-from purenet.sweep.layout import Layout
-from purenet.sweep.space import TRACED
+from purenet.sweep.engine import program as engine
+from purenet.sweep.engine.compile import Compilation
+from purenet.sweep.engine.layout import Layout, place
+from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program, describe
+from purenet.sweep.space.space import TRACED
 
 DATA = ((np.full(3, 2.0),), (np.full(3, 5.0),))
 KEY = jax.random.key(3)
@@ -44,7 +45,7 @@ def program(layout, trial=learner, kind="plain"):
 def compiled(devices=1, lanes=4, block=1, trial=learner):
     layout = Layout(tuple(jax.local_devices()[:devices]), lanes, block)
     key, data = place(layout, KEY), place(layout, DATA)
-    made = Building(program(layout, trial), (np.float64(0),), key, data).result()
+    made = Compilation(program(layout, trial), (np.float64(0),), key, data).result()
     return made, key, data
 
 
@@ -56,7 +57,7 @@ def begin(made, key, lost, points=None, seeds=None, fresh=None, lanes=None):
     points = np.arange(width, dtype=np.int32) if points is None else np.array(points, np.int32)
     seeds = np.zeros(width, np.int32) if seeds is None else np.array(seeds, np.int32)
     fresh = np.ones(width, bool) if fresh is None else np.array(fresh)
-    seats = Seats(points, seeds, (np.broadcast_to(np.float64(lost), width).copy(),))
+    seats = LaneAssignment(points, seeds, (np.broadcast_to(np.float64(lost), width).copy(),))
     return made.start(lanes, key, split(seats), split(fresh))
 
 
@@ -187,7 +188,7 @@ def test_one_number_that_is_not_finite_among_the_weights_is_a_divergence_whateve
 def test_the_seconds_of_a_program_are_a_part_of_those_that_pass():
     layout = Layout(tuple(jax.local_devices()[:1]), 3, 1)
     began = time.perf_counter()
-    made = Building(program(layout), (np.float64(0),), KEY, DATA).result()
+    made = Compilation(program(layout), (np.float64(0),), KEY, DATA).result()
     assert 0 < made.seconds < time.perf_counter() - began
 
 
@@ -205,7 +206,7 @@ def building(monkeypatch):
         monkeypatch.setattr(engine, "memory", lambda device: room)
         compiler = type("Compiler", (), {"memory_analysis": lambda self: analysis})()
         done = type("Done", (), {"result": lambda self: (compiler, 0.5)})()
-        one = Building.__new__(Building)
+        one = Compilation.__new__(Compilation)
         width = lambda dtype: jax.ShapeDtypeStruct((layout.width,), dtype)
         one._advance = one._start = done
         one._tracing = 0.25

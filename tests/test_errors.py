@@ -15,7 +15,10 @@ import pytest
 
 import purenet as pn
 from purenet import checkpoint, cli, data, gradcheck, plots, sweep
-from purenet.sweep.layout import chosen_devices
+from purenet.checkpoint import trees
+from purenet.data import images
+from purenet.gradcheck import _check as gradcheck_check
+from purenet.sweep.engine.layout import chosen_devices
 
 NAN, KEY = float("nan"), jax.random.key(0)
 X, T = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
@@ -156,8 +159,10 @@ MISTAKES = {
     "check h": (lambda: gradcheck.check(TANH, [X], h="a"), TypeError, "check: h is 'a', but"),
     "check step": (lambda: gradcheck.check(TANH, [X], h=0), ValueError, "check: h is 0, but"),
     "check call": (lambda: gradcheck.check(TANH, [X, X]), TypeError, r"it takes \(x\)\."),
-    "unfollowed": (
-        lambda: gradcheck.check(TANH, [X], unfollowed=[5]), ValueError, "argument 5, .* 0 to 0",
+    "nondifferentiable": (
+        lambda: gradcheck.check(TANH, [X], nondifferentiable=[5]),
+        ValueError,
+        "argument 5, .* 0 to 0",
     ),
     "report type": (lambda: gradcheck.report("float63"), ValueError, "dtype is 'float63'"),
     "report names": (lambda: gradcheck.report(names="tanh"), TypeError, "names is 'tanh'"),
@@ -214,7 +219,8 @@ MISTAKES = {
     # searches
     "halving": (lambda: sweep.halving(sampler="random"), TypeError, "sampler is 'random', but a f"),
     "hyperband": (lambda: sweep.hyperband(sampler=sweep.grid), TypeError, r"call it: sweep.grid\("),
-    "median": (lambda: sweep.median(sampler=sweep.halving()), TypeError, "the sampler is .*Search"),
+    "median": (lambda: sweep.median_stopping(sampler=sweep.halving()), TypeError, "the sampler is "
+    ".*Search"),
     "pbt": (lambda: sweep.pbt(sampler=None), TypeError, "pbt: the sampler is None, but a function"),
     "pbt factors": (lambda: sweep.pbt(factors=("a", 1)), ValueError, r"factors is \('a', 1\), but"),
     "from_optuna": (lambda: sweep.from_optuna(lambda: 3), TypeError, "to call with seed"),
@@ -507,7 +513,7 @@ def test_every_public_name_is_tried():
     records = {"Check", "Tolerance", "TOLERANCES", "Worst", "Lineage", "Result", "Run", "Trial",
                "Plan", "checked_path", "cases"}  # fmt: skip
     missing = []
-    for module in (data, checkpoint, gradcheck, plots, sweep):
+    for module in (images, trees, gradcheck_check, plots, sweep):
         for name, value in vars(module).items():
             ours = getattr(value, "__module__", "").startswith(module.__name__.rsplit(".", 0)[0])
             public = not name.startswith("_") and callable(value) and ours

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import checks, initializers, ops, schedules
-from purenet.types import Params
+from purenet import initializers, ops, schedules
+from purenet.core.types import Params
+from purenet.nn import base
 
 KEY = jax.random.key(0)
 ROWS, IMAGES = np.ones((5, 3)), np.ones((2, 4, 4, 3))
@@ -153,7 +154,7 @@ SETTINGS = {
              Setting(lambda v: schedules.step(0.1, 10, v), "factor", NEGATIVE)],
     "exponential": [Setting(lambda v: schedules.exponential(0.1, v, 0.5), "steps", ABOVE_0)],
     "cosine": [Setting(lambda v: schedules.cosine(0.1, v), "steps", ABOVE_0)],
-    "warm_up": [Setting(lambda v: schedules.warm_up(v, 10), "schedule", NEGATIVE)],
+    "warmup": [Setting(lambda v: schedules.warmup(v, 10), "schedule", NEGATIVE)],
     "piecewise": [Setting(lambda v: schedules.piecewise([1, v], [10]), r"rates\[1\]", NEGATIVE),
                   Setting(lambda v: schedules.piecewise([1, 2], [v]), r"boundaries\[0\]", (NAN,))],
     "normal": [Setting(initializers.normal, "std", NEGATIVE)],
@@ -317,7 +318,7 @@ def of_schedules():
     built = {
         "constant": schedules.constant(0.1), "step": schedules.step(0.1, 10, 0.5),
         "exponential": schedules.exponential(0.1, 10, 0.5), "cosine": schedules.cosine(0.1, 10),
-        "warm_up": schedules.warm_up(0.1, 10), "piecewise": schedules.piecewise([1, 2], [10]),
+        "warmup": schedules.warmup(0.1, 10), "piecewise": schedules.piecewise([1, 2], [10]),
     }  # fmt: skip
     for name, schedule in built.items():
         for value in (None, "now", [1, 2]):
@@ -347,7 +348,7 @@ OTHERS = [
          TypeError, r"gave a function, but an array of shape \(3, 2\).*uniform\(\)"),
         ("dense: integer weights", lambda: pn.dense(2, lambda k, s: jnp.ones(s, int)).init(KEY, 3),
          TypeError, r"an array of int64 \(3, 2\), but weights are floats"),
-        ("drawn: a list", lambda: checks.drawn("dense", lambda k, s: [1], KEY, (3, 2)),
+        ("drawn: a list", lambda: base.init_weights("dense", lambda k, s: [1], KEY, (3, 2)),
          TypeError, r"its answer is \[1\], but an array"),
         ("dense: weights of another shape",
          lambda: pn.dense(2, lambda k, s: jnp.ones(3)).init(KEY, 3),
@@ -749,7 +750,7 @@ def of_legal():
     loss = lambda labels: pn.softmax_cross_entropy(ROWS * WHOLE, labels)
     right = lambda labels: pn.accuracy(ROWS * WHOLE, labels)
     moved = lambda rate, g: step(pn.adam(rate), g, WEIGHTS)
-    at = lambda t: schedules.warm_up(schedules.cosine(0.1, 10), 4)(t)
+    at = lambda t: schedules.warmup(schedules.cosine(0.1, 10), 4)(t)
     labels, old, new = np.array([2, 1, 0, 1, 2]), jax.random.PRNGKey(0), jax.random.key(0)
     grads = {"w": W, "b": B}
     yield from {

@@ -14,7 +14,7 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep import blocks
+from purenet.sweep.backends import task
 
 RNG = np.random.default_rng(0)
 T = RNG.integers(0, 3, 60)
@@ -78,7 +78,7 @@ def same(result, expected):
 
 SEARCHES = {
     "random": sweep.random, "halving": sweep.halving(), "hyperband": sweep.hyperband(),
-    "median": sweep.median(grace=2),
+    "median": sweep.median_stopping(grace=2),
 }  # fmt: skip
 
 
@@ -100,11 +100,11 @@ def test_a_block_whose_worker_dies_is_trained_again():
 
 
 def test_data_and_programs_are_sent_and_built_once_a_process():
-    blocks._held.cache_clear(), blocks._built.cache_clear()
+    task._held.cache_clear(), task._built.cache_clear()
     executor = Inline()
     same(run(search=SEARCHES["halving"], executor=executor), undisturbed(SEARCHES["halving"]))
     assert executor.with_data == 1 and executor.calls > 20
-    assert blocks._built.cache_info().currsize == 1
+    assert task._built.cache_info().currsize == 1
 
 
 def test_threads_share_their_process():
@@ -213,10 +213,10 @@ def test_an_executor_that_forks_is_refused():
 
 
 def test_a_worker_with_other_software_is_refused(monkeypatch):
-    blocks._built.cache_clear()
-    asked = blocks.software() | {"jax": "0.1"}
+    task._built.cache_clear()
+    asked = task.software() | {"jax": "0.1"}
     state = lambda self: self.__dict__ | {"software": asked}
-    monkeypatch.setattr("purenet.sweep.blocks.Setting.__getstate__", state, raising=False)
+    monkeypatch.setattr("purenet.sweep.backends.task.Setting.__getstate__", state, raising=False)
     with pytest.raises(RuntimeError, match=r"differs.*jax is 0\.\d+\.\d+, there 0\.1"):
         run(executor=Inline())
 

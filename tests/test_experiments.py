@@ -38,8 +38,8 @@ def test_an_unknown_experiment_is_refused(capsys):
 
 def test_most_trials_of_the_default_job_learn(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cli, "use_cpu_cores", lambda: None)
-    monkeypatch.setattr("purenet.sweep.result.Result.plot", lambda self, path: None)
-    monkeypatch.setattr("purenet.sweep.result.Result.plot_map", lambda self, path: None)
+    monkeypatch.setattr("purenet.sweep.results.result.Result.plot", lambda self, path: None)
+    monkeypatch.setattr("purenet.sweep.results.result.Result.plot_map", lambda self, path: None)
     assert cli.main(["sweep", "--trials", "8", "--out", str(tmp_path / "out")]) == 0
     scores = [float(s) for s in re.findall(r"val acc:([\d.]+)", capsys.readouterr().out)]
     assert scores[0] >= 0.97 and sum(score > 0.9 for score in scores) >= 6

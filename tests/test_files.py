@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from purenet import data, files
+from purenet import data
 from purenet.checkpoint import load
+from purenet.core import files
 
 SAVES = 250  # of each writer
 WRITERS = 4

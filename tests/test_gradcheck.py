@@ -5,20 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purenet import cli, differences, gradcheck, mlp, ops, serial
+from purenet import cli, gradcheck, mlp, ops, serial
+from purenet.core.types import Params
+from purenet.core.vjp import hand_vjp
+from purenet.gradcheck import _check as gradcheck_check
 from purenet.gradcheck import (
     check,
+    numerical,
     numerical_gradient,
     numerical_gradient_two_layer,
     report,
     table,
 )
-from purenet.gradcheck_cases import cases
-from purenet.layers.activations import relu, sigmoid, tanh
-from purenet.layers.dense import dense
-from purenet.losses import mean_squared_error, softmax_cross_entropy
-from purenet.rules import hand_vjp
-from purenet.types import Params
+from purenet.gradcheck.cases import cases
+from purenet.nn.activations import relu, sigmoid, tanh
+from purenet.nn.dense import dense
+from purenet.nn.losses import mean_squared_error, softmax_cross_entropy
 
 
 def one_by_one(f, x, h):
@@ -138,7 +140,7 @@ def test_mistakes_are_explained(f, tree, options, message):
 # the network of two layers
 @pytest.mark.parametrize("activation, numbers", [(sigmoid, 1), (relu, 1_000_000)])
 def test_rank_one_equals_brute_force(activation, numbers, monkeypatch):
-    monkeypatch.setattr(differences, "_NUMBERS", numbers)
+    monkeypatch.setattr(numerical, "_NUMBERS", numbers)
     outputs, weights, x, t = two_layers((7, 5, 3), 4, activation)
     expected = numerical_gradient(lambda w: softmax_cross_entropy(outputs(w), t), weights)
     got = jax.jit(lambda w: numerical_gradient_two_layer(w, x, t, activation))(weights)
@@ -226,7 +228,7 @@ def test_a_rule_that_forgets_the_cotangent_is_found():
 def test_what_differences_cannot_follow_is_left_out():
     args = [jnp.ones((3, 4)), 0.4, jax.random.key(0)]
     assert check(ops.drop, args).numerical.argument == "rate"
-    assert check(ops.drop, args, unfollowed=(1,)).numerical.error < 1e-8
+    assert check(ops.drop, args, nondifferentiable=(1,)).numerical.error < 1e-8
 
 
 def test_check_explains_what_it_takes():
@@ -241,14 +243,14 @@ def test_check_explains_what_it_takes():
 def everything():
     """`purenet check`, once: (exit status, what it printed, the gradients it compared)."""
     compared, printed = [], []
-    compare = gradcheck._compare
+    compare = gradcheck_check._compare
 
     def record(gradients, names):
         compared.append((gradients, names))
         return compare(gradients, names)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradcheck, "_compare", record)
+        patch.setattr(gradcheck_check, "_compare", record)
         patch.setattr("builtins.print", lambda text: printed.append(text))
         status = cli.main(["check"])
     return status, "\n".join(printed), compared
@@ -274,15 +276,15 @@ def test_one_percent_in_any_entry_of_any_operation_would_be_found(everything):
         if by_hand[0].dtype != np.float64:
             continue
         by_hand = [np.array(g) for g in by_hand]
-        largest = max(abs(g).max() for g in by_hand)
+        maximize = max(abs(g).max() for g in by_hand)
         for g, name in zip(by_hand, names, strict=True):
             for place in np.ndindex(g.shape):
-                if abs(g[place]) < 1e-4 * largest:
+                if abs(g[place]) < 1e-4 * maximize:
                     continue
                 right = g[place]
                 reference = [a.copy() for a in by_hand]
                 g[place] *= 1.01
-                worst = gradcheck._worst(by_hand, reference, names)
+                worst = gradcheck_check._worst(by_hand, reference, names)
                 g[place] = right
                 assert (worst.argument, worst.entry) == (name, place)
                 assert worst.error > 50 * tolerance.numerical > tolerance.automatic
@@ -300,7 +302,7 @@ def test_the_command_names_a_broken_rule(monkeypatch, capsys):
     broken = hand_vjp(affine, lambda x, w, b: (affine(x, w, b), (x, w)), backward)
     monkeypatch.setattr(ops, "affine", broken)
     some = {name: several for name, several in cases(0).items() if name in ("tanh", "affine")}
-    monkeypatch.setattr(gradcheck, "cases", lambda seed: some)
+    monkeypatch.setattr(gradcheck_check, "cases", lambda seed: some)
     assert cli.main(["check"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[2:4]] == ["ok", "FAILED"]

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from purenet import description, initializers
+from purenet import initializers
+from purenet.checkpoint import spec
 
 # the deviation for a matrix (i, o), from the papers: LeCun et al. (1998), equation 16;
 # Glorot & Bengio (2010), equations 12 and 16; He et al. (2015), equation 10
@@ -35,7 +36,7 @@ def test_the_deviation_is_that_of_the_paper(name, shape, key):
 def test_every_scaled_initialiser_is_compared_with_its_paper():
     scaled = {name for name in vars(initializers) if name.endswith(("_normal", "_uniform"))}
     assert {name for name in scaled if not name.startswith("_")} == set(DEVIATIONS)
-    assert set(DEVIATIONS) <= set(description._FUNCTIONS)
+    assert set(DEVIATIONS) <= set(spec._FUNCTIONS)
 
 
 def test_the_draws_of_lecun_normal_are_these(key):

@@ -6,10 +6,11 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep import engine
-from purenet.sweep.layout import Layout
-from purenet.sweep.pool import Pool, _dealt
-from purenet.sweep.search import checked_rounds
+from purenet.sweep.engine import compile, layout
+from purenet.sweep.engine import program as engine_program
+from purenet.sweep.engine.layout import Layout
+from purenet.sweep.engine.pool import LanePool, _round_robin
+from purenet.sweep.schedulers.base import checked_rounds
 
 DATA = (np.zeros(1), np.zeros(1))
 
@@ -23,17 +24,17 @@ def compiled():
         return pn.Trainable(lambda key: hyper, count, lambda state, data: {"loss": state})
 
     where = Layout(tuple(jax.devices()[:1]), 2, 1)
-    program = engine.Program(trial, jax.tree.structure(0.0), (sweep.space.TRACED,), where)
+    program = engine_program.Program(trial, jax.tree.structure(0.0), (sweep.space.TRACED,), where)
     numbers = (np.float64(0.0),)
-    program = engine.describe(program, numbers, DATA)
-    data = engine.place(where, DATA)
-    return engine.Building(program, numbers, jax.random.key(0), data).result()
+    program = engine_program.describe(program, numbers, DATA)
+    data = layout.place(where, DATA)
+    return compile.Compilation(program, numbers, jax.random.key(0), data).result()
 
 
 @pytest.fixture
 def pool(compiled):
     """Three trials that begin at 0, 10 and 20."""
-    pool = Pool(compiled, jax.random.key(0), DATA)
+    pool = LanePool(compiled, jax.random.key(0), DATA)
     pool.add(np.arange(3), np.zeros(3, int), (np.array([0.0, 10.0, 20.0]),))
     return pool
 
@@ -61,7 +62,7 @@ def test_every_row_that_leaves_its_lane_for_others_keeps_its_state(pool, row):
     train(pool, goals, np.ones(3, bool))
     goals[others] = 1
     train(pool, goals, np.ones(3, bool))
-    assert row not in pool.sits and pool.waiting[row].epochs == 2
+    assert row not in pool.lane_rows and pool.waiting[row].epochs == 2
     assert pool.state(row) == [10.0 * row + 2]
     train(pool, goals + 1, np.ones(3, bool))  # from where it stood
     assert pool.state(row) == [10.0 * row + 3] and pool.epochs.tolist() == (goals + 1).tolist()
@@ -70,8 +71,12 @@ def test_every_row_that_leaves_its_lane_for_others_keeps_its_state(pool, row):
 def test_rows_are_dealt_to_the_devices_to_and_fro():
     """So that the device that gets the longest of one turn gets the shortest of the next."""
     where = Layout(("a", "b", "c"), lanes=3, block=1)
-    assert _dealt(np.arange(8), where).reshape(3, 3).tolist() == [[0, 5, 6], [1, 4, 7], [2, 3, -1]]
-    assert _dealt(np.arange(2), where).reshape(3, 3)[:, 0].tolist() == [0, 1, -1]
+    assert _round_robin(np.arange(8), where).reshape(3, 3).tolist() == [
+        [0, 5, 6],
+        [1, 4, 7],
+        [2, 3, -1],
+    ]
+    assert _round_robin(np.arange(2), where).reshape(3, 3)[:, 0].tolist() == [0, 1, -1]
 
 
 @pytest.mark.parametrize("goals", [

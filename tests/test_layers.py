@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from purenet.layers import activations
-from purenet.layers.activations import elu, leaky_relu, relu, sigmoid, softmax, tanh
-from purenet.layers.conv import conv
-from purenet.layers.dense import dense
-from purenet.layers.dropout import _threefry, drop, dropout
-from purenet.layers.local_response_norm import local_response_norm
-from purenet.layers.norm import batch_norm, batch_normalise, layer_norm, layer_normalise, normalise
-from purenet.layers.pool import avg_pool, max_pool
-from purenet.layers.reshape import flatten
+from purenet.nn import activations
+from purenet.nn.activations import elu, leaky_relu, relu, sigmoid, softmax, tanh
+from purenet.nn.conv import conv
+from purenet.nn.dense import dense
+from purenet.nn.dropout import _threefry, drop, dropout
+from purenet.nn.flatten import flatten
+from purenet.nn.local_response_norm import local_response_norm
+from purenet.nn.norm import batch_norm, batch_normalise, layer_norm, layer_normalise, normalise
+from purenet.nn.pool import avg_pool, max_pool
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_params.json")
 LAYERS = {

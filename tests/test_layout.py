@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from purenet.sweep.layout import halved, layout
+from purenet.sweep.engine.layout import layout, shrink
 
 GPU, CPU = SimpleNamespace(platform="gpu"), SimpleNamespace(platform="cpu")
 
@@ -31,6 +31,6 @@ def test_halving_the_lanes_keeps_blocks_wide_for_as_long_as_it_can():
     seen, where = [], layout(1000, [GPU])
     while where is not None:
         seen.append((where.lanes, where.block))
-        where = halved(where)
+        where = shrink(where)
     assert seen[:4] == [(1024, 256), (512, 256), (256, 256), (128, 128)]
     assert seen[-1] == (2, 1)

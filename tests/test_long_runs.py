@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import forgetting, sweep
+from purenet import sweep
+from purenet.core import jit_cache
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 DATA = ((np.ones(3),), (np.zeros(3),))
@@ -56,9 +57,9 @@ def test_nothing_is_left_over(run, tmp_path):
 
 
 def test_programs_of_what_is_gone_are_forgotten(monkeypatch):
-    monkeypatch.setattr(forgetting, "_PROGRAMS", 2)
+    monkeypatch.setattr(jit_cache, "_PROGRAMS", 2)
 
-    @forgetting.jit_for_each()
+    @jit_cache.jit_for_each()
     def called(what, x):
         return what() + x
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purenet.losses import accuracy, l1, l2, mean_squared_error, softmax_cross_entropy
-from purenet.losses import half_sum_of_squares as half_squares
+from purenet.nn.losses import accuracy, l1, l2, mean_squared_error, softmax_cross_entropy
+from purenet.nn.losses import half_sum_of_squares as half_squares
 
 CLASSES = np.array([2, 0, 1, 2])
 

@@ -5,7 +5,7 @@ import os
 import jax
 import pytest
 
-from purenet.sweep.layout import host_memory, memory
+from purenet.sweep.engine.memory import host_memory, memory
 
 MIB = 2**20
 

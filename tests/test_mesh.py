@@ -13,8 +13,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import purenet as pn
-from purenet import training
-from purenet.placing import over_batch, placing
+from purenet.distributed.mesh import shard_batch
+from purenet.distributed.sharding import placement
+from purenet.training import fit as training
 
 rng = np.random.default_rng(0)
 x, t = rng.normal(size=(23, 6)), rng.integers(0, 3, 23)
@@ -88,7 +89,7 @@ def test_devices_send_sums_and_nothing_else():
         pn.conv(5, 2, method="direct"), pn.relu, pn.flatten, pn.dropout(0.5), pn.dense(3),
     )  # fmt: skip
     trainable = make(net, (6, 6, 1), batch_size=6, optimizer=pn.sgd(0.1))
-    where = placing("fit", rows, None, jax.eval_shape(trainable.init, jax.random.key(0)))
+    where = placement("fit", rows, None, jax.eval_shape(trainable.init, jax.random.key(0)))
     with where.context():
         parts = where.data(training._named_parts((images, images)))
         state = training._start((trainable, where))(where.data(jax.random.key(0)))
@@ -111,7 +112,7 @@ def test_other_training_code_runs_on_a_mesh():
     trainable = pn.Trainable(
         init=lambda key: {"w": jax.random.normal(key, (6,))},
         epoch=lambda s, data: ({"w": 0.9 * s["w"] + data[0].mean(0)}, {"n": jnp.sum(s["w"])}),
-        evaluate=lambda s, data: {"loss": (over_batch(data[0]) @ s["w"]).mean()},
+        evaluate=lambda s, data: {"loss": (shard_batch(data[0]) @ s["w"]).mean()},
     )
     got, expected = (pn.fit(trainable, DATA, 3, jax.random.key(0), mesh=m) for m in (rows, None))
     chex.assert_trees_all_close(jax.device_get(got), jax.device_get(expected), rtol=1e-12)
@@ -130,11 +131,11 @@ def test_a_file_goes_on_with_a_mesh_and_without(mlp, tmp_path, before, after):
 
 def test_rows_are_left_alone_without_a_mesh_of_fit():
     ones = jnp.ones((4, 2))
-    assert over_batch(ones) is ones
+    assert shard_batch(ones) is ones
     with jax.set_mesh(rows):  # explicit axes are the user's own
-        assert over_batch(ones) is ones
+        assert shard_batch(ones) is ones
     mesh = jax.sharding.Mesh(rows.devices, rows.axis_names)
-    inside = jax.shard_map(over_batch, mesh=mesh, in_specs=P("rows"), out_specs=P("rows"))
+    inside = jax.shard_map(shard_batch, mesh=mesh, in_specs=P("rows"), out_specs=P("rows"))
     np.testing.assert_array_equal(jax.jit(inside)(ones), ones)
 
 

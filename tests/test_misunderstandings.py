@@ -116,7 +116,7 @@ def test_an_error_of_a_sampler_that_was_told_how_many_stays_its_own():
 
 
 def test_ask_and_tell_takes_a_search_without_rounds():
-    from purenet.sweep.search import everything
+    from purenet.sweep.schedulers.base import everything
 
     assert sweep.AskTell(SPACE, everything(sweep.random)).ask(2).numbers.tolist() == [0, 1]
 

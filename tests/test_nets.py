@@ -41,7 +41,7 @@ def test_networks_have_the_published_number_of_parameters(net, sizes, parameters
 def test_convnets_sweep_with_every_trial_its_own():
     """Two methods of convolution meet here: one kernel a lane, and a batch of kernels."""
     from purenet import sweep
-    from purenet.sweep.layout import Layout
+    from purenet.sweep.engine.layout import Layout
 
     rng = np.random.default_rng(0)
     x, t = rng.normal(size=(12, 6, 6, 1)), rng.integers(0, 3, 12)
@@ -55,7 +55,7 @@ def test_convnets_sweep_with_every_trial_its_own():
     one_by_one = run()
     with pytest.MonkeyPatch.context() as patch:
         together = lambda n, devices: Layout(tuple(devices)[:1], n, n)
-        patch.setattr("purenet.sweep.request.layout", together)
+        patch.setattr("purenet.sweep.config.layout", together)
         together = run()
     for part, metrics in one_by_one.curves.items():
         for name, curve in metrics.items():

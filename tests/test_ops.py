@@ -12,7 +12,7 @@ import pytest
 from jax.test_util import check_grads
 
 from purenet import jvp
-from purenet.rules import hand_vjp
+from purenet.core.vjp import hand_vjp
 
 CASES = {
     name: case
@@ -165,7 +165,7 @@ def test_the_gradient_check_notices_one_entry_wrong_by_one_percent():
 
 def test_a_sharded_rule_equals_the_unsharded_one():
     """On two host devices: explicit axes, automatic axes and shard_map with its checks on."""
-    from purenet.layers.dense import affine
+    from purenet.nn.dense import affine
 
     kinds, spec = jax.sharding.AxisType, jax.sharding.PartitionSpec
     x, w = jnp.arange(8.0).reshape(4, 2), jnp.ones((2, 3))

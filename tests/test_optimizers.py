@@ -12,9 +12,10 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 import purenet as pn
-from purenet import optimizers as po
-from purenet import schedules, transforms
-from purenet.types import Params
+from purenet import schedules
+from purenet.core.types import Params
+from purenet.optim import optimizers as optimizers
+from purenet.optim import transforms
 
 STEPS = 50
 TRIALS = 40
@@ -101,37 +102,46 @@ class Case(NamedTuple):
 
 ADAM = {"rate": 0.03, "b1": 0.8, "b2": 0.95, "eps": 1e-3, "eps_root": 1e-4}
 CASES = {
-    "sgd": Case(po.sgd, sgd, {"rate": 0.1}, 0.1),
-    "momentum": Case(po.momentum, momentum, {"rate": 0.02, "momentum": 0.8}, 0.02),
-    "nesterov": Case(po.nesterov, nesterov, {"rate": 0.02, "momentum": 0.8}, 0.02),
+    "sgd": Case(optimizers.sgd, sgd, {"rate": 0.1}, 0.1),
+    "momentum": Case(optimizers.momentum, momentum, {"rate": 0.02, "momentum": 0.8}, 0.02),
+    "nesterov": Case(optimizers.nesterov, nesterov, {"rate": 0.02, "momentum": 0.8}, 0.02),
     "adagrad": Case(
-        po.adagrad,
+        optimizers.adagrad,
         adagrad,
         {"rate": 0.1, "eps": 1e-3, "eps_root": 1e-4, "initial_accumulator": 0.1},
         1.0,
     ),
     "rmsprop": Case(
-        po.rmsprop, rmsprop, {"rate": 0.03, "decay": 0.8, "eps": 1e-2, "eps_root": 1e-2}, 0.03
+        optimizers.rmsprop,
+        rmsprop,
+        {"rate": 0.03, "decay": 0.8, "eps": 1e-2, "eps_root": 1e-2},
+        0.03,
     ),
-    "adadelta": Case(po.adadelta, adadelta, {"rate": 0.9, "decay": 0.8, "eps": 1e-3}, 1.0),
-    "adam": Case(po.adam, adam, ADAM, 0.03),
-    "adamw": Case(po.adamw, adamw, {**ADAM, "weight_decay": 0.3}, 0.03),
-    "nadam": Case(po.nadam, nadam, ADAM, 0.03),
-    "lion": Case(po.lion, lion, {"rate": 0.1, "b1": 0.8, "b2": 0.9, "weight_decay": 0.3}, 0.004),
+    "adadelta": Case(optimizers.adadelta, adadelta, {"rate": 0.9, "decay": 0.8, "eps": 1e-3}, 1.0),
+    "adam": Case(optimizers.adam, adam, ADAM, 0.03),
+    "adamw": Case(optimizers.adamw, adamw, {**ADAM, "weight_decay": 0.3}, 0.03),
+    "nadam": Case(optimizers.nadam, nadam, ADAM, 0.03),
+    "lion": Case(
+        optimizers.lion, lion, {"rate": 0.1, "b1": 0.8, "b2": 0.9, "weight_decay": 0.3}, 0.004
+    ),
     "clip": Case(
-        lambda rate, limit: pn.chain(pn.clip(limit), po.sgd(rate)),
+        lambda rate, limit: pn.chain(pn.clip(limit), optimizers.sgd(rate)),
         clipped_sgd,
         {"rate": 0.1, "limit": 0.5},
         0.1,
     ),
     "add_weight_decay": Case(
-        lambda rate, strength: pn.chain(pn.add_weight_decay(strength), po.sgd(rate)),
+        lambda rate, strength: pn.chain(pn.add_weight_decay(strength), optimizers.sgd(rate)),
         decayed_sgd,
         {"rate": 0.1, "strength": 0.3},
         0.1,
     ),
 }
-NAMED = {name: case for name, case in CASES.items() if hasattr(po, name) and "limit" not in case[2]}
+NAMED = {
+    name: case
+    for name, case in CASES.items()
+    if hasattr(optimizers, name) and "limit" not in case[2]
+}
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
@@ -207,7 +217,9 @@ def test_defaults(name):
         k: v for k, v in defaults["adamw"].items() if k != "weight_decay"
     }
     options = {"rate": 0.1, **defaults.get(name, {})}
-    optimizer = getattr(po, name)() if name == "adadelta" else getattr(po, name)(0.1)
+    optimizer = (
+        getattr(optimizers, name)() if name == "adadelta" else getattr(optimizers, name)(0.1)
+    )
     weights = initial()
     state, got = optimizer.init(weights), []
     for i in range(3):
@@ -339,7 +351,7 @@ def test_bfloat16_is_not_calculated_with():
     """In bfloat16 0.999 is 1, which would leave nothing of a gradient in the second moment."""
     weights = initial(jnp.bfloat16)
     grads = jax.tree.map(lambda w: w * 1.5, weights)
-    for make in (po.adam, po.nadam, po.rmsprop, po.adadelta):
+    for make in (optimizers.adam, optimizers.nadam, optimizers.rmsprop, optimizers.adadelta):
         optimizer = make(0.1)
         low, _ = optimizer.update(grads, optimizer.init(weights), weights)
         wide = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
@@ -353,14 +365,14 @@ def test_float32_first_step_of_adam_is_the_rate():
     for x64 in (True, False):
         with jax.enable_x64(x64):
             g = jnp.array([3.0, -0.1], jnp.float32)
-            optimizer = po.adam(0.5)
+            optimizer = optimizers.adam(0.5)
             updates, _ = optimizer.update(g, optimizer.init(g))
             np.testing.assert_allclose(updates, [-0.5, 0.5], rtol=1e-6)
 
 
 def test_gradients_wider_than_the_weights():
     weights, grads = initial(jnp.bfloat16), initial(jnp.float32)
-    optimizer = po.adam(0.1)
+    optimizer = optimizers.adam(0.1)
     updates, state = optimizer.update(grads, optimizer.init(weights), weights)
     chex.assert_trees_all_equal_dtypes(weights, updates, state.mean, state.square)
 
@@ -374,18 +386,25 @@ def test_apply_updates_keeps_the_dtype_of_the_weights():
 def test_weak_scalars_are_calculated_in_float64():
     weights = jnp.asarray(1.0)
     assert weights.weak_type
-    optimizer = po.sgd(0.1)
+    optimizer = optimizers.sgd(0.1)
     updates, _ = optimizer.update(jnp.asarray(1 / 3), optimizer.init(weights), weights)
     np.testing.assert_allclose(updates, -0.1 / 3, rtol=1e-15)
 
 
 def test_update_does_not_need_weights_unless_it_decays():
-    for make in (po.sgd, po.momentum, po.adagrad, po.adam, po.nadam, po.lion):
+    for make in (
+        optimizers.sgd,
+        optimizers.momentum,
+        optimizers.adagrad,
+        optimizers.adam,
+        optimizers.nadam,
+        optimizers.lion,
+    ):
         optimizer = make(0.1)
         with_weights = optimizer.update(initial(), optimizer.init(initial()), initial())
         close(optimizer.update(initial(), optimizer.init(initial())), with_weights)
-    optimizer = po.adamw(0.1, weight_decay=0.0)
-    plain = po.adam(0.1)
+    optimizer = optimizers.adamw(0.1, weight_decay=0.0)
+    plain = optimizers.adam(0.1)
     close(
         optimizer.update(initial(), optimizer.init(initial()))[0],
         plain.update(initial(), plain.init(initial()))[0],
@@ -393,7 +412,7 @@ def test_update_does_not_need_weights_unless_it_decays():
 
 
 def test_empty_tree_of_weights():
-    optimizer = pn.chain(pn.clip_by_global_norm(1.0), po.adamw(0.1))
+    optimizer = pn.chain(pn.clip_by_global_norm(1.0), optimizers.adamw(0.1))
     updates, _ = optimizer.update({}, optimizer.init({}), {})
     assert updates == {}
 
@@ -405,7 +424,7 @@ def test_inside_shard_map_state_varies_like_its_weights():
 
     def trial(rate):
         weights = jax.tree.map(lambda w: w + 0 * rate[0], initial())
-        curve, _ = train(po.adamw(rate[0]), weights, NOISE)
+        curve, _ = train(optimizers.adamw(rate[0]), weights, NOISE)
         return jax.tree.map(lambda curve: curve[None], curve)
 
     curves = jax.jit(jax.shard_map(trial, mesh=mesh, in_specs=spec, out_specs=spec))(rates)
@@ -419,10 +438,10 @@ def test_inside_shard_map_state_varies_like_its_weights():
 
 
 def test_chain_runs_in_order():
-    optimizer = pn.chain(pn.clip(1.0), po.sgd(0.5))
+    optimizer = pn.chain(pn.clip(1.0), optimizers.sgd(0.5))
     updates, _ = optimizer.update(jnp.array([9.0, 0.5]), optimizer.init(jnp.zeros(2)))
     assert updates.tolist() == [-0.5, -0.25]
-    optimizer = pn.chain(po.sgd(0.5), pn.clip(1.0))
+    optimizer = pn.chain(optimizers.sgd(0.5), pn.clip(1.0))
     updates, _ = optimizer.update(jnp.array([9.0, 0.5]), optimizer.init(jnp.zeros(2)))
     assert updates.tolist() == [-1.0, -0.25]
 
@@ -435,7 +454,7 @@ def test_chain_takes_foreign_pairs_and_chains():
     double: Any = Foreign(
         lambda weights: "nothing", lambda updates, state, weights=None: (2 * updates, state)
     )
-    optimizer = pn.chain(pn.chain(double, po.sgd(1.0)), double)
+    optimizer = pn.chain(pn.chain(double, optimizers.sgd(1.0)), double)
     state = optimizer.init(jnp.zeros(2))
     updates, new = optimizer.update(jnp.ones(2), state, jnp.zeros(2))
     assert updates.tolist() == [-4.0, -4.0]
@@ -490,7 +509,7 @@ def test_mask_chooses_what_decays(mask):
     expected = {"w": zero["w"], "b": initial()["b"]}
     updates, _ = pn.add_weight_decay(0.5, mask).update(zero, (), initial())
     close(updates, jax.tree.map(lambda w: 0.5 * w, expected))
-    for make in (po.adamw, po.lion):
+    for make in (optimizers.adamw, optimizers.lion):
         optimizer = make(0.1, weight_decay=0.5, mask=mask)
         updates, _ = optimizer.update(zero, optimizer.init(zero), initial())
         close(updates, jax.tree.map(lambda w: -0.05 * w, expected))
@@ -505,7 +524,7 @@ def test_decay_of_kernels_not_of_vectors_under_vmap():
 
 
 def test_scale_by_schedule_counts_from_zero():
-    optimizer = pn.chain(po.sgd(1.0), pn.scale_by_schedule(lambda step: 1.0 + step))
+    optimizer = pn.chain(optimizers.sgd(1.0), pn.scale_by_schedule(lambda step: 1.0 + step))
     state = optimizer.init(jnp.zeros(1))
     seen = []
     for _ in range(3):
@@ -519,7 +538,7 @@ def test_scale_by_schedule_counts_from_zero():
 
 
 def test_moving_average_of_the_weights():
-    optimizer = pn.chain(po.sgd(0.1), pn.exponential_moving_average(0.8))
+    optimizer = pn.chain(optimizers.sgd(0.1), pn.exponential_moving_average(0.8))
     weights = initial()
     close(pn.averaged_weights(optimizer.init(weights)), weights, rtol=0, atol=0)
     curve, state = jax.jit(lambda w: train(optimizer, w, NOISE))(weights)
@@ -535,11 +554,11 @@ def test_moving_average_of_the_weights():
 
 def test_moving_average_keeps_dtype_traces_once_and_survives_donation():
     def step(weights, state, decay):
-        optimizer = pn.chain(po.sgd(0.1), pn.exponential_moving_average(decay))
+        optimizer = pn.chain(optimizers.sgd(0.1), pn.exponential_moving_average(decay))
         updates, state = optimizer.update(weights, state, weights)
         return pn.apply_updates(weights, updates), state
 
-    optimizer = pn.chain(po.sgd(0.1), pn.exponential_moving_average(0.5))
+    optimizer = pn.chain(optimizers.sgd(0.1), pn.exponential_moving_average(0.5))
     for dtype in (jnp.float32, jnp.bfloat16):
         chex.clear_trace_counter()
         jitted = jax.jit(chex.assert_max_traces(n=1)(step), donate_argnums=(0, 1))
@@ -560,25 +579,28 @@ def test_moving_average_keeps_dtype_traces_once_and_survives_donation():
 
 ZERO = jnp.zeros((2, 2))
 ERRORS = {
-    "negative rate": (lambda: po.sgd(-0.1), r"sgd: rate is -0\.1.*from 0 on"),
-    "NaN rate": (lambda: po.adam(float("nan")), "adam: rate is nan"),
-    "infinite rate": (lambda: po.lion(np.inf), "lion: rate is inf"),
-    "NumPy rate": (lambda: po.adagrad(np.float32(-1)), r"adagrad: rate is -1\.0"),
-    "momentum": (lambda: po.momentum(0.1, 1.0), r"momentum: momentum is 1\.0.*0 to below 1"),
-    "nesterov": (lambda: po.nesterov(0.1, -1), "nesterov: momentum is -1"),
+    "negative rate": (lambda: optimizers.sgd(-0.1), r"sgd: rate is -0\.1.*from 0 on"),
+    "NaN rate": (lambda: optimizers.adam(float("nan")), "adam: rate is nan"),
+    "infinite rate": (lambda: optimizers.lion(np.inf), "lion: rate is inf"),
+    "NumPy rate": (lambda: optimizers.adagrad(np.float32(-1)), r"adagrad: rate is -1\.0"),
+    "momentum": (
+        lambda: optimizers.momentum(0.1, 1.0),
+        r"momentum: momentum is 1\.0.*0 to below 1",
+    ),
+    "nesterov": (lambda: optimizers.nesterov(0.1, -1), "nesterov: momentum is -1"),
     "adagrad": (
-        lambda: po.adagrad(0.1, initial_accumulator=-1.0),
+        lambda: optimizers.adagrad(0.1, initial_accumulator=-1.0),
         "adagrad: initial_accumulator is -1",
     ),
-    "rmsprop decay": (lambda: po.rmsprop(0.1, decay=1.5), r"rmsprop: decay is 1\.5"),
-    "rmsprop eps": (lambda: po.rmsprop(0.1, eps=-1e-8), "rmsprop: eps is -1e-08"),
-    "adadelta decay": (lambda: po.adadelta(decay=1), "adadelta: decay is 1,"),
-    "adadelta eps": (lambda: po.adadelta(eps=-1), "adadelta: eps is -1"),
-    "adam b1": (lambda: po.adam(0.1, b1=1.0), r"adam: b1 is 1\.0"),
-    "adamw b2": (lambda: po.adamw(0.1, b2=-0.5), r"adamw: b2 is -0\.5"),
-    "adamw decay": (lambda: po.adamw(0.1, weight_decay=-1), "adamw: weight_decay is -1"),
-    "nadam eps_root": (lambda: po.nadam(0.1, eps_root=-1), "nadam: eps_root is -1"),
-    "lion b2": (lambda: po.lion(0.1, b2=2), "lion: b2 is 2"),
+    "rmsprop decay": (lambda: optimizers.rmsprop(0.1, decay=1.5), r"rmsprop: decay is 1\.5"),
+    "rmsprop eps": (lambda: optimizers.rmsprop(0.1, eps=-1e-8), "rmsprop: eps is -1e-08"),
+    "adadelta decay": (lambda: optimizers.adadelta(decay=1), "adadelta: decay is 1,"),
+    "adadelta eps": (lambda: optimizers.adadelta(eps=-1), "adadelta: eps is -1"),
+    "adam b1": (lambda: optimizers.adam(0.1, b1=1.0), r"adam: b1 is 1\.0"),
+    "adamw b2": (lambda: optimizers.adamw(0.1, b2=-0.5), r"adamw: b2 is -0\.5"),
+    "adamw decay": (lambda: optimizers.adamw(0.1, weight_decay=-1), "adamw: weight_decay is -1"),
+    "nadam eps_root": (lambda: optimizers.nadam(0.1, eps_root=-1), "nadam: eps_root is -1"),
+    "lion b2": (lambda: optimizers.lion(0.1, b2=2), "lion: b2 is 2"),
     "clip": (lambda: pn.clip(0), "clip: limit is 0.*above 0"),
     "norm": (lambda: pn.clip_by_global_norm(-1.0), r"clip_by_global_norm: limit is -1\.0"),
     "decay": (lambda: pn.add_weight_decay(-1), "add_weight_decay: strength is -1"),
@@ -587,11 +609,13 @@ ERRORS = {
         r"exponential_moving_average: decay is 1\.0",
     ),
     "adamw without weights": (
-        lambda: po.adamw(0.1).update(ZERO, po.adamw(0.1).init(ZERO)),
+        lambda: optimizers.adamw(0.1).update(ZERO, optimizers.adamw(0.1).init(ZERO)),
         r"adamw: `update` needs the weights; call update\(grads, state, params\.weights\)",
     ),
     "lion without weights": (
-        lambda: po.lion(0.1, weight_decay=jnp.zeros(())).update(ZERO, po.lion(0.1).init(ZERO)),
+        lambda: optimizers.lion(0.1, weight_decay=jnp.zeros(())).update(
+            ZERO, optimizers.lion(0.1).init(ZERO)
+        ),
         "lion: `update` needs the weights",
     ),
     "decay without weights": (
@@ -611,7 +635,7 @@ ERRORS = {
         r"add_weight_decay: the mask holds 0\.5.*True and False",
     ),
     "no average": (
-        lambda: pn.averaged_weights(po.adam(0.1).init(ZERO)),
+        lambda: pn.averaged_weights(optimizers.adam(0.1).init(ZERO)),
         r"averaged_weights: the state holds 0 averages.*exponential_moving_average\(decay\)",
     ),
     "two averages": (
@@ -629,10 +653,12 @@ def test_error(call, message):
 
 def test_chain_refuses_what_is_no_pair():
     with pytest.raises(TypeError, match=r"chain: argument 1 is .*such as sgd\(0\.1\)"):
-        pn.chain(*[po.sgd(0.1), po.adam])
+        pn.chain(*[optimizers.sgd(0.1), optimizers.adam])
 
 
 def test_arrays_are_never_looked_at():
     """The same wrong values in a jax array pass: looking would fail on traced ones."""
-    pn.chain(po.adamw(jnp.array(-1.0), b1=jnp.array(2.0)), pn.clip(jnp.array(-1.0)))
-    jax.vmap(lambda rate: po.sgd(rate).update(ZERO, po.sgd(rate).init(ZERO))[0])(jnp.array([-1.0]))
+    pn.chain(optimizers.adamw(jnp.array(-1.0), b1=jnp.array(2.0)), pn.clip(jnp.array(-1.0)))
+    jax.vmap(lambda rate: optimizers.sgd(rate).update(ZERO, optimizers.sgd(rate).init(ZERO))[0])(
+        jnp.array([-1.0])
+    )

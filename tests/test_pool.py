@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from purenet.layers.pool import avg_pool, global_avg_pool, max_pool, pool_average, pool_max
+from purenet.nn.pool import avg_pool, global_avg_pool, max_pool, pool_average, pool_max
 
 few = settings(max_examples=6, deadline=None, derandomize=True)
 small = lambda least, most: st.tuples(*[st.integers(least, most)] * 2)

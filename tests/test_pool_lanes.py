@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from purenet.sweep import pool
-from purenet.sweep.engine import BLOCK, Compiled, Lanes, Program, place, sharding
-from purenet.sweep.layout import Layout
+from purenet.sweep.engine import pool
+from purenet.sweep.engine import records as pool_records
+from purenet.sweep.engine.compile import Compiled
+from purenet.sweep.engine.layout import Layout, place, sharding
+from purenet.sweep.engine.program import BLOCK, Lanes, Program
 
 BEGIN = 1000  # the number of a trial is BEGIN * its point + its seed + its epochs
 
@@ -75,8 +77,8 @@ class Stand:
         curves = {"train": {"loss": -curve}, "validation": {"loss": curve}}
         return place(self.layout, after, split=True), curves
 
-    def pool(self, trials, lost=()) -> pool.Pool:
-        made = pool.Pool(self.compiled(), jax.random.key(0), np.zeros(2))
+    def pool(self, trials, lost=()) -> pool.LanePool:
+        made = pool.LanePool(self.compiled(), jax.random.key(0), np.zeros(2))
         numbers = np.array([dict(lost).get(i, 0) for i in range(trials)], np.int32)
         made.add(np.arange(trials), np.full(trials, 5), (numbers,))
         return made
@@ -115,13 +117,13 @@ def test_every_trial_reaches_its_goal_whatever_the_lanes(devices, lanes):
 def test_trials_are_dealt_to_and_fro_so_that_no_device_gets_all_the_long_ones():
     made = Stand(devices=2, lanes=3).pool(5)
     next(made.train(np.array([5, 4, 3, 2, 1]), np.zeros(5, bool)))
-    assert made.sits.tolist() == [0, 3, 4, 1, 2, -1]
+    assert made.lane_rows.tolist() == [0, 3, 4, 1, 2, -1]
 
 
 def test_those_with_most_to_do_sit_down_first_and_ties_go_to_the_lower_row():
     made = Stand(lanes=2).pool(4)
     next(made.train(np.array([1, 7, 7, 7]), np.zeros(4, bool)))
-    assert made.sits.tolist() == [1, 2]
+    assert made.lane_rows.tolist() == [1, 2]
 
 
 def test_a_trial_that_stays_is_not_begun_again_when_another_takes_the_free_lane():
@@ -158,7 +160,7 @@ def test_a_state_is_forgotten_once_its_lane_is_needed_unless_it_is_to_be_kept():
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_trial_goes_on_from_its_record_with_its_own_numbers(devices):
     made = Stand(devices, lanes=2).pool(3, lost={1: 9})
-    made.put(1, pool.Record((np.int32(6),), 4, leaves(77)))
+    made.put(1, pool_records.TrialCheckpoint((np.int32(6),), 4, leaves(77)))
     assert made.epochs.tolist() == [0, 4, 0]
     finish(made, 8, keep=[True] * 3)
     assert made.alive.tolist() == [True, False, True]  # the number of the record counts: 6
@@ -168,8 +170,8 @@ def test_a_trial_goes_on_from_its_record_with_its_own_numbers(devices):
 
 def test_a_record_is_used_though_it_need_not_be_kept_and_kept_though_it_is_not_used():
     made = Stand(lanes=2).pool(2)
-    made.put(0, pool.Record((np.int32(0),), 4, leaves(77)))
-    made.put(1, pool.Record((np.int32(0),), 4, leaves(88)))
+    made.put(0, pool_records.TrialCheckpoint((np.int32(0),), 4, leaves(77)))
+    made.put(1, pool_records.TrialCheckpoint((np.int32(0),), 4, leaves(88)))
     finish(made, np.array([6, 4]), keep=[False, True])
     assert number_in(made.state(0)) == 79 and number_in(made.state(1)) == 88
     assert finish(made, np.array([3, 3])) == []  # both have more epochs than that
@@ -181,7 +183,7 @@ def test_a_trial_that_changes_its_lane_takes_its_state_along(monkeypatch):
     stand = Stand(lanes=2)
     made, seats = stand.pool(3), []
     for _ in made.train(np.array([5, 4, 4]), np.zeros(3, bool)):
-        seats.append(made.sits.tolist())
+        seats.append(made.lane_rows.tolist())
     assert seats[:5] == [[0, 1]] * 4 + [[2, 0]]  # 2 has more to do than 0
     assert number_in(made.records([0, 2])[0].state) == expected(0, 5)
     assert number_in(made.records([0, 2])[2].state) == expected(2, 4)
@@ -204,7 +206,7 @@ def test_what_is_released_waits_if_it_is_to_be_kept_and_is_alive():
     made = Stand(lanes=5).pool(5, lost={1: 2})
     finish(made, np.array([3, 3, 3, 3, 0]), keep=[True] * 5)
     made.release(np.array([True, True, False, True, True]))
-    assert sorted(made.waiting) == [0, 3] and made.lanes is None and set(made.sits) == {-1}
+    assert sorted(made.waiting) == [0, 3] and made.lanes is None and set(made.lane_rows) == {-1}
     assert number_in(made.state(3)) == expected(3, 3)
     finish(made, np.array([5, 5, 5, 5, 1]))
     assert made.epochs.tolist() == [5, 1, 5, 5, 1]
@@ -215,7 +217,7 @@ def test_all_are_seated_and_one_without_a_state_gets_an_empty_lane():
     finish(made, np.array([3, 3, 3, 3]))
     made.release(np.ones(4, bool))
     lanes = made.lanes_of_all()
-    assert len(lanes) == 4 and made.sits[lanes].tolist() == [0, 1, 2, 3]
+    assert len(lanes) == 4 and made.lane_rows[lanes].tolist() == [0, 1, 2, 3]
     state = np.asarray(made.lanes.state[0])
     assert [state[lanes[row]] for row in (0, 1, 3)] == [expected(row, 3) for row in (0, 1, 3)]
 
@@ -235,7 +237,7 @@ def test_lanes_are_dealt_anew_when_one_device_is_left_with_more_to_do(monkeypatc
     monkeypatch.setattr(pool, "_REPORT", 1e-9)  # a report an epoch
     made, seats = Stand(devices=2, lanes=2).pool(4, lost={1: 1, 2: 1}), []
     for _ in made.train(np.array([9, 8, 8, 8]), np.zeros(4, bool)):
-        seats.append(made.sits.tolist())
+        seats.append(made.lane_rows.tolist())
     assert seats == [[0, 3, 1, 2]] + [[0, -1, 3, -1]] * 8  # 3 goes to the other device
     assert [number_in(made.state(row)) for row in (0, 3)] == [expected(0, 9), expected(3, 8)]
 
@@ -245,7 +247,7 @@ def test_lanes_are_dealt_anew_when_one_device_is_left_with_more_to_do(monkeypatc
     ([0, 1, 3, 4], False), ([0, 1, 2, 3], True),
 ])  # fmt: skip
 def test_devices_are_uneven_if_one_could_do_less(lanes, uneven):
-    assert pool._lopsided(np.array(lanes), Stand(devices=2, lanes=3).layout) == uneven
+    assert pool._unbalanced(np.array(lanes), Stand(devices=2, lanes=3).layout) == uneven
 
 
 def test_a_block_that_is_partly_used_is_a_whole_block():
@@ -253,14 +255,14 @@ def test_a_block_that_is_partly_used_is_a_whole_block():
     assert [pool._busiest(np.array(lanes), layout) for lanes in ([0], [0, 1], [1, 2], [0, 4])] == [
         1, 1, 2, 1,
     ]  # fmt: skip
-    assert not pool._lopsided(np.array([0, 1]), layout)  # one block, wherever it is
-    assert pool._lopsided(np.array([0, 1, 2, 3]), layout)
+    assert not pool._unbalanced(np.array([0, 1]), layout)  # one block, wherever it is
+    assert pool._unbalanced(np.array([0, 1, 2, 3]), layout)
 
 
 def test_curves_are_written_where_their_rows_and_epochs_are():
     latest = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    report = pool.Report(np.array([7, 8]), np.array([2, 4]), np.array([5, 5]), np.ones(2, bool),
-                         {"train": {"loss": latest}})  # fmt: skip
+    report = pool_records.Report(np.array([7, 8]), np.array([2, 4]), np.array([5, 5]), np.ones(2,
+    bool), {"train": {"loss": latest}})  # fmt: skip
     curves = {"train": {"loss": np.zeros((3, 6))}}
     report.write(curves, np.array([2, 0]))
     assert curves["train"]["loss"].tolist() == [
@@ -275,11 +277,11 @@ def test_curves_are_written_where_their_rows_and_epochs_are():
 
 
 @pytest.mark.parametrize("largest, best", [(True, [3, 1]), (False, [0, 4])])
-def test_the_best_rows_are_those_marked_and_ties_go_to_the_lower(largest, best):
+def test_the_best_rows_are_those_marked_and_ties_go_to_the_lower(maximize, best):
     scores = np.array([1.0, 5.0, 9.0, 7.0, 1.0])
     among = np.array([True, True, False, True, True])
-    assert pool.best_of(scores, among, largest, 2).tolist() == best
-    assert pool.best_of(scores, among, largest, 9).tolist()[:2] == best
+    assert pool_records.best_of(scores, among, maximize, 2).tolist() == best
+    assert pool_records.best_of(scores, among, maximize, 9).tolist()[:2] == best
 
 
 def test_a_pool_says_what_its_program_costs():

@@ -12,21 +12,24 @@ from jax.sharding import PartitionSpec as P
 from two_processes import run_two
 
 import purenet as pn
-from purenet import processes, training
-from purenet.resume import RunFile
+from purenet.distributed import multihost
+from purenet.training import fit as training
+from purenet.training.run_file import RunFile
 
 
 def tell():
     """Both processes say what they were told."""
     me = jax.process_index()
     held = {"n": 3 + me, "on": me == 0, "s": 0.1 + me, "big": np.int64(2**60 + me), "w": np.eye(2)}
-    told = processes.agreed(held)
-    payloads = [processes.exchanged(text) for text in (b"", b"ab"[me:] * 3000, b"one", b"two\0")]
+    told = multihost.broadcast(held)
+    payloads = [
+        multihost.all_gather_bytes(text) for text in (b"", b"ab"[me:] * 3000, b"one", b"two\0")
+    ]
     told = {k: (type(v).__name__, np.asarray(v).tolist()) for k, v in told.items()}
     payloads = [[b.decode() for b in each] for each in payloads]
     jax.config.update("jax_enable_x64", False)  # 64 bits arrive all the same
-    narrow = processes.agreed(0.1 + me)
-    print(json.dumps([processes.count(), processes.first(), told, payloads, narrow]))
+    narrow = multihost.broadcast(0.1 + me)
+    print(json.dumps([multihost.count(), multihost.first(), told, payloads, narrow]))
 
 
 @pytest.mark.slow
@@ -48,11 +51,11 @@ def test_two_processes_tell_each_other_what_they_hold():
 
 
 def test_one_process_returns_at_once(monkeypatch):
-    monkeypatch.setattr(processes, "multihost_utils", None)
+    monkeypatch.setattr(multihost, "multihost_utils", None)
     tree = {"w": np.ones(2), "n": 3}
-    assert processes.agreed(tree) is tree
-    assert processes.exchanged(b"mine") == [b"mine"]
-    assert (processes.count(), processes.first()) == (1, True)
+    assert multihost.broadcast(tree) is tree
+    assert multihost.all_gather_bytes(b"mine") == [b"mine"]
+    assert (multihost.count(), multihost.first()) == (1, True)
 
 
 def small():
@@ -72,7 +75,7 @@ def last_matrix(name, leaf):
 
 def numbers(fit):
     """As lists, from whose text they come back to the bit."""
-    state = processes.plain(fit.state, gather=True)
+    state = multihost.to_local(fit.state, gather=True)
     leaves = jax.tree.leaves((state._replace(key=jax.random.key_data(state.key)), fit.history))
     return [np.asarray(a).tolist() for a in leaves]
 
@@ -134,14 +137,14 @@ def test_two_processes_train_one_model(tmp_path, alone):
         assert said1[i].startswith(f"RuntimeError: the first process failed: {text}")
 
 
-def train_and_die(path, who):
+def train_and_die(path, caller):
     """The process `who` kills itself in the middle of the run, soon after something was saved."""
     path, first = Path(path), not Path(path).exists()
     real = training.Progress.advance
 
     def advance(self, n, values):
         real(self, n, values)
-        if self.done == 5 and first and jax.process_index() == int(who):
+        if self.done == 5 and first and jax.process_index() == int(caller):
             os.kill(os.getpid(), signal.SIGKILL)
 
     training.Progress.advance = advance

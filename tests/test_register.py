@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import description, ops
-from purenet.rules import hand_vjp, ops_in
+from purenet import ops
+from purenet.checkpoint import spec
+from purenet.core.vjp import hand_vjp, ops_in
 
 GOLDEN = json.loads(pathlib.Path(__file__).with_name("golden_params.json").read_text())
 CASES = [
@@ -64,15 +65,15 @@ def lacking(modules):
             found.append(f"the op {op.__name__} is not in purenet.ops")
         if not any(case.op is op for case in CASES):
             found.append(f"the op {op.__name__} has no case in tests/cases")
-        if op.plain.__module__ == "purenet.layers.activations":
+        if op.plain.__module__ == "purenet.nn.activations":
             if getattr(pn, op.__name__, None) is not op:
                 found.append(f"the activation {op.__name__} is not exported")
-            if description._FUNCTIONS.get(op.__name__) is not op:
+            if spec._FUNCTIONS.get(op.__name__) is not op:
                 found.append(f"the activation {op.__name__} cannot be rebuilt")
     for name, maker in (pair for module in modules for pair in makers(module).items()):
         if getattr(pn, name, None) is not maker:
             found.append(f"the layer {name} is not exported")
-        if description._LAYERS.get(name) is not maker:
+        if spec._LAYERS.get(name) is not maker:
             found.append(f"the layer {name} cannot be rebuilt")
         if name not in GOLDEN:
             found.append(f"the layer {name} has no row in golden_params.json")
@@ -108,15 +109,15 @@ def test_a_new_op_and_its_layer_are_told_what_they_lack():
         "the layer group_norm has no row in golden_params.json",
         "the layer group_norm is not among the layers here, which are exported",
     ]
-    group_normalise.__module__ = "purenet.layers.activations"
+    group_normalise.__module__ = "purenet.nn.activations"
     assert "the activation group_normalise cannot be rebuilt" in lacking([module])
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_rebuilt_from_its_description_with_the_same_parameters(name, key):
     layer, sizes = LAYERS[name]
-    described = json.loads(json.dumps(description.describe("test", layer, {})))
-    again = description.rebuild("test", described, {})
+    described = json.loads(json.dumps(spec.describe("test", layer, {})))
+    again = spec.rebuild("test", described, {})
     assert again.spec[0] == name
     with jax.enable_x64(False):
         shapes = jax.eval_shape(lambda key: again.init(key, sizes), key)

@@ -10,7 +10,7 @@ import pytest
 
 import purenet as pn
 from purenet import cli, sweep
-from purenet.sweep import pool
+from purenet.sweep.engine import pool
 
 OPTIONS = ["--trials", "3", "--epochs", "3", "--images", "50", "--rate", "1e-3", "0.1", "--seed",
            "5", "--search", "sobol"]  # fmt: skip
@@ -34,7 +34,7 @@ def main(monkeypatch, tmp_path):
 @pytest.fixture
 def interrupted(main, tmp_path, monkeypatch, capsys):
     """A folder whose sweep was interrupted after an epoch, and what was said."""
-    plain = pool.Pool._advance
+    plain = pool.LanePool._advance
 
     def advance(self, remaining):
         signal.raise_signal(signal.SIGINT)
@@ -42,7 +42,7 @@ def interrupted(main, tmp_path, monkeypatch, capsys):
 
     folder = tmp_path / "a folder"
     with monkeypatch.context() as patched:
-        patched.setattr(pool.Pool, "_advance", advance)
+        patched.setattr(pool.LanePool, "_advance", advance)
         assert main(*OPTIONS, "--out", str(folder)) == 130
     return folder, capsys.readouterr().err
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from purenet import sweep
-from purenet.sweep import search
-from purenet.sweep.search import Search, budget, checked_rounds
+from purenet.sweep.schedulers import base, halving
+from purenet.sweep.schedulers.base import Search, budget, checked_rounds
 
 
 def asks(*goals):
@@ -50,12 +50,12 @@ def test_a_search_has_a_round():
 def test_names_say_the_defaults():
     assert sweep.halving().name == "halving(eta=3, first=1, random)"
     assert sweep.hyperband().name == "hyperband(eta=3, first=1, random)"
-    assert sweep.median().name == "median(grace=5, every=1, random)"
+    assert sweep.median_stopping().name == "median(grace=5, every=1, random)"
 
 
 @pytest.mark.parametrize("make, option", [
     (sweep.halving, "eta"), (sweep.halving, "first"), (sweep.hyperband, "eta"),
-    (sweep.hyperband, "first"), (sweep.median, "grace"), (sweep.median, "every"),
+    (sweep.hyperband, "first"), (sweep.median_stopping, "grace"), (sweep.median_stopping, "every"),
 ])  # fmt: skip
 def test_the_least_numbers_are_two_for_eta_and_one_for_the_others(make, option):
     least = 2 if option == "eta" else 1
@@ -105,7 +105,7 @@ def test_rungs_of_a_bracket_are_at_the_epochs_divided_by_powers_of_eta():
     (0, [1, 1], [0, 0]),
 ])  # fmt: skip
 def test_points_are_shared_in_proportion(total, sizes, shares):
-    assert search._shares(total, sizes) == shares
+    assert halving._shares(total, sizes) == shares
 
 
 def test_a_bracket_without_points_has_no_race():
@@ -117,7 +117,7 @@ def test_a_bracket_without_points_has_no_race():
 
 
 def test_a_point_at_the_median_goes_on_and_one_that_is_lost_does_not_count():
-    rounds = sweep.median(grace=2).rounds(4, 3)
+    rounds = sweep.median_stopping(grace=2).rounds(4, 3)
     assert next(rounds).tolist() == [2] * 4
     nan = np.nan
     scores = np.array([[0.5, 0.5, nan], [0.4, 0.4, nan], [0.6, 0.6, nan], [0.9, nan, nan]])
@@ -127,21 +127,21 @@ def test_a_point_at_the_median_goes_on_and_one_that_is_lost_does_not_count():
 
 
 def test_median_stopping_looks_at_the_best_score_so_far():
-    rounds = sweep.median(grace=2).rounds(3, 3)
+    rounds = sweep.median_stopping(grace=2).rounds(3, 3)
     next(rounds)
     falling = np.array([[0.6, 0.1, np.nan], [0.5, 0.5, np.nan], [0.5, 0.5, np.nan]])
     assert rounds.send(falling).tolist() == [3, 3, 3]
 
 
 def test_grace_beyond_the_last_epoch_trains_all_to_the_end():
-    rounds = sweep.median(grace=9).rounds(2, 4)
+    rounds = sweep.median_stopping(grace=9).rounds(2, 4)
     assert next(rounds).tolist() == [4, 4]
     with pytest.raises(StopIteration):
         rounds.send(constant(2, 4))
 
 
 def test_every_search_ends_when_all_are_lost():
-    for made in (sweep.halving(), sweep.hyperband(), sweep.median(grace=1)):
+    for made in (sweep.halving(), sweep.hyperband(), sweep.median_stopping(grace=1)):
         rounds = made.rounds(9, 9)
         next(rounds)
         with pytest.raises(StopIteration):
@@ -150,6 +150,6 @@ def test_every_search_ends_when_all_are_lost():
 
 
 def test_a_budget_counts_every_point_as_far_as_it_gets():
-    assert budget(search.everything(sweep.random), 4, 5) == 20
+    assert budget(base.everything(sweep.random), 4, 5) == 20
     assert budget(asks([1, 0, 2], [0, 3, 0]), 3, 3) == 6  # a lower goal takes nothing back
-    assert budget(sweep.median(grace=1), 4, 3) == 4 + 2 + 2
+    assert budget(sweep.median_stopping(grace=1), 4, 3) == 4 + 2 + 2

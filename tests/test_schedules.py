@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purenet.schedules import constant, cosine, exponential, piecewise, step, warm_up
+from purenet.optim.schedules import constant, cosine, exponential, piecewise, step, warmup
 
 TRIALS = 40
 
@@ -42,8 +42,8 @@ CASES = {
         lambda t, rate, steps, factor: rate * factor ** (t / steps),
     ),
     "cosine": Case(cosine, (0.3, 50, 0.01), cosine_reference),
-    "warm_up": Case(
-        lambda rate, factor, steps: warm_up(exponential(rate, 10, factor), steps),
+    "warmup": Case(
+        lambda rate, factor, steps: warmup(exponential(rate, 10, factor), steps),
         (0.3, 0.5, 8),
         warm_up_reference,
     ),
@@ -119,20 +119,20 @@ def test_cosine_stays_at_its_end():
 
 
 def test_warm_up_shifts_the_inner_schedule():
-    schedule = warm_up(cosine(0.4, 50), 8)
+    schedule = warmup(cosine(0.4, 50), 8)
     assert float(schedule(0)) == 0.0
     np.testing.assert_allclose(schedule(6), 0.4 * 6 / 8)  # a straight line, whatever follows
     assert float(schedule(8)) == float(cosine(0.4, 50)(0))
     assert float(schedule(8 + 20)) == float(cosine(0.4, 50)(20))
-    np.testing.assert_allclose(warm_up(0.4, 8)(jnp.array([4, 8, 100])), [0.2, 0.4, 0.4])
+    np.testing.assert_allclose(warmup(0.4, 8)(jnp.array([4, 8, 100])), [0.2, 0.4, 0.4])
 
 
 def test_traced_length_of_zero_is_already_over():
     for t in (0, 1, 1000):
-        assert float(jax.jit(lambda n, t=t: warm_up(0.4, n)(t))(0)) == 0.4
+        assert float(jax.jit(lambda n, t=t: warmup(0.4, n)(t))(0)) == 0.4
         assert float(jax.jit(lambda n, t=t: cosine(0.4, n, 0.1)(t))(0)) == 0.1
     with jax.enable_x64(False):
-        assert jax.jit(lambda n: warm_up(0.5, n)(jnp.arange(3)))(0).tolist() == [0.5] * 3
+        assert jax.jit(lambda n: warmup(0.5, n)(jnp.arange(3)))(0).tolist() == [0.5] * 3
 
 
 def test_piecewise_takes_arrays_and_no_boundary():
@@ -152,8 +152,8 @@ ERRORS = {
     "cosine steps": (lambda: cosine(0.1, 0), "cosine: steps is 0"),
     "cosine final": (lambda: cosine(0.1, 10, final=-1), "cosine: final is -1"),
     "cosine NumPy": (lambda: cosine(0.1, np.int32(-3)), "cosine: steps is -3"),
-    "warm_up steps": (lambda: warm_up(constant(0.1), 0), "warm_up: steps is 0"),
-    "warm_up number": (lambda: warm_up(-0.1, 10), r"warm_up: schedule is -0\.1"),
+    "warmup steps": (lambda: warmup(constant(0.1), 0), "warmup: steps is 0"),
+    "warmup number": (lambda: warmup(-0.1, 10), r"warmup: schedule is -0\.1"),
     "piecewise counts": (
         lambda: piecewise([1, 2], [10, 20]),
         "piecewise: 2 rates and 2 boundaries; one rate more",

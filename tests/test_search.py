@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from purenet import sweep
-from purenet.sweep.search import budget
+from purenet.sweep.schedulers.base import budget
 
 
 def race(search, scores):
@@ -81,10 +81,10 @@ def test_hyperband_shares_any_number_of_points(points):
 def test_median_stops_what_is_below_the_median():
     scores = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5], [0.6, 0.7, 0.8, 0.9],
                        [0.7, 0.1, 0.1, 0.1]])  # fmt: skip
-    goals = race(sweep.median(grace=2), scores)
+    goals = race(sweep.median_stopping(grace=2), scores)
     # medians of the mean scores: 0.45 after two epochs, then 0.5 of three
     assert goals.tolist() == [[2] * 4, [2, 3, 3, 3], [2, 4, 4, 4]]
-    later = race(sweep.median(grace=1, every=2), scores)
+    later = race(sweep.median_stopping(grace=1, every=2), scores)
     assert [int(g.max()) for g in later] == [1, 3, 4]
 
 
@@ -93,7 +93,7 @@ def test_median_stops_what_is_below_the_median():
     (lambda: next(sweep.hyperband(first=5).rounds(9, 4)), "first rung is at 5 epochs"),
     (lambda: sweep.halving(eta=1), "eta is 1"),
     (lambda: sweep.hyperband(first=0), "first is 0"),
-    (lambda: sweep.median(every=0), "every is 0"),
+    (lambda: sweep.median_stopping(every=0), "every is 0"),
     (lambda: sweep.pbt(fraction=0.7), "fraction is 0.7"),
     (lambda: sweep.pbt(resample=2), "resample is 2"),
     (lambda: sweep.pbt(factors=(0, 1)), "two numbers above 0"),

@@ -11,8 +11,9 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep import pool, resuming
-from purenet.sweep.interrupts import until_interrupted
+from purenet.core.interrupts import until_interrupted
+from purenet.sweep.engine import pool
+from purenet.sweep.storage import resume
 
 DATA = (np.zeros(1), np.zeros(1))
 SPACE = {"start": sweep.uniform(1, 2)}
@@ -50,7 +51,7 @@ def ends(number, frame):
 @pytest.fixture
 def during(monkeypatch):
     """Have a signal come with the report of an epoch, or where a finished sweep was saved."""
-    plain, saved = pool.Pool._advance, resuming.save
+    plain, saved = pool.LanePool._advance, resume.save
 
     def send(number, epoch=1):
         def advance(self, remaining):
@@ -64,8 +65,8 @@ def during(monkeypatch):
             if finished and epoch is None:
                 signal.raise_signal(number)
 
-        monkeypatch.setattr(pool.Pool, "_advance", advance)
-        monkeypatch.setattr(resuming, "save", save)
+        monkeypatch.setattr(pool.LanePool, "_advance", advance)
+        monkeypatch.setattr(resume, "save", save)
 
     yield send
 
@@ -160,7 +161,7 @@ def test_other_threads_leave_signals_alone():
 
 PROGRAM = """
 import os, signal
-from purenet.sweep.interrupts import until_interrupted
+from purenet.core.interrupts import until_interrupted
 
 with until_interrupted() as flag:
     os.kill(os.getpid(), signal.SIGTERM)

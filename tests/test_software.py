@@ -6,7 +6,8 @@ import pytest
 from crash_points import differing, moments, outcome, put, run
 
 import purenet as pn
-from purenet import software, sweep
+from purenet import sweep
+from purenet.core import software
 
 OTHERS = {
     "threefry": (lambda: jax.threefry_partitionable(False), "jax_threefry_partitionable is False"),

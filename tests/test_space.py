@@ -5,8 +5,8 @@ import pytest
 import scipy.stats
 
 from purenet import sweep
-from purenet.sweep.asking import needs_trials, source
-from purenet.sweep.space import TRACED, add_points, no_points, numbers, take_apart
+from purenet.sweep.samplers.source import needs_trials, source
+from purenet.sweep.space.space import TRACED, add_points, no_points, numbers, take_apart
 
 MIXED = {
     "rate": sweep.loguniform(1e-4, 1e-1),

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purenet import losses, ops
+from purenet import ops
+from purenet.nn import losses
 
 INF = float("inf")
 

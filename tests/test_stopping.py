@@ -7,7 +7,8 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep import engine, layout, pool
+from purenet.sweep.engine import layout, pool
+from purenet.sweep.engine import program as engine
 
 DATA = ((np.ones(3),), (np.zeros(3),))
 
@@ -67,8 +68,11 @@ def test_halving_trains_what_its_rungs_say_and_nothing_else(full):
     assert "24 of 27 stopped early" in result.table()
 
 
-@pytest.mark.parametrize("search", [sweep.hyperband(), sweep.median(grace=2), sweep.halving(2, 2)],
-                         ids=lambda search: search.name)  # fmt: skip
+@pytest.mark.parametrize(
+    "search",
+    [sweep.hyperband(), sweep.median_stopping(grace=2), sweep.halving(2, 2)],
+    ids=lambda search: search.name,
+)
 @pytest.mark.parametrize("lanes, devices, block", [(3, 1, 1), (4, 2, 2), (2, 2, 1), (20, 1, 5)])
 def test_stopping_depends_neither_on_memory_nor_on_devices(
     full, monkeypatch, search, lanes, devices, block
@@ -76,7 +80,7 @@ def test_stopping_depends_neither_on_memory_nor_on_devices(
     """A few lanes that the trials take turns in, against lanes for all."""
     plain = run(search=search)
     few = layout.Layout(tuple(jax.local_devices())[:devices], lanes, block)
-    monkeypatch.setattr("purenet.sweep.request.layout", lambda *_: few)
+    monkeypatch.setattr("purenet.sweep.config.layout", lambda *_: few)
     result = run(search=search)
     assert "lane" in result.programs[0].layout and str(lanes) in result.programs[0].layout
     np.testing.assert_array_equal(result.epochs, plain.epochs)
@@ -88,11 +92,11 @@ def test_stopping_depends_neither_on_memory_nor_on_devices(
 def test_free_lanes_go_to_trials_that_wait(monkeypatch):
     """Two lanes, five trials, of which those with even numbers diverge in their first epoch."""
     few = layout.Layout(tuple(jax.local_devices())[:1], 2, 1)
-    monkeypatch.setattr("purenet.sweep.request.layout", lambda *_: few)
+    monkeypatch.setattr("purenet.sweep.config.layout", lambda *_: few)
     seen = []
-    advance = pool.Pool._advance
+    advance = pool.LanePool._advance
     monkeypatch.setattr(
-        pool.Pool, "_advance", lambda self, left: seen.append(advance(self, left)) or seen[-1]
+        pool.LanePool, "_advance", lambda self, left: seen.append(advance(self, left)) or seen[-1]
     )
     monkeypatch.setattr(pool, "_REPORT", 1e-9)  # a report an epoch
 
@@ -271,7 +275,7 @@ def test_a_plan_says_what_will_happen_and_is_followed():
 
 
 def test_a_plan_knows_how_many_fit(monkeypatch):
-    monkeypatch.setattr("purenet.sweep.planning.memory", lambda device: 1400)
+    monkeypatch.setattr("purenet.sweep._plan.memory", lambda device: 1400)
     (group,) = sweep.plan(learner, SPACE, DATA, 40, 4).groups
     assert 2 <= group.fits < 40 and group.chunks > 1
     assert group.layout.width * group.chunks >= 40

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import npz_format, sweep
-from purenet.sweep import pool, store
+from purenet import sweep
+from purenet.checkpoint import npz
+from purenet.sweep.engine import pool
+from purenet.sweep.storage import folder as store
 
 DATA = ((np.ones(3),), (np.zeros(3),))
 SPACE = {"limit": sweep.uniform(0.0, 1.0), "kind": sweep.choice([pn.relu, pn.tanh]), "k": 0.5}
@@ -42,7 +44,7 @@ def whole():
 def often(monkeypatch):
     """A report, and a save, after every epoch."""
     monkeypatch.setattr(pool, "_REPORT", 1e-9)
-    monkeypatch.setattr("purenet.sweep.runner._SAVING", 1e9)
+    monkeypatch.setattr("purenet.sweep._run._SAVING", 1e9)
 
 
 def same(a, b):
@@ -80,14 +82,14 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, often, search, 
         with pytest.raises(Enough):
             run(tmp_path, search=search, space=space)
     trained = []
-    advance = pool.Pool._advance
+    advance = pool.LanePool._advance
 
     def counting(self, remaining):
         report = advance(self, remaining)
         trained.append(int((report.after - report.before).sum()))
         return report
 
-    monkeypatch.setattr(pool.Pool, "_advance", counting)
+    monkeypatch.setattr(pool.LanePool, "_advance", counting)
     result = run(tmp_path, search=search, space=space)
     again, trained[:] = sum(trained), []
     plain = run(search=search, space=space)
@@ -140,7 +142,7 @@ def test_the_folder_says_what_the_sweep_is(tmp_path, whole):
 def test_results_are_read_back(tmp_path):
     result = run(tmp_path / "a", seeds=2, search=sweep.halving())
     back = sweep.load(tmp_path / "a")
-    assert back.seeds == 2 and back.metric == "loss" and not back.largest
+    assert back.seeds == 2 and back.metric == "loss" and not back.maximize
     same(back, result)
     assert back.space["limit"] == SPACE["limit"] and back.space["kind"].values == ("relu", "tanh")
     np.testing.assert_array_equal(back.hyper["limit"], result.hyper["limit"])
@@ -247,7 +249,7 @@ def test_a_full_disk_is_one_error_and_nothing_saved_is_lost(tmp_path, monkeypatc
 
 
 def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, monkeypatch, often, capsys, whole):
-    advance, count = pool.Pool._advance, []
+    advance, count = pool.LanePool._advance, []
 
     def interrupted(self, remaining):
         count.append(1)
@@ -257,7 +259,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path, monkeypatch, often, 
 
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
-        patched.setattr(pool.Pool, "_advance", interrupted)
+        patched.setattr(pool.LanePool, "_advance", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, progress=False)
     assert signal.getsignal(signal.SIGINT) is before and len(count) == 3
@@ -298,11 +300,11 @@ def array_in(name, member, change):
     """`change` makes another array of the member, None leaves it out."""
 
     def write(folder):
-        with npz_format.opened("test", folder / name) as file:
+        with npz.opened("test", folder / name) as file:
             held, text = {member: file.read(member) for member in file.names}, file.text
         new = change(held.pop(member))
         held |= {} if new is None else {member: np.asarray(new)}
-        (folder / name).write_bytes(npz_format.write(held, text))
+        (folder / name).write_bytes(npz.write(held, text))
 
     return name, write
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import npz_format, sweep
-from purenet.sweep import store
-from purenet.sweep.pool import Record
-from purenet.sweep.space import Choice
+from purenet import sweep
+from purenet.checkpoint import npz
+from purenet.core import json_text
+from purenet.sweep.engine.records import TrialCheckpoint
+from purenet.sweep.space import schema
+from purenet.sweep.space.distributions import Choice
+from purenet.sweep.storage import folder, records
 
 
 # spaces
@@ -27,20 +30,20 @@ from purenet.sweep.space import Choice
     ((1, 2), [1, 2]), (pn.tanh, "tanh"),
 ])  # fmt: skip
 def test_a_space_is_described_in_plain_values(leaf, described):
-    found = store.describe_leaf(leaf)
+    found = schema.describe_leaf(leaf)
     assert found == described and type(found) is type(described)
-    assert json.loads(store.json_bytes(found)) == described
+    assert json.loads(json_text.json_bytes(found)) == described
 
 
 def test_what_has_no_description_is_its_text_without_its_address():
-    text = store.describe_leaf(object())
+    text = schema.describe_leaf(object())
     assert text == "<object object>"  # the address would differ in every process
 
 
 def test_a_function_without_a_name_is_its_text():
     partial = functools.partial(pn.leaky_relu, slope=0.1)
-    assert store.plain(partial) is partial
-    assert store.describe_leaf(partial) == "functools.partial(<function leaky_relu>, slope=0.1)"
+    assert json_text.plain(partial) is partial
+    assert schema.describe_leaf(partial) == "functools.partial(<function leaky_relu>, slope=0.1)"
 
 
 @pytest.mark.parametrize("leaf", [
@@ -48,11 +51,13 @@ def test_a_function_without_a_name_is_its_text():
     sweep.randint(1, 9), sweep.choice(["a", "b"]), 3, 0.5, None, "text", True,
 ])  # fmt: skip
 def test_a_described_space_is_read_back(leaf):
-    assert store.distribution_of(json.loads(store.json_bytes(store.describe_leaf(leaf)))) == leaf
+    assert (
+        schema.distribution_of(json.loads(json_text.json_bytes(schema.describe_leaf(leaf)))) == leaf
+    )
 
 
 def test_lists_among_the_choices_are_read_back():
-    assert store.distribution_of({"choice": [[1, 2], 3]}) == Choice(([1, 2], 3))
+    assert schema.distribution_of({"choice": [[1, 2], 3]}) == Choice(([1, 2], 3))
 
 
 @pytest.mark.parametrize("described, message", [
@@ -68,7 +73,7 @@ def test_lists_among_the_choices_are_read_back():
 ])  # fmt: skip
 def test_what_describes_no_space_is_refused(described, message):
     with pytest.raises(ValueError, match=message):
-        store.distribution_of(described)
+        schema.distribution_of(described)
 
 
 def nested(depth):
@@ -76,21 +81,21 @@ def nested(depth):
 
 
 def test_values_may_be_lists_in_lists_as_deep_as_32():
-    assert store.is_value(nested(32)) and not store.is_value(nested(33))
-    assert store.is_value([1, ["a", None], []]) and not store.is_value([1, [{}]])
+    assert schema.is_value(nested(32)) and not schema.is_value(nested(33))
+    assert schema.is_value([1, ["a", None], []]) and not schema.is_value([1, [{}]])
 
 
 # JSON
 def test_json_is_strict_and_numbers_that_are_not_finite_are_null():
     content = {"a": [np.nan, np.inf, np.float32(2)], "b": (1, True, None), "c": pn.relu,
                "d": {"e": -np.inf, "f": 1 + 2j}}  # fmt: skip
-    line = store.json_bytes(content)
+    line = json_text.json_bytes(content)
     assert line.endswith(b"}\n") and line.count(b"\n") == 1
     assert json.loads(line) == {"a": [None, None, 2.0], "b": [1, True, None], "c": "relu",
                                 "d": {"e": None, "f": "(1+2j)"}}  # fmt: skip
-    assert store.json_bytes({"a": 1}, indent=2) == b'{\n  "a": 1\n}\n'
+    assert json_text.json_bytes({"a": 1}, indent=2) == b'{\n  "a": 1\n}\n'
     with pytest.raises(ValueError, match="NaN is no JSON"):
-        store.strict_json("[NaN]")
+        json_text.strict_json("[NaN]")
 
 
 REPORT = {"seconds": 1.5, "finished": True, "plan": None, "programs": []}
@@ -100,8 +105,8 @@ REPORT = {"seconds": 1.5, "finished": True, "plan": None, "programs": []}
     {}, {"seconds": 0}, {"finished": False}, {"plan": {"seconds": 1}}, {"programs": [{}]},
 ])  # fmt: skip
 def test_a_report_is_read(tmp_path, change):
-    (tmp_path / "report.json").write_bytes(store.json_bytes({**REPORT, **change}))
-    assert store.read_report(tmp_path / "report.json") == {**REPORT, **change}
+    (tmp_path / "report.json").write_bytes(json_text.json_bytes({**REPORT, **change}))
+    assert folder.read_report(tmp_path / "report.json") == {**REPORT, **change}
 
 
 @pytest.mark.parametrize("change", [
@@ -110,23 +115,23 @@ def test_a_report_is_read(tmp_path, change):
 ])  # fmt: skip
 def test_a_report_of_other_kinds_is_refused(tmp_path, change):
     path = tmp_path / "report.json"
-    path.write_bytes(store.json_bytes({**REPORT, **change}))
+    path.write_bytes(json_text.json_bytes({**REPORT, **change}))
     with pytest.raises(ValueError, match=r"report\.json is damaged: seconds, finished, plan and"):
-        store.read_report(path)
+        folder.read_report(path)
 
 
 @pytest.mark.parametrize("part", REPORT)
 def test_a_report_has_all_its_parts(tmp_path, part):
     path = tmp_path / "report.json"
-    path.write_bytes(store.json_bytes({k: v for k, v in REPORT.items() if k != part}))
+    path.write_bytes(json_text.json_bytes({k: v for k, v in REPORT.items() if k != part}))
     with pytest.raises(ValueError, match=r"report\.json is damaged"):
-        store.read_report(path)
+        folder.read_report(path)
 
 
 def test_a_file_that_holds_no_object_is_named(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"a\.json is damaged: it holds list, not an object"):
-        store.read_json(tmp_path / "a.json")
+        json_text.read_json(tmp_path / "a.json")
 
 
 # arrays
@@ -143,7 +148,7 @@ KNOWN = {
 
 def check(changes, rows=3):
     known = {name: a for name, a in {**KNOWN, **changes}.items() if a is not None}
-    store.check_known(Path("curves.npz"), known, rows, 3, "loss")
+    folder.check_known(Path("curves.npz"), known, rows, 3, "loss")
 
 
 def test_arrays_of_a_sweep_are_accepted_also_with_rows_to_spare():
@@ -181,30 +186,30 @@ def test_an_array_of_the_folder_has_to_fit(tmp_path):
         "b": np.ones((3, 3), np.float32),
         "c": np.ones((3, 2)),
     }
-    assert store.fitting(tmp_path, fits, "a", mine) is fits["a"]
+    assert folder.fitting(tmp_path, fits, "a", mine) is fits["a"]
     for name, what in {
         "b": r"is float32 \(3, 3\)",
         "c": r"is float64 \(3, 2\)",
         "d": "is missing",
     }.items():
         with pytest.raises(ValueError, match=rf"'{name}' {what}, but float32 \(3, 2\)"):
-            store.fitting(tmp_path, fits, name, mine)
+            folder.fitting(tmp_path, fits, name, mine)
 
 
 # records
 def record(i):
     state = [np.full((2,), i, np.float32), np.asarray(jnp.bfloat16(i))]
-    return Record((np.float64(i), np.int32(-i)), 3 + i, state)
+    return TrialCheckpoint((np.float64(i), np.int32(-i)), 3 + i, state)
 
 
 def test_records_are_packed_and_read_back_group_by_group():
     groups = [{4: record(4), 1: record(1)}, {}, {0: record(0)}]
-    packed = store.pack_records(groups)
+    packed = records.pack_records(groups)
     assert packed["0 rows"].tolist() == [4, 1] and packed["0 epochs"].tolist() == [7, 4]
     assert packed["0 state 1"].dtype == np.uint16  # bfloat16 has no name in NumPy: its bits
     assert not [name for name in packed if name.startswith("1 ")]
     for g, group in enumerate(groups):
-        found = store.unpack_records(packed, g)
+        found = records.unpack_records(packed, g)
         assert list(found) == list(group)
         for row, back in found.items():
             assert back.epochs == group[row].epochs and back.numbers == group[row].numbers
@@ -213,8 +218,8 @@ def test_records_are_packed_and_read_back_group_by_group():
 
 
 def test_records_need_neither_numbers_nor_a_state():
-    bare = {2: Record((), 5, []), 3: Record((), 6, [])}
-    found = store.unpack_records(store.pack_records([bare]), 0)
+    bare = {2: TrialCheckpoint((), 5, []), 3: TrialCheckpoint((), 6, [])}
+    found = records.unpack_records(records.pack_records([bare]), 0)
     assert found == bare
 
 
@@ -229,17 +234,17 @@ def test_records_need_neither_numbers_nor_a_state():
     ("0 epochs", lambda a: a[:, None]),
 ])  # fmt: skip
 def test_records_that_do_not_belong_together_are_refused(name, change):
-    packed = store.pack_records([{4: record(4), 1: record(1)}])
+    packed = records.pack_records([{4: record(4), 1: record(1)}])
     with pytest.raises(ValueError, match="the rows of group 0 do not belong together"):
-        store.unpack_records({**packed, name: change(packed[name])}, 0)
+        records.unpack_records({**packed, name: change(packed[name])}, 0)
 
 
 # data
 def test_data_are_told_apart_by_every_number_shape_dtype_and_name():
     data = {"x": np.arange(6.0).reshape(2, 3), "n": np.zeros(0)}
     same = {"x": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "n": np.zeros(0)}
-    assert store.fingerprint(data) == store.fingerprint(same)
-    assert len(store.fingerprint(data)) == 32
+    assert folder.fingerprint(data) == folder.fingerprint(same)
+    assert len(folder.fingerprint(data)) == 32
     others = [
         {**data, "x": data["x"] + np.eye(2, 3) * 1e-12},
         {**data, "x": data["x"].reshape(3, 2)},
@@ -247,40 +252,40 @@ def test_data_are_told_apart_by_every_number_shape_dtype_and_name():
         {"y": data["x"], "n": data["n"]},
         {**data, "n": np.zeros((0, 2))},
     ]
-    assert len({store.fingerprint(d) for d in (data, *others)}) == 6
+    assert len({folder.fingerprint(d) for d in (data, *others)}) == 6
 
 
 def test_settings_of_a_new_folder_say_their_format(tmp_path):
-    store.Store(tmp_path, {"trials": 3}).close()
+    folder.Store(tmp_path, {"trials": 3}).close()
     content = json.loads((tmp_path / "settings.json").read_text())
     assert content["format"] == 1 and content["settings"] == {"trials": 3}
-    assert store.read_settings(tmp_path) == {"trials": 3}
+    assert folder.read_settings(tmp_path) == {"trials": 3}
     for wrong in ({"format": 2}, {"settings": [1]}):
         (tmp_path / "settings.json").write_text(json.dumps({**content, **wrong}))
         with pytest.raises(ValueError, match="has the format"):
-            store.read_settings(tmp_path)
+            folder.read_settings(tmp_path)
 
 
 def test_a_setting_that_only_one_side_has_is_a_difference(tmp_path):
-    store.Store(tmp_path, {"trials": 3, "more": 1}).close()
+    folder.Store(tmp_path, {"trials": 3, "more": 1}).close()
     for asked, message in (
         ({"trials": 3}, "more: there 1, asked None"),
         ({"trials": 3, "more": 1, "new": 2}, "new: there None, asked 2"),
         ({"trials": 4, "more": 2}, "(?s)trials: there 3, asked 4.*more: there 1, asked 2"),
     ):
         with pytest.raises(ValueError, match=message):
-            store.Store(tmp_path, asked)
-    again = store.Store(tmp_path, {"trials": np.int64(3), "more": 1})
+            folder.Store(tmp_path, asked)
+    again = folder.Store(tmp_path, {"trials": np.int64(3), "more": 1})
     assert again.goes_on
     again.close()
 
 
 def test_what_was_saved_is_read_back_and_nothing_is_none(tmp_path):
-    opened = store.Store(tmp_path, {"trials": 3})
+    opened = folder.Store(tmp_path, {"trials": 3})
     assert opened.curves() is None and opened.states() is None and opened.report() == {}
     for name, number in (("curves.npz", 1.0), ("states.npz", 2.0)):
-        (tmp_path / name).write_bytes(npz_format.write({"a": np.full(2, number)}, "{}"))
-    (tmp_path / "report.json").write_bytes(store.json_bytes(REPORT))
+        (tmp_path / name).write_bytes(npz.write({"a": np.full(2, number)}, "{}"))
+    (tmp_path / "report.json").write_bytes(json_text.json_bytes(REPORT))
     assert opened.curves()["a"].tolist() == [1, 1] and opened.states()["a"].tolist() == [2, 2]
     assert opened.report() == REPORT
     opened.close()

@@ -10,8 +10,10 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep import engine, request
-from purenet.sweep.layout import Layout
+from purenet.sweep import config
+from purenet.sweep.engine import compile, layout
+from purenet.sweep.engine import program as engine_program
+from purenet.sweep.engine.layout import Layout
 
 RNG = np.random.default_rng(0)
 T = RNG.integers(0, 3, 60)
@@ -96,7 +98,9 @@ def test_a_trial_does_not_depend_on_how_many_there_are_or_on_the_devices(result,
 
 
 def test_a_sweep_larger_than_memory_gives_the_same_results(result, monkeypatch):
-    monkeypatch.setattr(engine, "memory", lambda device: result.programs[0].bytes_per_device * 0.8)
+    monkeypatch.setattr(
+        engine_program, "memory", lambda device: result.programs[0].bytes_per_device * 0.8
+    )
     chunked = run()
     assert "2 lane(s)" in chunked.programs[0].layout or "3 lane(s)" in chunked.programs[0].layout
     same_curves(result, chunked)
@@ -243,11 +247,11 @@ def test_seeds_alone_are_a_sweep():
 
 
 def test_the_program_of_several_devices_communicates_nothing():
-    asked = request.Request(trial, SPACE, DATA, 8, 2, 0, sweep.random, 1, None, None, None)
+    asked = config.SweepConfig(trial, SPACE, DATA, 8, 2, 0, sweep.random, 1, None, None, None)
     (program,) = asked.programs
     assert len(program.layout.devices) == 2
-    key, data = jax.random.key(0), engine.place(program.layout, asked.data)
-    compiled = engine.Building(program, (np.float64(0), np.float64(0)), key, data).result()
+    key, data = jax.random.key(0), layout.place(program.layout, asked.data)
+    compiled = compile.Compilation(program, (np.float64(0), np.float64(0)), key, data).result()
     for program in (compiled.start, compiled.advance):
         text = program.as_text()
         for word in (
@@ -263,7 +267,7 @@ def test_the_program_of_several_devices_communicates_nothing():
 def test_lanes_trained_together_agree_with_lanes_one_by_one(result, monkeypatch):
     """What an accelerator runs, one vmapped block, on the CPU."""
     together = lambda trials, devices: Layout(tuple(devices)[:1], trials, block=trials)
-    monkeypatch.setattr(request, "layout", together)
+    monkeypatch.setattr(config, "layout", together)
     other = run()
     assert "9 together by vmap" in other.programs[0].layout
     for part, metrics in result.curves.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from purenet import plots
-from purenet.plots import searches, style
+from purenet.plots import schedulers, style
 from purenet.plots.scales import scale
 
 ODD_NAMES = ["$x_1$", "%d_%s", "a_rather_long_name_of_no_use_at_all_but_it_may_be_long", "_", ""]
@@ -198,7 +198,7 @@ def test_what_is_written_into_the_pictures(of_trials, tmp_path):
     assert {f"best: {np.nanmax(y):.4g}", "diverged: 2", "rate", "depth", "net", "acc"} <= {*found}
     if of_trials is not plots.parallel_coordinates:  # its ticks have a halo and are not spelt out
         assert {"relu", "max", "(100, 100)", "1e-4"} <= {*found}
-    small = words(of_trials, tmp_path, columns(), y, largest=False, title="Of $5 and _b_ $")
+    small = words(of_trials, tmp_path, columns(), y, maximize=False, title="Of $5 and _b_ $")
     assert {f"best: {np.nanmin(y):.4g}", "Of $5 and _b_ $"} <= {*small}
     whole = words(of_trials, tmp_path, columns(), np.arange(9.0))
     assert "best: 8" in whole and not any("diverged" in w for w in whole)
@@ -236,15 +236,15 @@ def test_the_best_is_drawn_last_and_ties_go_to_the_first():
 def test_good_is_dark_in_grey_too():
     from purenet.plots.sweeps import _shades
 
-    grey = lambda largest: _shades(largest)(np.linspace(0, 1, 20))[:, :3] @ [0.299, 0.587, 0.114]
+    grey = lambda maximize: _shades(maximize)(np.linspace(0, 1, 20))[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(grey(True)) < 0).all() and (np.diff(grey(False)) > 0).all()
 
 
 # rungs
 def test_rung_counts():
-    assert searches.rung_counts(EPOCHS, LEVELS) == [(6, 5), (4, 2), (2, 0)]
+    assert schedulers.rung_counts(EPOCHS, LEVELS) == [(6, 5), (4, 2), (2, 0)]
     halving = np.repeat([1, 3, 9, 27, 81], [54, 18, 6, 2, 1])
-    counts = searches.rung_counts(halving, [1, 3, 9, 27, 81])
+    counts = schedulers.rung_counts(halving, [1, 3, 9, 27, 81])
     assert counts == [(81, 27), (27, 9), (9, 3), (3, 1), (1, 0)]
 
 
@@ -252,7 +252,7 @@ def test_what_is_written_into_the_rungs(tmp_path):
     found = words(draw_rungs, tmp_path, score_label="a_$b$")
     assert {"6 → 5", "4 → 2", "2", "done: 2", "stopped: 3", "diverged: 1", "a_$b$"} <= {*found}
     assert f"best: {CURVES[[1, 4], -1].max():.4g}" in found
-    assert f"best: {CURVES[[1, 4], -1].min():.4g}" in words(draw_rungs, tmp_path, largest=False)
+    assert f"best: {CURVES[[1, 4], -1].min():.4g}" in words(draw_rungs, tmp_path, maximize=False)
     inferred = words(plots.rungs, tmp_path, [[1, np.inf], [2, 3], [1, 9]], [2, 2, 1], [1, 2])
     assert {"done: 1", "stopped: 1", "diverged: 1", "3 → 2", "best: 3"} <= {*inferred}
 
@@ -267,21 +267,21 @@ def test_odd_rungs(tmp_path):
 
 # lineage
 def test_ancestry():
-    assert searches.ancestry(PARENTS, 0) == [3, 3, 0]
-    assert searches.ancestry(PARENTS, 2) == [1, 2, 2]
-    assert searches.ancestry([], 4) == [4]
+    assert schedulers.ancestry(PARENTS, 0) == [3, 3, 0]
+    assert schedulers.ancestry(PARENTS, 2) == [1, 2, 2]
+    assert schedulers.ancestry([], 4) == [4]
 
 
 def test_the_lineage_is_that_of_the_last_finite_score(tmp_path, monkeypatch):
     asked = []
-    ancestry = searches.ancestry
+    ancestry = schedulers.ancestry
     recorder = lambda rows, member: asked.append((len(rows), member)) or ancestry(rows, member)
-    monkeypatch.setattr(searches, "ancestry", recorder)
+    monkeypatch.setattr(schedulers, "ancestry", recorder)
     y = np.array([[1, 2, 3, 4.0], [1, 2, 5, 3], [1, 2, 4, np.nan]])
     parents = [[0, 1, 1], [1, 1, 1]]
     path = tmp_path / "a.png"
     plots.lineage(path, y, parents, 2, dpi=40)  # the second exchange has no epoch after it
-    plots.lineage(path, y, parents, 2, largest=False, dpi=40)
+    plots.lineage(path, y, parents, 2, maximize=False, dpi=40)
     y[:, 3] = np.nan
     plots.lineage(path, y, parents, 1, dpi=40)
     y[:, 2] = np.inf

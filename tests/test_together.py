@@ -6,7 +6,7 @@ from shared_sweep import SEARCHES, all_searches, dies, digest, interrupted, run
 from two_processes import run_two
 
 from purenet import sweep
-from purenet.sweep.together import dealt
+from purenet.sweep.backends.multihost import dealt
 
 
 def said(end):

@@ -95,14 +95,14 @@ EPOCHS = still(epoch=lambda s, d: (s if s > 0 else -s, {}))
     (EPOCHS, "`epoch` is compiled, so that its arrays are traced.*jnp.where in the place of `if`"),
 ])  # fmt: skip
 def test_code_of_a_trainable_that_uses_numpy_is_told_so(trainable, message):
-    for speaker, call in {
+    for caller, call in {
         "sweep": lambda: sweep.run(lambda hyper: trainable, SPACE, DATA, 2, 1),
         "fit": lambda: pn.fit(trainable, DATA, 1, jax.random.key(0)),
     }.items():
         with pytest.raises(Exception, match=message) as error:
             call()
         (note,) = notes(error)
-        assert note.startswith((f"{speaker}: `e", "supervised: the metric"))
+        assert note.startswith((f"{caller}: `e", "supervised: the metric"))
 
 
 def test_an_init_that_uses_numpy_on_its_key_is_told_so():

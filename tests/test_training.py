@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet import resume, training
-from purenet.resume import RunFile
+from purenet.training import fit as training_fit
+from purenet.training import run_file, supervised
+from purenet.training.run_file import RunFile
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +112,12 @@ def test_batches_with_replacement_are_drawn_at_random():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 1000, 2**16, 2**16 + 1])
 def test_an_order_holds_every_place_once(n, key):
-    order = np.asarray(jax.jit(training._permutation, static_argnums=1)(key, n))
+    order = np.asarray(jax.jit(supervised._permutation, static_argnums=1)(key, n))
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
 
 def test_every_place_is_as_likely_everywhere(key):
-    draw = jax.jit(jax.vmap(lambda k: training._permutation(k, 4)))
+    draw = jax.jit(jax.vmap(lambda k: supervised._permutation(k, 4)))
     orders = np.asarray(draw(jax.random.split(key, 20000)))
     for place in range(4):
         shares = np.bincount(orders[:, place], minlength=4) / 20000
@@ -144,7 +145,7 @@ def test_evaluation_in_chunks_is_the_evaluation_of_the_whole(data, key, monkeypa
     trainable = make(net=pn.mlp(batch_norm=True))
     state = trainable.init(key)
     y, _ = pn.mlp(batch_norm=True).apply(state.params, jnp.asarray(x), False, None)
-    monkeypatch.setattr(training, "_EVALUATION_CHUNK", chunk)
+    monkeypatch.setattr(supervised, "_EVALUATION_CHUNK", chunk)
     got = trainable.evaluate(state, (jnp.asarray(x), jnp.asarray(t)))
     np.testing.assert_allclose(got["loss"], pn.softmax_cross_entropy(y, t), rtol=1e-12)
     np.testing.assert_allclose(got["accuracy"], (y.argmax(1) == t).mean(), rtol=1e-6)
@@ -222,7 +223,7 @@ def test_a_complete_run_comes_back_without_training(plain, data, key, tmp_path, 
     path = tmp_path / "run.npz"
     whole = pn.fit(plain, data, 3, key, path=path)
     before = path.stat().st_mtime_ns
-    training._train_block.cache_clear()  # so that a compilation would be seen
+    training_fit._train_block.cache_clear()  # so that a compilation would be seen
     with jax.log_compiles(), caplog.at_level("WARNING"):
         assert_same_fit(pn.fit(plain, data, 3, key, path=path, progress=True), whole)
     assert path.stat().st_mtime_ns == before
@@ -239,7 +240,7 @@ def test_an_interrupted_run_is_on_disk(plain, data, key, tmp_path, monkeypatch, 
         if len(calls) == after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.Progress, "advance", interrupted)
+    monkeypatch.setattr(training_fit.Progress, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pn.fit(plain, data, 6, key, block=1, path=path)
     assert pn.checkpoint.load_metadata(path)["fit"]["epochs"] == after
@@ -252,13 +253,13 @@ def test_an_interruption_while_numbers_are_copied_loses_nothing(
     path, real, calls = tmp_path / "run.npz", np.asarray, []
 
     def interrupted(a, *args, **options):
-        if getattr(a, "shape", ()) == (training._BLOCK,):  # a curve of a block
+        if getattr(a, "shape", ()) == (training_fit._BLOCK,):  # a curve of a block
             calls.append(1)
             if len(calls) == 5:
                 raise KeyboardInterrupt
         return real(a, *args, **options)
 
-    monkeypatch.setattr(training.np, "asarray", interrupted)
+    monkeypatch.setattr(training_fit.np, "asarray", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pn.fit(plain, data, 6, key, block=2, path=path)
     monkeypatch.undo()
@@ -287,9 +288,9 @@ def test_no_epochs_are_saved_too(plain, data, key, tmp_path):
 
 def test_a_slow_disk_is_written_less_often(tmp_path, key, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(resume.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(run_file.time, "perf_counter", lambda: now[0])
     run = RunFile(tmp_path / "run.npz", key, {})
-    monkeypatch.setattr(resume, "save", lambda *args: now.__setitem__(0, now[0] + 3.0))
+    monkeypatch.setattr(run_file, "save", lambda *args: now.__setitem__(0, now[0] + 3.0))
     now[0] = 1.0
     assert run.is_due()
     run.save((), {}, 1)

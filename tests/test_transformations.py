@@ -19,7 +19,8 @@ from test_ops import CASES
 
 import purenet as pn
 from purenet import ops
-from purenet.rules import hand_vjp, wide
+from purenet.core.dtypes import wide
+from purenet.core.vjp import hand_vjp
 
 # programs that run once: what counts is the time to compile them
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -510,7 +511,7 @@ def test_networks_in_shard_map_with_its_checks():
 
 
 def test_the_comparison_notices_a_rule_that_is_wrong_in_one_entry(monkeypatch):
-    from purenet.layers import dense
+    from purenet.nn import dense
 
     def wrong(residuals, g):
         dx, dw, db = dense._affine_bwd(residuals, g)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet.transforms import average, weightwise
+from purenet.optim.base import average, weightwise
 
 W = jnp.array([[4.0, -3.0]])
 G = jnp.array([[1.0, 5.0]])

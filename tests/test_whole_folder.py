@@ -9,7 +9,7 @@ import pytest
 from crash_points import differing, held, moments, outcome, put, run
 
 from purenet import sweep
-from purenet.sweep import store
+from purenet.sweep.storage import folder as store
 
 SEARCHES = {"random": sweep.random, "pbt": sweep.pbt(every=2)}
 RECOVERED = None

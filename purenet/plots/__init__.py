@@ -11,8 +11,8 @@ OSError, and without matplotlib there is a ModuleNotFoundError that says how to 
 from purenet.plots.distributions import histograms as histograms
 from purenet.plots.lines import curve_grid as curve_grid
 from purenet.plots.lines import curves as curves
-from purenet.plots.searches import lineage as lineage
-from purenet.plots.searches import rungs as rungs
+from purenet.plots.schedulers import lineage as lineage
+from purenet.plots.schedulers import rungs as rungs
 from purenet.plots.sheets import filters as filters
 from purenet.plots.sheets import images as images
 from purenet.plots.sweeps import pairwise as pairwise

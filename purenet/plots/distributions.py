@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.inputs import real_numbers
+from purenet.core.validate import real_numbers
 from purenet.plots import style
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.inputs import mapping, real_numbers
+from purenet.core.validate import mapping, real_numbers
 from purenet.plots import style
 
 _USUAL = ("validation", "train")
@@ -147,18 +147,18 @@ def curves(
 
 
 # pieces
-def _curves(speaker: str, what: str, named) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    return {n: _curve(speaker, n, v) for n, v in mapping(speaker, what, named).items()}
+def _curves(caller: str, what: str, named) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {n: _curve(caller, n, v) for n, v in mapping(caller, what, named).items()}
 
 
-def _curve(speaker: str, name: str, values) -> tuple[np.ndarray, np.ndarray]:
+def _curve(caller: str, name: str, values) -> tuple[np.ndarray, np.ndarray]:
     """(x, y) of one curve, with gaps where it is not finite."""
     x, y = values if isinstance(values, tuple) and len(values) == 2 else (None, values)
-    y = real_numbers(speaker, f"the curve {name!r}", y)
-    x = np.arange(1.0, y.size + 1) if x is None else real_numbers(speaker, f"x of {name!r}", x)
+    y = real_numbers(caller, f"the curve {name!r}", y)
+    x = np.arange(1.0, y.size + 1) if x is None else real_numbers(caller, f"x of {name!r}", x)
     if y.ndim != 1 or x.shape != y.shape or not np.isfinite(x).all():
         raise ValueError(
-            f"{speaker}: the curve {name!r} has x of shape {x.shape} and y of shape {y.shape}; "
+            f"{caller}: the curve {name!r} has x of shape {x.shape} and y of shape {y.shape}; "
             "expected two rows of numbers of the same length, and x finite."
         )
     return x, np.where(np.isfinite(y), y, np.nan)

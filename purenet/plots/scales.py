@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.checks import told
-from purenet.inputs import real_numbers
+from purenet.core.validate import describe_value, real_numbers
 from purenet.plots import style
 
 _FEW = 6  # numbers with at most so many values get a tick for each
@@ -74,7 +73,7 @@ class Scale:
         return _round_values(low, high, most, bool((few == np.rint(few)).all()))
 
 
-def scale(name: str, values: Any, log: bool = False, speaker: str = "scale") -> Scale:
+def scale(name: str, values: Any, log: bool = False, caller: str = "scale") -> Scale:
     """The scale of a column (n,) of numbers, or of any other values as categories.
 
     Raises ValueError for another shape, or where a logarithmic axis has no place for a value;
@@ -85,25 +84,25 @@ def scale(name: str, values: Any, log: bool = False, speaker: str = "scale") -> 
     """
     if isinstance(values, str) or not hasattr(values, "__iter__"):
         raise TypeError(
-            f"{speaker}: the column {name!r} is {told(values)}, but a list is expected."
+            f"{caller}: the column {name!r} is {describe_value(values)}, but a list is expected."
         )
     values = np.asarray(values) if hasattr(values, "dtype") else list(values)
     if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise ValueError(f"{speaker}: the column {name!r} has shape {values.shape}, expected (n,).")
+        raise ValueError(f"{caller}: the column {name!r} has shape {values.shape}, expected (n,).")
     column = list(values)
     if not all(_is_number(v) for v in column):
         if log:
             odd = next(v for v in column if not _is_number(v))
             raise ValueError(
-                f"{speaker}: the column {name!r} is to be on a log axis, but holds "
+                f"{caller}: the column {name!r} is to be on a log axis, but holds "
                 f"{_text(odd)!r}; leave it out of `log`."
             )
         return _categories(name, column)
-    x = real_numbers(speaker, f"the column {name!r}", column)
+    x = real_numbers(caller, f"the column {name!r}", column)
     finite = np.isfinite(x)
     if log and (x[finite] <= 0).any():
         raise ValueError(
-            f"{speaker}: the column {name!r} is to be on a log axis, but holds "
+            f"{caller}: the column {name!r} is to be on a log axis, but holds "
             f"{x[finite].min():g}; a log axis has a place only for numbers above 0."
         )
     return _numbers(name, x, finite, log)

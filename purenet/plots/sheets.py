@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.inputs import real_numbers
+from purenet.core.validate import real_numbers
 from purenet.plots import style
 
 
@@ -88,12 +88,12 @@ def filters(
 
 
 # pieces
-def _pixels(speaker, values) -> np.ndarray:
-    numbers = real_numbers(speaker, "what is to be drawn", values)
+def _pixels(caller, values) -> np.ndarray:
+    numbers = real_numbers(caller, "what is to be drawn", values)
     return np.asarray(values) if getattr(values, "dtype", None) == np.uint8 else numbers
 
 
-def _sheet(speaker, path, x, limits, titles, columns, title, dpi) -> Path:
+def _sheet(caller, path, x, limits, titles, columns, title, dpi) -> Path:
     """Images (n, h, w, c) side by side, on one pair of axes measured in inches: quick for many."""
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
@@ -131,7 +131,7 @@ def _sheet(speaker, path, x, limits, titles, columns, title, dpi) -> Path:
     if title:
         ax.text(width / 2, margin, title, fontsize=11, ha="center", va="top", parse_math=False)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
-    return style.write(speaker, figure, path, dpi)
+    return style.write(caller, figure, path, dpi)
 
 
 def _value_range(x: np.ndarray) -> tuple[float, float]:

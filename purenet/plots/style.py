@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from purenet.checks import is_number, told
-from purenet.files import as_path, writable, write_bytes
+from purenet.core.files import as_path, writable, write_bytes
+from purenet.core.validate import describe_value, is_number
 
 # from dark to light, so that neighbours differ in grey too; dashes tell them apart in print
 COLOURS = ("#173f6b", "#e07b24", "#3a8f5c", "#b04a8f", "#6fa8dc", "#7a5c3e", "#c23b3b", "#9a9a9a")
@@ -42,7 +42,7 @@ def figure(width: float, height: float) -> Any:
     return page
 
 
-def target(speaker: str, path: str | os.PathLike, dpi: float) -> Path:
+def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
     """The path, if a picture can be written there: said before the work of drawing it.
 
     Raises ValueError for another suffix and for a `dpi` outside 10 to 2,400, TypeError for what is
@@ -52,20 +52,20 @@ def target(speaker: str, path: str | os.PathLike, dpi: float) -> Path:
     'a.png'
     """
     if not is_number(dpi) or isinstance(dpi, bool):
-        raise TypeError(f"{speaker}: dpi is {told(dpi)}, but a number is expected.")
+        raise TypeError(f"{caller}: dpi is {describe_value(dpi)}, but a number is expected.")
     if not 10 <= dpi <= 2400:
-        raise ValueError(f"{speaker}: dpi is {dpi}, but a number from 10 to 2400 is expected.")
-    path = as_path(speaker, path)
+        raise ValueError(f"{caller}: dpi is {dpi}, but a number from 10 to 2400 is expected.")
+    path = as_path(caller, path)
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(
-            f"{speaker}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf, which "
+            f"{caller}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf, which "
             "chooses the format."
         )
-    return writable(speaker, path)
+    return writable(caller, path)
 
 
 def limits_of(
-    speaker: str, limits: Any, log: bool = False, ordered: bool = True
+    caller: str, limits: Any, log: bool = False, ordered: bool = True
 ) -> tuple[float, float] | None:
     """The two ends of an axis, or None to fit.
 
@@ -79,19 +79,22 @@ def limits_of(
         return None
     pair = isinstance(limits, (tuple, list, np.ndarray)) and len(limits) == 2
     if not pair or not all(map(is_number, limits)):
-        raise TypeError(f"{speaker}: limits is {told(limits)}, but two numbers are expected.")
+        raise TypeError(
+            f"{caller}: limits is {describe_value(limits)}, but two numbers are expected."
+        )
     low, high = map(float, limits)
     if not (np.isfinite([low, high]).all() and (low < high or (high < low and not ordered))):
         raise ValueError(
-            f"{speaker}: limits is {told(limits)}, but two finite numbers, the lower first, are "
+            f"{caller}: limits is {describe_value(limits)}, but two finite numbers, the lower "
+            "first, are "
             "expected."
         )
     if log and low <= 0:
-        raise ValueError(f"{speaker}: limits begins at {low:g}, but a log axis is above 0.")
+        raise ValueError(f"{caller}: limits begins at {low:g}, but a log axis is above 0.")
     return low, high
 
 
-def pairs(speaker: str, name: str, values: Any, what: str) -> list[tuple[Any, Any]]:
+def pairs(caller: str, name: str, values: Any, what: str) -> list[tuple[Any, Any]]:
     """A list of pairs. Raises TypeError for anything else, which `what` is expected instead of.
 
     >>> pairs("curve_grid", "panels", [("a", {})], "(title, curves)")
@@ -102,12 +105,12 @@ def pairs(speaker: str, name: str, values: Any, what: str) -> list[tuple[Any, An
     )
     if not legal:
         raise TypeError(
-            f"{speaker}: {name} is {told(values)}, but a list of pairs {what} is expected."
+            f"{caller}: {name} is {describe_value(values)}, but a list of pairs {what} is expected."
         )
     return [(first, second) for first, second in values]
 
 
-def names_of(speaker: str, log: Any) -> set:
+def names_of(caller: str, log: Any) -> set:
     """The columns on logarithmic axes. Raises TypeError for what is no list of names.
 
     >>> names_of("slices", "rate")
@@ -116,11 +119,11 @@ def names_of(speaker: str, log: Any) -> set:
     if isinstance(log, str):
         return {log}
     if not hasattr(log, "__iter__"):
-        raise TypeError(f"{speaker}: log is {told(log)}, but a list of names is expected.")
+        raise TypeError(f"{caller}: log is {describe_value(log)}, but a list of names is expected.")
     return {*log}
 
 
-def write(speaker: str, figure: Any, path: Path, dpi: float) -> Path:
+def write(caller: str, figure: Any, path: Path, dpi: float) -> Path:
     """Write the picture complete or not at all. Raises OSError with the path where it cannot be.
 
     >>> import tempfile
@@ -137,19 +140,19 @@ def write(speaker: str, figure: Any, path: Path, dpi: float) -> Path:
         write_bytes(path, picture.getvalue())
     except OSError as error:
         raise OSError(
-            error.errno, f"{speaker}: cannot write the picture, {error.strerror}", str(path)
+            error.errno, f"{caller}: cannot write the picture, {error.strerror}", str(path)
         ) from error
     return path
 
 
-def positive(speaker: str, name: str, value: Any) -> int:
+def positive(caller: str, name: str, value: Any) -> int:
     """A whole number above 0. Raises ValueError for anything else.
 
     >>> positive("images", "columns", 3)
     3
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
-        raise ValueError(f"{speaker}: {name} is {value!r}, expected a positive whole number.")
+        raise ValueError(f"{caller}: {name} is {value!r}, expected a positive whole number.")
     return value.__index__()
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purenet.inputs import mapping, real_numbers
+from purenet.core.validate import mapping, real_numbers
 from purenet.plots import style
 from purenet.plots.scales import Scale, scale
 
@@ -28,7 +28,7 @@ def parallel_coordinates(
     scores: Any,
     log: Collection[str] = (),
     score_label: str = "score",
-    largest: bool = True,
+    maximize: bool = True,
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
@@ -51,7 +51,7 @@ def parallel_coordinates(
     'all.png'
     """
     path = style.target("parallel_coordinates", path, dpi)
-    trials = _trials("parallel_coordinates", columns, scores, log, score_label, largest)
+    trials = _trials("parallel_coordinates", columns, scores, log, score_label, maximize)
     count = len(trials.axes)
     width = min(max(1.7 * (count + 1), 4.2), max(style.WIDTH, 0.62 * (count + 1)))
     page = style.figure(width, 3.6)
@@ -59,8 +59,8 @@ def parallel_coordinates(
     from matplotlib.collections import LineCollection
     from matplotlib.patheffects import withStroke
 
-    shades = _shades(largest)
-    at = np.where(trials.alive, trials.at, -_BEYOND if largest else 1 + _BEYOND)
+    shades = _shades(maximize)
+    at = np.where(trials.alive, trials.at, -_BEYOND if maximize else 1 + _BEYOND)
     heights = np.stack([*(axis.at for axis in trials.axes), at], axis=1)
     lines = np.stack(np.broadcast_arrays(np.arange(count + 1.0), heights), axis=2)
     thin = min(1.3, max(0.5, 12 / len(at) ** 0.5))
@@ -108,7 +108,7 @@ def slices(
     scores: Any,
     log: Collection[str] = (),
     score_label: str = "score",
-    largest: bool = True,
+    maximize: bool = True,
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
@@ -131,13 +131,13 @@ def slices(
     'each.png'
     """
     path = style.target("slices", path, dpi)
-    trials = _trials("slices", columns, scores, log, score_label, largest)
+    trials = _trials("slices", columns, scores, log, score_label, maximize)
     down = -(-len(trials.axes) // 4)
     across = -(-len(trials.axes) // down)
     width = {1: 4.2, 2: 6.4}.get(across, style.WIDTH)
     page = style.figure(width, (1.75 if across > 2 else 2.5) * down + 0.15)
     axes = page.subplots(down, across, sharey=True, squeeze=False)
-    edge = -_BEYOND if largest else 1 + _BEYOND
+    edge = -_BEYOND if maximize else 1 + _BEYOND
     for i, ax in enumerate(axes.flat):
         if i >= len(trials.axes):
             ax.set_visible(False)
@@ -155,7 +155,7 @@ def slices(
         _limits(ax, trials.axes[i], "x")
         ax.set_ylim(-0.07, 1.07)
         if not trials.alive.all():
-            ax.axhline(edge / 2 if largest else (1 + edge) / 2, color="#999999", linewidth=0.6)
+            ax.axhline(edge / 2 if maximize else (1 + edge) / 2, color="#999999", linewidth=0.6)
             ax.set_ylim(min(-0.07, edge - 0.06), max(1.07, edge + 0.06))
     page.supylabel(style.fold(score_label, 40), fontsize=9, parse_math=False)
     style.header(page, title, _star_and_crosses(trials))
@@ -168,7 +168,7 @@ def pairwise(
     scores: Any,
     log: Collection[str] = (),
     score_label: str = "score",
-    largest: bool = True,
+    maximize: bool = True,
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
@@ -196,10 +196,10 @@ def pairwise(
             f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose those that "
             "matter most, or draw any number of them by `parallel_coordinates` or `slices`."
         )
-    trials = _trials("pairwise", columns, scores, log, score_label, largest)
+    trials = _trials("pairwise", columns, scores, log, score_label, maximize)
     from matplotlib.cm import ScalarMappable
 
-    shades = _shades(largest)
+    shades = _shades(maximize)
     side = len(trials.axes) - 1
     width = {1: 6.0, 2: 7.2}.get(side, style.WIDTH)
     page = style.figure(width, {1: 4.2, 2: 5.2}.get(side, 0.82 * width))
@@ -253,46 +253,46 @@ class _Trials(NamedTuple):
     best_score: float
 
 
-def _trials(speaker, columns, scores, log, score_label, largest) -> _Trials:
-    if not mapping(speaker, "columns", columns):
-        raise ValueError(f"{speaker}: there are no columns to draw.")
-    y = real_numbers(speaker, "scores", scores)
+def _trials(caller, columns, scores, log, score_label, maximize) -> _Trials:
+    if not mapping(caller, "columns", columns):
+        raise ValueError(f"{caller}: there are no columns to draw.")
+    y = real_numbers(caller, "scores", scores)
     if y.ndim != 1:
-        raise ValueError(f"{speaker}: the scores have shape {y.shape}, expected (n,).")
+        raise ValueError(f"{caller}: the scores have shape {y.shape}, expected (n,).")
     alive = np.isfinite(y)
     if not alive.any():
         raise ValueError(
-            f"{speaker}: none of the {y.size} scores is a finite number, expected at least one; "
+            f"{caller}: none of the {y.size} scores is a finite number, expected at least one; "
             "there is nothing to compare."
         )
-    log = style.names_of(speaker, log)
+    log = style.names_of(caller, log)
     if unknown := log - {*columns} - {score_label}:
         raise ValueError(
-            f"{speaker}: log names {sorted(unknown)[0]!r}, expected some of {[*columns]} or the "
+            f"{caller}: log names {sorted(unknown)[0]!r}, expected some of {[*columns]} or the "
             f"score, {score_label!r}."
         )
-    axes = [scale(name, values, name in log, speaker) for name, values in columns.items()]
+    axes = [scale(name, values, name in log, caller) for name, values in columns.items()]
     for axis in axes:
         if axis.at.size != y.size:
             raise ValueError(
-                f"{speaker}: the column {axis.name!r} has {axis.at.size} values, expected "
+                f"{caller}: the column {axis.name!r} has {axis.at.size} values, expected "
                 f"{y.size}, one a score."
             )
-    score = scale(score_label, y[alive], score_label in log, speaker)
+    score = scale(score_label, y[alive], score_label in log, caller)
     at = np.full(y.shape, np.nan)
     at[alive] = score.at
-    good = np.where(alive, y if largest else -y, -np.inf)
+    good = np.where(alive, y if maximize else -y, -np.inf)
     order = np.argsort(-good, kind="stable")[: alive.sum()][::-1]
     return _Trials(axes, score, at, alive, order, int(order[-1]), float(y[order[-1]]))
 
 
-def _shades(largest: bool):
+def _shades(maximize: bool):
     """From a score's position to its colour: light yellow-green is bad and dark violet is good."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
     light_to_dark = colormaps["viridis"](np.linspace(0.9, 0, 256))
-    return ListedColormap(light_to_dark if largest else light_to_dark[::-1])
+    return ListedColormap(light_to_dark if maximize else light_to_dark[::-1])
 
 
 def _upright(ax, place: float, beside: float, ticks, labels, ha: str) -> None:

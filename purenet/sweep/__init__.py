@@ -17,7 +17,7 @@ Which points are tried
 Which are stopped early, or copied
     halving          only the best go on
     hyperband        several halvings side by side
-    median           stops what falls behind the median
+    median_stopping  stops what falls behind the median
     pbt              the worst copy the best
 
 Running
@@ -35,30 +35,30 @@ What they return
     Search           a search, as those above make one
 """
 
-from purenet.sweep.asking import AskTell as AskTell
-from purenet.sweep.asking import from_optuna as from_optuna
-from purenet.sweep.loading import load as load
-from purenet.sweep.planning import Plan as Plan
-from purenet.sweep.planning import plan as plan
-from purenet.sweep.population import Lineage as Lineage
-from purenet.sweep.population import pbt as pbt
-from purenet.sweep.result import Result as Result
-from purenet.sweep.result import Run as Run
-from purenet.sweep.result import Trial as Trial
-from purenet.sweep.runner import run as run
-from purenet.sweep.search import Search as Search
-from purenet.sweep.search import halving as halving
-from purenet.sweep.search import hyperband as hyperband
-from purenet.sweep.search import median as median
-from purenet.sweep.space import choice as choice
-from purenet.sweep.space import grid as grid
-from purenet.sweep.space import latin_hypercube as latin_hypercube
-from purenet.sweep.space import loguniform as loguniform
-from purenet.sweep.space import normal as normal
-from purenet.sweep.space import randint as randint
-from purenet.sweep.space import random as random
-from purenet.sweep.space import sobol as sobol
-from purenet.sweep.space import uniform as uniform
+from purenet.sweep._plan import Plan as Plan
+from purenet.sweep._plan import plan as plan
+from purenet.sweep._run import run as run
+from purenet.sweep.ask_tell import AskTell as AskTell
+from purenet.sweep.engine.records import Lineage as Lineage
+from purenet.sweep.results.load import load as load
+from purenet.sweep.results.result import Result as Result
+from purenet.sweep.results.result import Run as Run
+from purenet.sweep.results.result import Trial as Trial
+from purenet.sweep.samplers.designs import grid as grid
+from purenet.sweep.samplers.designs import latin_hypercube as latin_hypercube
+from purenet.sweep.samplers.designs import random as random
+from purenet.sweep.samplers.designs import sobol as sobol
+from purenet.sweep.samplers.optuna import from_optuna as from_optuna
+from purenet.sweep.schedulers.base import Search as Search
+from purenet.sweep.schedulers.halving import halving as halving
+from purenet.sweep.schedulers.halving import hyperband as hyperband
+from purenet.sweep.schedulers.median import median_stopping as median_stopping
+from purenet.sweep.schedulers.pbt import pbt as pbt
+from purenet.sweep.space.distributions import choice as choice
+from purenet.sweep.space.distributions import loguniform as loguniform
+from purenet.sweep.space.distributions import normal as normal
+from purenet.sweep.space.distributions import randint as randint
+from purenet.sweep.space.distributions import uniform as uniform
 
 __all__ = [
     "AskTell",
@@ -76,7 +76,7 @@ __all__ = [
     "latin_hypercube",
     "load",
     "loguniform",
-    "median",
+    "median_stopping",
     "normal",
     "pbt",
     "plan",

@@ -1,5 +1,6 @@
 from cases import Case
-from purenet.layers.conv import col2im, convolve, im2col
+from purenet.nn.conv import convolve
+from purenet.nn.windows import col2im, im2col
 
 
 def case(x, w, *static):

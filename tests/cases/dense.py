@@ -1,5 +1,5 @@
 from cases import Case
-from purenet.layers.dense import affine
+from purenet.nn.dense import affine
 
 CASES = {
     "affine": Case(affine, ((5, 3), (3, 4), (4,))),

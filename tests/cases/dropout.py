@@ -2,7 +2,7 @@ import jax
 import numpy as np
 
 from cases import Case
-from purenet.layers.dropout import drop
+from purenet.nn.dropout import drop
 
 # finite differences cannot follow the rate: the mask jumps where they step
 CASES = {

@@ -1,7 +1,7 @@
 import numpy as np
 
 from cases import Case
-from purenet.layers.local_response_norm import local_response_normalise
+from purenet.nn.local_response_norm import local_response_normalise
 
 HYPER = (np.array(2.0), np.array(0.1), np.array(0.75))
 

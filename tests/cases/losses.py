@@ -1,7 +1,7 @@
 import numpy as np
 
 from cases import Case
-from purenet import losses
+from purenet.nn import losses
 
 CLASSES = np.array([2, 0, 1, 2])
 PROBABILITIES = np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])

@@ -1,7 +1,7 @@
 import numpy as np
 
 from cases import Case
-from purenet.layers.norm import batch_normalise, layer_normalise, normalise
+from purenet.nn.norm import batch_normalise, layer_normalise, normalise
 
 EPS = np.array(1e-2)
 POSITIVE = np.array([0.5, 1.0, 2.0])

@@ -1,7 +1,7 @@
 import numpy as np
 
 from cases import Case
-from purenet.layers.pool import global_avg_pool, pool_average, pool_max
+from purenet.nn.pool import global_avg_pool, pool_average, pool_max
 
 TIES = np.array([[1.0, 1, 0, 2], [1, 1, 2, 2], [3, 0, 5, 5], [0, 3, 5, 4]]).reshape(1, 4, 4, 1)
 

@@ -1,5 +1,5 @@
 from cases import Case
-from purenet.layers.reshape import flatten
+from purenet.nn.flatten import flatten
 
 CASES = {
     "flatten": Case(flatten, ((2, 3, 2, 1),)),

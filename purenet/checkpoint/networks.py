@@ -1,0 +1,109 @@
+"""A network with its description and its params in one file."""
+
+import os
+from typing import Any
+
+import jax
+
+from purenet.checkpoint.encoding import check_same
+from purenet.checkpoint.spec import Registry, checked_registry, describe, rebuild
+from purenet.checkpoint.trees import leaf_specs, opened, read_tree, write_tree
+from purenet.core.tree import short
+from purenet.core.types import Layer, Params, PyTree, Sizes
+from purenet.nn.base import shape
+from purenet.nn.combinators import as_layer
+
+
+def save_network(
+    path: str | os.PathLike,
+    net: Layer,
+    sizes: Sizes,
+    params: Params,
+    registry: Registry | None = None,
+    metadata: Any = None,
+) -> None:
+    """Write a network, its description and its parameters, to one file, complete or not at all.
+
+    `sizes` is what `net.init` takes. Layers and functions are stored by name and arguments, so
+    what is not purenet's own needs a name: `registry={"swish": swish}`, here and on loading. A
+    layer of your own, Layer(init, apply, spec=(name, arguments)), is registered under the name in
+    its spec, with the function that makes it of the arguments.
+    Raises ValueError, naming the layer and the argument, for what has no name or description, and
+    where `params` are not those of `net`; TypeError for a `registry` that is no dict; else what
+    `save` raises.
+
+    >>> import tempfile
+    >>> from purenet import dense, relu, serial
+    >>> net = serial(dense(8), relu, dense(3))
+    >>> params = net.init(jax.random.key(0), 4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_network(f"{folder}/net.npz", net, 4, params)
+    ...     again, sizes, loaded = load_network(f"{folder}/net.npz")
+    >>> sizes, [layer.spec[0] for layer in again.spec[1]["layers"]]
+    (4, ['dense', 'relu', 'dense'])
+    >>> bool((loaded.weights["2"]["w"] == params.weights["2"]["w"]).all())
+    True
+    """
+    caller = "save_network"
+    registry = checked_registry(caller, registry)
+    net = as_layer(net)
+    description = describe(caller, net, registry)
+    plain_sizes = _plain_sizes(sizes)
+    # what is written must be readable: the rebuilt network, not this one, says what is expected
+    expected = leaf_specs(
+        caller, _like(caller, rebuild(caller, description, registry), plain_sizes)
+    )
+    check_same(f"{caller}: params", leaf_specs(caller, {"params": params}), expected)
+    document = {
+        "metadata": {} if metadata is None else metadata,
+        "network": {"description": description, "sizes": plain_sizes},
+    }
+    write_tree(caller, path, {"params": params}, document)
+
+
+def load_network(
+    path: str | os.PathLike, registry: Registry | None = None
+) -> tuple[Layer, Sizes, Params]:
+    """The network that `save_network` wrote: (net, sizes, params).
+
+    It is built by name from purenet's layers and functions, and from those in `registry`.
+    Raises FileNotFoundError where there is no file; ValueError that names the file and the part for
+    names and arguments that are not known, and for everything that `load` refuses; TypeError for
+    what is no path, and for a `registry` that is no dict.
+
+    >>> load_network("no-such-file.npz")
+    Traceback (most recent call last):
+    FileNotFoundError: load_network: there is no file no-such-file.npz.
+    """
+    registry = checked_registry("load_network", registry)
+    with opened("load_network", path) as (file, document):
+        network = document.get("network")
+        if not isinstance(network, dict) or network.keys() != {"description", "sizes"}:
+            raise ValueError(
+                f"{file.caller} holds no network; it was written by `save`, so read it with `load`."
+            )
+        net = as_layer(rebuild(file.caller, network["description"], registry))
+        sizes = network["sizes"]
+        try:
+            shape(sizes)
+        except ValueError as error:
+            raise ValueError(f"{file.caller}: the sizes are damaged: {error}") from None
+        sizes = tuple(sizes) if isinstance(sizes, list) else sizes
+        return net, sizes, read_tree(file, document, _like(file.caller, net, sizes))["params"]
+
+
+def _plain_sizes(sizes):
+    numbers = shape(sizes)
+    return list(numbers) if isinstance(sizes, (tuple, list)) else numbers[0]
+
+
+def _like(caller: str, net: Layer, sizes) -> PyTree:
+    """The parameters of a network by shape and dtype; nothing is computed."""
+    init = lambda key: net.init(key, tuple(sizes) if isinstance(sizes, list) else sizes)
+    try:
+        return {"params": jax.eval_shape(init, jax.random.key(0))}
+    except Exception as error:  # whatever a description may lead a layer to
+        raise ValueError(
+            f"{caller}: the network cannot be initialised for sizes {short(sizes)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,220 @@
+"""npz, the format of NumPy's archives: arrays by name and one text, in a zip file.
+
+Only what `write` writes is read: members stored as they are, headers of one form. So nothing is
+unpacked, unpickled or evaluated, no name in a file becomes a path, and what a file claims is
+compared with its size before it is believed.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from purenet.core.files import open_file
+from purenet.core.tree import short
+
+NATIVE: frozenset[str] = frozenset()  # dtypes beyond NumPy's own that the format knows
+
+LONGEST_TEXT = 1 << 24  # bytes
+
+_TEXT = "metadata.json"
+_MAGIC = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    rb"\{'descr': '([<|][biufc]\d{1,2})', 'fortran_order': False, "
+    rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
+)
+_CHUNK = 1 << 20
+_LONGEST_EXTRA = 28  # bytes in the directory, of a member beyond 4 GiB
+_DAMAGES = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,  # a version or a method that zipfile does not know
+    RuntimeError,  # "encrypted"
+    ValueError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+def write(arrays: dict[str, np.ndarray], text: str) -> memoryview:
+    """The bytes of a file; the same arrays and text give the same bytes.
+
+    >>> bytes(write({"w": np.zeros(3)}, "{}")[:2])
+    b'PK'
+    """
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_TEXT), text)
+        for name, array in arrays.items():
+            big = array.nbytes > 1 << 30
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=big) as member:
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+    return content.getbuffer()
+
+
+class Reader:
+    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`.
+
+    Raises ValueError, in the name of `who`, for a file that is damaged, or that `write` did not
+    write.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.npz")
+    ...     _ = path.write_bytes(write({"w": np.ones(2)}, "{}"))
+    ...     with opened("load", path) as file:
+    ...         file.text, file.names, file.read("w").tolist()
+    ('{}', ['w'], [1.0, 1.0])
+    """
+
+    native = NATIVE
+
+    def __init__(self, caller: str, file: IO[bytes]):
+        self.caller = caller
+        self.archive = _archive(caller, file)
+        on_disk = os.fstat(file.fileno()).st_size
+        self.members: dict[str, zipfile.ZipInfo] = {}
+        for member in self.archive.infolist():
+            name = member.filename
+            if name in self.members:
+                raise ValueError(f"{caller} is damaged: it has two members {short(name)}.")
+            if member.comment or len(member.extra) > _LONGEST_EXTRA:
+                # a length that is wrong there hides the members that follow
+                raise ValueError(
+                    f"{caller} is damaged: the member {short(name)} has a comment of "
+                    f"{len(member.comment)} bytes and {len(member.extra)} extra bytes in the "
+                    "directory, where `save` writes none."
+                )
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(
+                    f"{caller}: the member {short(name)} is compressed, but what `save` writes is "
+                    "not."
+                )
+            if member.file_size > min(on_disk, member.compress_size):
+                raise ValueError(
+                    f"{caller} is damaged: the member {short(name)} claims {member.file_size} "
+                    "bytes, "
+                    f"but has {min(on_disk, member.compress_size)}."
+                )
+            if member.compress_size > member.file_size:  # zipfile would make room for all of them
+                raise ValueError(
+                    f"{caller} is damaged: the member {short(name)} claims {member.compress_size} "
+                    f"bytes for {member.file_size}."
+                )
+            self.members[name] = member
+        if _TEXT not in self.members:
+            raise ValueError(
+                f"{caller} is a zip file without {_TEXT}, so `save` did not write it; it holds "
+                f"{short(sorted(self.members)[:3])}."
+            )
+        if self.members[_TEXT].file_size > LONGEST_TEXT:
+            raise ValueError(
+                f"{caller}: {_TEXT} has {self.members[_TEXT].file_size} bytes, at most "
+                f"{LONGEST_TEXT} "
+                "are expected."
+            )
+        with self._open(_TEXT) as content:
+            self.text = content.read().decode()
+        stray = [name for name in self.members if name != _TEXT and not name.endswith(".npy")]
+        if stray:
+            raise ValueError(
+                f"{caller}: the member {short(stray[0])} is neither {_TEXT} nor an array (.npy)."
+            )
+        self.names = [name.removesuffix(".npy") for name in self.members if name != _TEXT]
+
+    def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
+        """(dtype, shape) as the array's header gives them; nothing is allocated yet. Raises
+        ValueError for a damaged one."""
+        with self._open(f"{name}.npy") as content:
+            return self._header(name, content)
+
+    def read(self, name: str) -> np.ndarray:
+        """The array, if the member holds as many bytes as its header claims, and the right ones.
+        Raises ValueError otherwise."""
+        with self._open(f"{name}.npy") as content:
+            dtype, shape = self._header(name, content)
+            array = np.empty(shape, dtype)
+            view, start = array.reshape(-1).view(np.uint8).data, 0
+            while start < len(view):
+                piece = content.read(min(_CHUNK, len(view) - start))
+                if not piece:
+                    raise EOFError(f"it ends after {start} of {len(view)} bytes")
+                view[start : start + len(piece)] = piece
+                start += len(piece)
+        return array.astype(dtype.newbyteorder("="), copy=False)
+
+    def _header(self, name, content):
+        start = content.read(len(_MAGIC) + 2)
+        if len(start) < len(_MAGIC) + 2 or not start.startswith(_MAGIC):
+            raise ValueError(f"found {start.hex(' ') or 'nothing'} where an array should start")
+        length = int.from_bytes(start[-2:], "little")
+        text = content.read(length)
+        match = _HEADER.fullmatch(text)
+        if not match:
+            raise ValueError(f"its header is {short(text)}")
+        try:
+            dtype = np.dtype(match[1].decode())
+        except TypeError as error:
+            raise ValueError(f"its header has the type {short(match[1].decode())}") from error
+        shape = tuple(int(n) for n in match[2].decode().replace(",", " ").split())
+        size = dtype.itemsize
+        for n in shape:
+            size *= n
+        has = self.members[f"{name}.npy"].file_size - len(start) - length
+        if size != has:
+            raise ValueError(
+                f"its header claims {size} bytes of {dtype.name} {shape}, it has {has}"
+            )
+        return dtype, shape
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[IO[bytes]]:
+        message = f"{self.caller} is damaged: the member {short(name)} cannot be read"
+        with _damage(message), self.archive.open(self.members[name]) as content:
+            yield content
+
+
+@contextlib.contextmanager
+def opened(caller: str, path: Path) -> Iterator[Reader]:
+    """The file, to be looked into.
+
+    Raises FileNotFoundError where there is none, ValueError with what is wrong with it.
+
+    >>> with opened("load", Path("no-such-file.npz")):
+    ...     pass
+    Traceback (most recent call last):
+    FileNotFoundError: load: there is no file no-such-file.npz.
+    """
+    with open_file(path, caller) as file:
+        yield Reader(f"{caller}: {path}", file)
+
+
+def _archive(caller, file):
+    start = file.read(4)
+    if start[:2] != b"PK":
+        found = f"starts with {start.hex(' ')}" if start else "is empty"
+        raise ValueError(f"{caller} {found}, but a file written by `save` starts with 50 4b (zip).")
+    with _damage(f"{caller} is damaged: its directory cannot be read"):
+        return zipfile.ZipFile(file)
+
+
+@contextlib.contextmanager
+def _damage(message: str):
+    try:
+        yield
+    except _DAMAGES as error:
+        raise ValueError(f"{message} ({str(error) or type(error).__name__}).") from error
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # not a seek to nowhere: the disk fails
+            raise
+        raise ValueError(f"{message} ({error}).") from error

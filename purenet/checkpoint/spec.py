@@ -1,0 +1,257 @@
+"""A network's description as plain values that JSON can hold, and the network from it again.
+
+A layer is `{"layer": name, "arguments": {...}}`, a function `{"function": name}`, a partial
+function the same with `args` and `keywords`; numbers, texts and lists stand for themselves. Names
+are looked up in tables of what purenet has and of what the user registers. Nothing is imported,
+evaluated or looked up by attribute.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import jax
+import numpy as np
+
+from purenet.core.tree import short
+from purenet.core.types import Layer
+from purenet.core.validate import mapping
+from purenet.nn import activations, initializers
+from purenet.nn.combinators import lifted_function, remat, residual, serial
+from purenet.nn.conv import conv
+from purenet.nn.dense import dense
+from purenet.nn.dropout import dropout
+from purenet.nn.embedding import embedding
+from purenet.nn.flatten import flatten
+from purenet.nn.local_response_norm import local_response_norm
+from purenet.nn.models import mlp
+from purenet.nn.norm import batch_norm, layer_norm
+from purenet.nn.pool import avg_pool, global_avg_pool, max_pool
+
+Registry = Mapping[str, Callable]
+
+_LAYERS: Registry = {
+    maker.__name__: maker
+    for maker in (
+        dense, conv, max_pool, avg_pool, batch_norm, layer_norm, local_response_norm, dropout,
+        embedding, serial, residual, remat, mlp,
+    )
+}  # fmt: skip
+_FUNCTIONS: Registry = {
+    **{
+        name: getattr(activations, name)
+        for name in (
+            "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh",
+            "softmax",
+        )
+    },
+    "flatten": flatten,
+    "global_avg_pool": global_avg_pool,
+    "zeros": initializers.zeros,
+    "lecun_normal": initializers.lecun_normal,
+    "glorot_normal": initializers.glorot_normal,
+    "glorot_uniform": initializers.glorot_uniform,
+    "he_normal": initializers.he_normal,
+    "he_uniform": initializers.he_uniform,
+    "normal": initializers._normal,  # with its number as a keyword, as `normal(std)` gives it
+    "uniform": initializers._uniform,
+    **{
+        name: getattr(jax.checkpoint_policies, name)  # what `remat` may keep
+        for name in (
+            "dots_saveable", "dots_with_no_batch_dims_saveable", "everything_saveable",
+            "nothing_saveable",
+        )
+    },
+}  # fmt: skip
+_DEEPEST = 100  # levels; a layer in a serial is two below it
+
+
+def checked_registry(caller: str, registry: Registry | None) -> Registry:
+    """The user's functions by name.
+
+    Raises TypeError for what is no dict, ValueError for one that does not map names to functions,
+    or uses a name of purenet's.
+
+    >>> checked_registry("save_network", {"double": lambda x: 2 * x}).keys()
+    dict_keys(['double'])
+    """
+    registry = {} if registry is None else dict(mapping(caller, "registry", registry))
+    for name, function in registry.items():
+        if not isinstance(name, str) or not callable(function):
+            raise ValueError(
+                f"{caller}: registry maps {name!r} to {short(function)}, but names are expected to "
+                "map to functions."
+            )
+        if name in _LAYERS or name in _FUNCTIONS:
+            raise ValueError(f"{caller}: registry gives {name!r}, which purenet has; rename yours.")
+    return registry
+
+
+def describe(caller: str, net: Layer, registry: Registry) -> Any:
+    """Plain values that `rebuild` makes the network of.
+
+    Raises ValueError, naming the layer and the argument, for what has no description.
+
+    >>> describe("save", serial(dense(4), activations.relu), {})["arguments"]["layers"][1]
+    {'function': 'relu'}
+    """
+    return _Describer(caller, registry).value(net, "network", 0)
+
+
+def rebuild(caller: str, description: Any, registry: Registry) -> Any:
+    """The network of a description.
+
+    Raises ValueError, naming the part, for what is none.
+
+    >>> rebuild("load", {"layer": "dense", "arguments": {"units": 4}}, {}).spec[1]["units"]
+    4
+    """
+    net = _Rebuilder(caller, registry).value(description, "network", 0)
+    if not (isinstance(net, Layer) or callable(net)):
+        raise ValueError(f"{caller}: network is {short(net)}, but a layer is expected.")
+    return net
+
+
+def _too_deep(caller: str, where: str) -> ValueError:
+    return ValueError(
+        f"{caller}: {where[:30]}…{where[-30:]} nests deeper than {_DEEPEST} levels, the most that "
+        "a "
+        "file holds; a layer in a serial is two levels below it."
+    )
+
+
+class _Describer:
+    def __init__(self, caller: str, registry: Registry):
+        self.caller = caller
+        self.functions = {**_FUNCTIONS, **registry}
+        self.makers = {**_LAYERS, **registry}
+
+    def value(self, value, where: str, depth: int):
+        if depth > _DEEPEST:
+            raise _too_deep(self.caller, where)
+        if isinstance(value, Layer):
+            function = lifted_function(value)
+            if function is None:
+                return self.layer(value, where, depth)
+            return self.function(function, where, depth)
+        if isinstance(value, jax.core.Tracer):
+            raise ValueError(
+                f"{self.caller}: {where} is traced and has no value yet; build the network from "
+                "plain "
+                "numbers to save it."
+            )
+        if isinstance(value, (np.ndarray, np.generic, jax.Array)) and value.ndim == 0:
+            value = value.item()
+        if value is None or isinstance(value, (bool, str)):
+            return value
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real):
+            return float(value)
+        if isinstance(value, (tuple, list)):
+            return [self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
+        if callable(value):
+            return self.function(value, where, depth)
+        raise ValueError(
+            f"{self.caller}: {where} is {short(value)} ({type(value).__name__}), but a layer, a "
+            "function, a number, a text or a tuple of them is expected; put it into a function of "
+            "your own and name that in `registry`."
+        )
+
+    def layer(self, layer: Layer, where: str, depth: int):
+        if not layer.spec:
+            raise ValueError(
+                f"{self.caller}: {where} is a layer without a description; give it a spec (name, "
+                "arguments), and registry={name: the function that makes it}."
+            )
+        name, arguments = layer.spec
+        if name not in self.makers:
+            raise ValueError(
+                f"{self.caller}: {where} is the layer {name!r}, which purenet does not know; give "
+                f"registry={{{name!r}: the function that makes it}}."
+            )
+        here = where if where == "network" else f"{where} ({name})"
+        described = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
+        return {"layer": name, "arguments": described}
+
+    def function(self, function: Callable, where: str, depth: int):
+        if isinstance(function, functools.partial):
+            described = self.function(function.func, where, depth + 1)
+            args = [self.value(v, f"{where}, {i}", depth + 1) for i, v in enumerate(function.args)]
+            keywords = {
+                k: self.value(v, f"{where}, {k}", depth + 1) for k, v in function.keywords.items()
+            }
+            return described | {"args": args, "keywords": keywords}
+        for name, known in self.functions.items():
+            if function is known:
+                return {"function": name}
+        name = getattr(function, "__name__", "my_function")
+        name = name if name.isidentifier() else "my_function"
+        raise ValueError(
+            f"{self.caller}: {where} is {short(function)}, which purenet does not know by name; "
+            "give "
+            f"registry={{{name!r}: that function}} here and on loading."
+        )
+
+
+class _Rebuilder:
+    def __init__(self, caller: str, registry: Registry):
+        self.caller = caller
+        self.functions = {**_FUNCTIONS, **registry}
+        self.makers = {**_LAYERS, **registry}
+
+    def value(self, value, where: str, depth: int):
+        if depth > _DEEPEST:
+            raise _too_deep(self.caller, where)
+        if isinstance(value, list):
+            return tuple(self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {"layer", "arguments"} and isinstance(value["arguments"], dict):
+            return self.layer(value["layer"], value["arguments"], where, depth)
+        if {"function"} <= value.keys() <= {"function", "args", "keywords"}:
+            return self.function(value, where, depth)
+        raise ValueError(
+            f"{self.caller}: {where} is {short(value)}, but a layer (layer, arguments) or a "
+            "function "
+            "(function, args, keywords) is expected."
+        )
+
+    def layer(self, name, arguments, where: str, depth: int) -> Layer:
+        maker = self.known(self.makers, name, where, "layer")
+        here = where if where == "network" else f"{where} ({name})"
+        built = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
+        try:
+            layer = serial(*built.pop("layers"), **built) if maker is serial else maker(**built)
+        except Exception as error:  # whatever arguments from a file may lead a function to
+            raise ValueError(
+                f"{self.caller}: {where}, the layer {name}, cannot be built: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(layer, Layer):
+            raise ValueError(f"{self.caller}: {where}: {name} gave {short(layer)}, no Layer.")
+        return layer
+
+    def function(self, described, where: str, depth: int) -> Callable:
+        function = self.known(self.functions, described["function"], where, "function")
+        args, keywords = described.get("args", []), described.get("keywords", {})
+        if not isinstance(args, list) or not isinstance(keywords, dict):
+            raise ValueError(
+                f"{self.caller}: {where} has args {short(args)} and keywords {short(keywords)}, "
+                "but a "
+                "list and an object are expected."
+            )
+        if not args and not keywords:
+            return function
+        built = {k: self.value(v, f"{where}, {k}", depth + 1) for k, v in keywords.items()}
+        return functools.partial(function, *self.value(args, f"{where}, args", depth + 1), **built)
+
+    def known(self, table: Registry, name, where: str, kind: str) -> Callable:
+        if not isinstance(name, str) or name not in table:
+            raise ValueError(
+                f"{self.caller}: {where} is the {kind} {short(name)}, which is not known here; if "
+                "it "
+                f"is yours, give registry={{{short(name)}: it}}."
+            )
+        return table[name]

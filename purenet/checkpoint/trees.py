@@ -1,0 +1,184 @@
+"""Any tree in one file, and a network with its description in one file.
+
+The end of the path chooses the format: `.npz` is read by NumPy too, `.safetensors` by many
+libraries (and needs the one of that name). Leaves are called by their path, `params.weights.0.w`.
+A file is complete or absent; what is wrong with a file is said with its name and the leaf; no more
+memory is taken than the tree asked for, and nothing is ever unpickled or evaluated.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from purenet.checkpoint import npz, safetensors
+from purenet.checkpoint.encoding import LeafSpec, check_same, from_array, leaf_spec, to_array
+from purenet.core.files import as_path, writable, write_bytes
+from purenet.core.tree import named_leaves, short
+from purenet.core.types import PyTree
+
+_FORMAT = 1
+_FORMATS = {".npz": npz, ".safetensors": safetensors}
+
+
+def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
+    """Write a tree of arrays, numbers and random keys to one file, complete or not at all.
+
+    `metadata` is what JSON can hold (arrays and NumPy numbers become lists and numbers): texts,
+    settings, what was measured; `load_metadata` gives it back.
+    Raises ValueError for a path that does not end in .npz or .safetensors, for leaves that are not
+    numbers, for two leaves with one name, and for metadata that JSON cannot hold; TypeError for
+    what is no path and for dicts whose keys have no order; OSError where the file cannot be
+    written.
+
+    >>> import tempfile, jax.numpy as jnp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/a.npz", {"w": jnp.arange(3), "steps": 7}, metadata={"seed": 0})
+    ...     found = load(f"{folder}/a.npz", like={"w": jnp.zeros(3, int), "steps": 0})
+    >>> print(found["w"], found["steps"])
+    [0 1 2] 7
+    """
+    write_tree("save", path, tree, {"metadata": {} if metadata is None else metadata})
+
+
+def load(path: str | os.PathLike, like: PyTree) -> PyTree:
+    """The tree in a file that `save` wrote, with the structure of `like`.
+
+    Every leaf has to have the shape and the dtype of the leaf in `like`, which says what to give
+    back: NumPy arrays for NumPy arrays, Python numbers for Python numbers, JAX arrays for anything
+    else, be it as little as `jax.eval_shape` gives.
+    Raises FileNotFoundError where there is no file; ValueError that names the file and the leaf
+    for one that is damaged, foreign or of a newer format, and where leaves are missing, not
+    expected, or of another shape or dtype; TypeError for what is no path.
+
+    >>> load("no-such-file.npz", like={})
+    Traceback (most recent call last):
+    FileNotFoundError: load: there is no file no-such-file.npz.
+    """
+    with opened("load", path) as (file, document):
+        return read_tree(file, document, like)
+
+
+def load_metadata(path: str | os.PathLike) -> Any:
+    """What `save` or `save_network` was given as metadata, {} if nothing; no leaf is read.
+
+    Raises what `load` raises for files that are missing, damaged or foreign.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/a.npz", {}, metadata={"seed": 0})
+    ...     load_metadata(f"{folder}/a.npz")
+    {'seed': 0}
+    """
+    with opened("load_metadata", path) as (_, document):
+        return document["metadata"]
+
+
+def checked_path(caller: str, path: str | os.PathLike) -> tuple[Path, Any]:
+    """The path and the module of its format, if a file can be there; `who` asks.
+
+    Raises ValueError for another ending, and what `writable` raises.
+
+    >>> checked_path("save", "a.npz")[0].name
+    'a.npz'
+    """
+    found, form = _format(caller, path)
+    return writable(caller, found), form
+
+
+# writing
+def write_tree(caller: str, path, tree: PyTree, document: dict) -> None:
+    path, form = checked_path(caller, path)
+    leaves = named_leaves(caller, tree)
+    kinds = {name: leaf_spec(caller, name, leaf, form.NATIVE) for name, leaf in leaves.items()}
+    arrays = {name: to_array(caller, name, leaf, kinds[name]) for name, leaf in leaves.items()}
+    other = {name: kind.name for name, kind in kinds.items() if kind.name != kind.dtype.name}
+    try:
+        text = json.dumps({"format": _FORMAT, "kinds": other, **document}, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{caller}: metadata is {short(document['metadata'])}, which JSON cannot hold "
+            f"({error})."
+        ) from error
+    if len(text) > npz.LONGEST_TEXT:
+        raise ValueError(
+            f"{caller}: metadata takes {len(text)} bytes, at most {npz.LONGEST_TEXT} are "
+            "expected; put arrays into the tree."
+        )
+    write_bytes(path, form.write(arrays, text))
+
+
+def _plain(value):
+    """Arrays and numbers of NumPy and JAX in metadata, as JSON has them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{short(value)} is a {type(value).__name__}")
+
+
+# reading
+@contextlib.contextmanager
+def opened(caller: str, path) -> Iterator[tuple[Any, dict]]:
+    """The file to read leaves from, and its document, checked as far as every reader needs."""
+    path, form = _format(caller, path)
+    with form.opened(caller, path) as file:
+        try:
+            document = json.loads(file.text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file.caller}: its metadata cannot be read ({error}).") from error
+        version = document.get("format") if isinstance(document, dict) else None
+        if type(version) is not int or version < 1:
+            raise ValueError(
+                f"{file.caller} was not written by `save`: its metadata is {short(document)}."
+            )
+        if version > _FORMAT:
+            raise ValueError(
+                f"{file.caller} is of format {version}, but this purenet reads up to {_FORMAT}; "
+                "update purenet."
+            )
+        kinds = document.get("kinds")
+        legal = isinstance(kinds, dict) and all(isinstance(kind, str) for kind in kinds.values())
+        if not legal or "metadata" not in document:
+            raise ValueError(f"{file.caller} is damaged: its metadata is {short(document)}.")
+        yield file, document
+
+
+def read_tree(file, document: dict, like: PyTree) -> PyTree:
+    """The leaves that `like` asks for, every one compared with it before any is read."""
+    leaves = named_leaves(file.caller, like)
+    expected = {
+        name: leaf_spec(f"{file.caller}: like", name, leaf, file.native)
+        for name, leaf in leaves.items()
+    }
+
+    def kind(name):
+        dtype, shape = file.header(name)
+        return LeafSpec(document["kinds"].get(name, dtype.name), dtype, shape)
+
+    check_same(file.caller, {name: lambda name=name: kind(name) for name in file.names}, expected)
+    loaded = [
+        from_array(file.caller, name, file.read(name), expected[name], leaf)
+        for name, leaf in leaves.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), loaded)
+
+
+def leaf_specs(caller: str, tree: PyTree) -> dict[str, Any]:
+    return {
+        name: leaf_spec(caller, name, leaf) for name, leaf in named_leaves(caller, tree).items()
+    }
+
+
+def _format(caller: str, path: str | os.PathLike) -> tuple[Path, Any]:
+    path = as_path(caller, path)
+    suffix = path.suffix
+    if suffix not in _FORMATS:
+        raise ValueError(
+            f"{caller}: {path} ends in {suffix!r}, expected .npz or .safetensors, which chooses "
+            "the "
+            "format."
+        )
+    return path, _FORMATS[suffix]

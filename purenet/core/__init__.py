@@ -1,0 +1,1 @@
+"""What everything else stands on: types, hand-written rules, checks, trees, files."""

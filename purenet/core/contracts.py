@@ -1,0 +1,182 @@
+"""Checks of what users bring along: numbers, dicts, code that can be trained and its metrics."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.core.dtypes import is_numeric
+from purenet.core.tree import named_paths
+from purenet.core.types import PyTree, Trainable
+from purenet.core.validate import accepts, check_function, describe_value
+
+# code that is traced
+TRACER_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+
+
+@contextlib.contextmanager
+def traced_code(what: str) -> Iterator[None]:
+    """Have an error of code that wants to see the numbers of a traced array say what to do.
+
+    >>> with traced_code("fit: `evaluate`"):
+    ...     pass
+    """
+    try:
+        yield
+    except TRACER_ERRORS as error:
+        cure = (
+            " is compiled, so that its arrays are traced and hold no numbers yet: use jax.numpy in "
+            "the place of NumPy, jnp.where in the place of `if`, and neither float(), int() nor "
+            ".item()."
+        )
+        # the innermost code is the one to blame
+        if not any(note.endswith(cure) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{what}{cure}")
+        raise
+
+
+# code that can be trained
+def checked_trainable(caller: str, trainable: Any) -> Trainable:
+    """A Trainable of three functions. Raises TypeError for anything else.
+
+    >>> checked_trainable("fit", 3)
+    Traceback (most recent call last):
+    TypeError: fit: trainable is 3, but a Trainable such as supervised(...) is expected.
+    """
+    if not isinstance(trainable, Trainable):
+        raise TypeError(
+            f"{caller}: trainable is {describe_value(trainable)}, but a Trainable such as "
+            "supervised(...) is "
+            "expected."
+        )
+    for name, count in (("init", 1), ("epoch", 2), ("evaluate", 2)):
+        part = getattr(trainable, name)
+        check_function(caller, **{name: part})
+        if not accepts(part, *[None] * count):
+            given = "(key)" if count == 1 else "(state, data)"
+            raise TypeError(
+                f"{caller}: `{name}` cannot be called with {given}, as a Trainable's is."
+            )
+    return trainable
+
+
+def checked_state(caller: str, state: PyTree) -> PyTree:
+    """A state of numbers and random keys. Raises TypeError, naming the leaf, for anything else.
+
+    >>> checked_state("fit", {"step": 0})
+    {'step': 0}
+    """
+    for path, leaf in named_paths(caller, state):
+        if not _is_array(leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "itself"
+            raise TypeError(
+                f"{caller}: the state's {name} is {describe_value(leaf)}, but numbers are expected."
+            )
+    return state
+
+
+def checked_epoch(caller: str, after: Any) -> tuple[PyTree, Any]:
+    """What an epoch gives, a pair (state, metrics). Raises TypeError for anything else.
+
+    >>> checked_epoch("fit", (0.0, {}))
+    (0.0, {})
+    """
+    if not (isinstance(after, tuple) and len(after) == 2):
+        raise TypeError(
+            f"{caller}: `epoch` gave {type(after).__name__}, but a pair (state, metrics) is "
+            "expected."
+        )
+    return checked_state(caller, after[0]), after[1]
+
+
+def same_state(caller: str, before: PyTree, after: PyTree) -> None:
+    """An epoch must give back a state like the one it got, or no loop could carry it.
+
+    Raises ValueError for another structure, or a leaf of another shape or dtype.
+
+    >>> same_state("fit", jnp.zeros(2), jnp.ones(2))
+    """
+    if jax.tree.structure(before) != jax.tree.structure(after):  # type: ignore[operator]
+        raise ValueError(
+            f"{caller}: `epoch` gave a state of structure {jax.tree.structure(after)}, but that of "
+            f"`init` is {jax.tree.structure(before)}; both need the same."
+        )
+    paths = jax.tree_util.tree_flatten_with_path(before)[0]
+    for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the state"
+            raise ValueError(
+                f"{caller}: `epoch` gave {name} as {b.dtype}{list(b.shape)}, but `init` made it "
+                f"{a.dtype}{list(a.shape)}; both need the same."
+            )
+
+
+def checked_metrics(caller: str, metrics: Any) -> dict[str, Any]:
+    """A dict of real scalars by name. Raises TypeError for other values, ValueError for arrays of
+    another shape.
+
+    >>> checked_metrics("fit: `evaluate`", {"loss": 0.5})
+    {'loss': 0.5}
+    """
+    if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
+        raise TypeError(
+            f"{caller} gave {metrics!r}, but a dict of scalars such as "
+            '{"loss": ..., "accuracy": ...} is expected.'
+        )
+    for name, value in metrics.items():
+        check_scalar(f"{caller}: the metric {name!r}", value)
+    return metrics
+
+
+def check_scalar(what: str, value: Any) -> None:
+    """One real number. Raises TypeError for another kind of value, ValueError for an array.
+
+    >>> check_scalar("supervised: the loss", 0.5)
+    """
+    if not _is_array(value) or not _is_real(jnp.result_type(value)):
+        raise TypeError(f"{what} is {describe_value(value)}, but one real number is expected.")
+    if np.shape(value) != ():
+        raise ValueError(
+            f"{what} has shape {np.shape(value)}, but a scalar is expected; take its mean."
+        )
+
+
+def check_data(caller: str, parts: dict[str, PyTree]) -> None:
+    """Parts of the data, each of arrays of numbers with the examples on the leading axis.
+
+    Raises TypeError, naming the leaf, for what are no arrays of numbers, ValueError for single
+    numbers and for a part without an array.
+
+    >>> check_data("fit", {"train": (np.ones((4, 2)), np.zeros(4, int))})
+    """
+    for part, tree in parts.items():
+        found = named_paths(caller, tree)
+        for path, leaf in found:
+            below = jax.tree_util.keystr(path, simple=True, separator=".")
+            name = f"{part}.{below}" if below else part
+            if not hasattr(leaf, "dtype") or not is_numeric(leaf.dtype):
+                raise TypeError(
+                    f"{caller}: the data {name} is {describe_value(leaf)}, but an array of "
+                    "numbers is expected."
+                )
+            if not np.ndim(leaf):
+                raise ValueError(
+                    f"{caller}: the data {name} is a single number, but an array with the "
+                    "examples on "
+                    "its leading axis is expected."
+                )
+        if not found:
+            raise ValueError(
+                f"{caller}: the {part} data is {describe_value(tree)}, which holds no array."
+            )
+
+
+def _is_array(leaf) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
+
+
+def _is_real(dtype) -> bool:
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))

@@ -1,0 +1,109 @@
+"""Dtypes: which arithmetic is done in, and which numbers JAX has."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from purenet.core.types import Number, PyTree
+
+_NAMES = ("bfloat16", "float16", "float32", "float64")
+
+
+def dtype_name(name: str, dtype: DTypeLike | None) -> str | None:
+    """A floating dtype by its name, as a description keeps it; None for None.
+
+    Raises ValueError for what is neither one of four names nor a dtype that is called so.
+
+    >>> dtype_name("serial: compute_dtype", jnp.bfloat16), dtype_name("", "float16")
+    ('bfloat16', 'float16')
+    """
+    if dtype is None:
+        return None
+    found: Any = dtype
+    if not isinstance(dtype, str):
+        try:
+            found = jnp.dtype(dtype).name
+        except (TypeError, ValueError):
+            found = None
+    if found not in _NAMES:
+        raise ValueError(
+            f"{name} is {dtype!r}, but a dtype for arithmetic is expected, one of {_NAMES}, or "
+            "None for that of the parameters and x."
+        )
+    return found
+
+
+def cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
+    """The floating arrays of a tree in `dtype`; whole numbers and keys as they are, and all
+    of them for None.
+
+    >>> cast({"x": jnp.ones(2), "i": jnp.arange(2)}, "bfloat16")["x"].dtype
+    dtype(bfloat16)
+    """
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype) if _floating(a) else a, tree)
+
+
+def common_dtype(*trees: PyTree) -> np.dtype:
+    """The dtype of the floating arrays of the first tree that has any, float32 if none has.
+
+    Where arrays differ it is what they promote to, under strict promotion of dtypes too.
+
+    >>> common_dtype((), {"x": jnp.ones(2, jnp.bfloat16), "i": jnp.arange(2)})
+    dtype(bfloat16)
+    """
+    for tree in trees:
+        arrays = [a for a in jax.tree.leaves(tree) if _floating(a)]
+        if arrays:
+            with jax.numpy_dtype_promotion("standard"):
+                return jnp.result_type(*arrays)
+    return jnp.dtype("float32")
+
+
+def _floating(a) -> bool:
+    return jnp.issubdtype(jnp.result_type(a), jnp.floating)
+
+
+def is_numeric(dtype: Any) -> bool:
+    """Whether JAX has arrays of such a dtype: numbers, booleans and random keys.
+
+    >>> is_numeric(np.dtype("bool")), is_numeric(np.dtype("U1"))
+    (True, False)
+    """
+    kinds = (jnp.number, jnp.bool_, jax.dtypes.prng_key)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def wide(dtype: DTypeLike) -> np.dtype:
+    """The dtype for arithmetic that has no digits to spare: float32 at least.
+
+    Asked for by name, so under strict promotion of dtypes too.
+
+    >>> wide(jnp.bfloat16), wide(jnp.float32)
+    (dtype('float32'), dtype('float32'))
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(dtype, jnp.float32)
+
+
+def inexact(x: Any) -> Any:
+    """Integers and bools as floats, of the width that is switched on; floats as they are.
+
+    >>> inexact(jnp.arange(2)).tolist(), inexact(jnp.ones(1, jnp.bfloat16)).dtype
+    ([0.0, 1.0], dtype(bfloat16))
+    """
+    return x if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else jnp.asarray(x, float)
+
+
+def floating(value: Number) -> jax.Array:
+    """The value in the widest float that is switched on, whatever it came as.
+
+    A schedule or a bias correction then has the same digits for a Python number and a traced one.
+    Source: the convention of this module.
+
+    >>> floating(1) == floating(jnp.ones((), jnp.bfloat16))
+    Array(True, dtype=bool)
+    """
+    return jnp.asarray(value, float)

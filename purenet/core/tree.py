@@ -1,0 +1,84 @@
+"""Leaves of a tree by their names."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from purenet.core.types import PyTree
+
+
+def named_paths(
+    caller: str, tree: PyTree, is_leaf: Callable | None = None
+) -> list[tuple[Any, Any]]:
+    """The leaves of a tree with their paths. Raises TypeError for dicts that cannot be ordered.
+
+    >>> len(named_paths("save", {"a": [1, 2]}))
+    2
+    """
+    try:
+        return jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{caller}: a dict has keys of several kinds, such as 1 and 'a', which have no order; "
+            "use texts."
+        ) from None
+
+
+_LONGEST_NAME = 10_000  # bytes; a zip directory has room for 65,535
+
+
+def named_leaves(caller: str, tree: PyTree, is_leaf: Callable | None = None) -> dict[str, Any]:
+    """The leaves by their path, `params.weights.0.w`; a tree that is one leaf calls it `leaf`.
+
+    Raises ValueError where two leaves would get the same name, or one that no file can hold, and
+    TypeError for a dict whose keys have no order.
+
+    >>> named_leaves("save", {"a": [1, 2], "b": ()})
+    {'a.0': 1, 'a.1': 2}
+    """
+    leaves: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    for path, leaf in named_paths(caller, tree, is_leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") if path else "leaf"
+        if name in leaves:
+            one, other = (jax.tree_util.keystr(p) for p in (paths[name], path))
+            raise ValueError(
+                f"{caller}: the leaves {one} and {other} would both be called {name!r}; "
+                "rename one of them."
+            )
+        if "\0" in name or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+            raise ValueError(
+                f"{caller}: the leaf {short(name)} has a name that no file can hold; expected at "
+                "most "
+                f"{_LONGEST_NAME} bytes without NUL."
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{caller}: the leaf {name!r} has a name that is no text.") from error
+        leaves[name], paths[name] = leaf, path
+    return leaves
+
+
+def short(value: Any) -> str:
+    """The value as text, cut where it gets long.
+
+    >>> short([1, 2])
+    '[1, 2]'
+    """
+    try:
+        text = repr(value)
+    except RecursionError:  # lists in lists in lists, from a file
+        text = f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def printable(value: Any) -> str:
+    r"""The value as text that a terminal shows as it is: control characters become escapes.
+
+    >>> print(printable("a" + chr(27) + "[2Jb"))
+    a\x1b[2Jb
+    """
+    escaped = lambda c: c if c.isprintable() else c.encode("unicode_escape").decode()
+    return "".join(map(escaped, str(value)))

@@ -1,0 +1,134 @@
+"""The five shapes that data takes on its way from a network to a result."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+PyTree = Any  # dicts, tuples and lists of arrays, and arrays alone
+Sizes = int | tuple[int, ...] | list[int]  # the shape of one example, or of an array
+Array = jax.Array | np.ndarray  # what an operation takes; what it gives is a jax.Array
+Number = float | np.number | Array  # of a setting: plain, or an array of one, traced or not
+Rate = Number | Callable[[Any], Number]  # a number, or a schedule: step -> number
+Key = Array  # one random key, of either style
+Initializer = Callable[..., jax.Array]  # (key, shape) -> array; some take dtype= and fans= too
+
+
+class Params(NamedTuple):
+    """The numbers of a network: what is trained, and what is only carried along.
+
+    >>> Params({"w": 1.0}).stats
+    ()
+    """
+
+    weights: PyTree  # differentiated and optimised
+    stats: PyTree = ()  # running statistics, never differentiated; () where there are none
+
+
+class Layer(NamedTuple):
+    """A network, or a part of one: a pair of pure functions and a description.
+
+    `init(key, sizes) -> Params`, where `sizes` is the shape of one example (an int or a tuple).
+    `apply(params, x, train, key) -> (y, stats)`: always a pair, whatever `train` is. `train` is a
+    Python bool; `key` may be None where nothing is random.
+    `spec` is `(name, arguments)`: enough to print, summarise and rebuild the layer.
+
+    >>> double = Layer(lambda key, sizes: Params(()), lambda params, x, train, key: (2 * x, ()))
+    >>> double.apply(double.init(None, 3), 1.5, True, None)
+    (3.0, ())
+    """
+
+    init: Callable[..., Params]
+    apply: Callable[..., tuple[Any, PyTree]]
+    spec: tuple = ()
+
+    def __repr__(self):
+        """As it was made: dense(units=10, weight_init=he_normal)."""
+        if not self.spec:
+            return f"Layer(init={_brief(self.init)}, apply={_brief(self.apply)})"
+        name, arguments, *_ = (*self.spec, {})
+        if not isinstance(arguments, dict):
+            return f"Layer(spec={self.spec!r})"
+        if [*arguments] == ["function"]:  # an activation, or a function that became a layer
+            return str(name)
+        return f"{name}({_arguments(arguments)})"
+
+
+class Optimizer(NamedTuple):
+    """`init(weights) -> state`; `update(grads, state, weights, **extra) -> (updates, state)`.
+
+    `extra` is what a chain's other transformations may need by name, such as `value=`.
+
+    >>> down = Optimizer(lambda weights: (), lambda grads, state, weights: (-grads, state))
+    >>> down.update(0.5, down.init(1.0), 1.0)
+    (-0.5, ())
+    """
+
+    init: Callable[[PyTree], PyTree]
+    update: Callable[..., tuple[PyTree, PyTree]]
+
+
+class TrainState(NamedTuple):
+    """Everything that a training run remembers between two steps.
+
+    >>> TrainState(Params({"w": 1.0}), opt_state=(), key=jax.random.key(0), step=0).params.weights
+    {'w': 1.0}
+    """
+
+    params: Params
+    opt_state: PyTree
+    key: jax.Array  # the run's own random key: constant, later keys are derived from it and `step`
+    step: jax.Array  # () int32, optimizer steps taken so far
+
+
+class Trainable(NamedTuple):
+    """Any training code, as three pure, traceable functions (and a check of its data).
+
+    `init(key) -> state`, `epoch(state, data) -> (state, metrics)`,
+    `evaluate(state, data) -> metrics`; `metrics` is a dict of scalars, `data` a pytree of arrays
+    with the examples on the leading axis. `check(data)` looks at concrete arrays before anything
+    is compiled and raises ValueError or TypeError for data that cannot be trained on.
+
+    >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
+    >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
+    {'epochs': 1}
+    """
+
+    init: Callable[[jax.Array], PyTree]
+    epoch: Callable[[PyTree, PyTree], tuple[PyTree, dict[str, jax.Array]]]
+    evaluate: Callable[[PyTree, PyTree], dict[str, jax.Array]]
+    check: Callable[[PyTree], None] = lambda data: None
+
+    def __repr__(self):
+        return f"Trainable({_arguments(self._asdict())})"
+
+
+def _arguments(arguments: dict[str, Any]) -> str:
+    shown = {name: value for name, value in arguments.items() if value is not None}
+    if "layers" in shown:  # by position, as `serial` takes them
+        layers = shown.pop("layers")
+        return ", ".join([*map(_brief, layers), *filter(None, [_arguments(shown)])])
+    return ", ".join(f"{name}={_brief(value)}" for name, value in shown.items())
+
+
+def _brief(value: Any) -> str:
+    """A function by its name, anything else on one line."""
+    if not isinstance(value, Layer) and callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__.replace("<locals>.", "")
+    return " ".join(repr(value).split())
+
+
+def only_weights(caller: str, weights: PyTree) -> PyTree:
+    """The weights, as they are. Raises TypeError for a network's Params, in whole or in part.
+
+    >>> only_weights("sgd", {"w": 1.0})
+    {'w': 1.0}
+    """
+    is_params = lambda node: isinstance(node, Params)
+    if any(map(is_params, jax.tree.leaves(weights, is_leaf=is_params))):
+        raise TypeError(
+            f"{caller}: got a network's Params (weights and stats), but an optimizer takes what is "
+            "trained; pass params.weights."
+        )
+    return weights

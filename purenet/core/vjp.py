@@ -1,0 +1,215 @@
+"""The one seam to JAX's custom derivatives: reverse rules by hand, forward mode from them.
+
+An op is `hand_vjp(plain, fwd, bwd)`. The seam, not the rule, takes care of what every rule would
+otherwise repeat: a cotangent gets the dtype and the shape of its argument (a scalar `slope` may be
+answered with a full-sized array, which is summed), what is no array is refused by its name, and
+arrays of NumPy become arrays of JAX; inside `shard_map` it is summed over the mesh
+axes that it varies over and its argument does not, and on a mesh with explicit axes it is sharded
+like its argument.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from purenet.core.types import PyTree
+from purenet.core.validate import (
+    array,
+    check_function,
+    check_same_structure,
+    describe_value,
+    is_integer,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class Op(Protocol[P, R]):
+    """An operation as `hand_vjp` makes it: a function, and the same without its rule."""
+
+    __name__: str
+
+    @property
+    def plain(self) -> Callable[P, R]:
+        """The function that was given: JAX differentiates it by its own rules."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `plain` gives, differentiated by hand."""
+
+
+class _Like(NamedTuple):
+    """What a cotangent has to look like; hashable, so it travels as structure, not as an array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    varying: frozenset
+    sharding: Any
+
+
+@jax.tree_util.register_static
+class _Likes(tuple):
+    pass
+
+
+def hand_vjp(
+    plain: Callable[P, R],
+    fwd: Callable,
+    bwd: Callable,
+    static: tuple[int, ...] = (),
+    check: Callable | None = None,
+) -> Op[P, R]:
+    """Give `plain` a hand-written reverse rule.
+
+    fwd(*args) -> (out, residuals); bwd(*static_args, residuals, g) -> one cotangent per array
+    argument, None for integers and keys. `static` numbers the arguments that are plain Python
+    values. check(*args) is given the arguments before JAX is, while a plain number can still be
+    told from a traced one. `.plain` keeps the untouched function: the reference that the tests
+    differentiate.
+
+    `fwd` must call `plain`, never the op itself: then second derivatives work.
+    Raises TypeError for what is no function, and later, as the op, for an argument that is no
+    array, for a `fwd` that gives no pair and a `bwd` that gives no tuple; ValueError for another
+    number of cotangents than of array arguments, or one that does not have its argument's shape.
+    Source: the custom derivative rules of the JAX documentation.
+
+    >>> square = hand_vjp(lambda x: x * x, lambda x: (x * x, x), lambda x, g: (2 * x * g,))
+    >>> float(jax.grad(square)(3.0))
+    6.0
+    """
+    check_function("hand_vjp", plain=plain, fwd=fwd, bwd=bwd)
+    if not (isinstance(static, tuple) and all(map(is_integer, static))):
+        raise TypeError(
+            f"hand_vjp: static is {describe_value(static)}, but a tuple of the places of plain "
+            "arguments is "
+            "expected, such as (1, 2)."
+        )
+    name = getattr(plain, "__name__", type(plain).__name__).lstrip("_")
+    names = list(inspect.signature(plain).parameters)
+
+    def forward(*args):
+        answer = fwd(*args)
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise TypeError(
+                f"{name}: the forward gives {describe_value(answer)}, not (out, residuals)."
+            )
+        out, residuals = answer
+        arrays = [a for i, a in enumerate(args) if i not in static]
+        return out, (residuals, _Likes(_like(a) for a in arrays))
+
+    def backward(*args):
+        *static_args, (residuals, likes), g = args
+
+        def pull(residuals, g):
+            cotangents = bwd(*static_args, residuals, g)
+            if not isinstance(cotangents, (tuple, list)):
+                raise TypeError(
+                    f"{name}: the backward gives {describe_value(cotangents)}, not a tuple of "
+                    "cotangents."
+                )
+            if len(cotangents) != len(likes):
+                raise ValueError(
+                    f"{name}: the backward gives {len(cotangents)} cotangents, but there are "
+                    f"{len(likes)} array arguments; answer None for an integer or a key."
+                )
+            pairs = zip(cotangents, likes, strict=True)
+            return tuple(_match(name, i, *pair) for i, pair in enumerate(pairs))
+
+        if jax.sharding.get_abstract_mesh().explicit_axes:
+            # a contraction over a sharded batch has no sharding of its own: let the compiler
+            # place the work, and say only where the answer belongs
+            pull = jax.sharding.auto_axes(pull, out_sharding=tuple(a.sharding for a in likes))
+        return pull(residuals, g)
+
+    rule: Any = jax.custom_vjp(plain, nondiff_argnums=static)
+    rule.defvjp(forward, backward)
+    label = lambda i: names[i] if i < len(names) else f"argument {i}"
+    unchecked = {label(i) for i in static}
+
+    @functools.wraps(plain)
+    def op(*args, **kwargs):
+        known = lambda name_of, a: a if name_of in unchecked else array(name, name_of, a)
+        args = tuple(known(label(i), a) for i, a in enumerate(args))
+        kwargs = {name_of: known(name_of, a) for name_of, a in kwargs.items()}
+        if check is not None:
+            check(*args, **kwargs)
+        return rule(*args, **kwargs)
+
+    made: Any = op
+    made.__name__ = made.__qualname__ = name
+    made.plain = plain
+    return made
+
+
+def ops_in(module: ModuleType) -> dict[str, Op]:
+    """The ops among the names of a module, as `hand_vjp` makes them: the register of a module.
+
+    >>> from purenet import ops
+    >>> ops_in(ops)["relu"] is ops.relu
+    True
+    """
+    found = vars(module).items()
+    return {name: f for name, f in found if inspect.isfunction(f) and hasattr(f, "plain")}
+
+
+def jvp(f: Callable, primals: tuple | list, tangents: tuple | list) -> tuple[PyTree, PyTree]:
+    """Forward mode from reverse rules: the pullback is linear, so transpose it.
+
+    Returns (f(*primals), its directional derivative), as `jax.jvp` does, which refuses functions
+    that have a reverse rule only.
+    Raises TypeError where `f` is no function or the two are no tuples, and ValueError where the
+    tangents do not have the structure and the shapes of the primals.
+    Source: the transposition of a pullback, as in JAX's `linear_transpose`.
+
+    >>> y, dy = jvp(lambda x: x**2, (3.0,), (1.0,))
+    >>> float(y), float(dy)
+    (9.0, 6.0)
+    """
+    check_function("jvp", f=f)
+    for name, values in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(values, (tuple, list)):
+            raise TypeError(
+                f"jvp: the {name} are {describe_value(values)}, but a tuple is expected."
+            )
+    check_same_structure("jvp", "the primals", tuple(primals), tangents=tuple(tangents))
+    y, pullback = jax.vjp(f, *primals)
+    _, push = jax.vjp(pullback, jax.tree.map(jnp.zeros_like, y))  # linear: the same everywhere
+    return y, push(tuple(tangents))[0]
+
+
+def _like(a) -> _Like:
+    kind = jax.typeof(a)
+    differentiable = jnp.issubdtype(kind.dtype, jnp.inexact)
+    # the spec alone: a plain number such as a rate lies on no mesh, yet its gradient does
+    return _Like(
+        kind.shape, kind.dtype, _varying(a), kind.sharding.spec if differentiable else None
+    )
+
+
+def _varying(a) -> frozenset:
+    return frozenset(jax.typeof(a).manual_axis_type.varying)
+
+
+def _match(name, position, cotangent, like: _Like):
+    if cotangent is None or not jnp.issubdtype(like.dtype, jnp.inexact):
+        return None  # an integer has no gradient, whatever the rule answered
+    # a scalar hyperparameter against a full-sized answer: sum what was broadcast
+    shape = jnp.shape(cotangent)
+    extra = len(shape) - len(like.shape)
+    stretched = tuple(i for i, n in enumerate(shape) if i < extra or n != like.shape[i - extra])
+    if extra < 0 or any(i >= extra and like.shape[i - extra] != 1 for i in stretched):
+        raise ValueError(
+            f"{name}: the backward gives cotangent {position} the shape {shape}, but its argument "
+            f"has {like.shape}."
+        )
+    if stretched:
+        cotangent = cotangent.sum(stretched).reshape(like.shape)
+    cotangent = jnp.asarray(cotangent, like.dtype)
+    unsummed = tuple(sorted(_varying(cotangent) - like.varying))
+    return lax.psum(cotangent, unsummed) if unsummed else cotangent

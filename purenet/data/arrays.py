@@ -1,0 +1,162 @@
+"""One-hot labels, shuffling, a validation split."""
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.core.tree import named_paths
+from purenet.core.types import Array, Key, PyTree
+from purenet.core.validate import describe_value, random_key
+
+
+# labels, shuffling, splitting
+@overload
+def one_hot(labels: jax.Array, classes: int) -> jax.Array: ...
+
+
+@overload
+def one_hot(labels: np.ndarray | Sequence | int, classes: int) -> np.ndarray: ...
+
+
+def one_hot(labels: Array | Sequence | int, classes: int) -> Array:
+    """Labels as rows with a single 1: y[..., c] = [labels = c].
+
+    Shapes: labels (...) of integers -> (..., classes) float32; NumPy gives NumPy, JAX gives JAX.
+    Raises TypeError for rows of unequal length; ValueError for labels that are not integers, or
+    outside 0..classes-1 (values inside a traced function cannot be looked at: there a label outside
+    gives a row of zeros).
+    Source: the indicator coding of Bishop, Pattern Recognition and Machine Learning (2006), 4.1.2.
+
+    >>> one_hot(np.array([2, 0]), 3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    check_classes("one_hot", classes)
+    if not isinstance(labels, jax.Array):
+        try:
+            labels = np.asarray(labels)
+        except ValueError:
+            raise TypeError(
+                f"one_hot: labels is {describe_value(labels)}, but an array of whole numbers is "
+                "expected."
+            ) from None
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"one_hot: labels are whole numbers, but came with dtype {labels.dtype}.")
+    if not isinstance(labels, jax.core.Tracer):
+        values = np.asarray(labels)
+        outside = np.argwhere((values < 0) | (values >= classes))
+        if len(outside):
+            at = tuple(map(int, outside[0]))
+            raise ValueError(
+                f"one_hot: the label at {list(at)} is {values[at]}, but {classes} classes have "
+                f"labels 0 to {classes - 1}."
+            )
+    numpy: Any = np if isinstance(labels, np.ndarray) else jnp
+    return (labels[..., None] == numpy.arange(classes)).astype(np.float32)
+
+
+def shuffle(key: Key, data: PyTree) -> PyTree:
+    """The examples of `data` in a random order, the same order for every leaf.
+
+    Shapes: `data` is any pytree of arrays (n, ...); shapes and dtypes stay, NumPy stays NumPy.
+    Raises TypeError for what is no random key, ValueError for several of them, and when `data` is
+    empty or its leaves disagree on n.
+    Source: a uniform permutation drawn from the key by `jax.random.permutation`.
+
+    >>> x, t = shuffle(jax.random.key(0), (np.arange(4.0) / 10, np.arange(4)))
+    >>> sorted(t.tolist()), bool((x == t / 10).all())
+    ([0, 1, 2, 3], True)
+    """
+    random_key("shuffle", key)
+    return _take(data, _order(key, _count("shuffle", data)))
+
+
+def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTree]:
+    """(train, validation): `data` shuffled by the key, then cut in two.
+
+    Shapes: `data` is any pytree of arrays (n, ...). `validation` is a fraction between 0 and 1, of
+    which round(fraction · n) examples are made, or a whole number of examples. Dtypes stay, NumPy
+    stays NumPy.
+    Raises TypeError for what is no random key, ValueError for several of them, when `data` is
+    empty, its leaves disagree on n, or one side would be empty.
+    Source: the hold-out method, Hastie, Tibshirani & Friedman (2009), section 7.2.
+
+    >>> train, validation = split(jax.random.key(0), (np.zeros((500, 64)), np.zeros(500)))
+    >>> train[0].shape, validation[1].shape
+    ((400, 64), (100,))
+    """
+    random_key("split", key)
+    count = _count("split", data)
+    if isinstance(validation, bool) or not isinstance(validation, Real):
+        raise ValueError(
+            f"split: validation is {validation!r}, expected a fraction such as 0.2 or a whole "
+            "number of examples."
+        )
+    if isinstance(validation, Integral):
+        held = int(validation)
+        if held < 1:
+            raise ValueError(f"split: validation is {held} examples, expected at least 1.")
+    else:
+        if not 0 < validation < 1:  # also turns away nan
+            raise ValueError(
+                f"split: validation is {validation}, expected a fraction between 0 and 1, or an "
+                "int: a number of examples."
+            )
+        held = round(float(validation) * count)
+    if not 0 < held < count:
+        raise ValueError(
+            f"split: validation={validation} of {count} examples leaves {count - held} to train "
+            f"and {held} to validate; at least 1 of each is expected."
+        )
+    order = _order(key, count)
+    return _take(data, order[held:]), _take(data, order[:held])
+
+
+def check_classes(caller: str, classes) -> None:
+    if isinstance(classes, bool) or not isinstance(classes, Integral) or classes < 1:
+        raise ValueError(
+            f"{caller}: classes is {classes!r}, but a positive whole number is expected."
+        )
+
+
+def _count(caller: str, data: PyTree) -> int:
+    """The number of examples that all leaves agree on."""
+    leaves = named_paths(caller, data)
+    if not leaves:
+        raise ValueError(f"{caller}: data {data!r} holds no array.")
+    counts = []
+    for path, leaf in leaves:
+        name = f"data{jax.tree_util.keystr(path)}"
+        if not np.ndim(leaf):
+            raise ValueError(
+                f"{caller}: {name} is a single value, but an array with the examples on its "
+                "leading axis is expected."
+            )
+        counts.append((name, np.shape(leaf)[0]))
+    first, count = counts[0]
+    for name, other in counts:
+        if other != count:
+            raise ValueError(
+                f"{caller}: {name} has {other} examples, but {first} has {count}; the leading "
+                "axes are expected to be equal."
+            )
+    if not count:
+        raise ValueError(f"{caller}: {first} has no examples.")
+    return count
+
+
+def _order(key: Key, count: int) -> jax.Array:
+    # int32 in float64 programs too: the same key gives the same order in both
+    return jax.random.permutation(key, jnp.arange(count, dtype=jnp.int32))
+
+
+def _take(data: PyTree, order: jax.Array) -> PyTree:
+    def take(leaf):
+        if isinstance(leaf, jax.Array) or isinstance(order, jax.core.Tracer):
+            return jnp.asarray(leaf)[order]
+        return np.asarray(leaf)[np.asarray(order)]
+
+    return jax.tree.map(take, data)

@@ -1,0 +1,39 @@
+"""Constraints on a mesh: a batch over its first axis, everything else whole."""
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from purenet.core.types import PyTree
+
+
+def shard_batch(tree: PyTree) -> PyTree:
+    """The leading axis of every array spread over the first axis of the mesh of `fit`.
+
+    Without a mesh, and inside `shard_map`, the arrays stay where they are. The number of devices
+    need not divide the axis.
+
+    >>> over_batch(jnp.arange(3)).tolist()
+    [0, 1, 2]
+    """
+    axis = _batch_axis()
+    return tree if axis is None else _constrained(tree, P(axis))
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """The arrays whole on every device of the mesh of `fit`; as they are where there is none.
+
+    >>> everywhere(jnp.arange(3)).tolist()
+    [0, 1, 2]
+    """
+    return tree if _batch_axis() is None else _constrained(tree, P())
+
+
+def _batch_axis():
+    mesh = jax.sharding.get_abstract_mesh()
+    here = not mesh.empty and mesh.axis_types[0] == AxisType.Auto
+    return mesh.axis_names[0] if here else None
+
+
+def _constrained(tree, spec):
+    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, spec), tree)

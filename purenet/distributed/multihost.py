@@ -1,0 +1,170 @@
+"""Programs that run in several processes: the one seam to `jax.distributed`.
+
+Every process runs the same program and calls these functions in the same order. With one process
+they return at once. The user starts JAX's own way, `jax.distributed.initialize(...)`, before
+anything is computed.
+
+A peer that dies or is stopped ends the others too: by an error out of the collective, at once where
+the connection breaks, or by the end of the process soon after the `heartbeat_timeout_seconds` of
+`initialize`. One that lives but never arrives is waited for, on CPUs for as long as
+`XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. Only the first exchange of a program is less
+patient there: processes meet within 30 s, or it is an error. So they meet early, before any work
+that may take them differently long.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from purenet.core.types import PyTree
+
+_LEAST = 1024  # bytes; lengths are rounded up to powers of two, so that few programs are compiled
+
+
+def count() -> int:
+    """How many processes there are.
+
+    >>> count()
+    1
+    """
+    return jax.process_count()
+
+
+def first() -> bool:
+    """Whether this is the process that writes files and shows progress.
+
+    >>> first()
+    True
+    """
+    return jax.process_index() == 0
+
+
+def broadcast(tree: PyTree) -> PyTree:
+    """What the first process holds, to the bit, in every process.
+
+    The leaves are Python numbers, random keys or arrays of numbers; the first two stay so, arrays
+    become NumPy's. Structure, shapes and dtypes have to be the same in every process.
+
+    >>> agreed({"epochs": 3})
+    {'epochs': 3}
+    """
+    if count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [np.asarray(jax.random.key_data(a) if _is_key(a) else a) for a in leaves]
+    # as bytes: JAX would make 32 bits of 64
+    held = b"".join(a.tobytes() for a in arrays)
+    with _reached():
+        held = multihost_utils.broadcast_one_to_all(np.frombuffer(held, np.uint8)).tobytes()
+    told, start = [], 0
+    for leaf, a in zip(leaves, arrays, strict=True):
+        new = np.frombuffer(held[start : start + a.nbytes], a.dtype).reshape(a.shape)
+        if isinstance(leaf, (bool, int, float, complex)):
+            new = new.item()
+        elif _is_key(leaf):
+            new = jax.random.wrap_key_data(jnp.asarray(new), impl=jax.random.key_impl(leaf))
+        told.append(new)
+        start += a.nbytes
+    return jax.tree.unflatten(structure, told)
+
+
+def all_gather_bytes(payload: bytes) -> list[bytes]:
+    """Every process's bytes, in every process, in the order of processes.
+
+    >>> exchanged(b"mine")
+    [b'mine']
+    """
+    if count() == 1:
+        return [payload]
+    length = np.frombuffer(len(payload).to_bytes(8, "little"), np.uint8)
+    lengths = [int.from_bytes(row.tobytes(), "little") for row in _gathered(length)]
+    room = max(_LEAST, 1 << (max(lengths) - 1).bit_length())
+    rows = _gathered(np.frombuffer(payload.ljust(room, b"\0"), np.uint8))
+    return [row[:n].tobytes() for row, n in zip(rows, lengths, strict=True)]
+
+
+def broadcast_bytes(f: Callable[[], bytes]) -> bytes:
+    """What f gives in the first process, where alone it is called, in every process.
+
+    What it raises is raised there, and in the others as RuntimeError with the same text.
+
+    >>> told(lambda: b"once")
+    b'once'
+    """
+    if count() == 1:
+        return f()
+    said, failure = b"", None
+    if first():
+        try:
+            said = b"+" + f()
+        except Exception as error:
+            said, failure = f"{type(error).__name__}: {error}".encode(), error
+    said = all_gather_bytes(said)[0]
+    if failure is not None:
+        raise failure
+    if not said.startswith(b"+"):
+        raise RuntimeError(f"the first process failed: {said.decode()}")
+    return said[1:]
+
+
+def run_on_first(action: Callable[[], Any]) -> None:
+    """`action()` in the first process alone, while the others wait for it.
+
+    Raises what `told` raises.
+
+    >>> by_first(lambda: print("once"))
+    once
+    """
+
+    def silently() -> bytes:
+        action()
+        return b""
+
+    broadcast_bytes(silently)
+
+
+def to_local(tree: PyTree, gather: bool = False) -> PyTree:
+    """Arrays that lie on devices of other processes too, as arrays of this process alone.
+
+    Those of which this process holds only a part stay as they are, or are gathered.
+
+    >>> plain({"n": 3})
+    {'n': 3}
+    """
+
+    def here(a):
+        if not isinstance(a, jax.Array) or a.is_fully_addressable:
+            return a
+        if _is_key(a):
+            data = here(jax.random.key_data(a))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
+        if a.is_fully_replicated:
+            return a.addressable_data(0)
+        return multihost_utils.process_allgather(a, tiled=True) if gather else a
+
+    return jax.tree.map(here, tree)
+
+
+def _is_key(leaf) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _gathered(row: np.ndarray) -> np.ndarray:
+    with _reached():
+        return multihost_utils.process_allgather(row)
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """Say what it means that the others cannot be reached."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        raise ConnectionError(
+            f"one of {count()} processes is lost or late, so the others cannot go on: {error}"
+        ) from error

@@ -1,0 +1,143 @@
+"""Where the arrays of one training run lie on a mesh of devices.
+
+The compiler partitions the work: what is said here is where the state lies, and that the rows of a
+minibatch are spread over the first axis of the mesh. The sums over the batch follow from that.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from purenet.core.tree import named_leaves
+from purenet.core.types import PyTree
+from purenet.distributed import multihost
+
+
+class Placement(NamedTuple):
+    """A mesh with automatic axes and a partition for every leaf of a state; nothing by itself."""
+
+    mesh: Mesh | None = None
+    specs: tuple[P, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether other processes take part."""
+        return self.mesh is not None and self.mesh.is_multi_process
+
+    def context(self) -> contextlib.AbstractContextManager:
+        """Where programs that use `over_batch` are traced."""
+        return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+    def data(self, tree: PyTree) -> PyTree:
+        """Whole on every device; from the host, where each process holds all of it."""
+        if self.mesh is None:
+            return jax.device_put(tree)
+        return jax.tree.map(lambda a: self._put(a, P()), tree)
+
+    def state(self, tree: PyTree) -> PyTree:
+        """A state of arrays of this process, placed leaf by leaf."""
+        if self.mesh is None:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        placed = [self._put(a, spec) for a, spec in zip(leaves, self.specs, strict=True)]
+        return jax.tree.unflatten(structure, placed)
+
+    def hold(self, tree: PyTree) -> PyTree:
+        """The same while tracing: the state lies in its place here."""
+        if self.mesh is None:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        held = map(jax.lax.with_sharding_constraint, leaves, self.specs)
+        return jax.tree.unflatten(structure, list(held))
+
+    def _put(self, a, spec: P):
+        here = NamedSharding(self.mesh, spec)  # type: ignore[arg-type]
+        if not self.several:
+            return jax.device_put(a, here)
+        if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            data = self._put(jax.random.key_data(a), spec)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
+        # not device_put, which compares what the processes hold, element by element
+        whole = np.asarray(a, jax.dtypes.canonicalize_dtype(a.dtype))
+        return jax.make_array_from_callback(whole.shape, here, lambda part: whole[part])
+
+
+def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyTree) -> Placement:
+    """Where a state of such leaves (shapes and dtypes are enough) lies on the mesh.
+
+    `shard(name, leaf) -> PartitionSpec` places each leaf; without it all are whole on every device.
+    Raises TypeError for a mesh or a partition that is none, ValueError for a partition that names
+    no axis of the mesh or does not divide the leaf, for `shard` without a mesh, and for a mesh that
+    leaves out some of several processes.
+
+    >>> placing("fit", None, None, {"w": jnp.zeros(3)}).specs
+    ()
+    """
+    if mesh is None:
+        if shard is not None:
+            raise ValueError(
+                f"{caller}: shard says where on a mesh the leaves lie; give a mesh too."
+            )
+        return Placement()
+    if not isinstance(mesh, Mesh):
+        raise TypeError(
+            f"{caller}: mesh is {type(mesh).__name__}, but a jax.sharding.Mesh is expected, such "
+            "as "
+            f'jax.make_mesh(({len(jax.devices())},), ("batch",)).'
+        )
+    if not mesh.axis_names:
+        raise ValueError(f"{caller}: the mesh has no axis to spread the batch over.")
+    present = {device.process_index for device in mesh.devices.flat}
+    if mesh.is_multi_process and len(present) != multihost.count():
+        raise ValueError(
+            f"{caller}: the mesh holds devices of the processes {sorted(present)}, but there are "
+            f"{multihost.count()}; use those of all processes, or of one."
+        )
+    if shard is not None and not callable(shard):
+        raise TypeError(
+            f"{caller}: shard is {type(shard).__name__}, but a function (name, leaf) -> "
+            "PartitionSpec is expected."
+        )
+    specs = [
+        P() if shard is None else _checked(caller, mesh, name, leaf, shard(name, leaf))
+        for name, leaf in named_leaves(caller, state).items()
+    ]
+    # axes that the compiler is free to use: those of jax.make_mesh ask for a placement by hand
+    return Placement(Mesh(mesh.devices, mesh.axis_names), tuple(specs))
+
+
+def _checked(caller: str, mesh: Mesh, name: str, leaf, spec) -> P:
+    if not isinstance(spec, P):
+        raise TypeError(
+            f"{caller}: shard gave {spec!r} for the leaf {name} of shape {leaf.shape}, but a "
+            "jax.sharding.PartitionSpec is expected; PartitionSpec() is whole on every device."
+        )
+    if len(spec) > len(leaf.shape):
+        raise ValueError(
+            f"{caller}: shard gave {spec} for the leaf {name} of shape {leaf.shape}, which has "
+            "only "
+            f"{len(leaf.shape)} axes."
+        )
+    for i, axes in enumerate(spec):
+        names = axes if isinstance(axes, tuple) else () if axes is None else (axes,)
+        unknown = [axis for axis in names if axis not in mesh.shape]
+        if unknown:
+            raise ValueError(
+                f"{caller}: shard gave {spec} for the leaf {name}, but the mesh has the axes "
+                f"{mesh.axis_names}."
+            )
+        parts = math.prod(mesh.shape[axis] for axis in names)
+        if leaf.shape[i] % parts:
+            raise ValueError(
+                f"{caller}: shard gave {spec} for the leaf {name} of shape {leaf.shape}, but the "
+                "mesh "
+                f"axis {axes!r} has size {parts}, which does not divide {leaf.shape[i]}."
+            )
+    return spec

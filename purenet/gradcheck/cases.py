@@ -1,0 +1,87 @@
+"""Arguments to check every operation of `purenet.ops` with: away from kinks, without ties."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Case(NamedTuple):
+    """One operation's arrays, the plain values after them, and what differences cannot follow.
+
+    >>> Case((np.ones(2),)).static
+    ()
+    """
+
+    args: tuple[Any, ...]
+    static: tuple = ()
+    nondifferentiable: tuple[int, ...] = ()
+
+
+def cases(seed: int) -> dict[str, list[Case]]:
+    """The cases of every operation, by its name in `purenet.ops`.
+
+    >>> [case.args[1].shape for case in cases(0)["affine"]]
+    [(3, 4)]
+    """
+    rng = np.random.default_rng(seed)
+
+    def between(low, high, *shape):
+        return rng.uniform(low, high, shape)
+
+    def away(*shape):  # from 0, further than any step of the differences
+        return rng.choice([-1, 1], shape) * between(0.3, 1.5, *shape)
+
+    def distinct(*shape):  # no two entries closer than 0.1, so that no step changes the order
+        n = int(np.prod(shape))
+        return 0.1 * (rng.permutation(n) - n / 2).reshape(shape)
+
+    eps = between(0.2, 0.4)
+    classes = rng.integers(0, 3, 4)
+    probabilities = between(0.1, 1, 4, 3)
+    elementwise = ("relu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax")
+    return {
+        **{name: [Case((away(4, 6),))] for name in elementwise},
+        "leaky_relu": [Case((away(4, 6), between(0.1, 0.3)))],
+        "elu": [Case((away(4, 6), between(0.5, 1.5)))],
+        "affine": [Case((away(5, 3), away(3, 4), away(4)))],
+        "convolve": [
+            Case((away(2, 5, 4, 2), away(3, 2, 2, 3), away(3)), (2, (1, 0), method))
+            for method in ("columns", "direct")
+        ],
+        "im2col": [Case((away(2, 4, 3, 2),), ((2, 3), (1, 1), (1, 0)))],
+        "col2im": [Case((away(1, 2, 3, 8),), ((1, 4, 4, 2), 2, (2, 1), 0))],
+        "pool_max": [
+            Case((distinct(2, 4, 6, 2),), (2, None, 0)),
+            Case((distinct(1, 5, 6, 2),), (3, 2, 1)),
+        ],
+        "pool_average": [
+            Case((away(2, 4, 6, 2),), (2, None, 0)),
+            Case((away(1, 5, 6, 2),), (3, 2, 1)),
+        ],
+        "global_avg_pool": [Case((away(2, 3, 2, 3),))],
+        "flatten": [Case((away(2, 3, 2, 2),))],
+        "look_up": [Case((away(4, 3), np.array([[1, 1, 3], [0, 1, 3]])))],
+        # its mask jumps where the rate moves
+        "drop": [
+            Case(
+                (away(5, 6), between(0.3, 0.5), jax.random.key(rng.integers(2**31))),
+                nondifferentiable=(1,),
+            )
+        ],
+        "local_response_normalise": [
+            Case((0.5 * away(2, 3, 7), between(1.5, 2.5), between(0.1, 0.2), between(0.5, 1)), (5,))
+        ],
+        "batch_normalise": [
+            Case((away(12, 3), away(3), away(3), eps)),
+            Case((away(3, 2, 2, 3), away(3), away(3), eps)),
+        ],
+        "normalise": [Case((away(2, 2, 2, 3), away(3), between(0.5, 1.5, 3), *away(2, 3), eps))],
+        "layer_normalise": [Case((away(2, 2, 8), away(8), away(8), eps))],
+        "softmax_cross_entropy": [
+            Case((away(4, 3), labels, between(0.05, 0.15))) for labels in (classes, probabilities)
+        ],
+        "mean_squared_error": [Case((away(4, 3), away(4, 3)))],
+        "half_sum_of_squares": [Case((away(4, 3),))],
+        "sum_of_magnitudes": [Case((away(4, 3),))],
+    }

@@ -1,0 +1,238 @@
+"""Numerical gradients: move one number a little to either side and see how the result moves."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from purenet.core.contracts import check_scalar
+from purenet.core.types import Array, Number, PyTree
+from purenet.core.validate import accepts, array, check_function, describe_value, integer, positive
+from purenet.nn.activations import sigmoid
+from purenet.nn.losses import softmax_cross_entropy
+
+# Entries are moved in blocks: as many at once as keep the copies, and what the function computes
+# from each of them, at about this many numbers (8 MB in float64).
+_NUMBERS = 1_000_000
+
+
+# any function
+def numerical_gradient(
+    f: Callable, tree: PyTree, h: Number = 1e-4, block: int | None = None
+) -> PyTree:
+    """The gradient of f at `tree` by central differences, one entry after the other:
+
+        (f(x + h e) - f(x - h e)) / 2h  for every unit vector e
+
+    2h is the distance between the two points as they were rounded, so a large x costs no accuracy;
+    where h vanishes beside x the answer is NaN. In float64 h = 1e-4 is a good step; float32 is best
+    near 1e-2, and 1e-4 gives it some two digits.
+    f takes a tree like `tree` and returns one number; it is traced, so it has to be made of JAX
+    operations. The result has the structure of `tree`, with None where a leaf is not a real number
+    (integers, booleans, random keys): such leaves reach f as they are. `tree` is not changed.
+    `block` entries are moved at once, by itself as many as fit in some 8 MB.
+    Every call compiles; to call it often, compile it once with
+    `jax.jit(lambda tree: numerical_gradient(f, tree))`.
+    Raises ValueError where f does not return one real number, for a tree without real numbers or
+    with complex ones, and for an h that is not positive; TypeError for an f
+    that is no function, leaves that are no numbers, and an h that is none.
+    Source: Press, Teukolsky, Vetterling & Flannery, Numerical Recipes (2007), section 5.7.
+
+    >>> weights = {"w": jnp.array([1.0, -3.0]), "b": jnp.array(2.0)}
+    >>> f = lambda p: (p["w"] ** 2).sum() + 5 * p["b"]
+    >>> jax.tree.map(lambda g: g.round(2).tolist(), numerical_gradient(f, weights, h=1e-2))
+    {'b': 5.0, 'w': [2.0, -6.0]}
+    """
+    caller = "numerical_gradient"
+    check_function(caller, f=f)
+    if not accepts(f, tree):
+        raise TypeError(f"{caller}: {describe_value(f)} cannot be called with one tree.")
+    positive(caller, h=h)
+    leaves, structure = jax.tree.flatten(tree)
+    leaves = [jnp.asarray(array(caller, "a leaf of the tree", leaf)) for leaf in leaves]
+    real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    kinds = ", ".join(sorted({str(leaf.dtype) for leaf in leaves})) or "no leaves"
+    if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in leaves):
+        raise ValueError(
+            f"{caller}: the tree holds {kinds}, but real numbers are expected; differentiate with "
+            "respect to the real and the imaginary part."
+        )
+    if not any(real):
+        raise ValueError(
+            f"{caller}: the tree holds {kinds}, but at least one array of real numbers is "
+            "expected; "
+            "convert what is to be moved with .astype(float)."
+        )
+
+    def of_leaves(leaves):
+        y = f(jax.tree.unflatten(structure, leaves))
+        for part in jax.tree.leaves(y):
+            array(caller, "what f returns", part)
+        return y
+
+    if block is None:
+        block = max(1, _NUMBERS // (2 * _numbers_at_once(caller, of_leaves, leaves)))
+    else:
+        _numbers_at_once(caller, of_leaves, leaves)
+        block = integer(f"{caller}: block", block, least=1)
+
+    @jax.jit
+    def gradient(leaves):
+        return [
+            _leaf_gradient(of_leaves, leaves, i, h, block) if real[i] else None
+            for i in range(len(leaves))
+        ]
+
+    return jax.tree.unflatten(structure, gradient(leaves))
+
+
+def _numbers_at_once(caller, f, leaves) -> int:
+    """How many numbers one evaluation of f makes, its arguments included; f must give one."""
+    jaxpr = jax.make_jaxpr(f)(leaves).jaxpr
+    outputs = [v.aval for v in jaxpr.outvars]
+    if len(outputs) != 1 or outputs[0].shape or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
+        found = ", ".join(a.str_short() for a in outputs) or "nothing"
+        raise ValueError(
+            f"{caller}: f returns {found}, but one real number is expected; sum or average what it "
+            "computes, and leave out auxiliary results."
+        )
+    made = sum(v.aval.size for equation in jaxpr.eqns for v in equation.outvars)
+    return made + sum(leaf.size for leaf in leaves)
+
+
+def _leaf_gradient(f, leaves, i, h, block):
+    """Differences over every entry of leaf i; the others are not copied."""
+    leaf = leaves[i]
+    flat = leaf.ravel()
+    h = jnp.asarray(h, leaf.dtype)
+    places = jnp.arange(leaf.size)
+
+    def change(entry):
+        def value(step):
+            moved = jnp.where(places == entry, flat + step, flat)
+            return f([*leaves[:i], moved.reshape(leaf.shape), *leaves[i + 1 :]])
+
+        ys = jax.vmap(value)(jnp.stack([h, -h]))
+        return ys[0] - ys[1]
+
+    distance = (flat + h) - (flat - h)
+    gradient = _map_blocks(change, places, block) / distance
+    return gradient.astype(leaf.dtype).reshape(leaf.shape)
+
+
+def _map_blocks(f, xs, block):
+    """f of every x, `block` of them at a time; the blocks are alike, so f is compiled once."""
+    n = len(xs)
+    steps = max(1, -(-n // block))
+    block = -(-n // steps)
+    padded = jnp.concatenate([xs, xs[: steps * block - n]])
+    if steps == 1:
+        return jax.vmap(f)(padded)
+    out = lax.map(jax.vmap(f), padded.reshape(steps, block, *xs.shape[1:]))
+    return out.reshape(steps * block, *out.shape[2:])[:n]
+
+
+# two dense layers
+def numerical_gradient_two_layer(
+    weights: PyTree,
+    x: Array,
+    t: Array,
+    activation: Callable = sigmoid,
+    loss: Callable = softmax_cross_entropy,
+    h: Number = 1e-4,
+) -> PyTree:
+    """What `numerical_gradient` gives for a network of two dense layers, many times as fast:
+
+        z = x W₁ + b₁,  a = activation(z),  y = a W₂ + b₂,  loss(y, t)
+
+    A step h in W₁[i, j] moves nothing but hidden unit j: z[:, j] moves by h x[:, i], and y by
+    (activation(z[:, j] + h x[:, i]) - a[:, j]) W₂[j]. One in W₂[j, k] moves nothing but output k,
+    by h a[:, j]. So no matrix product is computed twice; a bias is a weight whose input is 1.
+    Shapes: x (n, i), W₁ (i, j), W₂ (j, k). `weights` are those of `mlp` or of
+    `serial(dense, activation, dense)`: two times {"w", "b"}; the result is alike. `activation` acts
+    on each element by itself; it and `loss` have to be those of the network.
+    For h and float32 see `numerical_gradient`. To call it often, compile it with `jax.jit`.
+    Raises ValueError for weights that are not those of two dense layers that fit x, and for an h
+    that is not positive; TypeError for an activation or a loss that is no function, and for x, t
+    and h that are no numbers.
+    Source: the rank-one update of a matrix, Golub & Van Loan, Matrix Computations (2013).
+
+    >>> from purenet.nn.models import mlp
+    >>> weights = mlp(sigmoid).init(jax.random.key(0), (4, 5, 3)).weights
+    >>> grads = numerical_gradient_two_layer(weights, jnp.ones((2, 4)), jnp.array([0, 2]))
+    >>> jax.tree.map(jnp.shape, grads)
+    {'0': {'b': (5,), 'w': (4, 5)}, '2': {'b': (3,), 'w': (5, 3)}}
+    """
+    caller = "numerical_gradient_two_layer"
+    positive(caller, h=h)
+    check_function(caller, activation=activation, loss=loss)
+    if not accepts(loss, None, None):
+        raise TypeError(f"{caller}: {describe_value(loss)} cannot be called as loss(y, t).")
+    x, t = jnp.asarray(array(caller, "x", x)), jnp.asarray(array(caller, "t", t))
+    (w1, b1, w2, b2), structure = _two_layers(caller, weights, x)
+    z = x @ w1 + b1  # (n, j)
+    a = activation(z)  # (n, j)
+    if np.shape(a) != z.shape:
+        raise ValueError(
+            f"{caller}: the activation makes {describe_value(a)} of {z.shape}, but acts on each "
+            "element by "
+            "itself."
+        )
+    y = a @ w2 + b2  # (n, k)
+    n, outputs = y.shape
+    check_scalar(f"{caller}: the loss", loss(y, t))
+
+    def difference(move):
+        ys = jax.vmap(lambda step: loss(y + move(step), t))(jnp.array([h, -h], y.dtype))
+        return (ys[0] - ys[1]) / (2 * h)
+
+    def first(inputs):  # (n,), what one row of W₁ is multiplied by -> (j,)
+        def unit(z, a, w):  # (n,), (n,), (k,): what belongs to one hidden unit
+            return difference(lambda step: jnp.outer(activation(z + step * inputs) - a, w))
+
+        return jax.vmap(unit, (1, 1, 0))(z, a, w2)
+
+    def second(inputs):  # (n,), what one row of W₂ is multiplied by -> (k,)
+        one_hot = jnp.eye(outputs, dtype=y.dtype)
+        return jax.vmap(lambda e: difference(lambda step: jnp.outer(step * inputs, e)))(one_hot)
+
+    def rows(f, inputs, copies):  # every row of the weights, and last the bias
+        inputs = jnp.concatenate([inputs.T, jnp.ones((1, n), inputs.dtype)])
+        return _map_blocks(f, inputs, max(1, _NUMBERS // (8 * copies * y.size)))
+
+    d1, d2 = rows(first, x, w1.shape[1]), rows(second, a, outputs)
+    grads = [{"w": d[:-1].astype(w1.dtype), "b": d[-1].astype(w1.dtype)} for d in (d1, d2)]
+    return jax.tree.unflatten(structure, grads)
+
+
+def _two_layers(caller, weights, x):
+    """(w1, b1, w2, b2) and the structure of `weights`, whose leaves are {"w", "b"}."""
+
+    def is_layer(part):
+        return isinstance(part, dict) and set(part) == {"w", "b"}
+
+    layers, structure = jax.tree.flatten(weights, is_leaf=is_layer)
+    shapes = jax.tree.map(np.shape, layers)
+    fits = len(layers) == 2 and all(map(is_layer, layers)) and x.ndim == 2 and len(x) > 0
+    if fits:
+        first, last = (s["w"] for s in shapes)
+        fits = len(first) == len(last) == 2 and (x.shape[1], first[1]) == (first[0], last[0])
+        fits = fits and (shapes[0]["b"], shapes[1]["b"]) == (first[1:], last[1:])
+    if not fits:
+        raise ValueError(
+            f"{caller}: the weights have shapes {shapes} and x {jnp.shape(x)}, but two dense "
+            "layers "
+            '{"w": (i, j), "b": (j,)} and {"w": (j, k), "b": (k,)} with x (n, i), n > 0, '
+            "are expected; numerical_gradient takes any other network."
+        )
+    parts = [(name, layer[name]) for layer in layers for name in ("w", "b")]
+    found = [jnp.asarray(array(caller, name, part)) for name, part in parts]
+    if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in found):
+        raise ValueError(
+            f"{caller}: the weights are of {', '.join(str(a.dtype) for a in found)}, but real "
+            "numbers "
+            "are expected; convert them with .astype(float)."
+        )
+    return found, structure

@@ -1,0 +1,284 @@
+"""Networks from layers: layers in, layer out."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from purenet.core.dtypes import cast, common_dtype, dtype_name
+from purenet.core.types import Layer, Params, Sizes
+from purenet.core.validate import describe_value, random_key
+from purenet.nn.base import named, only_params, shape, stateless
+
+
+def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) -> Layer:
+    """Layers one after the other; a plain function of x is a layer without parameters.
+
+    Weights and statistics are dicts by position, `weights["3"]["w"]`, with an entry only where a
+    layer has any. Each layer gets its own key, derived from the position. Nests.
+    Raises TypeError for an argument that is neither a layer nor a function of x, such as `dense`
+    not called, for what is no key, and for params that are no `Params`; ValueError for params of
+    another network, for a `compute_dtype` that is not bfloat16, float16, float32 or float64, by
+    name or as a dtype, and what its layers raise, with a note that says in which.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.0: a chain of functions.
+
+    >>> from purenet.nn.dense import dense
+    >>> net = serial(dense(4), jnp.tanh, dense(2))
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> jax.tree.map(jnp.shape, params.weights)
+    {'0': {'b': (4,), 'w': (3, 4)}, '2': {'b': (2,), 'w': (4, 2)}}
+    >>> y, stats = net.apply(params, jnp.ones((5, 3)), train=False, key=None)
+    >>> y.shape
+    (5, 2)
+
+    With `compute_dtype` the arithmetic is in that dtype, and what lasts is not:
+
+        y = layers(x as compute_dtype, weights as compute_dtype) as the dtype of the weights
+
+    The optimizer sees weights and gradients in the dtype of the weights, losses and penalties are
+    computed in float32 at least, so are the statistics of batch_norm, layer_norm,
+    local_response_norm and softmax, and the running ones keep their dtype. Whole numbers are left
+    alone. Without weights, the output has the dtype of x. A part without a dtype of its own
+    computes in that of the whole; one with a dtype of its own computes in that, but its weights,
+    its x and its output are those of the whole, rounded: `serial(serial(..., compute_dtype=
+    jnp.bfloat16), dense(10))` is how to have the last layer in float32. The loss is not scaled, so
+    in float16 gradients below 6e-8 are lost; bfloat16 has the range of float32.
+    Source: Micikevicius et al. (2018), Mixed precision training.
+
+    >>> shown = lambda h: print(h.dtype) or jnp.tanh(h)
+    >>> net = serial(dense(4), shown, dense(2), compute_dtype=jnp.bfloat16)
+    >>> y, stats = net.apply(params, jnp.ones((5, 3)), train=False, key=None)
+    bfloat16
+    >>> y.dtype == params.weights["0"]["w"].dtype
+    True
+    """
+    parts = tuple(as_layer(layer) for layer in layers)
+    dtype = dtype_name("serial: compute_dtype", compute_dtype)
+
+    def init(key, sizes):
+        weights, stats = {}, {}
+        sizes = shape(sizes)
+        random_key("serial", key)
+        for i, layer in enumerate(parts):
+            with _at(i, layer):
+                params = layer.init(jax.random.fold_in(key, i), sizes)
+                sizes = output_shape(layer, params, sizes)
+            if jax.tree.leaves(params.weights):
+                weights[str(i)] = params.weights
+            if jax.tree.leaves(params.stats):
+                stats[str(i)] = params.stats
+        return Params(weights, stats or ())
+
+    def in_order(params, x, train, key):
+        weights, old = _by_part("serial", params, map(str, range(len(parts))), key)
+        new = {}
+        for i, layer in enumerate(parts):
+            name = str(i)
+            own = Params(weights.get(name, ()), old.get(name, ()))
+            with _at(i, layer):
+                x, stats = layer.apply(
+                    own, x, train, None if key is None else jax.random.fold_in(key, i)
+                )
+            if name in old:
+                new[name] = stats
+        return x, new or ()
+
+    def in_dtype(params, x, train, key):
+        weights, outside = cast(params.weights, dtype), common_dtype(params.weights, x)
+        y, stats = in_order(Params(weights, params.stats), cast(x, dtype), train, key)
+        return cast(y, outside), stats
+
+    apply = in_order if dtype is None else in_dtype
+    return Layer(init, apply, spec=("serial", {"layers": parts, "compute_dtype": dtype}))
+
+
+def residual(layer: Layer | Callable, projection: Layer | Callable | None = None) -> Layer:
+    """y = x + layer(x), or projection(x) + layer(x) where the shapes differ.
+
+    Weights {"layer": ..., "projection": ...}, with an entry only where there are any.
+    Raises ValueError when the two terms differ in shape, and for params of another network;
+    TypeError for an argument that is neither a layer nor a function of x, and for what is no key.
+    Source: He, Zhang, Ren & Sun (2016), Deep residual learning for image recognition.
+
+    >>> from purenet.nn.dense import dense
+    >>> net = residual(serial(dense(3), jnp.tanh))
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> net.apply(params, jnp.ones((5, 3)), train=False, key=None)[0].shape
+    (5, 3)
+    """
+    parts = {"layer": as_layer(layer)}
+    if projection is not None:
+        parts["projection"] = as_layer(projection)
+
+    def init(key, sizes):
+        random_key("residual", key)
+        params = {
+            name: part.init(jax.random.fold_in(key, i), sizes)
+            for i, (name, part) in enumerate(parts.items())
+        }
+        keep = lambda field: {
+            name: getattr(p, field)
+            for name, p in params.items()
+            if jax.tree.leaves(getattr(p, field))
+        }
+        return Params(keep("weights"), keep("stats") or ())
+
+    def apply(params, x, train, key):
+        weights, old = _by_part("residual", params, parts, key)
+        new, terms = {}, {"projection": x}
+        for i, (name, part) in enumerate(parts.items()):
+            own = Params(weights.get(name, ()), old.get(name, ()))
+            sub = None if key is None else jax.random.fold_in(key, i)
+            terms[name], stats = part.apply(own, x, train, sub)
+            if name in old:
+                new[name] = stats
+        shapes = {name: jnp.shape(term) for name, term in terms.items()}
+        if shapes["layer"] != shapes["projection"]:
+            raise ValueError(
+                f"residual: the layer gives {shapes['layer']}, but what it is added to has "
+                f"shape {shapes['projection']}; make them equal, or give a `projection`."
+            )
+        return terms["projection"] + terms["layer"], new or ()
+
+    return Layer(init, apply, spec=("residual", parts))
+
+
+def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
+    """The same layer, whose activations are computed again in the backward pass.
+
+    Between forward and backward only x is kept, not what the layer computes on the way to y: less
+    memory for another forward pass. Outputs, gradients and parameters are those of `layer`, dropout
+    draws the same mask again, running statistics move once. `policy` may keep some of it, as
+    `jax.checkpoint_policies.dots_saveable` keeps matrix products.
+    Put it around blocks of a few layers each: around the whole network it saves nothing, since the
+    backward pass then has all activations again at once. The compiler for CPUs (of jax 0.10) takes
+    some of what is computed again from the forward pass after all, so that less is saved there.
+    Raises TypeError for what is neither a layer nor a function, and for a policy that is neither a
+    function nor None.
+    Source: Chen, Xu, Zhang & Guestrin (2016), Training deep nets with sublinear memory cost.
+
+    >>> from purenet.nn.dense import dense
+    >>> net = serial(remat(serial(dense(4), jnp.tanh, dense(4), jnp.tanh)), dense(2))
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> net.apply(params, jnp.ones((5, 3)), train=False, key=None)[0].shape
+    (5, 2)
+    """
+    layer = as_layer(layer)
+    if policy is not None and not callable(policy):
+        raise TypeError(
+            f"remat: policy is {policy!r}, but a function such as "
+            "jax.checkpoint_policies.dots_saveable is expected, or None to keep nothing."
+        )
+
+    def apply(params, x, train, key):
+        forward = lambda params, x, key: layer.apply(params, x, train, key)
+        return jax.checkpoint(forward, policy=policy)(params, x, key)
+
+    return Layer(layer.init, apply, spec=("remat", {"layer": layer, "policy": policy}))
+
+
+def as_layer(layer: Layer | Callable) -> Layer:
+    """A layer as it is; a plain function of x as a layer without parameters.
+
+    Raises TypeError for what is neither: a function that makes a layer is to be called first.
+
+    >>> as_layer(abs).apply(Params(()), -2.0, True, None)
+    (2.0, ())
+    """
+    if isinstance(layer, Layer):
+        return layer
+    if isinstance(layer, type) or not callable(layer):
+        hint = (
+            "; give the layers one by one, serial(*layers)" if type(layer) in (list, tuple) else ""
+        )
+        raise TypeError(
+            "expected a layer such as dense(100) or a function of x such as relu, got "
+            f"{describe_value(layer)}{hint}."
+        )
+    name = _name(layer)
+    if getattr(layer, "__annotations__", {}).get("return") is Layer:
+        raise TypeError(
+            f"expected a layer or a function of x, got {name}, which makes a layer: call it, "
+            f"{name}(...)."
+        )
+
+    def apply(weights, x, train, key):
+        named(name, "weights", weights)
+        y = layer(x)
+        if not hasattr(y, "shape") and not isinstance(y, (int, float)):
+            raise TypeError(
+                f"{name}: it gave {describe_value(y)}, but a function of x gives an array."
+            )
+        return y
+
+    return stateless(lambda key, sizes: (), apply, spec=(name, {"function": layer}))
+
+
+def lifted_function(layer: Layer) -> Callable | None:
+    """The function of x that `as_layer` made this layer of, or None where it made it of none.
+
+    >>> lifted_function(as_layer(abs))
+    <built-in function abs>
+    """
+    name, arguments = layer.spec or ("", {})
+    function = arguments.get("function")
+    lifted = len(arguments) == 1 and callable(function) and name == _name(function)
+    return function if lifted else None
+
+
+def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
+    """The shape of one output for one input of shape `sizes`, without computing it.
+
+    >>> output_shape(as_layer(jnp.ravel), Params(()), (2, 3))
+    ()
+    """
+    dtype = jnp.int32 if _takes_integers(layer) else float
+    x = jax.ShapeDtypeStruct((1, *shape(sizes)), jax.dtypes.canonicalize_dtype(dtype))
+    y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
+    return y.shape[1:]
+
+
+def _by_part(caller, params, names, key):
+    """Weights and statistics, dicts with no entry but for these parts of a network."""
+    if key is not None:
+        random_key(caller, key)
+    names, params = set(names), only_params(caller, params)
+    trees = [tree or {} for tree in params]
+    for what, tree in zip(("weights", "stats"), trees, strict=True):
+        if not isinstance(tree, dict) or not names.issuperset(tree):
+            found = ", ".join(map(str, tree)) if isinstance(tree, dict) else describe_value(tree)
+            raise ValueError(
+                f"{caller}: the {what} are {found}, but of {', '.join(sorted(names))} are "
+                "expected: "
+                "these params were made by another network."
+            )
+    return trees
+
+
+def _name(function: Callable) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _takes_integers(layer: Layer) -> bool:
+    name, arguments = layer.spec or ("", {})
+    if name == "serial" and arguments["layers"]:
+        return _takes_integers(arguments["layers"][0])
+    if name == "remat":
+        return _takes_integers(arguments["layer"])
+    return name == "embedding"
+
+
+@contextlib.contextmanager
+def _at(position: int, layer: Layer):
+    """Say in which layer an error was raised."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        name = layer.spec[0] if layer.spec else "unnamed"
+        error.add_note(f"(layer {position} of serial: {name})")
+        raise

@@ -1,0 +1,89 @@
+"""Dense layer: y = x W + b."""
+
+import jax
+import jax.numpy as jnp
+
+from purenet.core.types import Array, Initializer, Layer
+from purenet.core.validate import integer
+from purenet.core.vjp import hand_vjp
+from purenet.nn.base import check_initializer, init_weights, named, shape, stateless
+from purenet.nn.initializers import he_normal
+
+
+# forward
+def _affine(x: Array, w: Array, b: Array) -> jax.Array:
+    """Affine map of every row of x.
+
+    Shapes: x (n, i), w (i, o), b (o,) -> (n, o), any floating dtype; x may be integers.
+    With cotangent g = dL/dy: dx = g Wᵀ, dW = xᵀ g, db = Σₙ g.
+    Raises ValueError where x is not a batch of rows as long as w is high, w is no matrix, or b is
+    not one number a column of w.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.5.
+
+    >>> affine(jnp.ones((2, 3)), jnp.ones((3, 1)), jnp.zeros(1)).shape
+    (2, 1)
+    """
+    if jnp.ndim(w) != 2 or jnp.shape(b) != w.shape[1:]:
+        raise ValueError(
+            f"dense: w has shape {jnp.shape(w)} and b {jnp.shape(b)}, but a matrix (inputs, "
+            "outputs) and one number an output (outputs,) are expected."
+        )
+    if jnp.ndim(x) != 2 or x.shape[1] != w.shape[0]:
+        raise ValueError(
+            f"dense: x has shape {jnp.shape(x)}, but w {w.shape} takes (batch, {w.shape[0]}); "
+            "to feed images, put `flatten` before this layer; to feed one example, x[None]."
+        )
+    # the seam makes arrays of JAX of NumPy's
+    return x @ w + b[None]  # type: ignore[return-value]
+
+
+# backward, by hand
+def _affine_fwd(x, w, b):
+    return _affine(x, w, b), (x, w)
+
+
+def _affine_bwd(residuals, g):
+    x, w = residuals
+    dx = g @ w.T  # (n, o)(o, i) -> (n, i)
+    dw = x.T @ g  # (i, n)(n, o) -> (i, o)
+    db = g.sum(axis=0)  # (n, o) -> (o,)
+    return dx, dw, db
+
+
+affine = hand_vjp(_affine, _affine_fwd, _affine_bwd)
+
+
+# the layer
+def dense(units: int, weight_init: Initializer = he_normal) -> Layer:
+    """A dense layer of `units` outputs, y = x W + b; it learns its input size in `init`.
+
+    Weights {"w": (inputs, units), "b": (units,)}, float; b starts at zero.
+    Raises TypeError for `units` that are no whole number or a `weight_init` that is no such
+    function; ValueError for `units` below 1, for examples that are no rows, and for params of
+    another network.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.5.
+
+    >>> import jax
+    >>> params = dense(3).init(jax.random.key(0), 5)
+    >>> params.weights["w"].shape
+    (5, 3)
+    """
+    units = integer("dense: units", units, least=1)
+    check_initializer("dense", weight_init)
+
+    def init(key, sizes):
+        sizes = shape(sizes)
+        if len(sizes) != 1:
+            raise ValueError(
+                f"dense: one example has shape {sizes}, but a row of numbers is expected; "
+                "to feed images, put `flatten` before this layer."
+            )
+        w = init_weights("dense", weight_init, key, (*sizes, units))
+        return {"w": w, "b": jnp.zeros(units, w.dtype)}
+
+    def apply(weights, x, train, key):
+        del train, key  # the same in training and inference
+        w, b = named("dense", "weights", weights, "w", "b")
+        return affine(x, w, b)
+
+    return stateless(init, apply, spec=("dense", {"units": units, "weight_init": weight_init}))

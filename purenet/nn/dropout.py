@@ -1,0 +1,140 @@
+"""Dropout: a share of the numbers is set to 0, the rest is scaled up to keep the expectation."""
+
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+
+from purenet.core.dtypes import inexact, wide
+from purenet.core.types import Array, Key, Layer, Number
+from purenet.core.validate import fractions, random_key
+from purenet.core.vjp import hand_vjp
+from purenet.distributed.mesh import replicate
+from purenet.nn.base import named, stateless
+
+_LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
+
+
+# forward
+def _drop(x: Array | float, rate: Number, key: Key) -> jax.Array:
+    """Inverted dropout: y = x / (1 - rate) with probability 1 - rate, else 0, element by element.
+
+    Shapes: any x, rate () or broadcasting to x, a random key -> like x; integers count as floats.
+    With cotangent g: dx = g / (1 - rate) where x was kept, else 0; drate = Σ g y / (1 - rate).
+    The rate that acts is the multiple of 1/65536 nearest to `rate` and at most 65535/65536, in the
+    probability and in the scale alike, so that the expectation is exactly x.
+    A traced rate outside [0, 1) acts as the nearest rate that is possible.
+    Raises ValueError for a plain rate outside, for one that does not broadcast to x, and for
+    several keys; TypeError for a rate that is no number and for a key that is none.
+    Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), section 10.
+
+    >>> drop(jnp.ones(6), 0.5, jax.random.key(0)).tolist()
+    [2.0, 2.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    return _drop_fwd(x, rate, key)[0]
+
+
+# backward, by hand
+def _drop_fwd(x, rate, key):
+    x = jnp.asarray(inexact(x))
+    _check_drop(x, rate, key)
+    rate = jnp.asarray(rate, wide(x.dtype))
+    if rate.ndim:  # one rate a channel is one row
+        rate = jnp.expand_dims(rate, tuple(range(x.ndim - rate.ndim)))
+    level = jnp.clip(jnp.round(rate * _LEVELS), 0, _LEVELS - 1)
+    # the value is the rate that acts, the derivative that of `rate`
+    rate = rate + jax.lax.stop_gradient(level / _LEVELS - rate)
+    scale = 1 / (1 - rate)
+    kept = _halves(key, x.shape) >= level.astype(jnp.uint32)
+    y = jnp.where(kept, (x.astype(scale.dtype) * scale).astype(x.dtype), 0)
+    return y, (kept, scale, y)
+
+
+def _drop_bwd(residuals, g):
+    kept, scale, y = residuals
+    g = g.astype(scale.dtype)
+    dx = jnp.where(kept, g * scale, 0)
+    drate = g * y.astype(scale.dtype) * scale  # like x, summed by the seam
+    return dx, drate, None
+
+
+def _check_drop(x, rate, key):
+    fractions("dropout", rate=rate)
+    random_key("dropout", key)
+    sizes = zip(jnp.shape(rate)[::-1], jnp.shape(x)[::-1], strict=False)
+    if jnp.ndim(rate) > jnp.ndim(x) or any(n not in (1, size) for n, size in sizes):
+        raise ValueError(
+            f"dropout: rate has shape {jnp.shape(rate)}, but one number, or a shape that "
+            f"broadcasts to x {jnp.shape(x)}, is expected."
+        )
+
+
+drop = hand_vjp(_drop, _drop_fwd, _drop_bwd, check=_check_drop)
+
+
+# random numbers
+def _halves(key, shape):
+    """One uniform 16-bit number for each element of `shape`, as uint32.
+
+    Two words of the key's own generator seed Threefry-2x32 in counter mode, and each of its blocks
+    makes four decisions. That is the generator behind JAX's default keys, all 20 rounds of it, but
+    `jax.random.bernoulli` spends a whole block on each decision, and on a CPU that costs more than
+    the matrix product which the mask belongs to.
+    """
+    size = math.prod(shape)
+    blocks = -(-size // 4)
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    words = jnp.concatenate(_threefry(seed, jnp.arange(blocks, dtype=jnp.uint32)))
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16])[:size]
+    # where a batch is spread over devices, each draws all of them: that is cheaper than to send
+    return replicate(halves).reshape(shape)
+
+
+def _threefry(seed, counter):
+    """Threefry-2x32 with 20 rounds of the blocks (counter, 0): two arrays of words.
+
+    Source: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3 (2011).
+    """
+    keys = (seed[0], seed[1], seed[0] ^ seed[1] ^ jnp.uint32(0x1BD11BDA))
+    a, b = counter + keys[0], jnp.broadcast_to(keys[1], counter.shape)
+    for i in range(5):
+        for r in ((13, 15, 26, 6), (17, 29, 16, 24))[i % 2]:
+            a = a + b
+            b = a ^ (b << r | b >> (32 - r))
+        a = a + keys[(i + 1) % 3]
+        b = b + keys[(i + 2) % 3] + jnp.uint32(i + 1)
+    return a, b
+
+
+# the layer
+def dropout(rate: Number) -> Layer:
+    """Inverted dropout of a share `rate` in training, the identity in inference.
+
+    No weights. Training takes a key; inference, and a rate that is the plain number 0, take none.
+    `rate` may be traced.
+    Raises ValueError for a rate outside [0, 1), and in training without a key; TypeError for a rate
+    that is no number, and for a key that is none.
+    Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014).
+
+    >>> net = dropout(0.5)
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> y, stats = net.apply(params, jnp.ones((1, 3)), False, None)
+    >>> y.tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+    fractions("dropout", rate=rate)
+    nothing = isinstance(rate, numbers.Real) and rate == 0
+
+    def apply(weights, x, train, key):
+        named("dropout", "weights", weights)
+        if not train or nothing:
+            return x
+        if key is None:
+            raise ValueError(
+                f"dropout: training with rate {rate} draws random numbers, but key is None; give "
+                "`apply` a key, or train=False for inference."
+            )
+        return drop(x, rate, key)
+
+    return stateless(lambda key, sizes: (), apply, spec=("dropout", {"rate": rate}))

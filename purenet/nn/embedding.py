@@ -1,0 +1,114 @@
+"""Embedding: integers to rows of a table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.core.dtypes import inexact
+from purenet.core.types import Array, Initializer, Layer
+from purenet.core.validate import integer
+from purenet.core.vjp import hand_vjp
+from purenet.nn.base import check_initializer, init_weights, named, shape, stateless
+from purenet.nn.initializers import normal
+
+
+# forward
+def _look_up(table: Array, indices: Array | int) -> jax.Array:
+    """Row `index` of the table for every index.
+
+    Shapes: table (count, f), indices (...) of integers -> (..., f).
+    With cotangent g: row i of d(table) is the sum of g over all places whose index is i.
+    An index below 0 or from `count` on gives NaN and no gradient: no compiled program can stop at
+    it. Raises ValueError when the indices are not integers, and when the table is no matrix.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003).
+
+    >>> look_up(jnp.arange(6.0).reshape(3, 2), jnp.array([2, 0])).tolist()
+    [[4.0, 5.0], [0.0, 1.0]]
+    """
+    if not jnp.issubdtype(jnp.result_type(indices), jnp.integer):
+        raise ValueError(
+            f"embedding: indices are of type {jnp.result_type(indices)}, but whole numbers are "
+            "expected; convert them with x.astype(int)."
+        )
+    if jnp.ndim(table) != 2:
+        raise ValueError(
+            f"embedding: the table has shape {jnp.shape(table)}, but (count, features) is expected."
+        )
+    floats = inexact(table)  # which can hold NaN
+    rows = floats.at[_places(floats, indices)]
+    return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_sharding(floats, indices))
+
+
+def _sharding(table, indices):
+    """On a mesh with explicit axes: rows lie where their indices do, features as in the table."""
+    if not jax.sharding.get_abstract_mesh().explicit_axes:
+        return None
+    (_, features), places = jax.typeof(table).sharding.spec, jax.typeof(indices).sharding.spec
+    return jax.sharding.PartitionSpec(*places, features)
+
+
+def _places(table, indices):
+    """Negative indices count from the end elsewhere; here they are outside, like `count`."""
+    return jnp.where(indices < 0, table.shape[0], indices)
+
+
+# backward, by hand
+def _look_up_fwd(table, indices):
+    return _look_up(table, indices), (table[:, :0], indices)  # of the table only how many rows
+
+
+def _look_up_bwd(residuals, g):
+    rows, indices = residuals
+    table = jnp.zeros((rows.shape[0], g.shape[-1]), g.dtype)
+    return table.at[_places(rows, indices)].add(g, mode="drop"), None  # (..., f) -> (count, f)
+
+
+look_up = hand_vjp(_look_up, _look_up_fwd, _look_up_bwd)
+
+
+# the layer
+def embedding(count: int, features: int, weight_init: Initializer = normal(1.0)) -> Layer:
+    """A table of `count` rows of `features` numbers; integers (...) in, rows (..., features) out.
+
+    Weights {"w": (count, features)}. Raises TypeError when `count` or `features` is no whole number
+    or `weight_init` is no such function; ValueError when one of the two is below 1, for params of
+    another network, and in `apply` for an index outside 0 ... count - 1 where indices are known;
+    where they are traced such an index gives NaN.
+    Source: Bengio, Ducharme, Vincent & Jauvin (2003).
+
+    >>> layer = embedding(10, 4)
+    >>> params = layer.init(jax.random.key(0), 7)
+    >>> layer.apply(params, jnp.zeros((2, 7), int), True, None)[0].shape
+    (2, 7, 4)
+    """
+    count = integer("embedding: count", count, least=1)
+    features = integer("embedding: features", features, least=1)
+    check_initializer("embedding", weight_init)
+
+    def init(key, sizes):
+        shape(sizes)
+        return {"w": init_weights("embedding", weight_init, key, (count, features))}
+
+    def apply(weights, x, train, key):
+        del train, key  # the same in training and inference
+        (w,) = named("embedding", "weights", weights, "w")
+        _check_known(x, count)
+        return look_up(w, x)
+
+    arguments = {"count": count, "features": features, "weight_init": weight_init}
+    return stateless(init, apply, spec=("embedding", arguments))
+
+
+def _check_known(indices, count):
+    known = isinstance(indices, (jax.Array, np.ndarray)) and not isinstance(
+        indices, jax.core.Tracer
+    )
+    if not known or indices.size == 0 or not jnp.issubdtype(indices.dtype, jnp.integer):
+        return
+    indices = np.asarray(indices)  # known values stay known inside a traced function
+    low, high = indices.min(), indices.max()
+    if low < 0 or high >= count:
+        raise ValueError(
+            f"embedding: indices reach from {low} to {high}, but the table has the rows 0 to "
+            f"{count - 1}."
+        )

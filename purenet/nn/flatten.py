@@ -1,0 +1,46 @@
+"""Flatten: images to rows."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from purenet.core.types import Array
+from purenet.core.vjp import hand_vjp
+
+
+@jax.tree_util.register_static
+class _Shape(tuple):
+    """A shape that travels as structure, so that the backward holds no array alive."""
+
+
+# forward
+def _flatten(x: Array) -> jax.Array:
+    """Every example as one row.
+
+    Shapes: x (n, ...) -> (n, product of the rest), any dtype. With cotangent g: dx = g, reshaped.
+    A layer as it stands. Raises ValueError where there is no batch axis.
+    Source: LeCun, Bottou, Bengio & Haffner (1998), from the last images to the first row.
+
+    >>> flatten(jnp.ones((2, 28, 28, 1))).shape
+    (2, 784)
+    """
+    if jnp.ndim(x) < 1:
+        raise ValueError(
+            f"flatten: x has shape {jnp.shape(x)}, but a batch (n, ...) is expected; "
+            "give one example a leading axis with x[None]."
+        )
+    # the seam makes arrays of JAX of NumPy's
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # type: ignore[return-value]
+
+
+# backward, by hand
+def _flatten_fwd(x):
+    return _flatten(x), _Shape(x.shape)
+
+
+def _flatten_bwd(shape, g):
+    return (g.reshape(shape),)  # (n, product) -> (n, ...)
+
+
+flatten = hand_vjp(_flatten, _flatten_fwd, _flatten_bwd)

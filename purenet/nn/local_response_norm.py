@@ -1,0 +1,125 @@
+"""Local response normalisation: each channel divided by the energy of its neighbours."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from purenet.core.dtypes import inexact, wide
+from purenet.core.types import Array, Layer, Number
+from purenet.core.validate import finite, integer, positive
+from purenet.core.vjp import hand_vjp
+from purenet.nn.base import named, stateless
+
+
+# forward
+def _local_response_normalise(
+    x: Array, k: Number, alpha: Number, beta: Number, n: int = 5
+) -> jax.Array:
+    """y = x / (k + α Σ x²)^β, the sum over the n channels around each one (fewer at the ends).
+
+    Shapes: x (..., c), k, alpha and beta () -> (..., c), in the dtype of x; integers count as
+    floats, half types are computed in float32.
+    With s = k + α S, S = Σ x², cotangent g and u = -β g y / s:
+    dx = g s^-β + 2α x Σ u, dk = Σ u, dα = Σ u S, dβ = -Σ g y log s.
+    Raises ValueError when n is even, for the neighbours would not be the same on both sides, when x
+    has no axis, and for a plain k that is not above 0, alpha or beta that is not finite; TypeError
+    for numbers that are none.
+    Source: Krizhevsky, Sutskever & Hinton (2012), section 3.3.
+
+    >>> local_response_normalise(jnp.ones((1, 2)), 2.0, 1.0, 1.0, 3).round(2).tolist()
+    [[0.25, 0.25]]
+    """
+    if jnp.ndim(x) < 1:
+        raise ValueError("local_response_norm: x has shape (), but (..., channels) is expected.")
+    _check_numbers(x, k, alpha, beta, n)
+    x = inexact(x)
+    k, alpha, beta = _numbers(x, k, alpha, beta)
+    wider = _wide(x)
+    return (wider * (k + alpha * _around(wider * wider, n)) ** -beta).astype(x.dtype)
+
+
+def _wide(x):
+    return x.astype(wide(x.dtype))
+
+
+def _numbers(x, *numbers):
+    return (jnp.asarray(a, wide(x.dtype)) for a in numbers)
+
+
+def _check_numbers(x, k, alpha, beta, n=5):
+    del x
+    positive("local_response_norm", k=k)
+    finite("local_response_norm", alpha=alpha, beta=beta)
+    _check_odd(integer("local_response_norm: n", n, least=1))
+
+
+def _check_odd(n):
+    if n % 2 == 0:
+        raise ValueError(
+            f"local_response_norm: n is {n}, but an odd number is expected: a channel and as many "
+            "neighbours before it as after it."
+        )
+
+
+def _around(x, n):
+    """The sum over each channel and its n // 2 neighbours on both sides: its own transpose."""
+    ones = (1,) * (x.ndim - 1)
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (*ones, n), (*ones, 1), "SAME")
+
+
+# backward, by hand
+def _local_response_normalise_fwd(x, k, alpha, beta, n):
+    return _local_response_normalise(x, k, alpha, beta, n), (inexact(x), k, alpha, beta)
+
+
+def _local_response_normalise_bwd(n, residuals, g):
+    k, alpha, beta = _numbers(*residuals)
+    x, g = _wide(residuals[0]), _wide(g)
+    energy = _around(x * x, n)  # (..., c), as all below
+    s = k + alpha * energy
+    scale = s**-beta
+    u = -beta * g * x * scale / s
+    dx = g * scale + 2 * alpha * x * _around(u, n)
+    dk, dalpha = u, u * energy  # summed to scalars where they are matched to k and alpha
+    dbeta = -g * x * scale * jnp.log(s)
+    return dx, dk, dalpha, dbeta
+
+
+local_response_normalise = hand_vjp(
+    _local_response_normalise,
+    _local_response_normalise_fwd,
+    _local_response_normalise_bwd,
+    static=(4,),
+    check=_check_numbers,
+)
+
+
+# the layer
+def local_response_norm(
+    n: int = 5, k: Number = 2.0, alpha: Number = 1e-4, beta: Number = 0.75
+) -> Layer:
+    """Local response normalisation over `n` neighbouring channels. No parameters.
+
+    k, alpha and beta are numbers or traced arrays. Raises ValueError when n is not a positive odd
+    number, for a k that is not above 0, and for an alpha or beta that is not finite; TypeError for
+    what is no number, and for an n that is no whole one.
+    Source: Krizhevsky, Sutskever & Hinton (2012), section 3.3.
+
+    >>> layer = local_response_norm(n=3)
+    >>> layer.apply(layer.init(None, (4, 4, 8)), jnp.ones((2, 4, 4, 8)), True, None)[0].shape
+    (2, 4, 4, 8)
+    """
+    _check_numbers(None, k, alpha, beta, n)  # says at once what is wrong
+
+    def init(key, sizes):
+        del key, sizes
+        return ()
+
+    def apply(weights, x, train, key):
+        del train, key  # the same in training and inference
+        named("local_response_norm", "weights", weights)
+        return local_response_normalise(x, k, alpha, beta, n)
+
+    arguments = {"n": n, "k": k, "alpha": alpha, "beta": beta}
+    return stateless(init, apply, spec=("local_response_norm", arguments))

@@ -1,0 +1,201 @@
+"""Pooling: the largest or the mean value of each window, per channel; images (n, h, w, c)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from purenet.core.dtypes import inexact
+from purenet.core.types import Array, Layer
+from purenet.core.vjp import hand_vjp
+from purenet.nn.base import named, shape, stateless
+from purenet.nn.windows import ImageShape, Pair, add_shifts, image_sizes, pair, shifts, window
+
+
+# maximum: forward
+def _pool_max(
+    x: Array, size: Pair, stride: Pair | None = None, padding: Pair | str = 0
+) -> jax.Array:
+    """The maximum of every window, per channel: yₒ = max x[window o].
+
+    Shapes: x (n, h, w, c) -> (n, oh, ow, c) with oh = (h + 2p - size)/stride + 1, rounded down;
+    the stride is the size unless given, padding is -∞. Integers count as floats. A NaN in a window
+    is its maximum, and gets its gradient.
+    With cotangent g: dx gives gₒ to the maximum of window o, to the first one in row-major order
+    where several are equal (`jnp.max` would share it).
+    Raises ValueError when not one window fits, or one could lie in the padding alone.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
+
+    >>> pool_max(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
+    """
+    kernel, step, pads, outputs = _windows("max_pool", jnp.shape(x), size, stride, padding)
+    y, *others = shifts(inexact(x), kernel, step, pads, outputs, fill=-jnp.inf)
+    for other in others:
+        y = jnp.where((other > y) | (_is_nan(other) & ~_is_nan(y)), other, y)  # the first NaN wins
+    return y
+
+
+def _is_nan(x):
+    return x != x
+
+
+# maximum: backward, by hand
+def _pool_max_fwd(x, size, stride, padding):
+    y = _pool_max(x, size, stride, padding)
+    return y, (inexact(x), y)
+
+
+def _pool_max_bwd(size, stride, padding, residuals, g):
+    x, y = residuals
+    size, stride, pads, outputs = _windows("max_pool", x.shape, size, stride, padding)
+    views, found = [], jnp.zeros(y.shape, bool)
+    for view in shifts(x, size, stride, pads, outputs, fill=-jnp.inf):  # (n, oh, ow, c), as g
+        first = ((view == y) | (_is_nan(view) & _is_nan(y))) & ~found
+        views.append(jnp.where(first, g, jnp.zeros((), g.dtype)))
+        found |= first
+    return (_put_back(views, x.shape, size, stride, pads, outputs),)  # -> (n, h, w, c)
+
+
+pool_max = hand_vjp(_pool_max, _pool_max_fwd, _pool_max_bwd, static=(1, 2, 3))
+
+
+# mean: forward
+def _pool_average(
+    x: Array, size: Pair, stride: Pair | None = None, padding: Pair | str = 0
+) -> jax.Array:
+    """The mean of every window, per channel: yₒ = Σ x[window o] / (kh·kw).
+
+    Shapes: x (n, h, w, c) -> (n, oh, ow, c), as for `pool_max`. Padding is zeros that count: every
+    mean is over kh·kw numbers. Integers count as floats.
+    With cotangent g: dx gives gₒ / (kh·kw) to every place of window o.
+    Raises ValueError when not one window fits, or one could lie in the padding alone.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
+
+    >>> pool_average(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+    """
+    kernel, step, pads, outputs = _windows("avg_pool", jnp.shape(x), size, stride, padding)
+    return sum(shifts(inexact(x), kernel, step, pads, outputs)) / math.prod(kernel)
+
+
+# mean: backward, by hand
+def _pool_average_fwd(x, size, stride, padding):
+    return _pool_average(x, size, stride, padding), ImageShape(x.shape)
+
+
+def _pool_average_bwd(size, stride, padding, image_shape, g):
+    geometry = _windows("avg_pool", image_shape, size, stride, padding)
+    places = math.prod(geometry[0])
+    return (_put_back([g / places] * places, image_shape, *geometry),)  # (n, oh, ow, c) -> x
+
+
+pool_average = hand_vjp(_pool_average, _pool_average_fwd, _pool_average_bwd, static=(1, 2, 3))
+
+
+# mean of the whole image: forward
+def _global_avg_pool(x: Array) -> jax.Array:
+    """The mean of each channel over the whole image. A layer as it stands.
+
+    Shapes: x (n, h, w, c) -> (n, c). With cotangent g: dx = g / (h·w) at every place.
+    Integers count as floats. Raises ValueError when x is not a batch of images, or one without a
+    pixel.
+    Source: Lin, Chen & Yan, Network in network (2014).
+
+    >>> global_avg_pool(jnp.ones((2, 4, 4, 3))).shape
+    (2, 3)
+    """
+    sizes = image_sizes("global_avg_pool", jnp.shape(x))
+    if not all(sizes):
+        raise ValueError(
+            f"global_avg_pool: x has shape {x.shape}, images of {sizes[0]} x {sizes[1]}, but at "
+            "least one pixel is expected."
+        )
+    return inexact(x).mean(axis=(1, 2))
+
+
+# mean of the whole image: backward, by hand
+def _global_avg_pool_fwd(x):
+    return _global_avg_pool(x), ImageShape(x.shape)
+
+
+def _global_avg_pool_bwd(image_shape, g):
+    share = g / math.prod(image_shape[1:3])  # (n, c)
+    return (jnp.broadcast_to(share[:, None, None, :], image_shape),)
+
+
+global_avg_pool = hand_vjp(_global_avg_pool, _global_avg_pool_fwd, _global_avg_pool_bwd)
+
+
+# where the windows lie
+def _windows(name, image_shape, size, stride, padding):
+    sizes = image_sizes(name, image_shape)
+    size = pair(f"{name}: size", size)
+    stride = size if stride is None else pair(f"{name}: stride", stride)
+    outputs, pads = window(name, sizes, size, stride, padding)
+    for k, (low, high) in zip(size, pads, strict=True):
+        if max(low, high) >= k:
+            raise ValueError(
+                f"{name}: with padding {padding} a window of size {size} can lie in the padding "
+                "alone; use a padding smaller than the window."
+            )
+    return size, stride, pads, outputs
+
+
+def _put_back(views, image_shape, size, stride, pads, outputs):
+    """The sum of what every place of the window sends back, (n, oh, ow, c) each -> (n, h, w, c)."""
+    (kh, kw), (h, w) = size, image_shape[1:3]
+    if stride == size and pads == ((0, 0), (0, 0)) and (outputs[0] * kh, outputs[1] * kw) == (h, w):
+        # windows side by side, nothing left over: interleaving them is faster than adding
+        rows = [jnp.stack(views[i * kw : (i + 1) * kw], axis=3) for i in range(kh)]
+        return jnp.stack(rows, axis=2).reshape(image_shape)  # (n, oh, kh, ow, kw, c) -> x
+    return add_shifts(views, (h, w), size, stride, pads)
+
+
+# the layers
+def max_pool(size: Pair, stride: Pair | None = None, padding: Pair | str = 0) -> Layer:
+    """Max pooling; the stride is the size unless given. No parameters.
+
+    Raises ValueError for a size, stride or padding that is not one or two whole numbers, for
+    examples that are not (h, w, c), when not one window fits, and when one could lie in the padding
+    alone.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
+
+    >>> import jax
+    >>> layer = max_pool(2)
+    >>> layer.apply(layer.init(jax.random.key(0), (4, 4, 1)), jnp.ones((5, 4, 4, 1)), True, None)[
+    ...     0
+    ... ].shape
+    (5, 2, 2, 1)
+    """
+    return _pooling("max_pool", pool_max, size, stride, padding)
+
+
+def avg_pool(size: Pair, stride: Pair | None = None, padding: Pair | str = 0) -> Layer:
+    """Average pooling; the stride is the size unless given, padding counts. No parameters.
+
+    Raises ValueError as `max_pool` does.
+    Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
+
+    >>> avg_pool(3, stride=2).spec
+    ('avg_pool', {'size': 3, 'stride': 2, 'padding': 0})
+    """
+    return _pooling("avg_pool", pool_average, size, stride, padding)
+
+
+def _pooling(name, op, size, stride, padding):
+    sizes = pair(f"{name}: size", size)
+    pair(f"{name}: stride", size if stride is None else stride)
+    window(name, sizes, sizes, padding=padding)  # says at once what is wrong with padding
+
+    def init(key, sizes):
+        del key
+        _windows(name, (1, *shape(sizes)), size, stride, padding)  # says at once what is wrong
+        return ()
+
+    def apply(weights, x, train, key):
+        del train, key  # the same in training and inference
+        named(name, "weights", weights)
+        return op(x, size, stride, padding)
+
+    return stateless(init, apply, (name, {"size": size, "stride": stride, "padding": padding}))

@@ -1,0 +1,252 @@
+"""Windows of an image: geometry, im2col, col2im."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.export
+import jax.numpy as jnp
+from jax import lax
+
+from purenet.core.types import Array
+from purenet.core.validate import describe_value, is_integer
+from purenet.core.vjp import hand_vjp
+
+Pair = int | tuple[int, int]
+Padding = tuple[tuple[int, int], ...]  # ((top, bottom), (left, right))
+_MOST_PLACES = 4096  # of a window; each is an operation of its own in the compiled program
+
+
+@jax.tree_util.register_static
+class ImageShape(tuple):
+    """A shape that travels as structure, so that a backward keeps no array for it."""
+
+
+# where windows go
+def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
+    """One whole number for both axes, or (height, width), as a tuple. Raises ValueError for others.
+
+    >>> pair("stride", 2), pair("padding", (0, 1), least=0)
+    ((2, 2), (0, 1))
+    """
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or not all(map(is_integer, both)) or min(both) < least:
+        raise ValueError(
+            f"{name} is a whole number of at least {least}, or two of them (height, width); "
+            f"got {describe_value(value)}."
+        )
+    return both[0].__index__(), both[1].__index__()
+
+
+def window(
+    name: str,
+    sizes: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair = 1,
+    padding: Pair | str = "valid",
+) -> tuple[tuple[int, ...], Padding]:
+    """Where the windows lie: (output sizes, ((top, bottom), (left, right)) of padding).
+
+    Per axis, with size W, kernel F, padding p on both sides and stride s: (W + 2p - F)/s + 1
+    windows, rounded down; what remains at the end is dropped. "valid" is p = 0. "same" gives ⌈W/s⌉
+    windows, and where the padding is odd its larger half is at the end.
+    Raises ValueError, with the arithmetic, when not one window fits, and for a kernel, stride or
+    padding of another kind.
+    Source: Dumoulin & Visin, A guide to convolution arithmetic for deep learning (2016), chapter 2.
+
+    >>> window("conv", (28, 28), 5)
+    ((24, 24), ((0, 0), (0, 0)))
+    >>> window("conv", (7, 8), 3, stride=2, padding="same")
+    ((4, 4), ((1, 1), (0, 1)))
+    """
+    kernel, stride = pair(f"{name}: kernel", kernel), pair(f"{name}: stride", stride)
+    if isinstance(padding, str) and padding == "same":
+        counts = [-(-size // s) for size, s in zip(sizes, stride, strict=True)]
+        total = [
+            max((count - 1) * s + k - size, 0)
+            for size, k, s, count in zip(sizes, kernel, stride, counts, strict=True)
+        ]
+        pads = tuple((p // 2, p - p // 2) for p in total)
+    elif isinstance(padding, str) and padding != "valid":
+        raise ValueError(
+            f'{name}: padding is a number, (height, width), "same" or "valid"; got {padding!r}.'
+        )
+    else:
+        wanted = 0 if isinstance(padding, str) else padding
+        pads = tuple((p, p) for p in pair(f"{name}: padding", wanted, least=0))
+    for axis, size, (low, high), k, s in zip(
+        ("height", "width"), sizes, pads, kernel, stride, strict=True
+    ):
+        if size + low + high < k:
+            raise ValueError(
+                f"{name}: a window of {axis} {k} does not fit an image of {axis} {size} with "
+                f"padding {low} + {high}: ({size} + {low} + {high} - {k})/{s} + 1 is below 1; "
+                "use a smaller window or more padding."
+            )
+    return window_counts(sizes, pads, kernel, stride), pads
+
+
+def window_counts(sizes, pads, kernel, stride):
+    axes = zip(sizes, pads, kernel, stride, strict=True)
+    return tuple((size + sum(p) - k) // s + 1 for size, p, k, s in axes)
+
+
+def shifts(
+    x: Array,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: Padding,
+    outputs: tuple[int, ...],
+    fill: float = 0.0,
+) -> list[Any]:
+    """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c).
+
+    Raises ValueError for windows of so many places that nobody would wait for their program.
+    Source: Chellapilla, Puri & Simard (2006), where the views are the columns.
+
+    >>> x = jnp.arange(3.0).reshape(1, 1, 3, 1)
+    >>> [view.ravel().tolist() for view in shifts(x, (1, 2), (1, 1), ((0, 0), (0, 0)), (1, 2))]
+    [[0.0, 1.0], [1.0, 2.0]]
+    """
+    (kh, kw), (sh, sw), (oh, ow) = kernel, stride, outputs
+    if kh * kw > _MOST_PLACES:
+        raise ValueError(
+            f"a window of {kh} x {kw} has {kh * kw} places, each computed by itself; at most "
+            f"{_MOST_PLACES} are expected: use a smaller window, `global_avg_pool` for the mean of "
+            'the whole image, or method="direct" for a convolution.'
+        )
+    padded = _padded(x, pads, fill)
+    return [
+        padded[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+
+
+def add_shifts(
+    views: Sequence[jax.Array],
+    sizes: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: Padding,
+) -> jax.Array:
+    """The transpose of `shifts`: every view is added where it was taken from, (n, h, w, c).
+
+    Source: as for `shifts`: Chellapilla, Puri & Simard (2006).
+
+    >>> views = [jnp.ones((1, 1, 2, 1))] * 2
+    >>> add_shifts(views, (1, 3), (1, 2), (1, 1), ((0, 0), (0, 0))).ravel().tolist()
+    [1.0, 2.0, 1.0]
+    """
+    (kh, kw), (h, w), ((top, bottom), (left, right)) = kernel, sizes, pads
+    rows = [
+        sum(_placed(views[i * kw + j], 2, j, stride[1], w + left + right) for j in range(kw))
+        for i in range(kh)
+    ]
+    x = sum(_placed(row, 1, i, stride[0], h + top + bottom) for i, row in enumerate(rows))
+    return x[:, top : top + h, left : left + w]
+
+
+def _padded(x, pads, fill=0.0):
+    (top, bottom), (left, right) = pads
+    low_high = ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0))
+    return lax.pad(x, jnp.asarray(fill, x.dtype), low_high)
+
+
+def _placed(view, axis, start, stride, size):
+    """`view` spread over `size` places of one axis: at start, start + stride, ..., else zero."""
+    places = [(0, 0, 0)] * view.ndim
+    places[axis] = (start, size - start - stride * (view.shape[axis] - 1) - 1, stride - 1)
+    return lax.pad(view, jnp.zeros((), view.dtype), places)
+
+
+# columns: forward, and backward by hand; each of the two is the other's transpose
+def _im2col(x: Array, kernel: Pair, stride: Pair = 1, padding: Pair | str = 0) -> jax.Array:
+    """Every window of every image as a row of numbers.
+
+    `stride` and `padding` are those of `conv`.
+    Shapes: x (n, h, w, c) -> (n, oh, ow, kh·kw·c), in the order of a kernel (kh, kw, c, ·), any
+    dtype. Its transpose is `col2im`: with cotangent g, dx = col2im(g).
+    Raises ValueError when x is not a batch of images or not one window fits.
+    Source: Chellapilla, Puri & Simard (2006).
+
+    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    >>> im2col(x, 2, 2)[0, 0].tolist()
+    [[0.0, 1.0, 4.0, 5.0], [2.0, 3.0, 6.0, 7.0]]
+    """
+    sizes = image_sizes("im2col", jnp.shape(x))
+    outputs, pads = window("im2col", sizes, kernel, stride, padding)
+    kernel, stride = pair("kernel", kernel), pair("stride", stride)
+    return jnp.concatenate(shifts(x, kernel, stride, pads, outputs), axis=-1)
+
+
+def _im2col_fwd(x, kernel, stride, padding):
+    return _im2col(x, kernel, stride, padding), ImageShape(x.shape)
+
+
+def _im2col_bwd(kernel, stride, padding, image_shape, g):
+    return (_col2im(g, image_shape, kernel, stride, padding),)  # (n, oh, ow, kh·kw·c) -> x
+
+
+im2col = hand_vjp(_im2col, _im2col_fwd, _im2col_bwd, static=(1, 2, 3))
+
+
+def _col2im(
+    columns: Array,
+    image_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+) -> jax.Array:
+    """Add up the windows where they came from: the transpose of `im2col`.
+
+    `stride` and `padding` are those of `conv`.
+    Shapes: columns (n, oh, ow, kh·kw·c) -> image_shape (n, h, w, c).
+    With cotangent g: d(columns) = im2col(g).
+    Raises ValueError when the columns are not those of such an image, or it is no shape of images.
+    Source: Chellapilla, Puri & Simard (2006).
+
+    >>> col2im(jnp.ones((1, 2, 2, 4)), (1, 3, 3, 1), 2)[0, :, :, 0].tolist()
+    [[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]
+    """
+    sizes = image_sizes("col2im", image_shape)
+    outputs, pads = window("col2im", sizes, kernel, stride, padding)
+    kernel, stride = pair("kernel", kernel), pair("stride", stride)
+    (kh, kw), n, c = kernel, image_shape[0], image_shape[3]
+    if jnp.shape(columns) != (n, *outputs, kh * kw * c):
+        raise ValueError(
+            f"col2im: columns have shape {jnp.shape(columns)}, but an image {tuple(image_shape)} "
+            f"with kernel {kernel}, stride {stride} and padding {padding!r} has columns of shape "
+            f"{(n, *outputs, kh * kw * c)}."
+        )
+    return add_shifts(jnp.split(columns, kh * kw, axis=-1), sizes, kernel, stride, pads)
+
+
+def _col2im_fwd(columns, image_shape, kernel, stride, padding):
+    return _col2im(columns, image_shape, kernel, stride, padding), None
+
+
+def _col2im_bwd(image_shape, kernel, stride, padding, _, g):
+    return (_im2col(g, kernel, stride, padding),)  # (n, h, w, c) -> (n, oh, ow, kh·kw·c)
+
+
+col2im = hand_vjp(_col2im, _col2im_fwd, _col2im_bwd, static=(1, 2, 3, 4))
+
+
+def image_sizes(name: str, image_shape: Any) -> tuple[int, ...]:
+    """(height, width) of the shape of a batch of images. Raises ValueError for another shape.
+
+    >>> image_sizes("conv", (5, 28, 32, 1))
+    (28, 32)
+    """
+    is_shape = isinstance(image_shape, (tuple, list)) and len(image_shape) == 4
+    # of a batch of any size, as `jax.export` has it, the images are known
+    batch: Any
+    batch, *sizes = image_shape if is_shape else (None,)
+    known = is_integer(batch) or jax.export.is_symbolic_dim(batch)
+    if not (known and all(map(is_integer, sizes))):
+        raise ValueError(
+            f"{name}: images are (n, height, width, channels), but the shape is "
+            f"{describe_value(image_shape)}; reshape flat images first, 784 to (28, 28, 1) for "
+            "example."
+        )
+    return tuple(image_shape[1:3])

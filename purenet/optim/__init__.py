@@ -1,0 +1,1 @@
+"""Optimizers, transformations of gradients, schedules."""

@@ -1,0 +1,231 @@
+"""How an optimizer is made from a rule for one weight."""
+
+import inspect
+from collections.abc import Callable
+from functools import reduce
+from operator import itemgetter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.core.dtypes import floating
+from purenet.core.types import Number, Optimizer, PyTree, Rate, only_weights
+from purenet.core.validate import (
+    array,
+    check_same_structure,
+    is_number,
+    non_negative,
+    non_negative_or_schedule,
+)
+from purenet.optim.schedules import at
+
+Count = Any  # () int32, the updates so far; Any because every tuple has a method of the name count
+
+
+# what they share
+
+
+def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = True) -> Optimizer:
+    """A pair that refuses what cannot be trained, and gradients that are not like the weights.
+
+    Its `update` takes any further arguments by name; `update` is given those that it takes. Complex
+    numbers pass where `real` is False: only what adds and hands on is right for them.
+
+    Raises TypeError for a network's Params in place of its weights and for weights or gradients
+    that are not real floats; ValueError for gradients of another structure or other shapes.
+
+    >>> optimizer_pair("none", lambda weights: (), lambda g, state, w: (g, state)).init(jnp.ones(2))
+    ()
+    """
+
+    step = with_extras(update)
+
+    def checked_init(weights):
+        return init(_trained(caller, weights, real=real))
+
+    def checked_update(grads, state, weights=None, **extra):
+        if weights is not None:
+            check_same_structure(
+                caller, "the weights", _trained(caller, weights, real=real), gradients=grads
+            )
+        return step(_trained(caller, grads, "gradients", real), state, weights, **extra)
+
+    return Optimizer(checked_init, checked_update)
+
+
+def with_extras(update: Callable) -> Callable:
+    """An `update` that may be given anything by name, and passes on what `update` itself takes.
+
+    What is taken is read from the signature: every name where there is `**extra`, else those of its
+    own parameters after (grads, state, weights).
+    Source: the gradient transformations with extra arguments that the JAX ecosystem shares.
+
+    >>> halve = with_extras(lambda grads, state, weights=None: (grads / 2, state))
+    >>> halve(1.0, (), None, value=3.0)
+    (0.5, ())
+    """
+    try:
+        parameters = list(inspect.signature(update).parameters.values())
+    except ValueError:  # it has no signature to ask
+        parameters = []
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    by_name -= {p.name for p in parameters[:3] if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+    def step(grads, state, weights, **extra):
+        taken = {name: a for name, a in extra.items() if takes_all or name in by_name}
+        return update(grads, state, weights, **taken)
+
+    return step
+
+
+def _stateless(caller, f):
+    """A pair without a state: f(updates, weights) -> updates."""
+    return optimizer_pair(
+        caller, lambda weights: (), lambda updates, state, weights: (f(updates, weights), state)
+    )
+
+
+def weightwise(
+    caller: str,
+    state_type: Any,
+    rate: Rate,
+    numbers: Callable,
+    rule: Callable,
+    fill: Number = 0.0,
+    weight_decay: Number = 0.0,
+    mask: PyTree | Callable | None = None,
+) -> Optimizer:
+    """An optimizer in which no number of the weights looks at another.
+
+    `numbers(rate, t)` returns the scalars of one update, calculated once and not for each weight;
+    `rule(*scalars, g, *slots) -> (u, *slots)` works on arrays. The state is
+    `state_type(count, *slots)`, every slot a tree like the weights that starts at `fill`.
+    Raises ValueError for a negative rate or decay, and where `update` is given other gradients than
+    its state was made for; TypeError for numbers that are none and for the state of another
+    optimizer.
+
+    >>> times = lambda rate, g: (rate * g,)
+    >>> half = weightwise("half", ScheduleState, 0.5, lambda rate, t: (rate,), times)
+    >>> half.update(jnp.ones(2), half.init(jnp.ones(2)))[0].tolist()
+    [0.5, 0.5]
+    """
+    non_negative_or_schedule(caller, rate=rate)
+    non_negative(caller, weight_decay=weight_decay)
+    # a plain 0 needs neither the weights nor a pass over them; an array is never looked at
+    decays = not (is_number(weight_decay) and weight_decay == 0)
+    slots = len(state_type._fields) - 1
+
+    def init(weights):
+        # each slot its own buffers: one tree given twice could not be donated
+        full = lambda w: jnp.full_like(w, fill, dtype=jnp.result_type(w))
+        trees = [jax.tree.map(full, weights) for _ in range(slots)]
+        return state_type(jnp.zeros((), jnp.int32), *trees)
+
+    def update(grads, state, weights):
+        count, *trees = _own_state(caller, state_type, state)
+        for tree in trees:
+            check_same_structure(caller, "the weights of the state", tree, gradients=grads)
+        now = at(rate, count)
+        scalars = [floating(number) for number in numbers(now, floating(count + 1))]
+        shrink = now * floating(weight_decay)
+
+        def leaf(g, w, chosen, *old):
+            wide = lambda a: _wide(a, g, w)
+            u, *new = rule(*map(wide, scalars), wide(g), *map(wide, old))
+            if chosen:
+                u = u - wide(shrink) * wide(w)
+            pairs = zip((u, *new), (w, *old), strict=True)
+            return _Row(a.astype(jnp.result_type(b)) for a, b in pairs)
+
+        if decays:
+            chosen = _chosen(caller, mask, _needed(caller, weights))
+        else:
+            chosen = jax.tree.map(lambda g: False, grads)
+        like = grads if weights is None else weights  # whose dtypes the updates have
+        rows = jax.tree.map(leaf, grads, like, chosen, *trees)
+        updates, *trees = (jax.tree.map(itemgetter(i), rows) for i in range(slots + 1))
+        return updates, state_type(count + 1, *trees)
+
+    return optimizer_pair(caller, init, update)
+
+
+def average(old: Any, x: Any, new: Any) -> Any:
+    """A step of a moving average, (1 - new) · old + new · x; exactly old where x equals it.
+
+    Source: Brown, Statistical forecasting for inventory control (1959).
+
+    >>> average(1.0, 2.0, 0.25)
+    1.25
+    """
+    return old + new * (x - old)
+
+
+class _Row(tuple):
+    """The new values for one leaf: to jax.tree a leaf, where a plain tuple would be a branch."""
+
+
+def _wide(a, *like):
+    """`a` in the dtype for arithmetic on `like` (or itself): the widest, float32 at least."""
+    with jax.numpy_dtype_promotion("standard"):  # the widest, though the caller wants no promotion
+        dtype = reduce(jnp.promote_types, map(jnp.result_type, like or (a,)), jnp.float32)
+    return jnp.asarray(a, dtype)
+
+
+def _trained(caller, weights, what="weights", real=True):
+    for path, leaf in jax.tree.leaves_with_path(only_weights(caller, weights)):
+        name = f"the {what}{jax.tree_util.keystr(path)}"
+        dtype = jnp.result_type(array(caller, name, leaf))
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"{caller}: {name} are of {dtype}, but what is trained is floats; convert them "
+                "with "
+                "astype(float), or leave them out."
+            )
+        if real and jnp.issubdtype(dtype, jnp.complexfloating):
+            raise TypeError(
+                f"{caller}: {name} are of {dtype}, but real floats are expected: JAX's gradient "
+                "of a "
+                "complex number is the conjugate of the direction in which the loss rises; train "
+                "the real and the imaginary part as two weights."
+            )
+    return weights
+
+
+def _own_state(caller, state_type, state):
+    if not isinstance(state, state_type):
+        raise TypeError(
+            f"{caller}: the state is a {type(state).__name__}, but a {state_type.__name__} is "
+            "expected: what `init` of the same optimizer returns."
+        )
+    return state
+
+
+def _needed(caller, weights):
+    if weights is None:
+        raise ValueError(
+            f"{caller}: `update` needs the weights; call update(grads, state, params.weights)."
+        )
+    return weights
+
+
+def _chosen(caller, mask, weights):
+    """A tree like the weights of Python bools: which leaves decay."""
+    if mask is None:
+        return jax.tree.map(lambda w: jnp.ndim(w) >= 2, weights)
+    mask = mask(weights) if callable(mask) else mask
+    structures: Any = jax.tree.structure(mask), jax.tree.structure(weights)
+    got, expected = structures
+    if got != expected:
+        raise ValueError(
+            f"{caller}: the mask has the structure {got}, but one bool for each of the weights "
+            f"{expected} is expected."
+        )
+    for chosen in jax.tree.leaves(mask):
+        if not isinstance(chosen, (bool, np.bool_)):
+            raise ValueError(
+                f"{caller}: the mask holds {chosen!r}, but it is made of True and False."
+            )
+    return mask

@@ -1,0 +1,341 @@
+"""Optimizers: pairs of pure functions that turn gradients into updates.
+
+`init(weights) -> state` and `update(grads, state, weights) -> (updates, state)`; then
+`apply_updates(weights, updates)` adds. This is the protocol of gradient transformations that the
+JAX ecosystem shares, so these pairs and those of other libraries chain with one another.
+
+    optimizer = chain(clip_by_global_norm(1.0), adamw(warmup(cosine(1e-3, 900), 100)))
+
+In the formulas g is the gradient, u the update (w ← w + u), t the number of this update, from 1.
+Three rules hold throughout:
+
+- A rate is a number, an array or a schedule (step -> rate, the step counted from 0). Every numeric
+  hyperparameter may be a traced array: build the optimizer inside the function that is vmapped.
+- What is accumulated has the dtype of the weight that it belongs to, and so has the update. The
+  arithmetic of one number is done in float32 at least.
+- Where a root is divided by, `eps_root` is added inside the root and `eps` outside: √(v + eps_root)
+  + eps. Set the other to 0 for either variant.
+
+Plain Python or NumPy numbers that cannot be right (a negative rate, a decay of 1) raise ValueError
+when the optimizer is built, and what is no number TypeError; arrays are never looked at. `init`
+takes the trained weights alone: a network's whole `Params`, or integers among the weights, raise
+TypeError. `update` raises ValueError for gradients that do not have the structure and the shapes of
+the weights, and TypeError for the state of another optimizer.
+
+Weights are real. For a complex one `jax.grad` gives the conjugate of the direction in which the
+loss rises, so that even `sgd` would climb along its imaginary part, and g² is no size: every
+optimizer and transformation raises TypeError, but for `chain`, `apply_updates` and
+`exponential_moving_average`, which only add and hand on. Train both parts as two real weights.
+
+`update(grads, state, weights, **extra)` takes any further arguments by name, such as the `value=`
+of the loss; these optimizers ignore them, and `chain` passes them on to those that take them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from purenet.core.dtypes import floating
+from purenet.core.types import Number, Optimizer, PyTree, Rate
+from purenet.core.validate import fraction, non_negative
+from purenet.optim.base import Count, average, weightwise
+
+# plain gradient descent and momentum
+
+
+class SgdState(NamedTuple):
+    count: Count
+
+
+def sgd(rate: Rate) -> Optimizer:
+    """Stochastic gradient descent.
+
+        u = -rate · g
+
+    Raises ValueError for a negative rate.
+    Source: Robbins & Monro (1951).
+
+    >>> optimizer = sgd(0.5)
+    >>> updates, state = optimizer.update({"w": jnp.ones(2)}, optimizer.init({"w": jnp.ones(2)}))
+    >>> updates["w"].tolist(), int(state.count)
+    ([-0.5, -0.5], 1)
+    """
+    rule = lambda rate, g: (-rate * g,)
+    return weightwise("sgd", SgdState, rate, lambda rate, t: (rate,), rule)
+
+
+class MomentumState(NamedTuple):
+    count: Count
+    velocity: PyTree  # like the weights
+
+
+def momentum(rate: Rate, momentum: Number = 0.9) -> Optimizer:
+    """Gradient descent with a heavy ball.
+
+        v ← momentum · v - rate · g          u = v
+
+    Raises ValueError for a negative rate and for a momentum outside [0, 1).
+    Source: Polyak (1964).
+
+    >>> optimizer = momentum(0.5, momentum=0.5)
+    >>> updates, state = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)))
+    >>> updates.tolist(), optimizer.update(jnp.zeros(2), state)[0].tolist()
+    ([-0.5, -0.5], [-0.25, -0.25])
+    """
+    return _with_velocity("momentum", rate, momentum, lambda m, v, descent: v)
+
+
+def nesterov(rate: Rate, momentum: Number = 0.9) -> Optimizer:
+    """Nesterov's accelerated gradient, in the form that needs no gradient at a second point.
+
+        v ← momentum · v - rate · g          u = momentum · v - rate · g
+
+    Raises ValueError for a negative rate and for a momentum outside [0, 1).
+    Source: Nesterov (1983), simplified by Bengio, Boulanger-Lewandowski & Pascanu (2013).
+
+    >>> optimizer = nesterov(0.5, momentum=0.5)
+    >>> optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)))[0].tolist()
+    [-0.75, -0.75]
+    """
+    return _with_velocity("nesterov", rate, momentum, lambda m, v, descent: m * v + descent)
+
+
+def _with_velocity(caller, rate, momentum, move):
+    fraction(caller, momentum=momentum)
+
+    def rule(rate, m, g, v):
+        descent = -rate * g
+        v = m * v + descent
+        return move(m, v, descent), v
+
+    return weightwise(caller, MomentumState, rate, lambda rate, t: (rate, momentum), rule)
+
+
+# one rate for each number, from the size of its gradients
+
+
+class AdagradState(NamedTuple):
+    count: Count
+    total: PyTree  # like the weights: the sum of the squared gradients
+
+
+def adagrad(
+    rate: Rate, eps: Number = 1e-8, eps_root: Number = 0.0, initial_accumulator: Number = 0.0
+) -> Optimizer:
+    """AdaGrad: the rate of a number falls with every gradient that it has seen.
+
+        h ← h + g²,   h₀ = initial_accumulator          u = -rate · g / (√(h + eps_root) + eps)
+
+    Raises ValueError for negative numbers.
+    Source: Duchi, Hazan & Singer (2011), the diagonal form.
+
+    >>> optimizer = adagrad(0.5)
+    >>> print(optimizer.update(jnp.array([3.0, -0.1]), optimizer.init(jnp.zeros(2)))[0].round(4))
+    [-0.5  0.5]
+    """
+    non_negative("adagrad", eps=eps, eps_root=eps_root, initial_accumulator=initial_accumulator)
+
+    def rule(rate, eps, eps_root, g, h):
+        h = h + g * g
+        return -rate * g / (jnp.sqrt(h + eps_root) + eps), h
+
+    numbers = lambda rate, t: (rate, eps, eps_root)
+    return weightwise("adagrad", AdagradState, rate, numbers, rule, fill=initial_accumulator)
+
+
+class RmspropState(NamedTuple):
+    count: Count
+    square: PyTree  # like the weights: moving average of the squared gradient
+
+
+def rmsprop(
+    rate: Rate, decay: Number = 0.9, eps: Number = 1e-8, eps_root: Number = 0.0
+) -> Optimizer:
+    """RMSProp: AdaGrad that forgets.
+
+        h ← decay · h + (1 - decay) g²          u = -rate · g / (√(h + eps_root) + eps)
+
+    Raises ValueError for a negative rate or eps and for a decay outside [0, 1).
+    Source: Hinton, Neural networks for machine learning, lecture 6e (2012).
+
+    >>> optimizer = rmsprop(0.5, decay=0.75)
+    >>> print(optimizer.update(jnp.array([3.0, -0.1]), optimizer.init(jnp.zeros(2)))[0].round(4))
+    [-1.  1.]
+    """
+    fraction("rmsprop", decay=decay)
+    non_negative("rmsprop", eps=eps, eps_root=eps_root)
+
+    def rule(rate, new, eps, eps_root, g, h):
+        h = average(h, g * g, new)
+        return -rate * g / (jnp.sqrt(h + eps_root) + eps), h
+
+    numbers = lambda rate, t: (rate, 1 - floating(decay), eps, eps_root)
+    return weightwise("rmsprop", RmspropState, rate, numbers, rule)
+
+
+class AdadeltaState(NamedTuple):
+    count: Count
+    square: PyTree  # like the weights: moving average of the squared gradient
+    square_step: PyTree  # like the weights: moving average of the squared step
+
+
+def adadelta(rate: Rate = 1.0, decay: Number = 0.95, eps: Number = 1e-6) -> Optimizer:
+    """AdaDelta: steps in the units of the weights, so that a rate of 1 usually does.
+
+        h ← decay · h + (1 - decay) g²          d = √(s + eps) / √(h + eps) · g
+        s ← decay · s + (1 - decay) d²          u = -rate · d
+
+    Raises ValueError for a negative rate or eps and for a decay outside [0, 1).
+    Source: Zeiler (2012), algorithm 1, where the rate is 1.
+
+    >>> optimizer = adadelta(decay=0.75)
+    >>> print(optimizer.update(jnp.array([2.0, -2.0]), optimizer.init(jnp.zeros(2)))[0].round(4))
+    [-0.002  0.002]
+    """
+    fraction("adadelta", decay=decay)
+    non_negative("adadelta", eps=eps)
+
+    def rule(rate, new, eps, g, h, s):
+        h = average(h, g * g, new)
+        d = jnp.sqrt((s + eps) / (h + eps)) * g
+        return -rate * d, h, average(s, d * d, new)
+
+    numbers = lambda rate, t: (rate, 1 - floating(decay), eps)
+    return weightwise("adadelta", AdadeltaState, rate, numbers, rule)
+
+
+class AdamState(NamedTuple):
+    count: Count
+    mean: PyTree  # like the weights: moving average of the gradient
+    square: PyTree  # like the weights: moving average of the squared gradient
+
+
+def adam(
+    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
+) -> Optimizer:
+    """Adam.
+
+        m ← b1 m + (1 - b1) g          v ← b2 v + (1 - b2) g²
+        m̂ = m / (1 - b1ᵗ)              v̂ = v / (1 - b2ᵗ)
+        u = -rate · m̂ / (√(v̂ + eps_root) + eps)
+
+    Raises ValueError for a negative rate or eps and for b1 or b2 outside [0, 1).
+    Source: Kingma & Ba (2015), algorithm 1.
+
+    >>> optimizer = adam(0.5)
+    >>> print(optimizer.update(jnp.array([3.0, -0.1]), optimizer.init(jnp.zeros(2)))[0].round(4))
+    [-0.5  0.5]
+    """
+    return _adam("adam", rate, b1, b2, eps, eps_root, _corrected)
+
+
+def adamw(
+    rate: Number,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    weight_decay: Number = 0.01,
+    mask: PyTree | Callable | None = None,
+) -> Optimizer:
+    """Adam with a weight decay that does not pass through the moving averages.
+
+        u = -rate · (m̂ / (√(v̂ + eps_root) + eps) + weight_decay · w),    m̂ and v̂ as in `adam`
+
+    The decay touches matrices and kernels only (two axes or more), unless `mask` says otherwise:
+    a pytree of bools like the weights, or a function of the weights that returns one.
+
+    Raises ValueError for a negative rate, eps or decay, for b1 or b2 outside [0, 1), for a mask
+    that is not like the weights, and when `update` is not given the weights.
+    Source: Loshchilov & Hutter (2019), algorithm 2, the decay multiplied by the rate and its
+    schedule.
+
+    >>> optimizer = adamw(0.5, weight_decay=0.5)
+    >>> weights = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
+    >>> updates, _ = optimizer.update(weights, optimizer.init(weights), weights)
+    >>> print(updates["w"].round(4), updates["b"].round(4))
+    [[-0.75]] [-0.5]
+    """
+    return _adam("adamw", rate, b1, b2, eps, eps_root, _corrected, weight_decay, mask)
+
+
+def nadam(
+    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
+) -> Optimizer:
+    """Adam with Nesterov's look ahead.
+
+        m̂ = b1 m / (1 - b1ᵗ⁺¹) + (1 - b1) g / (1 - b1ᵗ),    the rest as in `adam`
+
+    Raises ValueError for a negative rate or eps and for b1 or b2 outside [0, 1).
+    Source: Dozat (2016), algorithm 2, simplified to a constant b1: without the schedule that warms
+    b1 up, every product of b1 is a power. The mean is corrected by the power t + 1, as there.
+
+    >>> optimizer = nadam(0.5)
+    >>> update, _ = optimizer.update(jnp.array(3.0), optimizer.init(jnp.array(0.0)))
+    >>> f"{update:.4f}"
+    '-0.7368'
+    """
+    return _adam("nadam", rate, b1, b2, eps, eps_root, _looking_ahead)
+
+
+def _corrected(b1, t):
+    return (1 / (1 - b1**t),)  # for the mean
+
+
+def _looking_ahead(b1, t):
+    return b1 / (1 - b1 ** (t + 1)), (1 - b1) / (1 - b1**t)  # for the mean, for the gradient
+
+
+def _adam(caller, rate, b1, b2, eps, eps_root, factors, weight_decay=0.0, mask=None):
+    fraction(caller, b1=b1, b2=b2)
+    non_negative(caller, eps=eps, eps_root=eps_root)
+
+    def numbers(rate, t):
+        first, second = floating(b1), floating(b2)
+        scales = tuple(-rate * factor for factor in factors(first, t))
+        return 1 - first, 1 - second, 1 / (1 - second**t), eps, eps_root, *scales
+
+    def rule(new1, new2, correction, eps, eps_root, *rest):
+        *scales, g, m, v = rest
+        m = average(m, g, new1)
+        v = average(v, g * g, new2)
+        step = sum(scale * x for scale, x in zip(scales, (m, g), strict=False))
+        return step / (jnp.sqrt(correction * v + eps_root) + eps), m, v
+
+    return weightwise(caller, AdamState, rate, numbers, rule, weight_decay=weight_decay, mask=mask)
+
+
+class LionState(NamedTuple):
+    count: Count
+    mean: PyTree  # like the weights: moving average of the gradient
+
+
+def lion(
+    rate: Rate,
+    b1: Number = 0.9,
+    b2: Number = 0.99,
+    weight_decay: Number = 0.0,
+    mask: PyTree | Callable | None = None,
+) -> Optimizer:
+    """Lion: every number moves by the same amount, only the direction is learnt.
+
+        u = -rate · (sign(b1 m + (1 - b1) g) + weight_decay · w)          m ← b2 m + (1 - b2) g
+
+    The decay touches what it touches in `adamw`.
+
+    Raises ValueError for a negative rate or decay, for b1 or b2 outside [0, 1), for a mask that is
+    not like the weights, and when there is a decay and `update` is not given the weights.
+    Source: Chen et al., Symbolic discovery of optimization algorithms (2023), algorithm 2.
+
+    >>> optimizer = lion(0.5)
+    >>> optimizer.update(jnp.array([3.0, -0.1]), optimizer.init(jnp.zeros(2)))[0].tolist()
+    [-0.5, 0.5]
+    """
+    fraction("lion", b1=b1, b2=b2)
+
+    def rule(rate, new1, new2, g, m):
+        return -rate * jnp.sign(average(m, g, new1)), average(m, g, new2)
+
+    numbers = lambda rate, t: (rate, 1 - floating(b1), 1 - floating(b2))
+    return weightwise("lion", LionState, rate, numbers, rule, weight_decay=weight_decay, mask=mask)

@@ -1,0 +1,228 @@
+"""plan: how a sweep will run and how long it will take, measured before it does."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from purenet.core.types import PyTree
+from purenet.sweep.config import SweepConfig
+from purenet.sweep.engine.compile import Compilation
+from purenet.sweep.engine.layout import Layout, layout, place, random_key
+from purenet.sweep.engine.memory import memory
+from purenet.sweep.engine.pool import LanePool
+from purenet.sweep.engine.program import Program
+from purenet.sweep.samplers.designs import random
+from purenet.sweep.schedulers.base import Search, budget
+from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.space.space import numbers
+
+_SHOWN = 2  # programs of a plan at a prompt
+_EXAMPLES = 2000  # at most so many of each part of the data are used to measure
+_CLEARLY = 1.05  # measured twice, times differ by less
+_SECONDS = 0.2  # of training are enough to measure one strategy
+_BLOCKS = {"cpu": (1, 4, 16, 64)}  # lanes vmapped together, in the order of their compile time
+_WIDE_BLOCKS = (256, 64, 1024, 1)
+
+
+class GroupPlan(NamedTuple):
+    """How the trials of one static group will run.
+
+    >>> "trials" in GroupPlan._fields
+    True
+    """
+
+    static: dict[str, str]
+    trials: int
+    layout: Layout
+    bytes_per_trial: int
+    fits: int  # trials that fit in memory at once
+    chunks: int  # turns that it takes for all of them to have had a lane
+    measured: dict[str, float]  # strategy -> seconds a trial-epoch
+    compile_seconds: float
+    seconds: float  # predicted, compiling left out
+
+
+class Plan(NamedTuple):
+    """What `sweep.plan` found; `run(..., plan=...)` follows it. Prints as a table.
+
+    >>> print(Plan((), 0, 0.0))
+    0 program(s), 0 trial-epochs, 0 s predicted
+    """
+
+    groups: tuple[GroupPlan, ...]
+    trial_epochs: int
+    seconds: float  # predicted for the whole sweep, compiling included
+
+    def layout(self, static: dict[str, str]) -> Layout | None:
+        """The layout of the group with these static values, None where it was not planned."""
+        return next((group.layout for group in self.groups if group.static == static), None)
+
+    def summary(self) -> dict[str, Any]:
+        """The plan as plain values, as files hold it."""
+        groups = [g._asdict() | {"layout": str(g.layout)} for g in self.groups]
+        return {"seconds": self.seconds, "trial_epochs": self.trial_epochs, "groups": groups}
+
+    def __repr__(self):
+        """As it prints, but of many programs only the first two."""
+        return self._text(_SHOWN)
+
+    def __str__(self):
+        return self._text(len(self.groups))
+
+    def _text(self, shown: int) -> str:
+        lines = []
+        for g in self.groups[:shown]:
+            named = ", ".join(f"{name} {value}" for name, value in g.static.items())
+            lines += [
+                f"{g.trials} trials{f' ({named})' if named else ''}: {g.layout.strategy}, "
+                f"{g.layout}",
+                f"  {g.bytes_per_trial / 2**20:.3g} MiB a trial, {g.fits} fit at once, "
+                f"{g.chunks} chunk(s)",
+                "  measured a trial-epoch: "
+                + ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in g.measured.items()),
+            ]
+        if more := len(self.groups[shown:]):
+            lines.append(f"... and {more} program(s) more")
+        lines.append(
+            f"{len(self.groups)} program(s), {self.trial_epochs} trial-epochs, "
+            f"{self.seconds:.3g} s predicted"
+        )
+        return "\n".join(lines)
+
+
+def plan(
+    trial: Callable,
+    space: PyTree,
+    data: PyTree,
+    trials: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    *,
+    search: Search | Population | Callable = random,
+    seeds: int = 1,
+    metric: str | None = None,
+    mode: str | None = None,
+    devices: int | Sequence[jax.Device] | None = None,
+) -> Plan:
+    """How `run` with the same arguments would go: programs, memory, strategy and time.
+
+    Strategies are lanes that run one after the other (a loop inside the program), blocks of lanes
+    that are vmapped, or all lanes of a device vmapped. For the first group each is compiled
+    and measured for a moment on at most 2,000 examples; the other groups take over the fastest.
+    `run(..., plan=plan)` follows it. Another strategy may round differently in the last bits.
+    Raises what `run` raises for bad arguments, a missing number of `epochs` among them.
+
+    >>> import purenet as pn
+    >>> from purenet import sweep
+    >>> x, t = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
+    >>> def trial(hyper):
+    ...     return pn.supervised(net=pn.mlp(), sizes=(4, 2), optimizer=pn.sgd(hyper["rate"]),
+    ...                          loss=pn.softmax_cross_entropy, batch_size=2)
+    >>> space = {"rate": sweep.loguniform(1e-3, 1.0)}
+    >>> found = sweep.plan(trial, space, ((x, t), (x, t)), trials=2, epochs=3)
+    >>> len(found.groups), found.trial_epochs
+    (1, 6)
+    """
+    request = SweepConfig(
+        trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
+    )
+    planned = request.search
+    points, rows = request.trials, request.trials * request.seeds
+    if isinstance(planned, Population):
+        trial_epochs = rows * request.epochs
+    else:
+        trial_epochs = budget(planned, points, request.epochs) * request.seeds
+    count = np.bincount(request.first.group, minlength=len(request.programs)) * request.seeds
+    groups: list[GroupPlan] = []
+    platform = request.devices[0].platform
+    for g, program in enumerate(request.programs):
+        lanes = math.ceil(count[g] / len(program.layout.devices))
+        if groups:
+            blocks = (groups[0].layout.block,)
+        else:
+            blocks = tuple(
+                dict.fromkeys(min(b, lanes) for b in _BLOCKS.get(platform, _WIDE_BLOCKS))
+            )
+        tried = [_measure(request, g, program, block) for block in blocks]
+        measured = {
+            _called(block, lanes): m.seconds for block, m in zip(blocks, tried, strict=True)
+        }
+        # the first, which is the simplest, unless another one is clearly faster
+        fastest = min(tried, key=lambda m: m.seconds).seconds
+        best = next(i for i, m in enumerate(tried) if m.seconds <= _CLEARLY * fastest)
+        chosen = tried[best]
+        where = layout(int(count[g]), request.devices, blocks[best])
+        fits = max(1, int(chosen.room // chosen.each))
+        if fits < where.lanes:
+            block = min(where.block, fits)
+            lanes = fits // block * block
+            where = Layout(where.devices, max(2, lanes) if block == 1 else lanes, block)
+        share = trial_epochs * count[g] / count.sum()
+        groups.append(
+            GroupPlan(
+                request.static(request.first.groups[g]),
+                int(count[g]),
+                where,
+                int(chosen.each),
+                min(fits * len(where.devices), 10**9),
+                math.ceil(count[g] / where.width),
+                measured,
+                chosen.compile_seconds,
+                float(share * chosen.seconds),
+            )
+        )
+    total = sum(group.compile_seconds + group.seconds for group in groups)
+    return Plan(tuple(groups), int(trial_epochs), float(total))
+
+
+class _Measured(NamedTuple):
+    seconds: float  # of a trial-epoch, with all devices at work
+    compile_seconds: float
+    each: float  # bytes of one lane more
+    room: float  # bytes that lanes may take on one device
+
+
+def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Measured:
+    """Train a few lanes of a group for a moment."""
+    few = [jax.tree.map(lambda a: a[:_EXAMPLES], part) for part in request.data]
+    examples = lambda data: sum(jax.tree.leaves(part)[0].shape[0] for part in data)
+    scale = examples(request.data) / examples(few)
+    members = np.flatnonzero(request.first.group == g)
+    devices = program.layout.devices
+    lanes = max(2, block)
+    where = Layout(devices, lanes, block)
+    key, data = random_key(request.seed), place(where, tuple(few))
+    one = numbers(request.space, request.first, members[0])
+    compiled = Compilation(program._replace(layout=where), one, key, data).result()
+    pool = LanePool(compiled, key, data)
+    width = compiled.program.layout.width
+    points = np.resize(members, width)
+    pool.add(points, np.arange(width), numbers(request.space, request.first, points))
+    rates: list[float] = []
+    everything, epochs, spent = np.ones(width, bool), 0, 0.0
+    while len(rates) < 4 or spent < _SECONDS:
+        before, began = pool.epochs.sum(), time.perf_counter()
+        epochs += 1 if len(rates) < 2 else 2
+        for _ in pool.train(np.full(width, epochs), everything):
+            pass
+        seconds = time.perf_counter() - began
+        trained = pool.epochs.sum() - before
+        if not trained:  # every lane diverged, which says nothing about the speed
+            break
+        rates.append(seconds / trained)
+        spent += seconds
+    bytes_of = lambda data: sum(a.nbytes for part in data for a in jax.tree.leaves(part))
+    fixed = compiled.bytes - compiled.bytes_per_trial * compiled.program.layout.lanes
+    fixed += bytes_of(request.data) - bytes_of(few)
+    room = memory(devices[0]) - fixed
+    # the first call of all also warms up
+    per = float(np.median(rates[1:] or rates or [0.0]))
+    return _Measured(per * scale, compiled.seconds, compiled.bytes_per_trial, room)
+
+
+def _called(block: int, lanes: int) -> str:
+    return "loop" if block == 1 else "vmap" if block == lanes else f"blocks of {block}"

@@ -1,0 +1,143 @@
+"""Where the points of a sweep come from: a design drawn beforehand, or ask and tell in batches."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from purenet.core.types import PyTree
+from purenet.core.validate import integer, real_numbers
+from purenet.sweep.samplers.designs import latin_hypercube, random
+from purenet.sweep.samplers.optuna import _Optuna
+from purenet.sweep.samplers.source import source
+from purenet.sweep.schedulers.base import as_search, without_rounds
+from purenet.sweep.space.space import add_points, no_points, take_apart
+
+
+class Suggestion(NamedTuple):
+    """Some points: their numbers, and a pytree like the space with an array (n,) at each leaf.
+
+    >>> AskTell({"rate": 0.1}).ask(2).numbers.tolist()
+    [0, 1]
+    """
+
+    numbers: np.ndarray
+    hyper: PyTree
+
+
+class Best(NamedTuple):
+    """The best point told so far.
+
+    >>> study = AskTell({"rate": 0.1})
+    >>> study.tell(study.ask(1).numbers, [0.5])
+    >>> float(study.best().score)
+    0.5
+    """
+
+    number: int
+    hyper: PyTree
+    score: float
+
+
+class AskTell:
+    """Ask for points in batches, tell their scores: a search for a training loop of your own.
+
+    `search` is a sampler (`sweep.random`, `sweep.sobol`, ...) or one that learns from the scores
+    (`sweep.from_optuna(...)`). A sampler whose points depend on how many there are (a grid, a Latin
+    hypercube) needs `trials`, or knows it. `mode` says whether a large ("max") or a small score
+    ("min") is good.
+
+    `ask(n)` gives `Asked(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`, other
+    choices as arrays of objects.
+    `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
+    that is not finite counts as a failure, which a search that learns takes for the worst score.
+    Raises TypeError for what is no search, TypeError or ValueError for counts and a space that are
+    none, ValueError for a search with rounds, for another `mode` and for missing `trials`.
+
+    >>> from purenet.sweep import loguniform, sobol
+    >>> study = AskTell({"rate": loguniform(1e-4, 1.0)}, search=sobol, mode="min")
+    >>> asked = study.ask(8)
+    >>> study.tell(asked.numbers, (np.log10(asked.hyper["rate"]) + 2) ** 2)
+    >>> study.best().number in asked.numbers
+    True
+    """
+
+    def __init__(
+        self,
+        space: PyTree,
+        search: Any = random,
+        trials: int | None = None,
+        seed: int = 0,
+        mode: str = "max",
+    ):
+        if mode not in ("max", "min"):
+            raise ValueError(f'AskTell: mode is {mode!r}, but "max" or "min" is expected.')
+        search = as_search(search)
+        sampler = search.sampler
+        if not (without_rounds(search) or isinstance(sampler, _Optuna)):
+            raise ValueError(
+                f"AskTell: the search {search.name} stops trials between rounds, but AskTell has "
+                "no rounds: use sweep.run, or its sampler alone, such as search=sweep.random."
+            )
+        if trials is None and sampler is latin_hypercube:
+            raise ValueError("AskTell: trials is missing; a Latin hypercube depends on it.")
+        self._space, self._sign = take_apart(space), 1 if mode == "max" else -1
+        self._points = no_points(self._space)
+        seed = integer("AskTell: seed", seed, least=0)
+        trials = None if trials is None else integer("AskTell: trials", trials, least=1)
+        self._source = source(sampler, self._space, trials, seed)
+        self._scores: dict[int, float] = {}
+
+    def ask(self, n: int) -> Suggestion:
+        """The next `n` points. Raises ValueError for more than the design has, TypeError or
+        ValueError for an n below 1."""
+        n = integer("AskTell.ask: n", n, least=1)
+        first = len(self._points.group)
+        self._points = add_points(self._space, self._points, self._source.ask(n))
+        numbers = np.arange(first, first + n)
+        return Suggestion(numbers, self._hyper(numbers))
+
+    def tell(self, numbers: Any, scores: Any) -> None:
+        """The scores of some points. Raises ValueError for numbers that were not asked for and
+        scores of another length, TypeError for scores that are no numbers."""
+        numbers = np.atleast_1d(np.asarray(numbers))
+        scores = np.atleast_1d(real_numbers("AskTell.tell", "scores", scores))
+        fits = numbers.ndim == 1 and scores.ndim in (1, 2) and len(scores) == len(numbers)
+        if not fits or 0 in scores.shape[1:]:
+            raise ValueError(
+                f"AskTell.tell: scores have shape {scores.shape} for numbers of shape "
+                f"{numbers.shape}; a score, or a row of them, for each number is expected."
+            )
+        asked = len(self._points.group)
+        if (
+            not np.issubdtype(numbers.dtype, np.integer)
+            or ((numbers < 0) | (numbers >= asked)).any()
+        ):
+            raise ValueError(
+                f"AskTell.tell: the numbers {numbers} are not all among the {asked} points that "
+                "were asked for."
+            )
+        scores = self._sign * scores.reshape(len(scores), math.prod(scores.shape[1:]))
+        for number, row in zip(map(int, numbers), scores, strict=True):
+            self._scores[number] = row[-1]
+        self._source.tell(numbers, scores)
+
+    def best(self) -> Best:
+        """The best point told so far. Raises ValueError when there is none with a finite score."""
+        finite = {number: score for number, score in self._scores.items() if math.isfinite(score)}
+        if not finite:
+            raise ValueError("AskTell.best: no point with a finite score has been told yet.")
+        number = max(finite, key=finite.__getitem__)
+        one = lambda a: a[0]
+        return Best(number, jax.tree.map(one, self._hyper([number])), self._sign * finite[number])
+
+    def _hyper(self, numbers) -> PyTree:
+        columns = [_numbers(column[numbers]) for column in self._points.columns]
+        return jax.tree.unflatten(self._space.treedef, columns)
+
+
+def _numbers(column: np.ndarray) -> np.ndarray:
+    """Static whole numbers as an array of numbers; other objects as they are."""
+    plain = all(isinstance(value, (bool, int, np.integer)) for value in column)
+    return column.astype(int) if column.dtype == object and plain else column

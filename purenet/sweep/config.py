@@ -1,0 +1,219 @@
+"""A sweep that was asked for: checked, its first points drawn, nothing compiled yet."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from purenet.core.contracts import check_data
+from purenet.core.types import PyTree, Trainable
+from purenet.core.validate import accepts, describe_value, integer
+from purenet.distributed import multihost
+from purenet.sweep.engine.explain import explained
+from purenet.sweep.engine.layout import chosen_devices, layout
+from purenet.sweep.engine.program import PARTS, Program, describe
+from purenet.sweep.samplers import source
+from purenet.sweep.schedulers.base import as_search, checked_rounds
+from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.space.distributions import is_leaf
+from purenet.sweep.space.schema import describe_leaf
+from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
+from purenet.sweep.storage.folder import fingerprint
+
+_ORDER = (
+    "The order is run(trial, space, data, trials, epochs, seed), with data = (train, validation), "
+    "unlike that of fit(trainable, data, epochs, key)."
+)
+_RESERVED = ("trial", "seed", "status", "epochs")
+
+
+class SweepConfig:
+    """What a sweep is asked to do, checked: raises TypeError or ValueError where that is no sweep.
+
+    `first` are the points of the first round, `programs` one program for each group of them,
+    nothing of which is compiled yet. What a trial function itself raises goes through.
+
+    >>> from purenet import types
+    >>> still = lambda hyper: types.Trainable(
+    ...     lambda key: hyper, lambda state, data: (state, {}), lambda state, data: {"loss": state}
+    ... )
+    >>> data = (np.zeros(1), np.zeros(1))
+    >>> asked = Request(still, 0.5, data, 3, 1, 0, asking.random, 1, None, None, None)
+    >>> asked.metric, asked.trials
+    ('loss', 3)
+    """
+
+    def __init__(
+        self,
+        trial: Callable,
+        space: PyTree,
+        data: Any,
+        trials: Any,
+        epochs: int | None,
+        seed: int,
+        search: Any,
+        seeds: int,
+        metric: str | None,
+        mode: str | None,
+        devices: Any,
+    ):
+        if isinstance(trial, Trainable):
+            raise TypeError(
+                "sweep: trial is a Trainable, but a function that makes one from a point of the "
+                f"space is expected: lambda hyper: supervised(...). {_ORDER}"
+            )
+        if not callable(trial):
+            raise TypeError(
+                f"sweep: trial is {describe_value(trial)}, but a function of one point is expected."
+            )
+        if not accepts(trial, None):
+            raise TypeError(
+                f"sweep: {describe_value(trial)} cannot be called with one point of the space, as "
+                "a trial "
+                "function is: trial(hyper)."
+            )
+        _check_order(space, data)
+        if epochs is None:
+            raise TypeError(
+                "sweep: epochs is missing; say how many passes over the data a trial has, such as "
+                "epochs=20."
+            )
+        trials = None if trials is None else integer("sweep: trials", trials, least=1)
+        self.trial, self.epochs = trial, integer("sweep: epochs", epochs, least=1)
+        self.seed = checked_seed("sweep: seed", seed)
+        self.seeds = integer("sweep: seeds", seeds, least=1)
+        self.search = search if isinstance(search, Population) else as_search(search)
+        self.devices = chosen_devices(devices)
+        self.space = take_apart(space)
+        for name in self.space.names:
+            if name in _RESERVED:
+                raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}; rename it.")
+        if trials is None and self.search.points is not None:
+            trials = self.search.points(self.epochs)
+        if trials is None and source.needs_trials(self.search.sampler):
+            raise ValueError("sweep: trials is missing; only a grid knows how many there are.")
+        self.source = source.source(self.search.sampler, self.space, trials, self.seed)
+        self.trials = trials if self.source.points is None else self.source.points
+        self.rounds = checked_rounds(self.search, self.trials, self.epochs)
+        self.goals = next(self.rounds)  # of the first round
+        check_data("sweep", dict(zip(PARTS, data, strict=True)))
+        self.data = tuple(jax.tree.map(np.asarray, part) for part in data)
+        drawn = self.source.ask(reach(self.goals))
+        self.first = add_points(self.space, no_points(self.space), drawn)
+        self.programs = [self.program(self.first, g) for g in range(len(self.first.groups))]
+        names = [set(program.metrics) for program in self.programs]
+        columns = {f"{part} {name}" for part in PARTS for name in set().union(*names)}
+        for name in self.space.names:
+            if name in columns:
+                raise ValueError(
+                    f"sweep: a hyperparameter is called {name!r}, as the column of a metric; "
+                    "rename it."
+                )
+        self.metric, self.maximize = _objective(names, metric, mode)
+
+    def program(self, points: Points, g: int) -> Program:
+        """The program of a group, checked against the data; nothing is compiled."""
+        members = np.flatnonzero(points.group == g)
+        share = math.ceil(len(members) * self.seeds / multihost.count())  # of this process
+        where = layout(share, self.devices)
+        program = Program(self.trial, self.space.treedef, points.groups[g], where)
+        one = numbers(self.space, points, members[0])
+        with explained(program, self.space, one, self.data):
+            return describe(program, one, self.data)
+
+    def static(self, group: tuple) -> dict[str, str]:
+        """The static values of a group by name, as text."""
+        pairs = zip(self.space.names, group, strict=True)
+        return {
+            name: str(getattr(value, "__name__", value))
+            for name, value in pairs
+            if value is not TRACED
+        }
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What tells the data apart."""
+        return fingerprint(self.data)
+
+    def settings(self) -> dict:
+        """What must be the same for a sweep to go on where another stopped."""
+        pairs = dict(zip(self.space.names, self.space.leaves, strict=True))
+        return {
+            "trial": getattr(self.trial, "__name__", type(self.trial).__name__),
+            "trials": self.trials,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "seeds": self.seeds,
+            "space": {name: describe_leaf(pairs[name]) for name in self.space.shown},
+            "search": self.search.name,
+            "metric": self.metric,
+            "mode": "max" if self.maximize else "min",
+        }
+
+
+def _check_order(space: PyTree, data: Any) -> None:
+    """Data and a space in each other's place, or data alone. Raises TypeError or ValueError."""
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return
+    if any(np.ndim(leaf) for leaf in jax.tree.leaves(space, is_leaf=is_leaf)):
+        raise TypeError(
+            f"sweep: space holds arrays, as data does, and data is {describe_value(data)}. {_ORDER}"
+        )
+    raise ValueError(
+        f"sweep: data is {describe_value(data)}, but a pair (train, validation) is expected. "
+        f"{_ORDER}"
+    )
+
+
+def checked_seed(name: str, seed: Any) -> int:
+    """A seed of JAX's random keys. Raises TypeError or ValueError for what is none.
+
+    >>> checked_seed("sweep: seed", 0)
+    0
+    """
+    seed = integer(name, seed, least=0)
+    if seed >= 2**63:
+        raise ValueError(f"{name} is {seed}, but at most 2⁶³ - 1 is expected.")
+    return seed
+
+
+def reach(goals: np.ndarray) -> int:
+    """How many points a round needs: all up to the last that is trained.
+
+    >>> reach(np.array([1, 3, 0]))
+    2
+    """
+    trained = np.flatnonzero(goals)
+    return int(trained[-1]) + 1 if len(trained) else 0
+
+
+def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> tuple[str, bool]:
+    """What trials are ranked by, and whether the largest is best."""
+    common = set.intersection(*names)
+    usual = {"accuracy": "max", "loss": "min"}
+    if not isinstance(metric, str | None):
+        raise TypeError(
+            f"sweep: metric is {describe_value(metric)}, but the name of one is expected."
+        )
+    if metric is None:
+        metric = next((name for name in usual if name in common), None)
+    if metric is None:
+        raise ValueError(
+            f"sweep: `evaluate` gives the metrics {sorted(common)}, neither accuracy nor loss; say "
+            "which of them ranks the trials with metric=."
+        )
+    if metric not in common:
+        raise ValueError(
+            f"sweep: `evaluate` gives the metrics {sorted(common)}, and {metric!r} is not one of "
+            "them; name one with metric=."
+        )
+    mode = usual.get(metric) if mode is None else mode
+    if not isinstance(mode, str) or mode not in ("max", "min"):
+        raise ValueError(
+            f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
+            f"or a small {metric} is good."
+        )
+    return metric, mode == "max"

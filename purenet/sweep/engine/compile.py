@@ -1,0 +1,92 @@
+"""Compiling a group's programs, beside whatever else is going on."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from purenet.core.types import Key, PyTree
+from purenet.sweep.engine.layout import place, sharding, shrink
+from purenet.sweep.engine.memory import memory
+from purenet.sweep.engine.program import (
+    LaneAssignment,
+    Lanes,
+    Program,
+    advance_program,
+    quarantined,
+    start_program,
+)
+
+
+class Compiled(NamedTuple):
+    """The programs of one static group, ready to run, and what they cost."""
+
+    program: Program
+    shapes: Lanes  # of all lanes
+    start: Callable  # (lanes, key, seats, fresh) -> lanes, with new trials in the fresh ones
+    advance: Callable  # (lanes, data, epochs) -> lanes, curves; `epochs` of each lane
+    seconds: float  # tracing and compiling; next to nothing for a program already in memory
+    bytes: int  # of one device: arguments and temporaries together
+    bytes_per_trial: int  # of these, what one more lane would need
+
+
+class Compilation:
+    """A group's programs while they are compiled, beside whatever the caller does meanwhile.
+
+    Under `jax_disable_jit` nothing is compiled: each step then runs by itself, on real numbers.
+    """
+
+    @quarantined
+    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree):
+        """Trace now; compile in threads, since the compiler holds no lock."""
+        began = time.perf_counter()
+        layout = program.layout
+
+        here = sharding(layout, split=True)
+        wide = lambda shape, dtype: jax.ShapeDtypeStruct(
+            (layout.width, *shape), dtype, sharding=here
+        )
+        state = [wide(leaf.shape, leaf.dtype) for leaf in program.leaves]
+        each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
+        lanes: Any = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
+        seats = LaneAssignment(lanes.epochs, lanes.epochs, lanes.numbers)
+        self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
+        self._again = lambda program: Compilation(program, numbers, key, data)
+        self._program, self._lanes = program, lanes
+        if self._eager:
+            return
+        start = start_program(program).lower(lanes, place(layout, key), seats, lanes.alive)
+        advance = advance_program(program).lower(lanes, place(layout, data), lanes.epochs)
+        compilers = ThreadPoolExecutor(2)
+        self._start = compilers.submit(_timed, start.compile)
+        self._advance = compilers.submit(_timed, advance.compile)
+        compilers.shutdown(wait=False)
+        self._tracing = time.perf_counter() - began
+
+    def result(self) -> Compiled:
+        """The programs, with fewer lanes where so many would not fit in memory."""
+        layout = self._program.layout
+        lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._lanes)) // layout.width
+        # while trials change lanes there is a second copy of their states
+        needed, each = lane * layout.lanes, 2 * lane
+        if self._eager:
+            start, advance = start_program(self._program), advance_program(self._program)
+            return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
+        (advance, took), (start, _) = self._advance.result(), self._start.result()
+        if usage := advance.memory_analysis():
+            needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
+            if layout.block > 1:
+                each += usage.temp_size_in_bytes // layout.block
+        smaller = shrink(layout)
+        if needed > memory(layout.devices[0]) and smaller is not None:
+            return self._again(self._program._replace(layout=smaller)).result()
+        seconds = self._tracing + took
+        return Compiled(self._program, self._lanes, start, advance, seconds, needed, each)
+
+
+def _timed(f):
+    began = time.perf_counter()
+    return f(), time.perf_counter() - began

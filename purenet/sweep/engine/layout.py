@@ -1,0 +1,148 @@
+"""How the trials of a sweep are laid out on the devices at hand."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from purenet.core.types import Key, PyTree
+from purenet.core.validate import describe_value, integer
+
+_FEWEST = 2
+_WIDEST = 256
+
+
+class Layout(NamedTuple):
+    """Lanes, each of which trains one trial: `lanes` on each device, `block` of them vmapped.
+
+    >>> Layout(("one device",), lanes=4, block=1).strategy
+    'loop'
+    """
+
+    devices: tuple
+    lanes: int
+    block: int
+
+    @property
+    def width(self) -> int:
+        """Lanes of all devices together."""
+        return len(self.devices) * self.lanes
+
+    @property
+    def strategy(self) -> str:
+        """How the lanes of a device run: "loop", "vmap" or "blocks"."""
+        if self.block == 1:
+            return "loop"
+        return "vmap" if self.block == self.lanes else "blocks"
+
+    def __str__(self):
+        kind = self.devices[0].platform
+        inner = "one after the other" if self.block == 1 else f"{self.block} together by vmap"
+        return f"{len(self.devices)} {kind} device(s) x {self.lanes} lane(s), {inner}"
+
+
+def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None) -> Layout:
+    """The lanes for so many trials, before memory is taken into account.
+
+    On a CPU the lanes of a device run one after the other: stacking the weights of many trials
+    takes them out of the cache and wins nothing. On an accelerator they run together, in blocks so
+    large that it is busy and so small that survivors of an early stop fill fewer of them.
+
+    >>> layout(8, jax.devices()[:1]).lanes
+    8
+    """
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        devices, block = devices[:1], 1  # so that a trial's numbers can be looked at, one by one
+    devices = tuple(devices)[: max(1, trials)]
+    lanes = math.ceil(max(1, trials) / len(devices))
+    if block is None:
+        block = 1 if devices[0].platform == "cpu" else min(lanes, _WIDEST)
+    block = min(block, lanes)
+    # never a loop of one: the compiler would unroll it and round differently in the last bits
+    lanes = max(_FEWEST, lanes) if block == 1 else math.ceil(lanes / block) * block
+    return Layout(devices, lanes, block)
+
+
+def shrink(layout: Layout) -> Layout | None:
+    """Half the lanes, or None where there is nothing left to halve.
+
+    >>> halved(Layout(("one device",), lanes=8, block=1)).lanes
+    4
+    """
+    if layout.block == 1:
+        lanes = math.ceil(layout.lanes / 2)
+        return layout._replace(lanes=lanes) if lanes >= _FEWEST and lanes < layout.lanes else None
+    if layout.lanes > layout.block:
+        blocks = math.ceil(layout.lanes // layout.block / 2)
+        return layout._replace(lanes=blocks * layout.block)
+    half = math.ceil(layout.block / 2)
+    return layout._replace(lanes=max(half, _FEWEST), block=half) if half < layout.block else None
+
+
+def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Device, ...]:
+    """The devices of a sweep: those given, that many local ones, or all local ones.
+
+    Raises TypeError for what are no devices, ValueError for none, for more than there are, and for
+    one given twice.
+
+    >>> chosen_devices(1) == tuple(jax.local_devices()[:1])
+    True
+    """
+    local = jax.local_devices()
+    if devices is None:
+        return tuple(local)
+    if isinstance(devices, (tuple, list, np.ndarray)):
+        devices = tuple(devices)
+        if not devices:
+            raise ValueError("sweep: devices is empty; give at least one, or leave it out.")
+        for device in devices:
+            if not isinstance(device, jax.Device):
+                raise TypeError(
+                    f"sweep: devices holds {describe_value(device)}, but those of jax.devices() "
+                    "are expected."
+                )
+        if len(set(devices)) < len(devices):
+            raise ValueError(f"sweep: devices holds one twice: {list(devices)}.")
+        return devices
+    count = integer("sweep: devices", devices, least=1)
+    if count > len(local):
+        raise ValueError(
+            f"sweep: devices is {count}, but there are {len(local)}; on a CPU, call "
+            "purenet.use_cpu_cores() before anything else to have one for each core."
+        )
+    return tuple(local[:count])
+
+
+def random_key(seed: int) -> Key:
+    """`jax.random.key`, also where JAX's transfer guard forbids what is not asked for."""
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.random.key(seed)
+
+
+def on_every_device(layout: Layout, f, split):
+    """f on each device's own lanes, with nothing communicated; `split` marks which arguments are
+    divided over the devices."""
+    if len(layout.devices) == 1:
+        return f
+    specs = tuple(P("trials") if s else P() for s in split)
+    # each device's lanes are its own business, so there is no variance over the mesh to check
+    return jax.shard_map(
+        f, mesh=trials_mesh(layout), in_specs=specs, out_specs=P("trials"), check_vma=False
+    )
+
+
+def trials_mesh(layout: Layout) -> Mesh:
+    return Mesh(np.array(layout.devices), ("trials",))
+
+
+def sharding(layout: Layout, split: bool) -> NamedSharding:
+    return NamedSharding(trials_mesh(layout), P("trials") if split else P())
+
+
+def place(layout: Layout, tree: PyTree, split: bool = False) -> PyTree:
+    """Arrays on the devices: a lane's rows where the lane is, everything else everywhere."""
+    return jax.device_put(tree, sharding(layout, split))

@@ -1,0 +1,117 @@
+"""What is recorded of trials: checkpoints, reports, programs, lineage."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from purenet.core.tree import short
+
+
+class TrialCheckpoint(NamedTuple):
+    """A trial between two turns, in the host's memory."""
+
+    numbers: tuple  # its traced hyperparameters
+    epochs: int
+    state: list[np.ndarray]  # its leaves, packed
+
+
+class Report(NamedTuple):
+    """What a few more epochs have brought, a row for each trial that was in a lane."""
+
+    rows: np.ndarray
+    before: np.ndarray  # epochs it had
+    after: np.ndarray  # epochs it has, with finite numbers
+    alive: np.ndarray
+    curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (n, epochs since `before`)
+
+    def write(
+        self,
+        curves: dict[str, dict[str, np.ndarray]],
+        rows: np.ndarray,
+        first: np.ndarray | int = 0,
+    ) -> None:
+        """Put what was measured into the whole curves of these `rows`, which begin after `first`
+        epochs."""
+        measured = self.after - self.before
+        run, epoch = np.nonzero(np.arange(measured.max(initial=0)) < measured[:, None])
+        at = (self.before - first)[run] + epoch
+        for part, metrics in self.curves.items():
+            for name, latest in metrics.items():
+                curves[part][name][rows[run], at] = latest[run, epoch]
+
+
+def best_of(scores: np.ndarray, among: np.ndarray, maximize: bool, count: int) -> np.ndarray:
+    """The `count` best rows among those marked; ties go to the lower row."""
+    rows = np.flatnonzero(among)
+    order = np.argsort(-scores[rows] if maximize else scores[rows], kind="stable")
+    return rows[order[:count]]
+
+
+class TrialRows:
+    """The trials of one static group, a row each, and the states of those who wait."""
+
+    def __init__(self, numbers: tuple):
+        """`numbers` are such as a trial has, for their dtypes."""
+        self.points, self.seeds = np.empty(0, np.int32), np.empty(0, np.int32)
+        self.numbers = tuple(np.empty(0, np.asarray(a).dtype) for a in numbers)
+        self.epochs = np.empty(0, int)  # that a row's state has
+        self.waiting: dict[int, TrialCheckpoint] = {}
+
+    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
+        """More trials, which are rows from now on."""
+        self.points = np.append(self.points, np.asarray(points, np.int32))
+        self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
+        self.numbers = tuple(np.append(a, b) for a, b in zip(self.numbers, numbers, strict=True))
+        self.epochs = np.append(self.epochs, np.zeros(len(points), int))
+
+    def put(self, row: int, record: TrialCheckpoint) -> None:
+        """Let a trial go on from a state that was recorded."""
+        self.waiting[row], self.epochs[row] = record, record.epochs
+
+
+class Lineage(NamedTuple):
+    """Who copied whom, and how the hyperparameters of each member moved.
+
+    >>> Lineage(5, np.array([[0, 0]]), {"rate": np.ones((2, 2))}).parents.tolist()
+    [[0, 0]]
+    """
+
+    every: int  # an exchange follows every so many epochs
+    parents: np.ndarray  # (exchanges, members): whose state a member went on with, mostly its own
+    numbers: dict[str, np.ndarray]  # (exchanges + 1, members) of each traced hyperparameter
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What changes from exchange to exchange, by name."""
+        named = {f"lineage number {name}": column for name, column in self.numbers.items()}
+        return {"lineage parents": self.parents} | named
+
+
+class ProgramRecord(NamedTuple):
+    """One compiled program of a sweep: which trials it trained, and what it cost.
+
+    >>> ProgramRecord({}, 8, "1 cpu device(s)", 0.5, 1 << 20).trials
+    8
+    """
+
+    static: dict[str, str]
+    trials: int
+    layout: str
+    compile_seconds: float
+    bytes_per_device: int
+
+
+def program_records(path: Path, programs: Iterable) -> tuple[ProgramRecord, ...]:
+    """The records that a file held as JSON. Raises ValueError, which names it, for others.
+
+    >>> program_records(Path("report.json"), [])
+    ()
+    """
+    found = []
+    for program in programs:
+        fields = program.keys() if isinstance(program, dict) else ()
+        if set(fields) != set(ProgramRecord._fields):
+            raise ValueError(f"{path} is damaged: one of its programs is {short(program)}.")
+        found.append(ProgramRecord(**program))
+    return tuple(found)

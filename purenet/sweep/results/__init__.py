@@ -1,0 +1,1 @@
+"""What a sweep found: table, pictures, exports."""

@@ -1,0 +1,167 @@
+"""load: a sweep's results, read back from its folder."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purenet.core.files import as_path
+from purenet.core.tree import short
+from purenet.sweep.engine.program import PARTS
+from purenet.sweep.engine.records import Lineage, program_records
+from purenet.sweep.results.result import Result, Run
+from purenet.sweep.space.distributions import Choice, is_traced
+from purenet.sweep.space.schema import distribution_of
+from purenet.sweep.storage.reading import (
+    CURVES,
+    REPORT,
+    SETTINGS,
+    check_known,
+    read_settings,
+    stamped_curves,
+    stamped_report,
+)
+
+
+def load(path: str | os.PathLike) -> Result:
+    """The result of a sweep that wrote its folder to `path`, finished or not.
+
+    Functions among the hyperparameters come back as their names. Without the trial function nothing
+    can be trained: for `replay` and `weights`, call `run` with the same arguments and path,
+    which trains nothing that is finished. Nothing is unpickled or evaluated, and `trials.jsonl`,
+    which other programs may have changed, is not read.
+    Raises FileNotFoundError where there is no sweep, ValueError, which names the file, where one
+    is damaged, TypeError for what is no path.
+
+    >>> load("no-such-folder")
+    Traceback (most recent call last):
+    FileNotFoundError: no-such-folder holds no sweep: there is no settings.json.
+    """
+    folder = as_path("sweep.load", path)
+    content = read_settings(folder)
+    settings, sweep = content["settings"], content["sweep"]
+    space, trials, seeds, epochs = _asked(folder / SETTINGS, settings)
+    known = stamped_curves(folder / CURVES, sweep)
+    if known is None:
+        raise FileNotFoundError(f"{folder} holds no results yet: there is no {CURVES}.")
+    rows = check_known(folder / CURVES, known, trials, seeds, epochs, settings["metric"])
+    for name, array in known.items():
+        if array.ndim and not name.startswith("lineage "):
+            known[name] = array[:rows]  # points that were not drawn yet are none
+    curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
+    for name, array in known.items():
+        part, _, metric = name.partition(" ")
+        if part in curves:
+            curves[part][metric] = array
+    hyper = {}
+    for name, leaf in space.items():
+        if is_traced(leaf):
+            hyper[name] = _drawn(folder / CURVES, known, name)
+        else:
+            hyper[name] = _static(folder / CURVES, known, name, leaf, rows)
+    alive, done = known["alive"].astype(bool), known["epochs"] == epochs
+    report, _ = stamped_report(folder / REPORT, sweep)
+
+    def again(number: int) -> Run:
+        raise ValueError(
+            f"Result.replay: a result that was read from {folder} has no trial function; call run "
+            "with the same arguments and path, which trains nothing that is finished."
+        )
+
+    return Result(
+        hyper=hyper,
+        space=space,
+        seeds=seeds,
+        status=np.where(alive, np.where(done, "done", "stopped"), "diverged"),
+        epochs=known["epochs"],
+        curves=curves,
+        metric=settings["metric"],
+        maximize=settings["mode"] == "max",
+        settings=settings,
+        programs=program_records(folder / REPORT, report["programs"]),
+        plan=report["plan"],
+        seconds=float(report["seconds"]),
+        kept={},
+        lineage=_lineage(folder / CURVES, known),
+        _again=again,
+    )
+
+
+def _asked(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], int, int, int]:
+    """(space, trials, seeds, epochs) of the settings, checked with the rest of them."""
+    trials, seeds, epochs = (settings.get(name) for name in ("trials", "seeds", "epochs"))
+    counts = [trials, seeds, epochs]
+    space, metric, mode = (settings.get(name) for name in ("space", "metric", "mode"))
+    if not all(type(n) is int and 0 < n < 2**31 for n in counts):
+        raise ValueError(
+            f"{path} is damaged: trials, seeds and epochs are {short(counts)}, but whole numbers "
+            "above 0 are expected."
+        )
+    if not (isinstance(space, dict) and isinstance(metric, str) and mode in ("max", "min")):
+        raise ValueError(
+            f"{path} is damaged: space, metric and mode are {short([space, metric, mode])}."
+        )
+    leaves = {}
+    for name, leaf in space.items():
+        try:
+            leaves[name] = distribution_of(leaf)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is damaged: {short(name)} of the space is {short(leaf)} ({error})."
+            ) from None
+    return leaves, trials, seeds, epochs  # type: ignore[return-value]
+
+
+def _drawn(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
+    column = known.get(f"hyper {name}")
+    if column is None or column.ndim != 1 or column.dtype.kind not in "fi":
+        raise ValueError(f"{path} is damaged: it has no column of numbers 'hyper {name}'.")
+    return column
+
+
+def _static(path: Path, known: dict[str, np.ndarray], name: str, leaf: Any, rows: int):
+    """The values of a constant, or of a choice of which the file holds the places."""
+    values, places = (leaf,), np.zeros(rows, int)
+    if isinstance(leaf, Choice):
+        values, places = leaf.values, known.get(f"choice {name}", places.astype(float))
+    if places.dtype.kind != "i" or not ((places >= 0) & (places < len(values))).all():
+        raise ValueError(
+            f"{path} is damaged: it has no column 'choice {name}' of numbers from 0 to "
+            f"{len(values) - 1}."
+        )
+    column = np.empty(rows, object)
+    for row, place in enumerate(places):  # one by one: a shape must stay one value
+        column[row] = _hashable(values[place])
+    return column
+
+
+def _lineage(path: Path, known: dict[str, np.ndarray]) -> Lineage | None:
+    if "lineage parents" not in known:
+        return None
+    first = "lineage number "
+    numbers = {n.removeprefix(first): a for n, a in known.items() if n.startswith(first)}
+    every, parents = known.get("lineage every"), known["lineage parents"]
+    members = len(known["epochs"])
+    legal = (
+        every is not None
+        and every.shape == ()
+        and every.dtype.kind == "i"
+        and every > 0
+        and parents.ndim == 2
+        and parents.shape[1] == members
+        and parents.dtype.kind == "i"
+        and ((parents >= 0) & (parents < members)).all()
+        and all(a.shape == (len(parents) + 1, members) for a in numbers.values())
+        and all(a.dtype.kind in "fi" for a in numbers.values())
+    )
+    if not legal:
+        raise ValueError(
+            f"{path} is damaged: its lineage is of the shape {parents.shape}, or holds numbers "
+            f"that cannot be, for {members} members."
+        )
+    return Lineage(int(every), parents, numbers)  # type: ignore[arg-type]
+
+
+def _hashable(value):
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

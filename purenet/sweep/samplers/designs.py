@@ -1,0 +1,109 @@
+"""Designs drawn beforehand: random, Sobol, Latin hypercube, grid."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from purenet.core.validate import integer
+from purenet.sweep.samplers.base import checked_design, maker
+from purenet.sweep.space.distributions import Choice, RandInt
+
+# Samplers: (distributions, trials, seed) -> points of the unit cube (n, len(distributions)), to be
+# sent through each distribution's ppf. Row i depends on the seed and on i, never on how many rows
+# are drawn.
+
+
+def random(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
+    """Independent uniform points.
+
+    Raises TypeError or ValueError for distributions, trials or a seed that are none.
+
+    >>> random([uniform(0, 1)], 2, seed=0).shape
+    (2, 1)
+    """
+    trials, seed = checked_design("random", distributions, trials, seed)
+    return np.random.default_rng(seed).random((trials, len(distributions)))
+
+
+def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
+    """A scrambled Sobol sequence: points that fill the space more evenly than chance.
+
+    Raises TypeError or ValueError for distributions, trials or a seed that are none, ValueError for
+    more than 2³⁰ trials.
+    Source: Sobol' (1967), scrambled as in Owen (1998); scipy.stats.qmc.
+
+    >>> sobol([uniform(0, 1), uniform(0, 1)], 3, seed=0).shape
+    (3, 2)
+    """
+    trials, seed = checked_design("sobol", distributions, trials, seed)
+    if trials > 2**30:
+        raise ValueError(f"sobol: trials is {trials}, but at most 2³⁰ points are distinct.")
+    if not len(distributions):
+        return np.empty((trials, 0))
+    from scipy.stats import qmc
+
+    # the sequence is balanced for powers of two: the beginning of the next one is what is used
+    engine = qmc.Sobol(len(distributions), rng=np.random.default_rng(seed))
+    return engine.random_base2(math.ceil(math.log2(trials)) if trials > 1 else 0)[:trials]
+
+
+def latin_hypercube(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
+    """A Latin hypercube: each hyperparameter takes one value in each of `trials` equal parts.
+
+    Which points there are depends on how many, unlike with `random` and `sobol`.
+    Raises TypeError or ValueError for distributions, trials or a seed that are none.
+    Source: McKay, Beckman & Conover (1979); scipy.stats.qmc.
+
+    >>> np.sort(latin_hypercube([uniform(0, 1)], 4, seed=0)[:, 0] * 4).astype(int).tolist()
+    [0, 1, 2, 3]
+    """
+    trials, seed = checked_design("latin_hypercube", distributions, trials, seed)
+    if not len(distributions):
+        return np.empty((trials, 0))
+    from scipy.stats import qmc
+
+    return qmc.LatinHypercube(len(distributions), rng=np.random.default_rng(seed)).random(trials)
+
+
+@maker
+def grid(points: int = 5) -> Callable:
+    """A sampler of every combination, the last hyperparameter that was written running fastest.
+
+    `points` values of each continuous hyperparameter, evenly from one end of its distribution to
+    the other (at the middles of equally likely parts, where an end is infinite or there is only
+    one), and every value of a `choice` or a `randint`. `trials` may be left out; a number that is
+    not the number of combinations raises ValueError, since nothing is dropped silently.
+    Raises TypeError or ValueError for `points` below 1.
+
+    >>> grid(3)([uniform(0, 1), choice(["a", "b"])], None, seed=0).shape
+    (6, 2)
+    """
+    points = integer("grid: points", points, least=1)
+
+    def quantiles(distribution):
+        if isinstance(distribution, Choice):
+            n = len(distribution.values)
+        elif isinstance(distribution, RandInt):
+            n = distribution.high - distribution.low
+        else:
+            ends = np.linspace(0.0, 1.0, points)
+            if points > 1 and np.isfinite(distribution.ppf(ends)).all():
+                return ends
+            n = points
+        return (np.arange(n) + 0.5) / n
+
+    def sample(distributions, trials, seed):
+        checked_design("grid", distributions, trials or 0, seed)
+        axes = [quantiles(d) for d in distributions]
+        total = math.prod(map(len, axes))
+        if trials is not None and trials != total:
+            shape = " x ".join(str(len(axis)) for axis in axes) or "1"
+            raise ValueError(
+                f"grid: {shape} = {total} combinations, but trials is {trials}; leave `trials` "
+                "out, or change `points` or the space."
+            )
+        mesh = np.meshgrid(*axes, indexing="ij")
+        return np.stack([a.ravel() for a in mesh], axis=-1) if axes else np.empty((1, 0))
+
+    return sample

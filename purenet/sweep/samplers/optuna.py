@@ -1,0 +1,158 @@
+"""Points from an Optuna sampler, asked and told in batches."""
+
+import math
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from purenet.core.validate import accepts, describe_value, integer
+from purenet.sweep.samplers.base import maker
+from purenet.sweep.schedulers.base import Search
+from purenet.sweep.space.distributions import Choice, LogUniform, RandInt, Uniform
+from purenet.sweep.space.space import Space
+
+
+@maker
+def from_optuna(make_sampler: Callable, batch: int = 10) -> Search:
+    """Points from an Optuna sampler, `batch` at a time, each batch knowing the scores of the last.
+
+    `make_sampler(seed=...)` makes one: `optuna.samplers.TPESampler`, or a function of your own. The
+    points of a batch train side by side. A trial that diverges is told as the worst score, so that
+    every sampler learns to avoid it. Needs Optuna (extra `optuna`).
+    Raises TypeError or ValueError for a batch below 1, TypeError for what cannot be called so; when
+    it is asked, TypeError for what makes no sampler, ModuleNotFoundError without Optuna.
+
+    >>> import optuna
+    >>> from_optuna(optuna.samplers.TPESampler, batch=16).name
+    'from_optuna(TPESampler, batch=16)'
+    """
+    batch = integer("from_optuna: batch", batch, least=1)
+    if not (callable(make_sampler) and accepts(make_sampler, seed=0)):
+        raise TypeError(
+            f"from_optuna: make_sampler is {describe_value(make_sampler)}, but something to call "
+            "with seed=... is expected, such as optuna.samplers.TPESampler, so that the sweep can "
+            "be repeated."
+        )
+
+    def rounds(points, epochs):
+        goals = np.zeros(points, int)
+        for first in range(0, points, batch):
+            goals[first : first + batch] = epochs
+            yield goals.copy()
+
+    name = f"from_optuna({getattr(make_sampler, '__name__', make_sampler)}, batch={batch})"
+    return Search(_Optuna(make_sampler), rounds, name=name)
+
+
+class _Optuna:
+    """Stands for the sampler of a search whose points depend on the scores."""
+
+    def __init__(self, make: Callable):
+        self.make = make
+
+    def __call__(self, distributions, trials, seed):
+        raise TypeError("from_optuna: these points depend on scores; use run() or AskTell.")
+
+
+class _OptunaSource:
+    """The points of a study, in whose terms a plain range is a range and a choice is a choice."""
+
+    def __init__(self, make_sampler: Callable, space: Space, seed: int):
+        optuna = optuna_module()
+        named = dict(zip(space.names, space.leaves, strict=True))
+        self._pairs = [(n, named[n]) for n in space.shown if hasattr(named[n], "ppf")]
+        sampler = make_sampler(seed=seed % 2**32)
+        if not isinstance(sampler, optuna.samplers.BaseSampler):
+            raise TypeError(
+                f"from_optuna: make_sampler gave {describe_value(sampler)}, but a sampler of "
+                "Optuna is "
+                "expected."
+            )
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._distributions = {
+            name: optuna_distribution(leaf, [0.0, 1.0]) for name, leaf in self._pairs
+        }
+        self._trials: list[Any] = []
+        self._failed: list[Any] = []  # and not told yet
+        self._any_finite = False
+
+    points = None
+
+    def ask(self, n: int) -> np.ndarray:
+        with warnings.catch_warnings():
+            # a Gaussian process takes the worst finite value in the place of -inf, and says so
+            warnings.filterwarnings("ignore", message="Clip non-finite values")
+            asked = [self._study.ask(self._distributions) for _ in range(n)]
+        self._trials += asked
+        rows = [[_place(leaf, t.params[name]) for name, leaf in self._pairs] for t in asked]
+        return np.array(rows, float).reshape(n, len(self._pairs))
+
+    def tell(self, numbers, scores) -> None:
+        for number, row in zip(map(int, numbers), scores, strict=True):
+            trial = self._trials[number]
+            if trial is None:
+                continue  # told before
+            known = row[np.isfinite(row)]
+            for step, value in enumerate(known, 1):
+                trial.report(float(value), step)
+            if np.isfinite(row[-1]):
+                self._study.tell(trial, float(row[-1]))
+                self._any_finite = True
+            else:
+                self._failed.append(trial)
+            self._trials[number] = None
+        # All samplers learn from a value, while they ignore trials told as failed, and all but TPE
+        # those told as pruned. Among nothing but failures, one of them would count as the best.
+        if self._any_finite:
+            for trial in self._failed:
+                self._study.tell(trial, -math.inf)
+            self._failed.clear()
+
+
+def optuna_module() -> ModuleType:
+    """Optuna. Raises ModuleNotFoundError, which says how to get it, where it is not.
+
+    >>> optuna_module().__name__
+    'optuna'
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "this needs Optuna, which is not here: pip install 'purenet[optuna]'."
+        ) from None
+    return optuna
+
+
+def optuna_distribution(leaf: Any, reach: Any) -> Any:
+    """What Optuna calls a distribution; one that it does not know is a range that it `reach`es.
+
+    >>> optuna_distribution(Uniform(0.0, 1.0), None).high
+    1.0
+    """
+    distributions = optuna_module().distributions
+    if isinstance(leaf, Uniform):
+        return distributions.FloatDistribution(leaf.low, leaf.high)
+    if isinstance(leaf, LogUniform):
+        return distributions.FloatDistribution(leaf.low, leaf.high, log=True)
+    if isinstance(leaf, RandInt):
+        return distributions.IntDistribution(leaf.low, leaf.high - 1)
+    if isinstance(leaf, Choice):
+        return distributions.CategoricalDistribution(range(len(leaf.values)))
+    return distributions.FloatDistribution(*reach)
+
+
+def _place(leaf, value) -> float:
+    """Where in the unit interval a value lies: what the distribution's ppf takes."""
+    if isinstance(leaf, Uniform):
+        return (value - leaf.low) / (leaf.high - leaf.low)
+    if isinstance(leaf, LogUniform):
+        return math.log(value / leaf.low) / math.log(leaf.high / leaf.low)
+    if isinstance(leaf, RandInt):
+        return (value - leaf.low + 0.5) / (leaf.high - leaf.low)
+    if isinstance(leaf, Choice):
+        return (value + 0.5) / len(leaf.values)
+    return value

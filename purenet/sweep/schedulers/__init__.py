@@ -1,0 +1,1 @@
+"""Schedulers: how long each point is trained, decided round by round."""

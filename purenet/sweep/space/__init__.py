@@ -1,0 +1,1 @@
+"""Distributions, and a space of them taken apart."""

@@ -1,0 +1,257 @@
+"""Distributions of hyperparameters."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from purenet.core.types import Number
+from purenet.core.validate import describe_value, integer
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """What `uniform` makes.
+
+    >>> Uniform(0.0, 2.0).ppf(0.25)
+    0.5
+    """
+
+    low: float
+    high: float
+
+    def ppf(self, u: Number) -> Any:
+        """The value below which a fraction u of all values lies."""
+        return self.low + u * (self.high - self.low)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogUniform:
+    """What `loguniform` makes.
+
+    >>> float(LogUniform(1e-4, 1.0).ppf(0.5))
+    0.01
+    """
+
+    low: float
+    high: float
+
+    def ppf(self, u: Number) -> Any:
+        """The value below which a fraction u of all values lies."""
+        # the powers of ten are exact at both ends
+        low, high = np.log10(self.low), np.log10(self.high)
+        return np.clip(10 ** (low + u * (high - low)), self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """What `normal` makes.
+
+    >>> float(Normal(1.0, 2.0).ppf(0.5))
+    1.0
+    """
+
+    mean: float
+    std: float
+
+    def ppf(self, u: Number) -> Any:
+        """The value below which a fraction u of all values lies."""
+        from scipy.special import ndtri
+
+        return self.mean + self.std * ndtri(u)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandInt:
+    """What `randint` makes.
+
+    >>> int(RandInt(0, 10).ppf(0.55))
+    5
+    """
+
+    low: int
+    high: int
+
+    def ppf(self, u: Number) -> Any:
+        """The value below which a fraction u of all values lies."""
+        return np.minimum(self.low + np.floor(u * (self.high - self.low)), self.high - 1).astype(
+            int
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What `choice` makes.
+
+    >>> int(Choice(("a", "b")).ppf(0.7))
+    1
+    """
+
+    values: tuple
+
+    def ppf(self, u: Number) -> Any:
+        """The place of the chosen value."""
+        return np.minimum(np.floor(u * len(self.values)), len(self.values) - 1).astype(int)
+
+
+def uniform(low: float, high: float) -> Uniform:
+    """U(low, high).
+
+    Raises TypeError for ends that are no numbers, ValueError unless low < high and both finite.
+
+    >>> uniform(0.0, 2.0).ppf(0.25)
+    0.5
+    """
+    return Uniform(*_ordered("uniform", low, high))
+
+
+def loguniform(low: float, high: float) -> LogUniform:
+    """10^U(log₁₀ low, log₁₀ high): every decade is as likely.
+
+    Raises TypeError for ends that are no numbers, ValueError unless 0 < low < high and both finite.
+
+    >>> float(loguniform(1e-6, 1e-2).ppf(0.5))
+    0.0001
+    """
+    low, high = _ordered("loguniform", low, high)
+    if low <= 0:
+        raise ValueError(f"loguniform: low is {low}, but the logarithm needs a number above 0.")
+    return LogUniform(low, high)
+
+
+def normal(mean: float, std: float) -> Normal:
+    """N(mean, std²).
+
+    Raises TypeError for what are no numbers, ValueError unless both are finite and std > 0.
+
+    >>> float(normal(1.0, 2.0).ppf(0.5))
+    1.0
+    """
+    mean, std = _number("normal: mean", mean), _number("normal: std", std)
+    if std <= 0:
+        raise ValueError(f"normal: std is {std}, but a number above 0 is expected.")
+    return Normal(mean, std)
+
+
+def randint(low: int, high: int) -> RandInt:
+    """A whole number, low <= n < high, as NumPy counts; it arrives traced.
+
+    Raises TypeError unless both are whole numbers, ValueError unless low < high.
+
+    >>> randint(1, 4).ppf(np.array([0.0, 0.5, 0.99])).tolist()
+    [1, 2, 3]
+    """
+    least = -(2**31)
+    low, high = integer("randint: low", low, least), integer("randint: high", high, least)
+    if low >= high:
+        raise ValueError(f"randint: low {low} must be below high {high}, which is not included.")
+    return RandInt(low, high)
+
+
+def choice(values: Iterable, *more: Any) -> Choice:
+    """One of the values, each as likely.
+
+    Floats arrive traced; anything else (strings, functions, shapes, whole numbers) is static and
+    makes one group, one compiled program, a value. Raises ValueError when there is no value, or one
+    among floats that is not finite; TypeError for values without an order (a text, a dict, a set),
+    for more arguments than one, and for a value that cannot be static, such as a list, or that is
+    or holds a distribution.
+
+    >>> choice(["adam", "sgd"])
+    Choice(values=('adam', 'sgd'))
+    """
+    if more:
+        raise TypeError(
+            f"choice: {1 + len(more)} separate values came, from {describe_value(values)} on, but "
+            "one list "
+            "of them is expected: choice([first, second])."
+        )
+    if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(values, "__iter__"):
+        raise TypeError(
+            f"choice: values is {describe_value(values)}, but a list or a tuple of values is "
+            "expected."
+        )
+    values = tuple(values)
+    if not values:
+        raise ValueError("choice: there is nothing to choose from; give at least one value.")
+    for value in values:
+        if hasattr(value, "ppf"):
+            raise TypeError(
+                f"choice: {value!r} is a distribution, but values are expected; what is chosen "
+                "cannot be drawn again."
+            )
+        if _holds_distribution(value):
+            raise TypeError(
+                f"choice: the value {value!r} holds a distribution, which would arrive undrawn; "
+                "give the distribution a name of its own in the space, beside the choice."
+            )
+        check_hashable("choice", value)
+    if all(map(_is_float, values)) and not np.isfinite(np.array(values, float)).all():
+        raise ValueError(f"choice: the values are {values}, but finite numbers are expected.")
+    return Choice(values)
+
+
+def is_traced(leaf: Any) -> bool:
+    """Whether the values of a leaf reach the trial function as traced numbers.
+
+    >>> is_traced(0.5), is_traced(5)
+    (True, False)
+    """
+    if isinstance(leaf, Choice):
+        return all(map(_is_float, leaf.values))
+    return hasattr(leaf, "ppf") or _is_float(leaf)
+
+
+def _is_float(value) -> bool:
+    return np.ndim(value) == 0 and np.issubdtype(getattr(value, "dtype", type(value)), np.floating)
+
+
+def check_hashable(caller, value):
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{caller}: {value!r} ({type(value).__name__}) cannot be a static value; write a list "
+            "as "
+            "a tuple, and close over arrays in the trial function."
+        ) from None
+
+
+def is_leaf(leaf: Any) -> bool:
+    """Whether a pytree of hyperparameters ends here: at None, and at a distribution.
+
+    >>> is_leaf(uniform(0, 1)), is_leaf({"rate": 0.1})
+    (True, False)
+    """
+    return leaf is None or hasattr(leaf, "ppf")
+
+
+def _holds_distribution(value) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list, set, frozenset)):
+        return hasattr(value, "ppf")
+    return any(map(_holds_distribution, value))
+
+
+def _ordered(name, low, high):
+    low, high = _number(f"{name}: low", low), _number(f"{name}: high", high)
+    if low >= high:
+        raise ValueError(f"{name}: low {low} must be below high {high}.")
+    return low, high
+
+
+def _number(name, value) -> float:
+    try:
+        if isinstance(value, (str, bytes, bool)) or np.ndim(value):
+            raise TypeError
+        value = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {describe_value(value)}, but a number is expected.") from None
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, but a finite number is expected.")
+    return value

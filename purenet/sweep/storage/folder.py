@@ -1,0 +1,169 @@
+"""A sweep's folder on disk: what was asked, what is known so far, and how to go on.
+
+    settings.json   what the sweep is, and the versions and number settings it was begun with
+    trials.jsonl    one row a trial, for people and other programs: it is never read
+    curves.npz      epochs, status, hyperparameters and every metric's curve
+    states.npz      the states that unfinished trials go on from, and those of the best
+    report.json     programs, plan and time; whether the sweep is finished
+
+Every file is complete or absent, says whose it is, and is one of a numbered save. What a trial will
+do follows from the settings, so that states may be older than curves, as a process leaves them that
+is killed between the two: training goes on from the states there are, and repeats what it must.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from purenet.checkpoint import npz
+from purenet.core.files import write_bytes
+from purenet.core.json_text import json_bytes
+from purenet.core.software import check_resumable, described
+from purenet.core.tree import printable
+from purenet.core.types import PyTree
+from purenet.sweep.storage.lock import Lock
+from purenet.sweep.storage.reading import (
+    CURVES,
+    FORMAT,
+    REPORT,
+    SETTINGS,
+    STATES,
+    TRIALS,
+    Known,
+    Stamp,
+    digest,
+    read_folder,
+    read_settings,
+)
+
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Store:
+    """One sweep's folder, which no other process may use while it is open."""
+
+    def __init__(self, path: str | os.PathLike, settings: dict[str, Any]):
+        """Begin a sweep in a new folder, or find one of the same settings to go on with.
+
+        A finished sweep is also found where nothing can be written.
+        Raises ValueError for a folder that holds another sweep, or files that are damaged or do not
+        belong together, and where other software began what is not finished; BlockingIOError where
+        another process uses it; OSError where it cannot be written.
+        """
+        self.folder = Path(path)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file, but a folder for the results is expected.")
+        self._lock: Lock | None = None
+        self._saves, self.known = 0, Known()
+        unwritable = self._locked()
+        try:
+            self.goes_on = (self.folder / SETTINGS).exists()
+            if self.goes_on:
+                self._find(settings, unwritable)
+            else:
+                self._begin(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _locked(self) -> OSError | None:
+        """Lock the folder. Why it cannot be written, where there is a sweep all the same."""
+        try:
+            with self._said("cannot write results to"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock = Lock(self.folder)
+        except OSError as error:
+            if error.errno not in _READ_ONLY or not (self.folder / SETTINGS).exists():
+                raise
+            return error
+        return None
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        strays = [n for n in (CURVES, STATES, REPORT, TRIALS) if os.path.lexists(self.folder / n)]
+        if strays:
+            raise ValueError(
+                f"{self.folder} holds {', '.join(strays)} but no {SETTINGS}, so nobody knows of "
+                "which sweep; name another folder, or remove them."
+            )
+        self.sweep = uuid.uuid4().hex
+        content = {"format": FORMAT, "sweep": self.sweep, "settings": settings} | described()
+        content["python"] = platform.python_version()
+        self._write(SETTINGS, json_bytes(content, indent=2))
+
+    def _find(self, settings: dict[str, Any], unwritable: OSError | None) -> None:
+        content = read_settings(self.folder)
+        self.sweep = content["sweep"]
+        _refuse_others(self.folder, content["settings"], settings)
+        self._saves, self.known = read_folder(self.folder, self.sweep)
+        if unwritable is not None:
+            if not self.known.finished:
+                raise unwritable
+            self.known = self.known._replace(complete=True)
+        check_resumable(str(self.folder), content, self.known.finished)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def save(self, rows: list[dict], curves: dict, states: dict, report: dict) -> None:
+        """Write what is known now.
+
+        The curves come first: a state is never newer than the curve that it continues.
+        """
+        self._saves += 1
+        stamp = Stamp(self.sweep, self._saves, report["finished"])
+        trials = b"".join(json_bytes(row) for row in rows)
+        self._write(CURVES, npz.write(curves, stamp.text()))
+        self._write(STATES, npz.write(states, stamp.text()))
+        self._write(TRIALS, trials)
+        said = report | stamp._asdict() | {"trials": digest(trials)}
+        self._write(REPORT, json_bytes(said, indent=2))
+
+    def _write(self, name: str, content: bytes | memoryview) -> None:
+        with self._said(f"cannot write {name} to"):
+            assert self._lock is not None
+            self._lock.check()
+            write_bytes(self.folder / name, content)
+
+    @contextlib.contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            saved = "; what was saved before is complete, and the same call goes on from it"
+            before = saved if (self.folder / CURVES).exists() else ""
+            message = f"{what} {self.folder}: {error.strerror or error}{before}"
+            raise OSError(error.errno, message) from None
+
+
+def fingerprint(data: PyTree) -> str:
+    """What tells data apart: shapes, dtypes and every number."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
+        leaf = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+        digest.update(leaf.view(np.uint8).data if leaf.size else b"")
+    return digest.hexdigest()
+
+
+def _refuse_others(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    asked = json.loads(json_bytes(asked))
+    names = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
+    if names:
+        lines = [f"  {printable(n)}: there {found.get(n)!r}, asked {asked.get(n)!r}" for n in names]
+        raise ValueError(
+            f"{folder} holds another sweep; name another folder, or ask for the same:\n"
+            + "\n".join(lines)
+        )

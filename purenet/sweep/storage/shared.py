@@ -1,0 +1,53 @@
+"""One folder, several processes: the first writes, the others are told."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purenet.core.json_text import json_bytes
+from purenet.distributed import multihost
+from purenet.sweep.storage.folder import Store
+from purenet.sweep.storage.reading import Known
+from purenet.sweep.storage.records import from_bytes, to_bytes
+
+
+class SharedStore:
+    """The folder of the first process, of which the others are told."""
+
+    def __init__(self, path: str | os.PathLike, settings: dict[str, Any]):
+        self.folder = Path(path)
+        self.store: Store | None = None
+
+        def open_it():
+            self.store = Store(path, settings)
+            return to_bytes({"goes on": np.array(self.store.goes_on)})
+
+        self.goes_on = bool(from_bytes(multihost.broadcast_bytes(open_it))["goes on"])
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
+
+    def save(self, *known: Any) -> None:
+        if self.store is not None:
+            self.store.save(*known)
+
+    @property
+    def known(self) -> Known:
+        """To be asked for in every process."""
+        curves = self._arrays_told(lambda store: store.known.curves)
+        states = self._arrays_told(lambda store: store.known.states)
+        rest = json.loads(multihost.broadcast_bytes(lambda: json_bytes(self.store.known[2:])))  # type: ignore[union-attr]
+        return Known(curves, states or {}, *rest)
+
+    def _arrays_told(self, read: Callable) -> dict[str, np.ndarray] | None:
+        def write():
+            arrays = read(self.store)
+            return b"" if arrays is None else to_bytes(arrays)
+
+        payload = multihost.broadcast_bytes(write)
+        return from_bytes(payload) if payload else None

@@ -1,0 +1,242 @@
+"""fit: the compiled loop around the epochs of one training."""
+
+import os
+import time
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.core import display
+from purenet.core.contracts import (
+    check_data,
+    checked_epoch,
+    checked_metrics,
+    checked_state,
+    checked_trainable,
+    same_state,
+    traced_code,
+)
+from purenet.core.jit_cache import jit_for_each
+from purenet.core.progress import Progress
+from purenet.core.tree import named_leaves
+from purenet.core.types import PyTree, Trainable
+from purenet.core.validate import integer, random_key
+from purenet.distributed import multihost
+from purenet.distributed.mesh import replicate
+from purenet.distributed.sharding import Placement, placement
+from purenet.training.supervised import count_examples
+
+# One compiled call trains at most this many epochs; how many it does train is an argument.
+_BLOCK = 64
+
+
+class Fit(NamedTuple):
+    """What `fit` returns: the final state, and what was measured on the way.
+
+    `history["train"][name]` are the running means of each epoch's minibatches, and
+    `history["validation"][name]` what `evaluate` gave after each epoch: NumPy arrays (epochs,).
+    """
+
+    state: PyTree
+    history: dict[str, dict[str, np.ndarray]]
+
+    def __repr__(self):
+        return display.run_text("Fit", self.state, self.history)
+
+
+def fit(
+    trainable: Trainable,
+    data: PyTree,
+    epochs: int,
+    key: jax.Array,
+    progress: bool | None = None,
+    block: int | None = None,
+    path: str | os.PathLike | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    shard: Callable | None = None,
+) -> Fit:
+    """Train one network: a compiled loop over epochs that reports after each block of them.
+
+    `data` is (train, validation), each a pytree of arrays with the examples on the leading axis,
+    or the training data alone. `block` is the number of epochs per compiled call, by itself as
+    many as take about a quarter of a second; the numbers do not depend on it. `progress` shows a
+    bar (by itself: on a terminal and in a notebook).
+
+    With `path`, a file that ends in .npz or .safetensors, the run is saved there now and then, when
+    it ends and when it is interrupted; the same call goes on from what is there, to the numbers of
+    a run without interruption, or returns at once. More epochs than before go on too. What the file
+    cannot know is up to the caller: another rate, loss or batch size goes unnoticed.
+
+    With `mesh`, such as `jax.make_mesh((8,), ("batch",))`, each minibatch is spread over its first
+    axis: a device computes with its share of the rows, and what is summed over the batch
+    (gradients, the statistics of batchnorm, metrics) is summed over devices, so that the numbers
+    are those of one device but for rounding. The data lies whole on every device. So does the
+    state, unless `shard(name, leaf) -> jax.sharding.PartitionSpec` places its leaves, such as
+    `params.weights.0.w`. Other code than that of `supervised` is computed whole on every device,
+    unless it says otherwise. Where the mesh spans several processes (`jax.distributed`), each makes
+    the same call with the same data; the first one reads and writes `path` and shows progress.
+
+    Raises TypeError for a `trainable` or a key that is none, for data that is no numbers and for
+    metrics that are no real scalars; ValueError for a negative count or data that does not fit, for
+    a `path` that holds something else: a run from another key, on data or with weights of other
+    shapes, of more epochs; for a partition that does not divide its leaf, and where processes
+    differ in what they ask for.
+
+    >>> from purenet.nn.models import mlp
+    >>> from purenet.optim.optimizers import sgd
+    >>> train = (jnp.ones((20, 4)), jnp.zeros(20, int))
+    >>> trainable = supervised(mlp(), (4, 8, 3), sgd(0.1), softmax_cross_entropy, batch_size=5)
+    >>> state, history = fit(trainable, (train, train), epochs=3, key=jax.random.key(0))
+    >>> history["validation"]["accuracy"].shape
+    (3,)
+    """
+    checked_trainable("fit", trainable)
+    random_key("fit", key)
+    epochs = integer("fit: epochs", epochs, least=0)
+    if block is not None:
+        block = min(integer("fit: block", block, least=1), _BLOCK)
+    parts = _named_parts(data)
+    for part in parts.values():
+        trainable.check(part)
+    check_data("fit", parts)
+    start = jax.eval_shape(lambda key: checked_state("fit", trainable.init(key)), key)
+    where = placement("fit", mesh, shard, start)
+    if where.several:
+        _check_alike((parts, key, epochs, block))
+        progress = progress if multihost.first() else False
+    with where.context():
+        return _run(trainable, parts, epochs, key, progress, block, path, where, start)
+
+
+def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> Fit:
+    parts, run = where.data(parts), None
+    if path is not None:
+        from purenet.training.run_file import (
+            RunFile,  # its imports would make up a fifth of the package's
+        )
+
+        run = RunFile(path, key, parts, where.several)
+    begin, train_block = _start((trainable, where)), _train_block((trainable, where))
+    names = train_block.eval_shape(start, parts, 0)[1]
+    history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
+
+    def record(done, n, values):
+        for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
+            old[done : done + n] = jax.device_get(new)[:n]
+        return done + n
+
+    done, per_call, latest = 0, block or 1, None
+    if run is not None and run.exists():
+        state, values, done = run.load(start, names, epochs)
+        state = where.state(state)
+        record(0, done, values)
+    else:
+        state = begin(where.data(key))
+    if where.several and done < epochs:
+        # compiled by all before any waits for another's first sum of gradients
+        state, _ = train_block(state, parts, where.data(np.int32(0)))
+        multihost.broadcast(done)
+    first, examples = done, count_examples(parts["train"])
+    with Progress(epochs, "epoch", progress, done) as bar:
+        if done < epochs:
+            bar.say("tracing and compiling")
+        if done:
+            bar.advance(0, lambda: {"from": str(path)})
+        try:
+            while done < epochs:
+                started = time.perf_counter()
+                n = min(per_call, epochs - done)
+                latest = (done, n, *train_block(state, parts, where.data(np.int32(n))))
+                _, _, state, values = latest
+                done = record(done, n, values)
+                seconds = time.perf_counter() - started
+                shown = {
+                    f"{part} {name}": f"{curve[done - 1]:.4g}"
+                    for part, curves in history.items()
+                    for name, curve in curves.items()
+                }
+                shown["examples/s"] = f"{n * examples / seconds:.3g}"
+                bar.advance(n, shown.copy)
+                if block is None and done > first + 1:  # the first call also compiled
+                    per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
+                    per_call = multihost.broadcast(per_call) if where.several else per_call
+                if run is not None and run.is_due():
+                    run.save(state, history, done)
+            if run is not None and run.saved != done:
+                run.save(state, history, done)
+        except KeyboardInterrupt:
+            # the block that was computed last, unless the next one has taken over its buffers; not
+            # where that takes other processes, which may be anywhere
+            saves = run is not None and not where.several
+            if saves and latest is not None and not _deleted(latest[2]):
+                done, n, state, values = latest
+                run.save(state, history, record(done, n, values))  # type: ignore[union-attr]
+            raise
+    return Fit(multihost.to_local(state) if where.several else state, history)
+
+
+@jit_for_each()
+def _start(what: tuple[Trainable, Placement], key):
+    trainable, where = what
+    return where.hold(trainable.init(key))
+
+
+@jit_for_each(donate_argnums=0)
+def _train_block(what: tuple[Trainable, Placement], state, parts, n):
+    """`n` epochs; `n` is an argument, so any block size runs the same program."""
+    trainable, where = what
+
+    def one(state):
+        with traced_code("fit: `epoch`"):
+            state, train = checked_epoch("fit", trainable.epoch(state, parts["train"]))
+        values = {"train": checked_metrics("fit: `epoch`", train)}
+        if "validation" in parts:
+            with traced_code("fit: `evaluate`"):
+                found = trainable.evaluate(state, parts["validation"])
+            values["validation"] = checked_metrics("fit: `evaluate`", found)
+        return where.hold(state), replicate(jax.tree.map(jnp.asarray, values))
+
+    after, shapes = jax.eval_shape(one, state)
+    same_state("fit", jax.eval_shape(lambda: state), after)
+    curves = jax.tree.map(lambda a: jnp.zeros((_BLOCK, *a.shape), a.dtype), shapes)
+
+    def body(i, carry):
+        state, curves = carry
+        state, values = one(state)
+        return state, jax.tree.map(lambda c, v: c.at[i].set(v), curves, values)
+
+    return jax.lax.fori_loop(0, n, body, (state, curves))
+
+
+def _check_alike(asked):
+    """All processes ask for the same: or their programs would wait for each other in vain."""
+    said = []
+    for name, leaf in named_leaves("fit", asked).items():
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        a = np.ascontiguousarray(leaf)
+        said.append(f"{name} {a.shape} {a.dtype} {zlib.crc32(a.view(np.uint8).data):08x}")
+    mine, *others = (text.decode() for text in multihost.all_gather_bytes("\n".join(said).encode()))
+    for i, other in enumerate(others, 1):
+        if other != mine:
+            raise ValueError(
+                f"fit: process {i} came with other data, another key or other numbers of epochs "
+                "than process 0; every process makes the same call with the same data."
+            )
+
+
+def _deleted(state) -> bool:
+    return any(isinstance(a, jax.Array) and a.is_deleted() for a in jax.tree.leaves(state))
+
+
+def _named_parts(data) -> dict[str, PyTree]:
+    """(train, validation) by name. Two bare arrays are one pair (x, t), not two datasets."""
+    if isinstance(data, tuple) and len(data) == 2:
+        alike = jax.tree.structure(data[0]) == jax.tree.structure(data[1])  # type: ignore[operator]
+        if alike and not jax.tree_util.all_leaves(data):
+            return {"train": data[0], "validation": data[1]}
+    return {"train": data}
