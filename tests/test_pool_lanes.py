@@ -276,7 +276,7 @@ def test_curves_are_written_where_their_rows_and_epochs_are():
     none.write(later, np.array([], int))  # nobody was in a lane
 
 
-@pytest.mark.parametrize("largest, best", [(True, [3, 1]), (False, [0, 4])])
+@pytest.mark.parametrize("maximize, best", [(True, [3, 1]), (False, [0, 4])])
 def test_the_best_rows_are_those_marked_and_ties_go_to_the_lower(maximize, best):
     scores = np.array([1.0, 5.0, 9.0, 7.0, 1.0])
     among = np.array([True, True, False, True, True])

@@ -4,15 +4,20 @@ A plain number may be looked at. An array never is, traced or not: no program de
 holds.
 """
 
+import functools
 import inspect
 import math
 import operator
+import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def describe_value(value: Any) -> str:
@@ -278,3 +283,99 @@ def mapping(caller: str, name: str, value: Any) -> Mapping:
             f"{caller}: {name} is {describe_value(value)}, but a dict by name is expected."
         )
     return value
+
+
+# checks that are declared in a signature
+class Check(NamedTuple):
+    """What an annotated argument has to be: `apply(name, value)` gives the value, or raises.
+
+    >>> Check(lambda name, value: integer(name, value, least=1), "an integer above 0").expected
+    'an integer above 0'
+    """
+
+    apply: Callable[[str, Any], Any]
+    expected: str  # as in "Raises ... unless x is `expected`"
+
+
+def declared(f: Callable[P, R]) -> Callable[P, R]:
+    """Check the arguments of `f` by their annotations, and say so in its docstring.
+
+    An argument annotated with `Annotated[type, Check(...)]`, such as `NonNegative`, is checked
+    before `f` is called, under the name "f: argument". A default, and so None where that is the
+    default, is let through.
+
+    >>> @declared
+    ... def half(n: PositiveInteger = 2):
+    ...     return n / 2
+    >>> half(0)
+    Traceback (most recent call last):
+    ValueError: half: n is 0, but at least 1 is expected.
+    """
+    signature = inspect.signature(f)
+    checks = {
+        name: check
+        for name, parameter in signature.parameters.items()
+        for check in _checks(parameter.annotation)
+    }
+
+    @functools.wraps(f)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs)
+        for name, check in checks.items():
+            default = signature.parameters[name].default
+            if name in given.arguments and given.arguments[name] is not default:
+                value = check.apply(f"{f.__name__}: {name}", given.arguments[name])
+                given.arguments[name] = value
+        return f(*given.args, **given.kwargs)
+
+    checked.__doc__ = _with_raises(f.__doc__ or "", checks)
+    return checked
+
+
+def _checks(annotation) -> list[Check]:
+    """Those of an annotation, or of the parts of a union."""
+    found = [c for c in getattr(annotation, "__metadata__", ()) if isinstance(c, Check)]
+    return found + [check for part in get_args(annotation) for check in _checks(part)]
+
+
+def _with_raises(doc: str, checks: dict[str, Check]) -> str:
+    """The docstring with a sentence on what is raised, before its example."""
+    if not checks:
+        return doc
+    unless = "; ".join(f"{name} is {check.expected}" for name, check in checks.items())
+    text = textwrap.fill(
+        f"Raises TypeError or ValueError unless {unless}.", 96,
+        initial_indent="    ", subsequent_indent="    ",
+    )  # fmt: skip
+    head, mark, example = doc.partition("\n    >>> ")
+    return head.rstrip() + "\n" + text + "\n" + (mark and "\n" + mark.lstrip("\n")) + example
+
+
+def _option(check: Callable[..., None], expected: str) -> Check:
+    """One of the checks of numbers above, for an argument named "caller: option"."""
+
+    def apply(name: str, value: Any) -> Any:
+        caller, _, option = name.partition(": ")
+        check(caller, **{option: value})
+        return value
+
+    return Check(apply, expected)
+
+
+def at_least(least: int) -> Check:
+    """An integer of at least `least`, known when the program is compiled.
+
+    >>> at_least(1).apply("dense: units", np.int8(3))
+    3
+    """
+    return Check(lambda name, value: integer(name, value, least), f"an integer of at least {least}")
+
+
+PositiveInteger = Annotated[int, at_least(1)]
+Count = Annotated[int, at_least(0)]
+NonNegative = Annotated[Any, _option(non_negative, "a finite number from 0 on")]
+Positive = Annotated[Any, _option(positive, "a finite number above 0")]
+UnitInterval = Annotated[Any, _option(fraction, "a number from 0 to below 1")]
+Finite = Annotated[Any, _option(finite, "a finite number")]
+Boolean = Annotated[bool, _option(boolean, "True or False")]
+Function = Annotated[Callable, _option(check_function, "a function")]

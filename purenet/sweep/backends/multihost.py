@@ -139,7 +139,7 @@ def check(settings: dict[str, Any], search: Any, executor: Any) -> None:
 
 
 def _packed(report: Report | None, interrupt_requested: bool) -> bytes:
-    arrays = {"pressed": np.array(interrupt_requested)}
+    arrays = {"interrupted": np.array(interrupt_requested)}
     if report is not None:
         arrays |= {name: getattr(report, name) for name in ("rows", "before", "after", "alive")}
         for part, metrics in report.curves.items():
@@ -149,7 +149,7 @@ def _packed(report: Report | None, interrupt_requested: bool) -> bytes:
 
 def _unpacked(payload: bytes) -> tuple[Report | None, bool]:
     arrays = from_bytes(payload)
-    interrupt_requested = bool(arrays.pop("pressed"))
+    interrupt_requested = bool(arrays.pop("interrupted"))
     if not arrays:
         return None, interrupt_requested
     named = {name: arrays.pop(name) for name in ("rows", "before", "after", "alive")}

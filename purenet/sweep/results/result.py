@@ -396,7 +396,7 @@ class Result:
     def _labels(self, columns=None) -> dict[str, Any]:
         log = self._log(self._varied() if columns is None else columns)
         label = f"validation {self.metric}"
-        return {"log": log, "score_label": label, "largest": self.maximize}
+        return {"log": log, "score_label": label, "maximize": self.maximize}
 
     def _log(self, columns) -> list[str]:
         """Those that were drawn from many decades."""
