@@ -17,7 +17,7 @@ class LeafSpec(NamedTuple):
     `name` is the dtype of the leaf, `key threefry2x32` for random keys; `dtype` and `shape` are
     those of the array in the file.
 
-    >>> print(Kind("float64", np.dtype("float64"), (3,)))
+    >>> print(LeafSpec("float64", np.dtype("float64"), (3,)))
     float64 (3,)
     """
 
@@ -44,7 +44,7 @@ def leaf_spec(caller: str, name: str, leaf: Any, native: frozenset[str] = frozen
     `native` names the dtypes beyond NumPy's own that the file knows; others are stored as unsigned
     integers of their size. Raises ValueError for what is not numbers.
 
-    >>> print(kind_of("save", "w", jnp.zeros(3, jnp.bfloat16)))
+    >>> print(leaf_spec("save", "w", jnp.zeros(3, jnp.bfloat16)))
     bfloat16 (3,) stored as uint16
     """
     if type(leaf) in _SCALARS:
@@ -74,7 +74,7 @@ def to_array(caller: str, name: str, leaf: Any, kind: LeafSpec) -> np.ndarray:
 
     Raises ValueError for a traced leaf, and for a whole number beyond 64 bits.
 
-    >>> to_array("save", "n", 3, kind_of("save", "n", 3))
+    >>> to_array("save", "n", 3, leaf_spec("save", "n", 3))
     array(3)
     """
     if isinstance(leaf, jax.core.Tracer):
@@ -98,7 +98,7 @@ def from_array(caller: str, name: str, array: np.ndarray, kind: LeafSpec, like: 
 
     Raises ValueError for numbers that JAX would narrow.
 
-    >>> from_array("load", "n", np.array(3), kind_of("load", "n", 0), 0)
+    >>> from_array("load", "n", np.array(3), leaf_spec("load", "n", 0), 0)
     3
     """
     if kind.name.startswith("key "):
@@ -125,7 +125,7 @@ def check_same(caller: str, found: dict[str, Any], expected: dict[str, LeafSpec]
     `found` maps names to kinds, or to functions that look them up.
     Raises ValueError with the first leaf that differs.
 
-    >>> kind = kind_of("load", "n", 0)
+    >>> kind = leaf_spec("load", "n", 0)
     >>> check_same("load", {"n": kind}, {"n": kind})
     """
     for name, kind in expected.items():

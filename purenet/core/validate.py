@@ -23,8 +23,8 @@ R = TypeVar("R")
 def describe_value(value: Any) -> str:
     """What a value is, in a few words, for an error message.
 
-    >>> told("adam"), told(print), told(dict), told(np.ones((2, 3)))
-    ("'adam'", 'the function print', 'the class dict', 'an array of float64 (2, 3)')
+    >>> describe_value("adam"), describe_value(print), describe_value(np.ones((2, 3)))
+    ("'adam'", 'the function print', 'an array of float64 (2, 3)')
     """
     if isinstance(value, type):
         return f"the class {value.__name__}"
@@ -42,7 +42,7 @@ def describe_value(value: Any) -> str:
 def is_integer(value: Any) -> bool:
     """Whether `value` is one whole number that is known now; True and False are none.
 
-    >>> is_whole(3), is_whole(np.int8(3)), is_whole(3.0), is_whole(True)
+    >>> is_integer(3), is_integer(np.int8(3)), is_integer(3.0), is_integer(True)
     (True, True, False, False)
     """
     if isinstance(value, (bool, np.bool_)):
@@ -59,7 +59,7 @@ def integer(name: str, value: Any, least: int) -> int:
 
     Raises TypeError for what is none, traced numbers among it, and ValueError for a smaller one.
 
-    >>> whole("epochs", 3, least=1)
+    >>> integer("epochs", 3, least=1)
     3
     """
     if isinstance(value, jax.core.Tracer):
@@ -148,7 +148,7 @@ def is_function(value) -> bool:
 def boolean(caller: str, **options: Any) -> None:
     """True or False, known when the program is compiled. Raises TypeError for anything else.
 
-    >>> flag("conv", bias=True)
+    >>> boolean("conv", bias=True)
     """
     for name, value in options.items():
         if not isinstance(value, (bool, np.bool_)):
@@ -161,7 +161,7 @@ def boolean(caller: str, **options: Any) -> None:
 def check_function(caller: str, **options: Any) -> None:
     """Functions, by the names of the arguments. Raises TypeError for what is none.
 
-    >>> function("jvp", f=abs)
+    >>> check_function("jvp", f=abs)
     """
     for name, value in options.items():
         if not is_function(value):
@@ -173,7 +173,7 @@ def check_function(caller: str, **options: Any) -> None:
 def accepts(f: Callable, *args: Any, **kwargs: Any) -> bool:
     """Whether a function may be called with such arguments, as far as its signature says.
 
-    >>> takes(lambda x: x, 1), takes(lambda x: x, 1, 2)
+    >>> accepts(lambda x: x, 1), accepts(lambda x: x, 1, 2)
     (True, False)
     """
     try:
@@ -233,7 +233,7 @@ def check_same_structure(caller: str, expected: str, like: Any, **trees: Any) ->
 
     Raises ValueError for the first that differs.
 
-    >>> alike("sgd", "the weights", {"w": np.ones(2)}, grads={"w": np.zeros(2)})
+    >>> check_same_structure("sgd", "the weights", {"w": np.ones(2)}, grads={"w": np.zeros(2)})
     """
     for name, tree in trees.items():
         structures: Any = jax.tree.structure(tree), jax.tree.structure(like)

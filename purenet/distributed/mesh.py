@@ -13,7 +13,8 @@ def shard_batch(tree: PyTree) -> PyTree:
     Without a mesh, and inside `shard_map`, the arrays stay where they are. The number of devices
     need not divide the axis.
 
-    >>> over_batch(jnp.arange(3)).tolist()
+    >>> import jax.numpy as jnp
+    >>> shard_batch(jnp.arange(3)).tolist()
     [0, 1, 2]
     """
     axis = _batch_axis()
@@ -23,7 +24,8 @@ def shard_batch(tree: PyTree) -> PyTree:
 def replicate(tree: PyTree) -> PyTree:
     """The arrays whole on every device of the mesh of `fit`; as they are where there is none.
 
-    >>> everywhere(jnp.arange(3)).tolist()
+    >>> import jax.numpy as jnp
+    >>> replicate(jnp.arange(3)).tolist()
     [0, 1, 2]
     """
     return tree if _batch_axis() is None else _constrained(tree, P())

@@ -50,7 +50,7 @@ def broadcast(tree: PyTree) -> PyTree:
     The leaves are Python numbers, random keys or arrays of numbers; the first two stay so, arrays
     become NumPy's. Structure, shapes and dtypes have to be the same in every process.
 
-    >>> agreed({"epochs": 3})
+    >>> broadcast({"epochs": 3})
     {'epochs': 3}
     """
     if count() == 1:
@@ -76,7 +76,7 @@ def broadcast(tree: PyTree) -> PyTree:
 def all_gather_bytes(payload: bytes) -> list[bytes]:
     """Every process's bytes, in every process, in the order of processes.
 
-    >>> exchanged(b"mine")
+    >>> all_gather_bytes(b"mine")
     [b'mine']
     """
     if count() == 1:
@@ -93,7 +93,7 @@ def broadcast_bytes(f: Callable[[], bytes]) -> bytes:
 
     What it raises is raised there, and in the others as RuntimeError with the same text.
 
-    >>> told(lambda: b"once")
+    >>> broadcast_bytes(lambda: b"once")
     b'once'
     """
     if count() == 1:
@@ -117,7 +117,7 @@ def run_on_first(action: Callable[[], Any]) -> None:
 
     Raises what `told` raises.
 
-    >>> by_first(lambda: print("once"))
+    >>> run_on_first(lambda: print("once"))
     once
     """
 
@@ -133,7 +133,7 @@ def to_local(tree: PyTree, gather: bool = False) -> PyTree:
 
     Those of which this process holds only a part stay as they are, or are gathered.
 
-    >>> plain({"n": 3})
+    >>> to_local({"n": 3})
     {'n': 3}
     """
 

@@ -77,7 +77,7 @@ def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyT
     no axis of the mesh or does not divide the leaf, for `shard` without a mesh, and for a mesh that
     leaves out some of several processes.
 
-    >>> placing("fit", None, None, {"w": jnp.zeros(3)}).specs
+    >>> placement("fit", None, None, {"w": jnp.zeros(3)}).specs
     ()
     """
     if mesh is None:

@@ -13,7 +13,7 @@ from purenet.core.validate import accepts, array, describe_value, is_function, i
 def check_initializer(caller: str, weight_init: Any) -> None:
     """A function that may be called as weight_init(key, shape). Raises TypeError for what is none.
 
-    >>> initialiser("dense", lambda key, shape: jnp.zeros(shape))
+    >>> check_initializer("dense", lambda key, shape: jnp.zeros(shape))
     """
     if not (is_function(weight_init) and accepts(weight_init, None, None)):
         raise TypeError(
@@ -28,7 +28,7 @@ def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[int,
 
     Raises TypeError unless it is an array of floats, and ValueError unless it has the shape.
 
-    >>> drawn("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
+    >>> init_weights("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
     (2, 3)
     """
     w = weight_init(key, shape)

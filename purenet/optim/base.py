@@ -107,6 +107,7 @@ def weightwise(
     its state was made for; TypeError for numbers that are none and for the state of another
     optimizer.
 
+    >>> from purenet.optim.transforms import ScheduleState
     >>> times = lambda rate, g: (rate * g,)
     >>> half = weightwise("half", ScheduleState, 0.5, lambda rate, t: (rate,), times)
     >>> half.update(jnp.ones(2), half.init(jnp.ones(2)))[0].tolist()

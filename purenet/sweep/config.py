@@ -36,12 +36,13 @@ class SweepConfig:
     `first` are the points of the first round, `programs` one program for each group of them,
     nothing of which is compiled yet. What a trial function itself raises goes through.
 
-    >>> from purenet import types
+    >>> from purenet.core import types
+    >>> from purenet.sweep.samplers.designs import random
     >>> still = lambda hyper: types.Trainable(
     ...     lambda key: hyper, lambda state, data: (state, {}), lambda state, data: {"loss": state}
     ... )
     >>> data = (np.zeros(1), np.zeros(1))
-    >>> asked = Request(still, 0.5, data, 3, 1, 0, asking.random, 1, None, None, None)
+    >>> asked = SweepConfig(still, 0.5, data, 3, 1, 0, random, 1, None, None, None)
     >>> asked.metric, asked.trials
     ('loss', 3)
     """

@@ -86,6 +86,8 @@ def fit(
     shapes, of more epochs; for a partition that does not divide its leaf, and where processes
     differ in what they ask for.
 
+    >>> from purenet.nn.losses import softmax_cross_entropy
+    >>> from purenet.training.supervised import supervised
     >>> from purenet.nn.models import mlp
     >>> from purenet.optim.optimizers import sgd
     >>> train = (jnp.ones((20, 4)), jnp.zeros(20, int))

@@ -18,6 +18,7 @@ def train(sweep: Any, epochs: int) -> None:
 
     Raises ValueError for several programs or seeds, and for members that do not fit at once.
 
+    >>> from purenet.sweep.schedulers.pbt import pbt
     >>> import purenet as pn
     >>> from purenet import sweep
     >>> halve = lambda hyper: pn.Trainable(

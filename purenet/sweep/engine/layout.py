@@ -70,7 +70,7 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
 def shrink(layout: Layout) -> Layout | None:
     """Half the lanes, or None where there is nothing left to halve.
 
-    >>> halved(Layout(("one device",), lanes=8, block=1)).lanes
+    >>> shrink(Layout(("one device",), lanes=8, block=1)).lanes
     4
     """
     if layout.block == 1:

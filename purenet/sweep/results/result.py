@@ -82,7 +82,8 @@ class Result:
     what is no path, FileNotFoundError or IsADirectoryError where none can be written, and those
     that draw ModuleNotFoundError without matplotlib.
 
-    >>> from purenet import sweep, types
+    >>> from purenet import sweep
+    >>> from purenet.core import types
     >>> halve = lambda hyper: types.Trainable(
     ...     init=lambda key: hyper["start"],
     ...     epoch=lambda state, data: (state / 2, {}),

@@ -12,6 +12,7 @@ _MAKERS: list[Callable] = []
 def maker(function: Callable) -> Callable:
     """Mark a function that makes a sampler or a search, and is none itself.
 
+    >>> from purenet.sweep.samplers.designs import random
     >>> maker(lambda: random).__name__
     '<lambda>'
     """
@@ -22,6 +23,7 @@ def maker(function: Callable) -> Callable:
 def checked_sampler(caller: str, sampler: Any) -> Callable:
     """A function (distributions, trials, seed) -> points. Raises TypeError for anything else.
 
+    >>> from purenet.sweep.samplers.designs import grid
     >>> checked_sampler("halving", grid)
     Traceback (most recent call last):
     TypeError: halving: the sampler is the function grid; call it: sweep.grid().

@@ -19,6 +19,7 @@ def random(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
 
     Raises TypeError or ValueError for distributions, trials or a seed that are none.
 
+    >>> from purenet.sweep.space.distributions import uniform
     >>> random([uniform(0, 1)], 2, seed=0).shape
     (2, 1)
     """
@@ -33,6 +34,7 @@ def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     more than 2³⁰ trials.
     Source: Sobol' (1967), scrambled as in Owen (1998); scipy.stats.qmc.
 
+    >>> from purenet.sweep.space.distributions import uniform
     >>> sobol([uniform(0, 1), uniform(0, 1)], 3, seed=0).shape
     (3, 2)
     """
@@ -55,6 +57,7 @@ def latin_hypercube(distributions: Sequence, trials: int, seed: int) -> np.ndarr
     Raises TypeError or ValueError for distributions, trials or a seed that are none.
     Source: McKay, Beckman & Conover (1979); scipy.stats.qmc.
 
+    >>> from purenet.sweep.space.distributions import uniform
     >>> np.sort(latin_hypercube([uniform(0, 1)], 4, seed=0)[:, 0] * 4).astype(int).tolist()
     [0, 1, 2, 3]
     """
@@ -76,6 +79,8 @@ def grid(points: int = 5) -> Callable:
     not the number of combinations raises ValueError, since nothing is dropped silently.
     Raises TypeError or ValueError for `points` below 1.
 
+    >>> from purenet.sweep.space.distributions import choice
+    >>> from purenet.sweep.space.distributions import uniform
     >>> grid(3)([uniform(0, 1), choice(["a", "b"])], None, seed=0).shape
     (6, 2)
     """

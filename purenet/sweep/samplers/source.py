@@ -28,7 +28,9 @@ class FixedDesign:
     Raises TypeError or ValueError where the sampler gives no points of the unit cube, ValueError
     where it needs their number and gets none.
 
-    >>> Design(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
+    >>> from purenet.sweep.space.distributions import Uniform
+    >>> from purenet.sweep.space.space import take_apart
+    >>> FixedDesign(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
     (2, 1)
     """
 
@@ -89,6 +91,8 @@ def source(
 ) -> "FixedDesign | _OptunaSource":
     """What hands out the points of a sampler, and is told the scores.
 
+    >>> from purenet.sweep.space.distributions import Uniform
+    >>> from purenet.sweep.space.space import take_apart
     >>> source(random, take_apart({"rate": Uniform(0, 1)}), 3, 0).ask(2).shape
     (2, 1)
     """

@@ -23,6 +23,7 @@ class Search(NamedTuple):
     `sampler` draws the points; `points(epochs)`, where there is one, says how many there are when
     the caller does not.
 
+    >>> from purenet.sweep.schedulers.halving import halving
     >>> halving().name
     'halving(eta=3, first=1, random)'
     """
@@ -36,6 +37,7 @@ class Search(NamedTuple):
 def everything(sampler: Callable) -> Search:
     """Every point is trained to the end.
 
+    >>> from purenet.sweep.samplers.designs import random
     >>> next(everything(random).rounds(2, 5)).tolist()
     [5, 5]
     """
@@ -45,6 +47,8 @@ def everything(sampler: Callable) -> Search:
 def without_rounds(search: Search) -> bool:
     """Whether a search trains every point to the end, so that its sampler is all there is to it.
 
+    >>> from purenet.sweep.schedulers.halving import halving
+    >>> from purenet.sweep.samplers.designs import random
     >>> without_rounds(everything(random)), without_rounds(halving())
     (True, False)
     """
@@ -54,6 +58,7 @@ def without_rounds(search: Search) -> bool:
 def as_search(search: Any) -> Search:
     """A search from what `run` was given. Raises TypeError for what is neither search nor sampler.
 
+    >>> from purenet.sweep.samplers.designs import random
     >>> as_search(random).name
     'random'
     """
@@ -73,6 +78,7 @@ def checked_rounds(search: Any, points: int, epochs: int) -> Rounds:
 
     Raises TypeError for a search without rounds, ValueError for goals that are none.
 
+    >>> from purenet.sweep.schedulers.halving import halving
     >>> next(checked_rounds(halving(), 3, 9)).tolist()
     [1, 1, 1]
     """
@@ -106,6 +112,7 @@ def _everything(points, epochs):
 def budget(search: Search, points: int, epochs: int) -> int:
     """The epochs that a search trains in all, if one point is always better than the next.
 
+    >>> from purenet.sweep.schedulers.halving import halving
     >>> budget(halving(), 9, 9)
     21
     """

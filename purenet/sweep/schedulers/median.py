@@ -19,7 +19,7 @@ def median_stopping(grace: int = 5, every: int = 1, sampler: Callable = random) 
     Source: Golovin et al. (2017), section 3.2.1.
     Raises TypeError or ValueError for numbers below 1, TypeError for what is no sampler.
 
-    >>> rounds = median(grace=1).rounds(3, 2)
+    >>> rounds = median_stopping(grace=1).rounds(3, 2)
     >>> next(rounds).tolist()
     [1, 1, 1]
     >>> rounds.send(np.array([[0.1, np.nan], [0.5, np.nan], [0.9, np.nan]])).tolist()

@@ -34,6 +34,7 @@ TRACED = _Traced()
 class Space(NamedTuple):
     """A space taken apart: its leaves in the order of the pytree.
 
+    >>> from purenet.sweep.space.distributions import uniform
     >>> take_apart({"rate": uniform(0, 1), "depth": 3}).traced
     [False, True]
     """
@@ -74,6 +75,7 @@ def take_apart(space: PyTree) -> Space:
     Raises TypeError for a constant that cannot be static and for a dict whose keys have no order;
     ValueError for two leaves of one name.
 
+    >>> from purenet.sweep.space.distributions import uniform
     >>> take_apart({"rate": uniform(0, 1), "layers": {"width": 8}}).names
     ('layers.width', 'rate')
     """
@@ -101,6 +103,7 @@ def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
 
     Raises ValueError for values outside a distribution's reach, or beyond the numbers of JAX.
 
+    >>> from purenet.sweep.space.distributions import uniform
     >>> space = take_apart({"rate": uniform(0.0, 2.0)})
     >>> add_points(space, no_points(space), np.array([[0.25]])).columns[0].tolist()
     [0.5]
@@ -130,6 +133,7 @@ def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
 def numbers(space: Space, points: Points, rows: np.ndarray | slice | int) -> tuple[np.ndarray, ...]:
     """The traced hyperparameters of some points, a row a point.
 
+    >>> from purenet.sweep.space.distributions import uniform
     >>> space = take_apart({"rate": uniform(0.0, 2.0)})
     >>> numbers(space, add_points(space, no_points(space), np.array([[0.25]])), 0)[0].item()
     0.5
