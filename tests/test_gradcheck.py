@@ -189,7 +189,7 @@ def test_a_right_rule(key):
 def test_one_percent_in_one_entry_is_found_and_located(entry, key):
     op = product(lambda dw: dw.at[entry].multiply(1.01))
     found = check(op, [jax.random.normal(key, (5, 3)), jax.random.normal(key, (3, 4))])
-    for worst in found:
+    for worst in (found.automatic, found.numerical):
         assert worst.error == pytest.approx(0.01, rel=1e-3)
         assert (worst.argument, worst.entry) == ("w", entry)
     assert str(found.automatic) == f"0.01 at w[{entry[0]}, {entry[1]}]"
@@ -204,7 +204,7 @@ def test_a_small_gradient_beside_a_large_one_is_not_lost():
     found = check(rule, [jnp.ones(3), jnp.ones(2)])
     assert found.automatic == found.numerical._replace(error=found.automatic.error)
     assert found.automatic.argument == "b"
-    assert all(worst.error > 100 * 1e-6 for worst in found)
+    assert all(worst.error > 1e-4 for worst in (found.automatic, found.numerical))
 
 
 def test_a_wrong_reference_is_found_by_differences():
