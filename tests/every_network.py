@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 import purenet as pn
 from purenet.checkpoint import spec
+from purenet.nn import models
 
 ROW, IMAGE, IDS = (6,), (8, 8, 2), (5,)
 FUNCTIONS = (
@@ -50,9 +51,9 @@ def covered():
     # a ready-made network is a function of this module that gives a Layer
     ready = {
         name
-        for name, value in vars(pn.nets).items()
+        for name, value in vars(models).items()
         if getattr(value, "__annotations__", {}).get("return") is pn.Layer
-        and value.__module__ == pn.nets.__name__
+        and value.__module__ == models.__name__
         and not name.startswith("_")
     }
     layers = set(spec._LAYERS) | {name for name in spec._FUNCTIONS if name in dir(pn)}

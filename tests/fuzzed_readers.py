@@ -24,6 +24,7 @@ from fuzzing import Case, changed, changed_text, damaged, likely
 
 import purenet as pn
 from purenet import checkpoint, data, sweep
+from purenet.nn.base import shape
 from purenet.sweep import _run as runner
 from purenet.sweep.backends import population
 from purenet.sweep.engine.records import TrialCheckpoint
@@ -381,7 +382,7 @@ def network(folder: Path):
 
     def legal(found):
         net, sizes, params = found
-        assert isinstance(net, pn.Layer) and pn.types.shape(sizes)
+        assert isinstance(net, pn.Layer) and shape(sizes)
         assert isinstance(params, pn.Params)
 
     def case(rng):

@@ -18,6 +18,7 @@ from forks import run
 import purenet as pn
 from purenet import checkpoint
 from purenet.checkpoint import npz
+from purenet.nn.base import shape
 
 SUFFIXES = (".npz", ".safetensors")
 
@@ -535,7 +536,7 @@ def test_a_network_comes_back(name, tmp_path, key):
     again, same_sizes, loaded = pn.load_network(path, OWN)
     assert same_sizes == sizes and checkpoint.load_metadata(path) == {"name": name}
     assert_same(loaded, params)
-    inputs = sizes[:1] if "mlp" in name else pn.types.shape(sizes)
+    inputs = sizes[:1] if "mlp" in name else shape(sizes)
     x = jnp.zeros((2, *inputs), int) if name == "embedding" else jnp.ones((2, *inputs))
     expected, got = (n.apply(params, x, True, key) for n in (net, again))
     assert_same(got, expected)

@@ -216,7 +216,7 @@ def test_a_worker_with_other_software_is_refused(monkeypatch):
     task._built.cache_clear()
     asked = task.software() | {"jax": "0.1"}
     state = lambda self: self.__dict__ | {"software": asked}
-    monkeypatch.setattr("purenet.sweep.backends.task.Setting.__getstate__", state, raising=False)
+    monkeypatch.setattr("purenet.sweep.backends.task.GroupSpec.__getstate__", state, raising=False)
     with pytest.raises(RuntimeError, match=r"differs.*jax is 0\.\d+\.\d+, there 0\.1"):
         run(executor=Inline())
 

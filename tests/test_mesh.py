@@ -105,7 +105,7 @@ def test_devices_send_sums_and_nothing_else():
     assert max(np.prod([int(n) for n in shape.split(",")]) for shape in shapes) == 60
     expected = pn.fit(trainable, (images, images), 2, jax.random.key(0))
     curves = jax.tree.map(lambda a: np.asarray(a[:2]), got[1])
-    assert_close(pn.training.Fit(got[0], curves), expected)
+    assert_close(pn.Fit(got[0], curves), expected)
 
 
 def test_other_training_code_runs_on_a_mesh():

@@ -110,7 +110,7 @@ def test_a_sweep_that_is_really_killed_goes_on(tmp_path, whole):
         "    save(self, *known); n.append(1)\n"
         "    len(n) == 4 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "t.store.Store.save, t.pool._REPORT = killed, 1e-9\n"
-        "t.pn.sweep.runner._SAVING = 1e9\n"
+        "import purenet.sweep._run as r; r._SAVING = 1e9\n"
         f"t.run({str(tmp_path)!r})"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
