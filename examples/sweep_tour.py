@@ -1,7 +1,7 @@
 """A tour of sweeps: from a plan to pictures, on handwritten digits.
 
-Each step uses one more feature of the library and checks the outcome. All steps train the same small
-network, so one compiled program serves nearly all of them.
+Each step uses one more feature of the library and checks the outcome. All steps train the same
+small network, so one compiled program serves nearly all of them.
 
     python examples/sweep_tour.py --quick
 """
