@@ -10,16 +10,16 @@ import purenet as pn
 
 
 def options(description, **defaults):
-    """The options of every example; `defaults` adds whole numbers (epochs=20), switches (False)."""
+    """The options of every example; `defaults` adds integers (epochs=20) and switches (False)."""
     parser = argparse.ArgumentParser(
         description=description.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits", help="images")
     parser.add_argument("--data-dir", help="folder of the four MNIST IDX files")
-    parser.add_argument("--seed", type=int, default=0, help="what everything random follows")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for pictures")
-    parser.add_argument("--quick", action="store_true", help="a short run, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="a short run that shows that it works")
     for name, value in defaults.items():
         if value is False:
             parser.add_argument(f"--{name}", action="store_true", help=f"do the {name} part")

@@ -3,8 +3,8 @@
 conv 30 5x5 - relu - max_pool 2 - dense 100 - relu - dense 10, Adam, batches of 100, 20 epochs: the
 SimpleConvNet of Saito's "Deep Learning from Scratch" (2016), chapter 7, which reaches 98.96% on
 MNIST with a rate of 0.001 and initial weights of deviation 0.01. Here He's deviation is used, and
-the rate falls from 0.001 along a cosine, so that the last epochs settle. What the filters look like
-before and after training is drawn.
+the rate falls from 0.001 along a cosine, so that the last epochs settle. The filters are
+drawn before and after training.
 
     python examples/e10_simple_convnet.py --data mnist --data-dir DIR
 """

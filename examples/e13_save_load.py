@@ -1,11 +1,11 @@
 """A network is saved, loaded in a new process, and trained on as if nothing had happened.
 
 784-100-100-10 (64 inputs for the digits) with relu, batchnorm and dropout 0.2, Adam at 0.001,
-batches of 100: the multi-layer network of the courses' chapters on training, whose scripts save it
-by pickling and load it by evaluating class names. Here a file holds arrays and plain values, and
-names are looked up. This process trains half of the epochs and saves; a new one, which is told
-nothing about the network, loads it, predicts, and goes on from the saved weights, statistics,
-optimizer state, step and random key. Both are compared bit for bit with a run in one piece.
+batches of 100. Many courses save such a network by pickling it and load it by evaluating class
+names; here a file contains arrays and plain values, and names are looked up. This process trains
+half of the epochs and saves. A new process, which knows nothing about the network, loads it,
+predicts, and resumes from the saved weights, statistics, optimizer state, step and random key. Both
+are compared bit for bit with an uninterrupted run.
 
     python examples/e13_save_load.py
 """

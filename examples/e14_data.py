@@ -1,9 +1,9 @@
 """Images and labels are read from IDX and CSV files, and damaged files are explained.
 
 MNIST comes as four IDX files, raw or gzipped (LeCun, Cortes & Burges, 1998), and is passed around
-as CSV: a header line, a `label` column and one column a pixel. The digits, or with --data mnist the
-first 1,000 images, are written in each form and read back with each option; shuffled and split;
-then files are damaged in the ways that files are, and what the readers say is listed.
+as CSV: a header line, a `label` column and one column per pixel. The digits, or with --data mnist
+the first 1,000 images, are written in each form and read back with each option; shuffled and split;
+then files are damaged as happens in practice, and the errors of the readers are listed.
 
     python examples/e14_data.py
 """

@@ -4,8 +4,8 @@
 squared error, every step on all the points, 10,000 steps at a rate of 0.001. It is the first
 exercise of courses that build networks from scratch; for the method see Bishop, "Pattern
 Recognition and Machine Learning" (2006), section 3.1. Four other rates train beside it in the same
-program: with rates that are too small the error is still falling at the end, and 0.1 is beyond
-2 / (the largest curvature), where every step makes the error larger. No images are needed, so
+program: with rates that are too small the error is still falling at the end, and 0.1 exceeds
+2 / (the largest curvature), so every step makes the error larger. No images are needed, so
 `--data` changes nothing, and neither does `--quick`.
 
     python examples/e1_linear_regression.py

@@ -1,13 +1,13 @@
-"""A two-layer network trained with gradients that nobody derived: differences only.
+"""A two-layer network trained without any derivation: by central differences alone.
 
 784-50-10 (64-50-10 on the digits), sigmoid, weights of deviation 0.01, softmax cross-entropy,
 minibatches of 100 drawn at random, rate 1, 100 iterations, central differences with h = 1e-4 over
 each of the 39,760 parameters: the two-layer network of Saito's "Deep Learning from Scratch" (2016),
-chapter 4, which takes 75 minutes there, by a loop over the parameters. Two copies of the network
+chapter 4, where a loop over the parameters takes 75 minutes. Two copies of the network
 see the same minibatches, one trained by differences and one by the hand-written rules, in float64.
 
-What is learnt: a gradient is nothing but how the loss moves with each parameter, backpropagation
-finds the same numbers in one pass, and differences need not be slow where a change stays local.
+The lesson: a gradient says how the loss changes with each parameter, backpropagation finds the
+same numbers in one pass, and differences need not be slow if a change stays local.
 
     python examples/e2_numerical_gradient.py --data mnist --data-dir DIR
 """

@@ -7,7 +7,7 @@ parameter by parameter. The check is that of every course on neural networks, su
 Learning from Scratch" (2016), section 5.7.4, which takes the mean error of each parameter; here the
 worst entry counts.
 
-What is learnt: in float64 two derivations of the same formula agree to the last digits and
+The lesson: in float64 two derivations of the same formula agree to the last digits and
 differences to about seven; in float32 differences are good for two to four, so check in float64.
 
     python examples/e3_gradient_check.py

@@ -2,10 +2,10 @@
 
 784-40-20-10, SGD at 0.1, 2,000 steps with batches of 100, for sigmoid and relu, weights of
 deviation 0.01, sqrt(1/n) (LeCun) and sqrt(2/n) (He), with and without batchnorm (whose scale and
-shift are trained): the twelve runs by which courses show that gradients vanish; for the reasons see
-Glorot & Bengio (2010), He et al. (2015) and Ioffe & Szegedy (2015). Every hundred steps the network
-is looked at on test images and on the first 10,000 training images, where courses take the latest
-batch. `--quick` stops at 1,000 steps.
+shift are trained): the twelve runs with which courses show that gradients vanish. For the reasons
+see Glorot & Bengio (2010), He et al. (2015) and Ioffe & Szegedy (2015). Every hundred steps the
+network is evaluated on test images and on the first 10,000 training images, where courses use the
+latest batch. `--quick` stops at 1,000 steps.
 
 The initialisers differ in one traced number, so each pair of activation and batchnorm is one
 program, which trains three initialisers from several seeds. Lines are means over the seeds.

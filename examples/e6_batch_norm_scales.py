@@ -6,7 +6,7 @@ learns: above it the loss overflows, below it no gradient arrives. Settings: Sai
 from Scratch" (2016), section 6.3, after Ioffe & Szegedy (2015). Test accuracy is that of the first
 2,000 test images. `--quick` changes nothing.
 
-The sixteen scales are one program, and batchnorm makes two.
+All sixteen scales train in one program, with batchnorm in a second one.
 
     python examples/e6_batch_norm_scales.py --data mnist --data-dir DIR
 """

@@ -3,7 +3,7 @@
 784-100x4-10 with relu and He's weights, batches of 128, 2,000 steps: the network on which Saito,
 "Deep Learning from Scratch" (2016), section 6.1, compares SGD, momentum, AdaGrad and Adam. Every
 optimizer runs at a rate that its paper or textbook suggests and at 1/10, 1/3, 3 and 10 times that.
-Every hundred steps the network is looked at on the first 10,000 training images, whose loss ranks
+Every hundred steps the network is evaluated on the first 10,000 training images, whose loss ranks
 the optimizers, and on test images.
 
 The rates of an optimizer are one program. With `--quick` there are two optimizers and 500 steps.

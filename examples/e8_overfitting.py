@@ -5,10 +5,10 @@ L2 of 0.1, L1 of 0.005, dropout of 0.2, and dropout of 0.1 with L1 of 0.005; by 
 again by momentum at 0.01, AdaGrad at 0.01 and Adam at 0.001. The experiment is that of Saito, "Deep
 Learning from Scratch" (2016), section 6.4; for dropout see Srivastava et al. (2014).
 
-A penalty or a rate of dropout is a number, so all cures from several seeds are one program for each
-optimizer. Lines are means over the seeds. Test accuracy is that of the first 2,000 test images. The
+Penalties and dropout rates are numbers, so all remedies and seeds of an optimizer train in one
+program. Lines are means over the seeds. Test accuracy is that of the first 2,000 test images. The
 strengths are those of the courses. A smaller gap is not always a better network (L2 of 0.1 keeps it
-from fitting anything well), so both accuracies stand in the table. `--quick` takes two optimizers.
+from fitting anything well), so the table shows both accuracies. `--quick` takes two optimizers.
 
     python examples/e8_overfitting.py --data mnist --data-dir DIR
 """

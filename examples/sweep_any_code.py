@@ -1,8 +1,8 @@
-"""Any training code sweeps: two models in raw JAX, without a layer or an optimizer of purenet.
+"""Any training code can be swept: two models in raw JAX, without layers or optimizers of purenet.
 
-What a sweep needs is a `Trainable(init, epoch, evaluate)`: three functions of arrays. Here they are
-the Newton steps of a logistic regression, which need a few epochs only; and an agent that learns
-which of ten slot machines pays best from what they pay. For the agent the machines are the data.
+A sweep needs a `Trainable(init, epoch, evaluate)`: three functions of arrays. Here one does Newton
+steps of a logistic regression, which needs only a few epochs; the other is an agent that learns
+from payouts which of ten slot machines pays best. The machines are the agent's data.
 
     python examples/sweep_any_code.py --quick
 """

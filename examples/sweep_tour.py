@@ -1,7 +1,7 @@
 """A tour of sweeps: from a plan to pictures, on handwritten digits.
 
-Each step asks the library for one thing more and checks what it got. All steps train the same small
-network, so that one compiled program serves nearly all of them.
+Each step uses one more feature of the library and checks the outcome. All steps train the same
+small network, so one compiled program serves nearly all of them.
 
     python examples/sweep_tour.py --quick
 """
@@ -40,15 +40,15 @@ def trial(hyper):
 
 
 def run(chosen, data, **options):
-    """The sweep of this tour, with what is different in one step."""
-    if jax.config.jax_compilation_cache_dir is None:  # what one process compiles the next one finds
+    """The sweep of this tour, with the options of one step."""
+    if jax.config.jax_compilation_cache_dir is None:  # processes share compiled programs
         jax.config.update("jax_compilation_cache_dir", str(chosen.scratch / "programs"))
     same = {"trials": chosen.trials, "epochs": chosen.epochs, "seed": chosen.seed}
     return sweep.run(trial, SPACE, data, **same | options)
 
 
 def done_in(folder):
-    """The trial-epochs that a sweep's folder knows of; it may be read while the sweep runs."""
+    """The trial-epochs recorded in a sweep's folder, which may be read while the sweep runs."""
     return sweep.load(folder).epochs.sum() if (folder / "report.json").exists() else 0
 
 
@@ -66,7 +66,7 @@ def main():
     temporary = tempfile.TemporaryDirectory()
     chosen.scratch = Path(temporary.name)
 
-    print("1. Plan: what fits, which way of running is fastest here, how long it will take.")
+    print("1. Plan: what fits in memory, which layout is fastest here, how long it will take.")
     print(sweep.plan(trial, SPACE, data, chosen.trials, chosen.epochs, chosen.seed))
 
     print("\n2. Random search: every trial is trained to the end, all of them in one program.")
@@ -91,7 +91,7 @@ def main():
     print(f"median accuracy {median(population):.4f}, without copying {median(everything):.4f}")
     assert median(population) >= median(everything)
 
-    print("\n5. Killed and gone on with: with path=, progress is on disk.")
+    print("\n5. Killed and resumed: with path=, progress is on disk.")
     folder = chosen.scratch / "sweep"
     spawn = multiprocessing.get_context("spawn")
     other = spawn.Process(target=run, args=(chosen, data), kwargs={"path": folder})
@@ -99,22 +99,22 @@ def main():
     enough = 1 if chosen.quick else everything.epochs.sum() // 4
     while other.is_alive() and done_in(folder) < enough:
         time.sleep(0.01)
-    other.kill()  # SIGKILL: nothing can be tidied up
+    other.kill()  # SIGKILL: the process cannot clean up
     other.join()
     left = done_in(folder)
     print(f"killed with {left} of {everything.epochs.sum()} trial-epochs on disk")
-    assert left < everything.epochs.sum(), "the other process was done before it was killed"
+    assert left < everything.epochs.sum(), "the other process finished before it was killed"
     resumed = run(chosen, data, path=folder)
     assert resumed.table(chosen.trials) == everything.table(chosen.trials)
-    print(f"gone on with: the same table of {chosen.trials} trials as in step 2, to the last digit")
+    print(f"resumed: the same table of {chosen.trials} trials as in step 2, to the last digit")
 
-    print("\n6. Several seeds a point: means, and 95% intervals.")
+    print("\n6. Several seeds per point: means, and 95% intervals.")
     seeds = 4
     repeated = run(chosen, data, trials=chosen.trials // seeds, seeds=seeds)
     print(repeated.table(3))
     assert repeated.best().interval > 0
 
-    print("\n7. The best trial once more, alone; and its weights.")
+    print("\n7. The best trial retrained alone, and its weights.")
     best = everything.best()
     again = everything.replay(best.number)
     for part, curves in again.curves.items():
@@ -125,9 +125,9 @@ def main():
     print(f"trial {best.number}: identical curves; its weights name {right:.2%} of the images")
     assert abs(right - best.score) < 1e-6
 
-    print("\n8. Ask and tell: the search alone, for a training loop of one's own.")
+    print("\n8. Ask and tell: the search alone, for your own training loop.")
     space = {name: SPACE[name] for name in ("rate", "decay")}
-    # sweep.from_optuna(optuna.samplers.TPESampler) in place of sobol would learn from the scores
+    # sweep.from_optuna(optuna.samplers.TPESampler) instead of sobol would learn from the scores
     study = sweep.AskTell(space, search=sweep.sobol, seed=chosen.seed)
     asked = study.ask(32)  # numbers, and an array (32,) of each hyperparameter
     scores = jax.jit(jax.vmap(lambda hyper: softmax_regression(data, **hyper)))(asked.hyper)
@@ -147,7 +147,7 @@ def main():
 
 
 def softmax_regression(data, rate, decay):
-    """Any traceable function of the hyperparameters will do for step 8."""
+    """Step 8 works with any traceable function of the hyperparameters."""
     (x, t), (xv, tv) = data
     loss = lambda w: pn.softmax_cross_entropy(x @ w, t) + decay * (w**2).sum() / 2
     step = lambda w, _: (w - rate * jax.grad(loss)(w), None)

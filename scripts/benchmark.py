@@ -1,14 +1,14 @@
 """How fast purenet is on this machine, against raw JAX and against the matmul peak.
 
-    python scripts/benchmark.py [SUITE ...] [--reps 5]
+    python scripts/benchmark.py [SUITE ...] [--reps 5] [--record FILE]
+    python scripts/benchmark.py --history FILE -o PNG
 
 Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
-stopping, planning, bookkeeping, scaling, import; by itself all of them. Two more take minutes:
-quality, on MNIST where MNIST_DIR names its folder, or on the digits; accelerator, in absolute
-figures. The data of the others are random numbers in MNIST's shapes, so nothing has to be
-downloaded. Samples of the compared programs are interleaved in random order; what is printed is the
-median, the range and the ratio to the first row of each table. Trust ratios of one run, never
-single times.
+stopping, planning, bookkeeping, scaling, import; all of them by default. Two more take minutes:
+quality, on MNIST if MNIST_DIR names its folder, else on the digits; accelerator, in absolute
+figures. The other suites use random numbers in MNIST's shapes, so nothing has to be downloaded.
+Samples of the compared programs are interleaved in random order; the median, the range and the
+ratio to the first row of each table are printed. Trust ratios within one run, never single times.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import sys
 import time
 
 import benchmark_convolutions as convolutions
+import benchmark_history as history
 import benchmark_precision as precision
 import benchmark_searches as searches
 import jax
@@ -28,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from benchmark_accelerator import absolute
 from benchmark_scaling import scaling
-from benchmark_timing import BATCH, measure, purenet_steps, show, there_and_back
+from benchmark_timing import BATCH, SHOWN, measure, purenet_steps, show, there_and_back
 from jax.example_libraries import optimizers as stax_optimizers
 from jax.example_libraries import stax
 
@@ -255,18 +256,32 @@ SUITES = {
 LONG = ("quality", "accelerator")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], epilog=__doc__.partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE",
-                        help=f"{', '.join(SUITES)}; by itself all but the last two")  # fmt: skip
+                        help="suites to run; all but the long ones by default")  # fmt: skip
     parser.add_argument("--reps", type=int, default=5, help="samples of each program (default 5)")
-    options = parser.parse_args()
+    parser.add_argument("--record", metavar="FILE", help="append the ratios to this file of JSON "
+                        "lines, with the machine and the commit")  # fmt: skip
+    parser.add_argument("--history", metavar="FILE", help="draw the recorded ratios over time "
+                        "instead of measuring (needs matplotlib)")  # fmt: skip
+    parser.add_argument("-o", "--out", metavar="PNG", default="benchmark.png",
+                        help="picture of --history (default benchmark.png)")  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.history:
+        history.draw(history.read(options.history), options.out)
+        return
     cores = pn.use_cpu_cores()
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {device.device_kind}, {jax.device_count()} device(s), "
           f"{cores} core(s), {platform.machine()}")  # fmt: skip
     for name in options.suites or [name for name in SUITES if name not in LONG]:
         SUITES[name](options.reps)
+    if options.record:
+        history.record(options.record, SHOWN)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import jax
 import purenet as pn
 
 BATCH = 100
+SHOWN = {}  # {table: {row: ratio}} of this run, for `benchmark.py --record`
 
 
 def measure(programs, reps, least=0.05, seed=0):
@@ -32,6 +33,7 @@ def measure(programs, reps, least=0.05, seed=0):
 
 def show(title, samples, unit=1e3, name="ms", note=lambda name, seconds: ""):
     first = statistics.median(next(iter(samples.values())))
+    SHOWN[title] = {row: statistics.median(times) / first for row, times in samples.items()}
     print(f"\n{title}: median [range] {name}, ratio to the first row")
     for row, seconds in samples.items():
         median = statistics.median(seconds)

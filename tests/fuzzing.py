@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
     refused: int
     failures: list[Failure]
     slowest: float  # seconds of processor time
-    maximize: int  # bytes beyond the size of the files
+    memory: int  # bytes beyond the size of the files
 
 
 # the watch
@@ -108,7 +108,7 @@ def watched(folder: Path):
 def run(name: str, make: Callable, folder: Path, numbers, seed: int = 0) -> Outcome:
     """Try the cases of these numbers; `make(folder)` gives the function from chance to a case."""
     case_of = make(folder)
-    refused, failures, slowest, maximize = 0, [], 0.0, 0
+    refused, failures, slowest, memory = 0, [], 0.0, 0
     mine = not tracemalloc.is_tracing()
     if mine:
         tracemalloc.start()
@@ -119,13 +119,13 @@ def run(name: str, make: Callable, folder: Path, numbers, seed: int = 0) -> Outc
                 case = case_of(random.Random(f"{seed} {name} {number}"))
             was_refused, failure, seconds, extra = _try(case, folder)
             refused += was_refused
-            slowest, maximize = max(slowest, seconds), max(maximize, extra)
+            slowest, memory = max(slowest, seconds), max(memory, extra)
             if failure is not None:
                 failures.append(Failure(number, *failure))
     finally:
         if mine:
             tracemalloc.stop()
-    return Outcome(len(numbers), refused, failures, slowest, maximize)
+    return Outcome(len(numbers), refused, failures, slowest, memory)
 
 
 def _try(case: Case, folder: Path):

@@ -1,14 +1,22 @@
-"""What the README shows runs as it stands."""
+"""What README.md and CONTRIBUTING.md show runs as it stands, and what they name exists."""
 
+import ast
+import functools
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 from forks import run
 
+import purenet as pn
+from purenet import cli
+
 README = Path(__file__).parents[1] / "README.md"
-EXAMPLE, *MORE = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT, TEXT = README.parent, README.read_text()
+PAGES = [README, ROOT / "CONTRIBUTING.md"]
+EXAMPLE, *MORE = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 # between the example and what follows it
@@ -35,17 +43,95 @@ def test_the_example_runs_in_an_empty_directory(ran):
 
 
 @pytest.mark.slow
-def test_what_follows_the_example_goes_on_from_it(ran):
+def test_what_follows_the_example_continues_it(ran):
     _, others, folder = ran
     assert "trial-epochs in place of 800" in others and "±" in others
     assert (folder / "rungs.png").exists()
 
 
 def test_every_extra_that_a_message_names_exists():
-    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {
         extra
-        for path in (README.parent / "purenet").rglob("*.py")
+        for path in (ROOT / "purenet").rglob("*.py")
         for extra in re.findall(r"purenet\[(\w+)\]", path.read_text())
     }
     assert "optuna" in named and named <= set(project["optional-dependencies"])
+
+
+def commands(page):
+    """The command lines of a page, from its blocks and from its sentences."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+    lines = [*"\n".join(blocks).splitlines(), *spans]
+    pieces = [
+        piece for line in lines for piece in re.split(r" && | & ?|  +#.*", " ".join(line.split()))
+    ]
+    return [
+        piece
+        for piece in pieces
+        if re.match(r"(purenet|python|pip|scripts/\w+|pytest)( |$)", piece)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_command_names_exists(page):
+    named = {word for line in commands(page) for word in shlex.split(line) if "/" in word}
+    files = {
+        word.partition("::")[0]
+        for word in named
+        if re.match("(scripts|examples|tests|purenet)/", word)
+    }
+    assert files and not [name for name in files if not (ROOT / name).exists()]
+
+
+def test_every_command_of_the_readme_is_understood(monkeypatch):
+    asked = []
+    for name in ("_sweep", "_check"):
+        monkeypatch.setattr(cli, name, lambda options: asked.append(options) or 0)
+    lines = [shlex.split(line)[1:] for line in commands(README) if line.startswith("purenet ")]
+    for words in lines:
+        if not {"--help", "--process"} & set(words):
+            assert cli.main(words) == 0, words
+    assert len(asked) >= 6
+
+
+def test_every_suite_and_extra_that_a_page_names_exists():
+    source = ast.parse((ROOT / "scripts" / "benchmark.py").read_text())
+    (suites,) = (
+        {key.value for key in node.value.keys}
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUITES"
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for line in (line for page in PAGES for line in commands(page)):
+        if line.startswith("python scripts/benchmark.py"):
+            words = shlex.split(line)[2:]
+            assert (
+                set(words[: next((i for i, w in enumerate(words) if w[:2] == "--"), None)])
+                <= suites
+            )
+        for extras in re.findall(r"\.\[([\w,]+)\]", line):
+            assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_that_a_page_uses_exists(page):
+    """`pn.adam`, `sweep.grid(points)`, `purenet.nn.conv.choose_method`."""
+    for path in set(re.findall(r"\b((?:pn|sweep|purenet)(?:\.\w+)+)", page.read_text())):
+        if not re.search(r"\.(py|git|md|toml)$", path):
+            first, *names = path.split(".")
+            start = pn.sweep if first == "sweep" else pn
+            functools.reduce(getattr, names, start)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_python_is_python(page):
+    for block in re.findall(r"```py(?:thon)?\n(.*?)```", page.read_text(), re.DOTALL):
+        ast.parse(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)", page.read_text())
+    assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
