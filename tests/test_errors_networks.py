@@ -267,7 +267,7 @@ def of_layers():
         if name not in ("local_response_norm", "dropout", "max_pool", "avg_pool"):
             yield Mistake(
                 f"{name}: sizes of words", lambda net=net: net.init(KEY, "three"),
-                ValueError, "'three'.*(positive whole numbers|the widths)",
+                ValueError, "'three'.*(positive integers|the widths)",
             )  # fmt: skip
 
 
@@ -290,7 +290,7 @@ def of_initializers():
         f = f or draw(name)
         for shape in ("ab", None, (3, -1), (0, 2), (3, 2.5), (3, "a")):
             yield Mistake(f"{name}: shape {shape}", lambda f=f, shape=shape: f(KEY, shape),
-                          ValueError, f"{name}: shape is .*positive whole numbers")  # fmt: skip
+                          ValueError, f"{name}: shape is .*positive integers")  # fmt: skip
         if name == "zeros":
             continue
         for what, key in (("None", None), ("3", 3), ("an array", np.ones(2))):
@@ -330,12 +330,12 @@ OTHERS = [
     Mistake(*row)
     for row in (
         # layers
-        ("dense: units None", lambda: pn.dense(None), TypeError, "dense: units is None.*whole"),
-        ("dense: units 2.5", lambda: pn.dense(2.5), TypeError, "dense: units is 2.5.*whole"),
-        ("dense: units True", lambda: pn.dense(True), TypeError, "dense: units is True.*whole"),
+        ("dense: units None", lambda: pn.dense(None), TypeError, "dense: units is None.*integer"),
+        ("dense: units 2.5", lambda: pn.dense(2.5), TypeError, "dense: units is 2.5.*integer"),
+        ("dense: units True", lambda: pn.dense(True), TypeError, "dense: units is True.*integer"),
         ("dense: units 0", lambda: pn.dense(0), ValueError, "dense: units is 0.*at least 1"),
         ("dense: units of an image", lambda: pn.dense((3, 4)),
-         TypeError, r"units is \(3, 4\).*whole"),
+         TypeError, r"units is \(3, 4\).*integer"),
         ("dense: traced units", lambda: traced(pn.dense), TypeError,
          r"dense: units is a traced array of int32 \(\).*known"),
         ("dense: no initialiser", lambda: pn.dense(2, None),
@@ -627,7 +627,7 @@ OTHERS = [
         ("TrainState: nothing", lambda: pn.TrainState(), TypeError, "'params'"),
         ("use_cpu_cores: 0", lambda: pn.use_cpu_cores(0), ValueError, "count is 0, but at least 1"),
         ("use_cpu_cores: 2.0", lambda: pn.use_cpu_cores(2.0),
-         TypeError, "count is 2.0, but a whole"),
+         TypeError, "count is 2.0, but an integer"),
     )
 ]  # fmt: skip
 

@@ -190,7 +190,7 @@ X, ONE, TWO = jnp.ones((5, 3)), jnp.ones(3), jnp.ones(2)
         (lambda: batch_norm(momentum=1.5), r"momentum is 1.5, but a number from 0 to below 1"),
         (
             lambda: batch_norm(eps=-1e-6),
-            r"batch_norm: eps is -1e-06, but a finite number from 0 on",
+            r"batch_norm: eps is -1e-06, but a finite number of at least 0",
         ),
         (lambda: layer_norm(eps=np.float32(-1)), r"layer_norm: eps is -1"),
         (lambda: flatten(jnp.ones(())), r"flatten: x has shape \(\), but a batch"),

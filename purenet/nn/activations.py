@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.core.dtypes import inexact, wide
+from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Number
 from purenet.core.validate import check_function, numbers
 from purenet.core.vjp import Op, P, R, hand_vjp
@@ -287,7 +287,7 @@ def _softmax(x: Array) -> jax.Array:
             "one class is expected."
         )
     x = inexact(x)  # a difference of unsigned integers wraps around
-    z = x.astype(wide(x.dtype))
+    z = widen(x)
     e = jnp.exp(z - lax.stop_gradient(z.max(axis=-1, keepdims=True)))
     return (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)
 
@@ -298,7 +298,7 @@ def _softmax_fwd(x):
 
 
 def _softmax_bwd(y, g):
-    y, g = y.astype(wide(y.dtype)), g.astype(wide(y.dtype))
+    y, g = widen(y), widen(g, y)
     return (y * (g - (g * y).sum(axis=-1, keepdims=True)),)  # (..., k)
 
 

@@ -6,7 +6,7 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from purenet.core.dtypes import inexact, wide
+from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Key, Layer, Number
 from purenet.core.validate import fractions, random_key
 from purenet.core.vjp import hand_vjp
@@ -39,7 +39,7 @@ def _drop(x: Array | float, rate: Number, key: Key) -> jax.Array:
 def _drop_fwd(x, rate, key):
     x = jnp.asarray(inexact(x))
     _check_drop(x, rate, key)
-    rate = jnp.asarray(rate, wide(x.dtype))
+    rate = widen(rate, x)
     if rate.ndim:  # one rate a channel is one row
         rate = jnp.expand_dims(rate, tuple(range(x.ndim - rate.ndim)))
     level = jnp.clip(jnp.round(rate * _LEVELS), 0, _LEVELS - 1)

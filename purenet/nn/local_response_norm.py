@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from purenet.core.dtypes import inexact, wide
+from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number
 from purenet.core.validate import finite, integer, positive
 from purenet.core.vjp import hand_vjp
@@ -34,17 +34,9 @@ def _local_response_normalise(
         raise ValueError("local_response_norm: x has shape (), but (..., channels) is expected.")
     _check_numbers(x, k, alpha, beta, n)
     x = inexact(x)
-    k, alpha, beta = _numbers(x, k, alpha, beta)
-    wider = _wide(x)
+    k, alpha, beta = (widen(a, x) for a in (k, alpha, beta))
+    wider = widen(x)
     return (wider * (k + alpha * _around(wider * wider, n)) ** -beta).astype(x.dtype)
-
-
-def _wide(x):
-    return x.astype(wide(x.dtype))
-
-
-def _numbers(x, *numbers):
-    return (jnp.asarray(a, wide(x.dtype)) for a in numbers)
 
 
 def _check_numbers(x, k, alpha, beta, n=5):
@@ -74,8 +66,9 @@ def _local_response_normalise_fwd(x, k, alpha, beta, n):
 
 
 def _local_response_normalise_bwd(n, residuals, g):
-    k, alpha, beta = _numbers(*residuals)
-    x, g = _wide(residuals[0]), _wide(g)
+    x, *numbers = residuals
+    k, alpha, beta = (widen(a, x) for a in numbers)
+    x, g = widen(x), widen(g)
     energy = _around(x * x, n)  # (..., c), as all below
     s = k + alpha * energy
     scale = s**-beta

@@ -1,29 +1,29 @@
 """Losses, accuracy and weight penalties: scalars from a batch of outputs, or from the weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.core.dtypes import wide
+from purenet.core.dtypes import widen
 from purenet.core.types import Array, Number, PyTree, only_weights
 from purenet.core.validate import array, fraction, non_negative
 from purenet.core.vjp import hand_vjp
 
 
-def _wide(a) -> jax.Array:
-    """In at least float32: a mean over a batch has no digits to spare in half precision."""
-    return jnp.asarray(a, wide(jnp.result_type(a)))
+def check_labels(caller: str, y: Any, labels: Any) -> None:
+    """Outputs (n, k) and labels (n,) of integers or (n, k).
 
+    Raises ValueError for other shapes and for class numbers that are floats.
 
-def _check_labels(caller, y, labels):
-    """Shapes (n, k) and (n,) or (n, k); class numbers are whole."""
+    >>> check_labels("accuracy", jnp.ones((2, 3)), jnp.array([0, 2]))
+    """
     if jnp.ndim(y) != 2 or y.size == 0:
         raise ValueError(
             f"{caller}: the outputs have shape {jnp.shape(y)}, but (batch, classes) is expected, "
-            "with "
-            "at least one example and one class."
+            "with at least one example and one class."
         )
     n, k = y.shape
     if jnp.shape(labels) not in ((n,), (n, k)):
@@ -39,8 +39,12 @@ def _check_labels(caller, y, labels):
         )
 
 
-def _one_hot(labels, like):
-    """Probabilities (n, k) from class numbers (n,), by comparison; probabilities as they are."""
+def as_probabilities(labels: Any, like: jax.Array) -> jax.Array:
+    """Probabilities (n, k) from class numbers (n,), by comparison; probabilities as they are.
+
+    >>> as_probabilities(jnp.array([2]), jnp.zeros((1, 3))).tolist()
+    [[0.0, 0.0, 1.0]]
+    """
     if labels.ndim == 1:
         labels = labels.astype(jnp.int32)[:, None]
         labels = labels == lax.broadcasted_iota(jnp.int32, like.shape, 1)
@@ -69,7 +73,7 @@ def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: Number = 0.0
 
 
 def _log_softmax(logits):
-    z = _wide(logits)
+    z = widen(logits)
     z = z - lax.stop_gradient(z.max(axis=1, keepdims=True))
     return z - jnp.log(jnp.exp(z).sum(axis=1, keepdims=True))  # (n, k)
 
@@ -77,7 +81,7 @@ def _log_softmax(logits):
 def _targets(labels, smoothing, log_p):
     """(labels as probabilities, the smoothed targets, the smoothing), in the dtype of log p."""
     smoothing = jnp.asarray(smoothing, log_p.dtype)
-    labels = _one_hot(labels, log_p)
+    labels = as_probabilities(labels, log_p)
     return labels, (1 - smoothing) * labels + smoothing / log_p.shape[1], smoothing
 
 
@@ -101,7 +105,7 @@ def _check_smoothing(smoothing):
 
 # backward, by hand
 def _softmax_cross_entropy_fwd(logits, labels, smoothing):
-    _check_labels("softmax_cross_entropy", logits, labels)
+    check_labels("softmax_cross_entropy", logits, labels)
     _check_smoothing(smoothing)
     log_p = _log_softmax(logits)
     _, t, _ = _targets(labels, smoothing, log_p)
@@ -150,7 +154,7 @@ def _mean_squared_error(y: Array | float, t: Array | float) -> jax.Array:
             "shapes with at least one element are expected; t[:, None] or y[:, 0] matches (n,) and "
             "(n, 1)."
         )
-    error = _wide(y) - _wide(t)
+    error = widen(y) - widen(t)
     return (error * error).mean()
 
 
@@ -161,7 +165,7 @@ def _mean_squared_error_fwd(y, t):
 
 def _mean_squared_error_bwd(residuals, g):
     y, t = residuals
-    dy = g * 2 / jnp.size(y) * (_wide(y) - _wide(t))
+    dy = g * 2 / jnp.size(y) * (widen(y) - widen(t))
     return dy, -dy
 
 
@@ -184,7 +188,7 @@ def accuracy(y: Array, t: Array) -> jax.Array:
     y, t = array("accuracy", "y", y), array("accuracy", "t", t)
     if jnp.ndim(y) == 1 == jnp.ndim(t) and len(y) == len(t) > 0:
         return ((y > 0) == jnp.asarray(t).astype(bool)).mean(dtype=jnp.float32)
-    _check_labels("accuracy", y, t)
+    check_labels("accuracy", y, t)
     classes = t if t.ndim == 1 else t.argmax(axis=1)
     return (y.argmax(axis=1) == classes).mean(dtype=jnp.float32)
 
@@ -200,7 +204,7 @@ def _half_sum_of_squares(w: Array | float) -> jax.Array:
     >>> float(half_sum_of_squares(jnp.array([1.0, -3.0])))
     5.0
     """
-    w = _wide(w)
+    w = widen(w)
     return (w * w).sum() / 2
 
 
@@ -214,16 +218,16 @@ def _sum_of_magnitudes(w: Array | float) -> jax.Array:
     >>> float(sum_of_magnitudes(jnp.array([1.0, -3.0])))
     4.0
     """
-    w = _wide(w)
+    w = widen(w)
     return (w * jnp.sign(w)).sum()  # jnp.abs differentiates to 1 at 0
 
 
 # backward, by hand
 half_sum_of_squares = hand_vjp(
-    _half_sum_of_squares, lambda w: (_half_sum_of_squares(w), w), lambda w, g: (g * _wide(w),)
+    _half_sum_of_squares, lambda w: (_half_sum_of_squares(w), w), lambda w, g: (g * widen(w),)
 )
 sum_of_magnitudes = hand_vjp(
-    _sum_of_magnitudes, lambda w: (_sum_of_magnitudes(w), w), lambda w, g: (g * jnp.sign(_wide(w)),)
+    _sum_of_magnitudes, lambda w: (_sum_of_magnitudes(w), w), lambda w, g: (g * jnp.sign(widen(w)),)
 )
 
 

@@ -24,10 +24,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from purenet.core.dtypes import widen
 from purenet.core.types import Array
 from purenet.core.validate import array, integer
-from purenet.nn.losses import _check_labels, _one_hot, _wide, softmax_cross_entropy
 from purenet.nn.losses import accuracy as accuracy
+from purenet.nn.losses import as_probabilities, check_labels, softmax_cross_entropy
 
 
 def _classes(caller, y, t):
@@ -40,16 +41,16 @@ def _classes(caller, y, t):
                 "but "
                 "one logit an example takes one label an example, 0 or 1, and at least one example."
             )
-        return _wide(y), t.astype(bool)
-    _check_labels(caller, y, t)
+        return widen(y), t.astype(bool)
+    check_labels(caller, y, t)
     if y.shape[1] == 1:
         raise ValueError(
             f"{caller}: the outputs have shape {y.shape}, but two classes or more are expected; "
             "one "
             "logit an example becomes (n,) with y[:, 0]."
         )
-    y = _wide(y)
-    return y, _one_hot(t, y) > 0.5
+    y = widen(y)
+    return y, as_probabilities(t, y) > 0.5
 
 
 def _reals(caller, y, t):
@@ -62,13 +63,13 @@ def _reals(caller, y, t):
             "(n, d) with at least one example are expected; t[:, None] or y[:, 0] matches (n,) and "
             "(n, 1)."
         )
-    y, t = _wide(y), _wide(t)
+    y, t = widen(y), widen(t)
     return (y, t) if y.ndim == 2 else (y[:, None], t[:, None])
 
 
 def _predicted(y):
     """The predicted class as bools, of the shape of y."""
-    return y > 0 if y.ndim == 1 else _one_hot(y.argmax(axis=1), y) > 0.5
+    return y > 0 if y.ndim == 1 else as_probabilities(y.argmax(axis=1), y) > 0.5
 
 
 def _probabilities(y):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.core.dtypes import inexact, wide
+from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number, Params
 from purenet.core.validate import fraction, non_negatives
 from purenet.core.vjp import hand_vjp
@@ -17,16 +17,12 @@ from purenet.nn.base import named, only_params, shape, stateless
 
 def _standardise(x, eps, axes):
     """(x̂, μ, v, 1/√(v + eps)), in at least float32; μ, v and the last keep the reduced axes."""
-    x = _wide(x)
+    x = widen(x)
     mean = x.mean(axes, keepdims=True)
     centred = x - mean
     variance = (centred * centred).mean(axes, keepdims=True)
     inverse = lax.rsqrt(variance + _row(jnp.asarray(eps, x.dtype), x))
     return centred * inverse, mean, variance, inverse
-
-
-def _wide(x):
-    return x.astype(wide(x.dtype))
 
 
 def _row(a, x):
@@ -102,7 +98,7 @@ def _batch_normalise_bwd(residuals, cotangents):
     g, g_mean, g_variance = cotangents
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     axes, m = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-    centred = _wide(x) - _row(mean, x)
+    centred = widen(x) - _row(mean, x)
     x_hat = centred * _row(inverse, x)
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
     dgamma = (g * x_hat).sum(axes)  # (n, ..., c) -> (c,)
@@ -142,8 +138,8 @@ def _normalise(
 def _normalise_fwd(x, mean, variance, gamma, beta, eps):
     x = inexact(x)
     _check("batch_norm", x, mean=mean, variance=variance, gamma=gamma, beta=beta)
-    inverse = lax.rsqrt(variance.astype(wide(x.dtype)) + jnp.asarray(eps, wide(x.dtype)))
-    x_hat = (_wide(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
+    inverse = lax.rsqrt(widen(variance, x) + widen(eps, x))
+    x_hat = (widen(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
     return _scale(x_hat, gamma, beta, x), (x, mean, inverse, gamma)
 
 
@@ -151,7 +147,7 @@ def _normalise_bwd(residuals, g):
     x, mean, inverse, gamma = residuals
     g, gamma = g.astype(inverse.dtype), gamma.astype(inverse.dtype)
     axes = tuple(range(x.ndim - 1))
-    x_hat = (_wide(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
+    x_hat = (widen(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
     s = gamma * inverse
     dx = _row(s, x) * g
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
@@ -193,7 +189,7 @@ def _layer_normalise_bwd(residuals, g):
     x, gamma, mean, inverse = residuals
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     rows = tuple(range(x.ndim - 1))
-    x_hat = (_wide(x) - mean) * inverse
+    x_hat = (widen(x) - mean) * inverse
     h = _row(gamma, x) * g
     shared = h.mean(-1, keepdims=True)  # (..., c) -> (..., 1)
     along = (h * x_hat).mean(-1, keepdims=True)  # (..., c) -> (..., 1)
