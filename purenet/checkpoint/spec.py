@@ -18,7 +18,8 @@ from purenet.core.tree import short
 from purenet.core.types import Layer
 from purenet.core.validate import mapping
 from purenet.nn import activations, initializers
-from purenet.nn.combinators import lifted_function, remat, residual, serial
+from purenet.nn.base import lifted_function
+from purenet.nn.combinators import remat, residual, serial
 from purenet.nn.conv import conv
 from purenet.nn.dense import dense
 from purenet.nn.dropout import dropout

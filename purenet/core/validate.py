@@ -33,12 +33,16 @@ def describe_value(value: Any) -> str:
         return f"the class {value.__name__}"
     if isinstance(value, jax.core.Tracer):
         return f"a traced array of {value.dtype} {value.shape}"
-    if isinstance(value, (jax.Array, np.ndarray)):
+    if _is_array(value):
         return f"an array of {value.dtype} {value.shape}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
     text = repr(value)
     return text if len(text) <= 60 and "<" not in text else f"a {type(value).__name__}"
+
+
+def _is_array(value) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray))
 
 
 def _unexpected(caller, name, value, expected, describe=describe_value, hint="") -> str:
@@ -115,17 +119,13 @@ def _checker(interval, one: bool = True):
             if is_number(value):
                 if not contains(value):
                     raise ValueError(_unexpected(caller, name, value, expected, str))
-            elif not _is_numeric_array(value):
+            elif not (_is_array(value) and jnp.issubdtype(value.dtype, np.number)):
                 raise TypeError(_unexpected(caller, name, value, expected))
             elif one and value.shape != ():
                 several = "; to try several, vmap over them or give them to a sweep"
                 raise ValueError(_unexpected(caller, name, value, "one number", hint=several))
 
     return check
-
-
-def _is_numeric_array(value) -> bool:
-    return isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, np.number)
 
 
 non_negative = _checker(_NON_NEGATIVE)
@@ -208,7 +208,7 @@ def random_key(caller: str, key: Any) -> None:
     """
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not typed and (dtype != np.uint32 or not isinstance(key, (jax.Array, np.ndarray))):
+    if not typed and (dtype != np.uint32 or not _is_array(key)):
         raise TypeError(
             f"{caller}: the key is {describe_value(key)}, but a random key is expected, such as "
             "jax.random.key(0)."
@@ -337,10 +337,12 @@ def _or_none(check: Check) -> Check:
 
 
 def _plain(annotation):
-    """An annotation without checks, as `help` shows it."""
+    """An annotation without its checks, as `help` shows it."""
+    if not _checks(annotation):
+        return annotation
     if _is_union(annotation):
-        return Union[tuple(map(_plain, get_args(annotation)))]  # noqa: UP007
-    return annotation.__origin__ if _checks(annotation) else annotation
+        return functools.reduce(operator.or_, map(_plain, get_args(annotation)))
+    return annotation.__origin__
 
 
 def _with_raises(doc: str, checks: dict[str, tuple[Check, Any]]) -> str:
@@ -403,4 +405,5 @@ Positive = Annotated[Number, by_option(positive, _POSITIVE[1])]
 UnitInterval = Annotated[Number, by_option(fraction, _UNIT[1])]
 Finite = Annotated[Number, by_option(finite, _FINITE[1])]
 Boolean = Annotated[bool, by_option(boolean, "True or False")]
-Function = Annotated[Callable, by_option(check_function, "a function")]
+IS_FUNCTION = by_option(check_function, "a function")
+Function = Annotated[Callable, IS_FUNCTION]

@@ -9,7 +9,7 @@ from jax import lax
 
 from purenet.core.dtypes import widen
 from purenet.core.types import Array, Number, PyTree, only_weights
-from purenet.core.validate import array, fraction, non_negative
+from purenet.core.validate import NonNegative, array, declared, fraction
 from purenet.core.vjp import hand_vjp
 
 
@@ -59,11 +59,11 @@ def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: Number = 0.0
     float32 or wider. t = (1 - smoothing) labels + smoothing / k.
     With cotangent g: dlogits = g/n (p Σₖ t - t), which is g/n (p - t) for probabilities,
     dlabels = -g/n (1 - smoothing) log p, dsmoothing = g/n Σ (labels - 1/k) log p.
-    A class number outside 0 .. k - 1 makes the loss NaN: what it is is not known while tracing.
+    A class number outside 0 .. k - 1 makes the loss NaN: its value is not known while tracing.
     A logit of -∞ rules its class out. With a target of 0 such a class adds nothing to the loss and
     to the gradients, by the convention 0 log 0 = 0; with any other target the loss is ∞.
     Raises ValueError for other shapes, for class numbers that are floats, and for a smoothing
-    outside [0, 1); TypeError for one that is no number.
+    outside [0, 1); TypeError for one that is not a number.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), sections 6.2.2.3 and 7.5.1.
 
     >>> round(float(softmax_cross_entropy(jnp.zeros((2, 10)), jnp.array([3, 4]))), 4)
@@ -142,7 +142,7 @@ def _mean_squared_error(y: Array | float, t: Array | float) -> jax.Array:
 
     Shapes: y and t alike, any -> (), in float32 or wider.
     With cotangent g and m elements: dy = 2 g (y - t) / m, dt = -dy.
-    Raises ValueError where the shapes differ: (n,) against (n, 1) would compare all with all.
+    Raises ValueError if the shapes differ: (n,) against (n, 1) would compare all with all.
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 1.1.
 
     >>> float(mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))
@@ -178,8 +178,8 @@ def accuracy(y: Array, t: Array) -> jax.Array:
 
     Shapes: y (n, k), t (n,) integers or (n, k) one-hot -> () float32. It has no gradient. One logit
     for each of two classes will do: y (n,), positive above 0, and t (n,) of 0 and 1.
-    Raises ValueError for other shapes, and for class numbers that are floats; TypeError for what is
-    no array.
+    Raises ValueError for other shapes, and for class numbers that are floats; TypeError unless both
+    are arrays.
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 1.5.1, as 1 - error.
 
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 3.0]]), jnp.array([0, 0])))
@@ -198,7 +198,7 @@ def _half_sum_of_squares(w: Array | float) -> jax.Array:
     """Σ w² / 2, the L2 penalty of one array.
 
     Shapes: any w -> (), in float32 or wider. With cotangent g: dw = g w.
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.1.
 
     >>> float(half_sum_of_squares(jnp.array([1.0, -3.0])))
@@ -212,7 +212,7 @@ def _sum_of_magnitudes(w: Array | float) -> jax.Array:
     """Σ |w|, the L1 penalty of one array.
 
     Shapes: any w -> (), in float32 or wider. With cotangent g: dw = g sign(w), and sign(0) = 0.
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.2.
 
     >>> float(sum_of_magnitudes(jnp.array([1.0, -3.0])))
@@ -232,34 +232,34 @@ sum_of_magnitudes = hand_vjp(
 
 
 # penalties on all weights
-def l2(strength: Number) -> Callable[[PyTree], jax.Array]:
+@declared
+def l2(strength: NonNegative) -> Callable[[PyTree], jax.Array]:
     """Weight decay as a penalty: weights -> strength · Σ W² / 2, gradient strength · W.
 
     Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.
-    `strength` may be traced. Raises ValueError where it is negative and TypeError where it is no
-    number; the penalty raises TypeError for a network's Params in place of its weights.
+    `strength` may be traced. The penalty raises TypeError for a network's Params in place of its
+    weights.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.1.
 
     >>> weights = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     >>> round(float(l2(0.5)(weights)), 6)
     1.5
     """
-    non_negative("l2", strength=strength)
     return _penalty("l2", strength, half_sum_of_squares)
 
 
-def l1(strength: Number) -> Callable[[PyTree], jax.Array]:
+@declared
+def l1(strength: NonNegative) -> Callable[[PyTree], jax.Array]:
     """Sparsity as a penalty: weights -> strength · Σ |W|, gradient strength · sign(W), 0 at 0.
 
     Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.
-    `strength` may be traced. Raises ValueError and TypeError as `l2` does.
+    `strength` may be traced. The penalty raises TypeError as that of `l2` does.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.2.
 
     >>> weights = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     >>> round(float(l1(0.5)(weights)), 6)
     3.0
     """
-    non_negative("l1", strength=strength)
     return _penalty("l1", strength, sum_of_magnitudes)
 
 

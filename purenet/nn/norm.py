@@ -10,9 +10,9 @@ from jax import lax
 
 from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number, Params
-from purenet.core.validate import fraction, non_negatives
+from purenet.core.validate import UnitInterval, declared, non_negatives
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import named, only_params, shape, stateless
+from purenet.nn.base import NonNegatives, named, only_params, shape, stateless
 
 
 def _standardise(x, eps, axes):
@@ -40,8 +40,7 @@ def _check(caller, x, **channels):
     if jnp.ndim(x) < 2 or x.size == 0:
         raise ValueError(
             f"{caller}: x has shape {jnp.shape(x)}, but a batch (n, ..., c) with at least one "
-            "number "
-            "is expected; give one example a leading axis with x[None]."
+            "number is expected; give one example a leading axis with x[None]."
         )
     for name, a in channels.items():
         if jnp.shape(a) != x.shape[-1:]:
@@ -71,8 +70,8 @@ def _batch_normalise(
     With cotangents g, gμ, gv of the three: dbeta = Σ g, dgamma = Σ g x̂, with s = 1/√(v + eps)
     dx = gamma s (g - dbeta/m - x̂ dgamma/m) + (gμ + 2 gv (x - μ))/m,
     deps = -Σ gamma s² dgamma / 2.
-    Raises ValueError for an empty x, where gamma or beta is not one number a channel, and for a
-    plain eps that is negative; TypeError for one that is no number.
+    Raises ValueError for an empty x, unless gamma and beta are one number a channel, and for a
+    plain eps that is negative; TypeError for one that is not a number.
     Source: Ioffe & Szegedy (2015), algorithm 1 and section 3.
 
     >>> x = jnp.array([[1.0, 5.0], [3.0, 5.0]])
@@ -124,8 +123,8 @@ def _normalise(
     Shapes: x (n, ..., c), mean, variance, gamma and beta (c,), eps () -> like x.
     With cotangent g and s = 1/√(v + eps): dx = gamma s g, dμ = -gamma s Σ g, dgamma = Σ g x̂,
     dbeta = Σ g, dv = -gamma s² dgamma / 2, deps = Σ dv.
-    Raises ValueError for an empty x, where one of the four is not one number a channel, and for a
-    plain eps that is negative; TypeError for one that is no number.
+    Raises ValueError for an empty x, unless each of the four is one number a channel, and for a
+    plain eps that is negative; TypeError for one that is not a number.
     Source: Ioffe & Szegedy (2015), algorithm 2.
 
     >>> normalise(jnp.full((1, 1), 5.0), *jnp.array([[3.0], [4.0], [1.0], [0.0]]), 0.0).tolist()
@@ -162,13 +161,13 @@ normalise = hand_vjp(_normalise, _normalise_fwd, _normalise_bwd, check=_check_ep
 
 # layer normalisation: forward
 def _layer_normalise(x: Array, gamma: Array, beta: Array, eps: Number) -> jax.Array:
-    """Normalise the last axis of every example, and of every position in it, by itself.
+    """Normalise the last axis of every example, and of every position in it, on its own.
 
     Shapes: x (n, ..., c), gamma and beta (c,), eps () -> like x.
     With cotangent g, h = gamma g and ⟨·⟩ the mean over the last axis, s = 1/√(v + eps):
     dx = s (h - ⟨h⟩ - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, dbeta = Σ g, deps = -Σ s² h x̂ / 2.
-    Raises ValueError for an empty x, where gamma or beta is not one number a channel, and for a
-    plain eps that is negative; TypeError for one that is no number.
+    Raises ValueError for an empty x, unless gamma and beta are one number a channel, and for a
+    plain eps that is negative; TypeError for one that is not a number.
     Source: Ba, Kiros & Hinton (2016).
 
     >>> layer_normalise(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), 0.0).tolist()
@@ -206,15 +205,15 @@ layer_normalise = hand_vjp(
 
 
 # the layers
-def batch_norm(momentum: Number = 0.9, eps: Number = 1e-6) -> Layer:
+@declared
+def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
     """Batch normalisation over all axes but the last, with running statistics for inference.
 
     Weights {"gamma": (c,), "beta": (c,)}, stats {"mean": (c,), "variance": (c,)}, c the last of
     `sizes`. In training the batch is normalised by its own statistics, and
     running ← momentum · running + (1 - momentum) · batch, with the biased variance; in inference
     the running ones are used and come back unchanged. `momentum` and `eps` may be traced.
-    Raises ValueError for a momentum outside [0, 1), a negative eps, examples without an axis, and
-    params of another network; TypeError for numbers that are none.
+    Raises ValueError for examples without an axis and params of another network.
     Source: Ioffe & Szegedy (2015).
 
     >>> import jax
@@ -224,8 +223,6 @@ def batch_norm(momentum: Number = 0.9, eps: Number = 1e-6) -> Layer:
     >>> print(*(f"{float(a):.3g}" for a in (*stats["mean"], *stats["variance"])))
     0.1 1 1 0.9
     """
-    fraction("batch_norm", momentum=momentum)
-    non_negatives("batch_norm", eps=eps)
 
     def init(key, sizes):
         del key  # nothing is random
@@ -252,18 +249,17 @@ def batch_norm(momentum: Number = 0.9, eps: Number = 1e-6) -> Layer:
     return Layer(init, apply, spec=("batch_norm", {"momentum": momentum, "eps": eps}))
 
 
-def layer_norm(eps: Number = 1e-6) -> Layer:
+@declared
+def layer_norm(eps: NonNegatives = 1e-6) -> Layer:
     """Layer normalisation over the last axis; training and inference are the same.
 
     Weights {"gamma": (c,), "beta": (c,)}, c the last of `sizes`. `eps` may be traced.
-    Raises ValueError for a negative eps, examples without an axis, and params of another network;
-    TypeError for an eps that is no number.
+    Raises ValueError for examples without an axis and params of another network.
     Source: Ba, Kiros & Hinton (2016).
 
     >>> layer_norm().init(None, (28, 28, 3)).weights["gamma"].shape
     (3,)
     """
-    non_negatives("layer_norm", eps=eps)
 
     def init(key, sizes):
         del key  # nothing is random

@@ -56,7 +56,7 @@ def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = T
 
 
 def with_extras(update: Callable) -> Callable:
-    """An `update` that accepts any argument by name, and passes on those that `update` itself takes.
+    """An `update` that accepts any argument by name and passes on those that `update` takes.
 
     These are read from its signature: every name where there is `**extra`, else the names of its
     parameters after (grads, state, weights).
