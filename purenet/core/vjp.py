@@ -1,9 +1,9 @@
 """The only use of JAX's custom derivatives: reverse rules by hand, forward mode from them.
 
-An op is `hand_vjp(plain, fwd, bwd)`. This wrapper, not the rule, takes care of what every rule would
-otherwise repeat: a cotangent gets the dtype and the shape of its argument (a scalar `slope` may be
-answered with a full-sized array, which is summed); arguments that are not arrays are refused by
-name; NumPy arrays become JAX arrays; inside `shard_map` a cotangent is summed over the mesh axes
+An op is `hand_vjp(plain, fwd, bwd)`. This wrapper, not the rule, takes care of what every rule
+would otherwise repeat: a cotangent gets the dtype and the shape of its argument (a scalar `slope`
+may be answered with a full-sized array, which is summed); arguments that are not arrays are refused
+by name; NumPy arrays become JAX arrays; inside `shard_map` a cotangent is summed over the mesh axes
 that it varies over and its argument does not; on a mesh with explicit axes it is sharded like its
 argument.
 """

@@ -35,10 +35,10 @@ from purenet.core.validate import (
 Schedule = Callable[[Any], jax.Array]  # of a step: a number or an array of steps
 
 
-def or_schedule(annotation: Any) -> Check:
+def _or_schedule(annotation: Any) -> Check:
     """The check of an annotated number, with functions of the step let through.
 
-    >>> or_schedule(NonNegative).expected
+    >>> _or_schedule(NonNegative).expected
     'a finite number of at least 0, or a schedule'
     """
     (check,) = annotation.__metadata__
@@ -46,8 +46,8 @@ def or_schedule(annotation: Any) -> Check:
     return Check(apply, f"{check.expected}, or a schedule")
 
 
-LearningRate = Annotated[Rate, or_schedule(NonNegative)]
-FiniteRate = Annotated[Rate, or_schedule(Finite)]
+LearningRate = Annotated[Rate, _or_schedule(NonNegative)]
+FiniteRate = Annotated[Rate, _or_schedule(Finite)]
 
 
 @declared
