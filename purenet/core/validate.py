@@ -96,25 +96,24 @@ def is_number(value: Any) -> bool:
 
 
 # NaN fails every comparison, so it is in none of them.
-_NON_NEGATIVE = (lambda value: 0 <= value < math.inf, "a finite number of at least 0")
-_POSITIVE = (lambda value: 0 < value < math.inf, "a finite number above 0")
-_UNIT = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
-_FINITE = (math.isfinite, "a finite number")
+NON_NEGATIVE = (lambda value: 0 <= value < math.inf, "a finite number of at least 0")
+POSITIVE = (lambda value: 0 < value < math.inf, "a finite number above 0")
+UNIT = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
+FINITE = (math.isfinite, "a finite number")
 
 
-def _checker(interval, one: bool = True):
-    """The check of an interval, for arrays of one number or of any shape."""
+def in_range(interval: tuple[Callable, str], one: bool = True) -> Callable[..., None]:
+    """The check of numbers, by their names, in an interval; arrays, of one number or of any shape,
+    are never inspected.
 
+    It raises ValueError for the first plain number that is out of range and for an array of several
+    where one is expected; TypeError for anything but a number or a numeric array.
+
+    >>> in_range(UNIT)("adam", b1=0.9, b2=0.999)
+    """
     contains, expected = interval
 
     def check(caller: str, **options: Any) -> None:
-        """Check numbers, by their names. Arrays are never looked at.
-
-        Raises ValueError for the first plain number that is out of range and for an array of
-        several where one is expected; TypeError for anything but a number or a numeric array.
-
-        >>> fraction("adam", b1=0.9, b2=0.999)
-        """
         for name, value in options.items():
             if is_number(value):
                 if not contains(value):
@@ -128,14 +127,8 @@ def _checker(interval, one: bool = True):
     return check
 
 
-non_negative = _checker(_NON_NEGATIVE)
-positive = _checker(_POSITIVE)
-fraction = _checker(_UNIT)
-finite = _checker(_FINITE)
-# the same where an array may have any shape, one number for each part of x
-fractions = _checker(_UNIT, one=False)
-non_negatives = _checker(_NON_NEGATIVE, one=False)
-numbers = _checker(_FINITE, one=False)
+non_negative, positive = in_range(NON_NEGATIVE), in_range(POSITIVE)
+fraction, finite = in_range(UNIT), in_range(FINITE)
 
 
 def is_function(value) -> bool:
@@ -209,15 +202,11 @@ def random_key(caller: str, key: Any) -> None:
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not typed and (dtype != np.uint32 or not _is_array(key)):
-        raise TypeError(
-            f"{caller}: the key is {describe_value(key)}, but a random key is expected, such as "
-            "jax.random.key(0)."
-        )
+        expected = "a random key such as jax.random.key(0)"
+        raise TypeError(_unexpected(caller, "the key", key, expected))
     if key.ndim != (0 if typed else 1):
-        raise ValueError(
-            f"{caller}: the key is {describe_value(key)}, but one random key is expected; take one "
-            "of them, or vmap over them."
-        )
+        hint = "; take one of them, or vmap over them"
+        raise ValueError(_unexpected(caller, "the key", key, "one random key", hint=hint))
 
 
 def check_same_structure(caller: str, expected: str, like: Any, **trees: Any) -> None:
@@ -400,10 +389,10 @@ def one_of(*words: str) -> Check:
 
 PositiveInteger = Annotated[int, at_least(1)]
 Count = Annotated[int, at_least(0)]
-NonNegative = Annotated[Number, by_option(non_negative, _NON_NEGATIVE[1])]
-Positive = Annotated[Number, by_option(positive, _POSITIVE[1])]
-UnitInterval = Annotated[Number, by_option(fraction, _UNIT[1])]
-Finite = Annotated[Number, by_option(finite, _FINITE[1])]
+NonNegative = Annotated[Number, by_option(non_negative, NON_NEGATIVE[1])]
+Positive = Annotated[Number, by_option(positive, POSITIVE[1])]
+UnitInterval = Annotated[Number, by_option(fraction, UNIT[1])]
+Finite = Annotated[Number, by_option(finite, FINITE[1])]
 Boolean = Annotated[bool, by_option(boolean, "True or False")]
 IS_FUNCTION = by_option(check_function, "a function")
 Function = Annotated[Callable, IS_FUNCTION]

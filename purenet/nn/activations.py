@@ -15,8 +15,9 @@ from jax import lax
 
 from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Number
-from purenet.core.validate import IS_FUNCTION, Function, declared, numbers
+from purenet.core.validate import IS_FUNCTION, Function, declared
 from purenet.core.vjp import Op, P, R, hand_vjp
+from purenet.nn.base import numbers
 
 
 @declared

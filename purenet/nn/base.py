@@ -9,15 +9,17 @@ import jax.numpy as jnp
 
 from purenet.core.types import Initializer, Layer, Number, Params, PyTree, Sizes
 from purenet.core.validate import (
+    FINITE,
+    NON_NEGATIVE,
+    UNIT,
     Check,
     accepts,
     array,
     by_option,
     describe_value,
-    fractions,
+    in_range,
     is_function,
     is_integer,
-    non_negatives,
 )
 
 
@@ -31,9 +33,11 @@ def _initializer(name: str, value: Any) -> Initializer:
 
 
 WeightInit = Annotated[Initializer, Check(_initializer, "a function (key, shape) -> array")]
-# an array may have any shape that broadcasts, such as one number a channel
-NonNegatives = Annotated[Number, by_option(non_negatives, "a finite number of at least 0")]
-UnitIntervals = Annotated[Number, by_option(fractions, "a number from 0 to below 1")]
+# where an array may have any shape that broadcasts, such as one number a channel
+non_negatives, fractions = in_range(NON_NEGATIVE, one=False), in_range(UNIT, one=False)
+numbers = in_range(FINITE, one=False)
+NonNegatives = Annotated[Number, by_option(non_negatives, NON_NEGATIVE[1])]
+UnitIntervals = Annotated[Number, by_option(fractions, UNIT[1])]
 
 
 def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[int, ...]) -> Any:

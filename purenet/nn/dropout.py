@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Key, Layer, Number
-from purenet.core.validate import declared, fractions, random_key
+from purenet.core.validate import declared, random_key
 from purenet.core.vjp import hand_vjp
 from purenet.distributed.mesh import replicate
-from purenet.nn.base import UnitIntervals, named, stateless
+from purenet.nn.base import UnitIntervals, fractions, named, stateless
 
 _LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
 

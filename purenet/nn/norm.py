@@ -13,9 +13,9 @@ from jax import lax
 
 from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number, Params, Sizes
-from purenet.core.validate import UnitInterval, declared, non_negatives
+from purenet.core.validate import UnitInterval, declared
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import NonNegatives, named, only_params, shape, stateless
+from purenet.nn.base import NonNegatives, named, non_negatives, only_params, shape, stateless
 
 
 def _standardise(x, eps, axes):
