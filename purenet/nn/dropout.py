@@ -55,7 +55,7 @@ def _drop_bwd(residuals, g):
     kept, scale, y = residuals
     g = g.astype(scale.dtype)
     dx = jnp.where(kept, g * scale, 0)
-    drate = g * y.astype(scale.dtype) * scale  # like x, summed by the seam
+    drate = g * y.astype(scale.dtype) * scale  # like x, summed by hand_vjp
     return dx, drate, None
 
 
