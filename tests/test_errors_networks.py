@@ -563,7 +563,7 @@ OTHERS = [
          ValueError, r"\(4, 4\).*flatten"),
         ("mlp: activation", lambda: pn.mlp(activation="relu"), TypeError, "got 'relu'"),
         ("mlp: batch_norm", lambda: pn.mlp(batch_norm=pn.batch_norm()), TypeError,
-         "mlp: batch_norm is a Layer, but True or False"),
+         r"mlp: batch_norm is batch_norm\(.*\), but True or False"),
         ("mlp: dropout", lambda: pn.mlp(dropout=1.5), ValueError, "dropout: rate is 1.5"),
         ("mlp: initialiser", lambda: pn.mlp(weight_init=0.01),
          TypeError, "mlp: weight_init is 0.01"),

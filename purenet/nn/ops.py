@@ -6,12 +6,14 @@ except where they are places (`look_up`, class numbers) or only move (`relu`, `f
 `col2im`).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from purenet.core.vjp import Op
 from purenet.nn import register
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from purenet.core.vjp import Op
 
     def __getattr__(name: str) -> Op[..., Any]: ...
 
