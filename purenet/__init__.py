@@ -11,6 +11,8 @@ Networks
     dropout                     zeros at random
     batch_norm                  normalises over the batch
     layer_norm                  normalises each example
+    group_norm                  normalises groups of channels of each example
+    rms_norm                    divides by the root mean square
     local_response_norm         normalises over neighbouring channels
     serial                      layers one after the other
     residual                    adds a layer to its input
@@ -135,6 +137,7 @@ from purenet.nn.dense import dense as dense
 from purenet.nn.dropout import dropout as dropout
 from purenet.nn.embedding import embedding as embedding
 from purenet.nn.flatten import flatten as flatten
+from purenet.nn.group_norm import group_norm as group_norm
 from purenet.nn.local_response_norm import local_response_norm as local_response_norm
 from purenet.nn.losses import accuracy as accuracy
 from purenet.nn.losses import l1 as l1
@@ -150,6 +153,7 @@ from purenet.nn.norm import layer_norm as layer_norm
 from purenet.nn.pool import avg_pool as avg_pool
 from purenet.nn.pool import global_avg_pool as global_avg_pool
 from purenet.nn.pool import max_pool as max_pool
+from purenet.nn.rms_norm import rms_norm as rms_norm
 from purenet.nn.summary import summary as summary
 from purenet.nn.windows import col2im as col2im
 from purenet.nn.windows import im2col as im2col
@@ -222,6 +226,7 @@ __all__ = [
     "gelu",
     "global_avg_pool",
     "gradcheck",
+    "group_norm",
     "hand_vjp",
     "im2col",
     "initializers",
@@ -246,6 +251,7 @@ __all__ = [
     "relu",
     "remat",
     "residual",
+    "rms_norm",
     "rmsprop",
     "save",
     "save_network",

@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from cases.layers import LAYERS, examples
 
 import purenet as pn
 from purenet.checkpoint import spec
 from purenet.nn import models
 
-ROW, IMAGE, IDS = (6,), (8, 8, 2), (5,)
+ROW, IMAGE = (6,), (8, 8, 2)
 FUNCTIONS = (
     "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
 )  # fmt: skip
@@ -16,16 +17,9 @@ NETWORKS = {
     **{name: (pn.serial(getattr(pn, name)), ROW) for name in FUNCTIONS},
     "flatten": (pn.serial(pn.flatten), IMAGE),
     "global_avg_pool": (pn.serial(pn.global_avg_pool), IMAGE),
-    "dense": (pn.dense(3), ROW),
-    "conv": (pn.conv(3, 3, 2, 1, method="direct"), IMAGE),
+    **{name: case[:2] for name, case in LAYERS.items()},
+    "conv, strides": (pn.conv(3, 3, 2, 1, method="direct"), IMAGE),
     "conv, columns": (pn.conv(3, (2, 3), 1, "same", bias=False, method="columns"), IMAGE),
-    "max_pool": (pn.max_pool(3, 2, 1), IMAGE),
-    "avg_pool": (pn.avg_pool(2), IMAGE),
-    "batch_norm": (pn.batch_norm(), IMAGE),
-    "layer_norm": (pn.layer_norm(), IMAGE),
-    "local_response_norm": (pn.local_response_norm(3), IMAGE),
-    "dropout": (pn.dropout(0.5), ROW),
-    "embedding": (pn.embedding(7, 3), IDS),
     "serial": (pn.serial(pn.dense(4), pn.relu, pn.dense(2)), ROW),
     "residual": (pn.residual(pn.dense(3), pn.dense(3)), ROW),
     "remat": (pn.remat(pn.serial(pn.dense(4), pn.tanh)), ROW),
@@ -64,7 +58,7 @@ def covered():
 
 def inputs(name, n, dtype=float):
     sizes = NETWORKS[name][1]
-    if name == "embedding":
-        return jnp.arange(n * sizes[0]).reshape(n, -1) % 7
+    if name in LAYERS and NETWORKS[name][0].spec[0] == "embedding":
+        return examples(name, n)
     shape = (n, *(sizes[:1] if name.startswith("mlp") else sizes))
     return jnp.sin(jnp.arange(float(jnp.prod(jnp.array(shape))))).reshape(shape).astype(dtype)

@@ -613,7 +613,7 @@ def test_save_network_checks_what_it_writes(path, key):
         ((4, 5, 5, 3), r"params\.weights\.4\.b, float64 \(3,\), is missing"),
         ((4, 3), r"the leaf params\.weights\.2\.b is not expected"),
         (4, r"cannot be initialised for sizes 4: ValueError: mlp: sizes 4 should list"),
-        ((4, 0), r"sizes \(4, 0\) describes one example by positive whole numbers"),
+        ((4, 0), r"sizes \(4, 0\) describes one example by positive integers"),
     ]:
         with pytest.raises(ValueError, match=message):
             pn.save_network(path, net, sizes, params)

@@ -126,7 +126,7 @@ def test_mlp_explains_its_sizes(key, sizes):
 
 @pytest.mark.parametrize("sizes", [(3, 0, 2), (3, -1, 2), (3, 2.5, 2)])
 def test_sizes_are_positive_whole_numbers(key, sizes):
-    with pytest.raises(ValueError, match="positive whole numbers"):
+    with pytest.raises(ValueError, match="positive integers"):
         pn.mlp().init(key, sizes)
 
 

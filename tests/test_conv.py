@@ -178,7 +178,7 @@ def test_parameters_and_description(key):
     [
         (lambda: conv(3, 3).init(None, 784), r"conv: .*\(1, 784\).*reshape.*\(28, 28, 1\)"),
         (lambda: conv(3, 5).init(None, (4, 9, 1)), r"\(4 \+ 0 \+ 0 - 5\)/1 \+ 1 is below 1"),
-        (lambda: conv(3, 0), r"conv: kernel is a whole number of at least 1.*got 0"),
+        (lambda: conv(3, 0), r"conv: kernel is an integer of at least 1.*got 0"),
         (lambda: conv(3, (3, 3, 3)), r"two of them \(height, width\); got \(3, 3, 3\)"),
         (lambda: conv(3, 3, stride=1.5), r"conv: stride .*got 1\.5"),
         (lambda: conv(3, 3, padding=-1), r"conv: padding .*at least 0.*got -1"),

@@ -200,13 +200,13 @@ MISTAKES = {
     "loguniform huge": (lambda: sweep.loguniform(1, 10**400), ValueError, "high is inf, but"),
     "loguniform bool": (lambda: sweep.loguniform(True, 2), TypeError, "low is True, but a number"),
     "normal nan": (lambda: sweep.normal(0, NAN), ValueError, "std is nan, but a finite"),
-    "randint": (lambda: sweep.randint(0, "9"), TypeError, "high is '9', but a whole number"),
+    "randint": (lambda: sweep.randint(0, "9"), TypeError, "high is '9', but an integer"),
     "choice text": (lambda: sweep.choice("adam"), TypeError, "values is 'adam', but a list"),
     "choice set": (lambda: sweep.choice({1}), TypeError, r"values is \{1\}, but a list"),
     "choice number": (lambda: sweep.choice(3), TypeError, "values is 3, but a list"),
     "choice nan": (lambda: sweep.choice([NAN, 1.0]), ValueError, r"\(nan, 1.0\), but finite"),
     "choice nested": (lambda: sweep.choice([SPACE["rate"]]), TypeError, "is a distribution, but"),
-    "grid": (lambda: sweep.grid("3"), TypeError, "grid: points is '3', but a whole number"),
+    "grid": (lambda: sweep.grid("3"), TypeError, "grid: points is '3', but an integer"),
     "random": (lambda: sweep.random(None, 3, 0), TypeError, "distributions is None, but a list"),
     "sobol": (lambda: sweep.sobol([], -1, 0), ValueError, "sobol: trials is -1, but at least 0"),
     "sobol many": (lambda: sweep.sobol([], 2**31, 0), ValueError, "2147483648, but at most 2³⁰"),
@@ -235,7 +235,7 @@ MISTAKES = {
     ),
     "a sampler alone": (lambda: ask(search=lambda: 1), TypeError, r"\(distributions, trials"),
     "AskTell": (lambda: ask(search=sweep.pbt), TypeError, r"call it: sweep\.pbt\(\)"),
-    "ask": (lambda: ask(n="a"), TypeError, "ask: n is 'a', but a whole number"),
+    "ask": (lambda: ask(n="a"), TypeError, "ask: n is 'a', but an integer"),
     "tell text": (lambda: tell([0], ["a"]), TypeError, r"scores is \['a'\], but an array of real"),
     "tell complex": (lambda: tell([0], [1j]), TypeError, r"scores is \[1j\]"),
     "tell nothing": (lambda: tell([0], [[]]), ValueError, r"shape \(1, 0\)"),
@@ -247,7 +247,7 @@ MISTAKES = {
         lambda: run(devices=jax.devices()[:1] * 2), ValueError, "devices holds one twice",
     ),
     "run: seed": (lambda: run(seed=2**70), ValueError, "seed is 1180591620717411303424"),
-    "run: keep": (lambda: run(keep="all"), TypeError, "keep is 'all', but a whole number"),
+    "run: keep": (lambda: run(keep="all"), TypeError, "keep is 'all', but an integer"),
     "run: a metric's name": (
         lambda: run(space=SPACE | {"train loss": 1.0}), ValueError, "called 'train loss', as the c",
     ),
@@ -369,7 +369,7 @@ def lost():
 
 
 OF_RESULTS = {
-    "trial '0'": (lambda r: r.trial("0"), TypeError, "Result.trial: number is '0', but a whole"),
+    "trial '0'": (lambda r: r.trial("0"), TypeError, "Result.trial: number is '0', but an integer"),
     "trial -1": (lambda r: r.trial(-1), ValueError, "number is -1, but at least 0"),
     "point 3": (lambda r: r.point(3), ValueError, "Result.point: there is no trial 3; .* 0 to 2"),
     "replay None": (lambda r: r.replay(None), TypeError, "Result.replay: number is None"),

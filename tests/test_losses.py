@@ -148,7 +148,7 @@ Y = jnp.ones((4, 3))
         (lambda: accuracy(Y, CLASSES * 1.0), r"accuracy: the class numbers.*astype\(int\)"),
         (lambda: mean_squared_error(Y[:, 0], Y[:, :1]), r"y has shape \(4,\) and t \(4, 1\)"),
         (lambda: mean_squared_error(Y[:0], Y[:0]), r"\(0, 3\).*at least one element"),
-        (lambda: l2(-0.1), r"l2: strength is -0.1, but a finite number from 0 on"),
+        (lambda: l2(-0.1), r"l2: strength is -0.1, but a finite number of at least 0"),
         (lambda: l1(float("nan")), r"l1: strength is nan"),
     ],
 )

@@ -263,7 +263,7 @@ def own_init(key, shape):
     (TypeError, "width is 'all', but one number", {"max_width": 12, "width": "all"}),
     (TypeError, "width is True, but one number", {"max_width": 12, "width": True}),
     (TypeError, r"width is Array\(\[5, 5\]", {"max_width": 12, "width": jnp.array([5, 5])}),
-    (TypeError, "max_width is 12.0, but a whole number", {"max_width": 12.0, "width": 5}),
+    (TypeError, "max_width is 12.0, but an integer", {"max_width": 12.0, "width": 5}),
     (ValueError, "max_width is 0, but at least 1", {"max_width": 0, "width": 1}),
     (TypeError, r"own_init.*takes no keyword `fans`.*fans=\(fan_in, fan_out\)",
      {"max_width": 12, "width": 5, "weight_init": own_init}),

@@ -142,7 +142,7 @@ def test_piecewise_takes_arrays_and_no_boundary():
 
 
 ERRORS = {
-    "constant": (lambda: constant(-1), "constant: rate is -1.*from 0 on"),
+    "constant": (lambda: constant(-1), "constant: rate is -1.*of at least 0"),
     "step rate": (lambda: step(-0.1, 10, 0.5), r"step: rate is -0\.1"),
     "step every": (lambda: step(0.1, 0, 0.5), "step: every is 0.*above 0"),
     "step factor": (lambda: step(0.1, 1, -0.5), r"step: factor is -0\.5"),

@@ -150,7 +150,7 @@ def test_only_a_grid_knows_how_many_there_are():
     (lambda: sweep.loguniform(0, 1), ValueError, "low is 0.0.*above 0"),
     (lambda: sweep.normal(0, 0), ValueError, "std is 0.0"),
     (lambda: sweep.randint(3, 3), ValueError, "low 3 must be below high 3"),
-    (lambda: sweep.randint(0.5, 3), TypeError, "0.5, but a whole number"),
+    (lambda: sweep.randint(0.5, 3), TypeError, "0.5, but an integer"),
     (lambda: sweep.choice([]), ValueError, "nothing to choose"),
     (lambda: sweep.choice([[1, 2]]), TypeError, "write a list as a tuple"),
     (lambda: sweep.grid(0), ValueError, "points is 0"),

@@ -19,7 +19,7 @@ from test_ops import CASES
 
 import purenet as pn
 from purenet import ops
-from purenet.core.dtypes import wide
+from purenet.core.dtypes import widen
 from purenet.core.vjp import hand_vjp
 
 # programs that run once: what counts is the time to compile them
@@ -98,7 +98,7 @@ def weighted(f):
     def total(*args):
         uneven = lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape).astype(a.dtype)
         ys = jax.tree.leaves(f(*args))
-        return sum((uneven(y) * y).sum().astype(wide(y.dtype)) for y in ys)
+        return sum((uneven(y) * y).sum().astype(widen(y).dtype) for y in ys)
 
     return total
 

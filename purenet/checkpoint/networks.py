@@ -10,8 +10,7 @@ from purenet.checkpoint.spec import Registry, checked_registry, describe, rebuil
 from purenet.checkpoint.trees import leaf_specs, opened, read_tree, write_tree
 from purenet.core.tree import short
 from purenet.core.types import Layer, Params, PyTree, Sizes
-from purenet.nn.base import shape
-from purenet.nn.combinators import as_layer
+from purenet.nn.base import as_layer, shape
 
 
 def save_network(

@@ -17,37 +17,16 @@ import numpy as np
 from purenet.core.tree import short
 from purenet.core.types import Layer
 from purenet.core.validate import mapping
-from purenet.nn import activations, initializers
-from purenet.nn.combinators import lifted_function, remat, residual, serial
-from purenet.nn.conv import conv
-from purenet.nn.dense import dense
-from purenet.nn.dropout import dropout
-from purenet.nn.embedding import embedding
-from purenet.nn.flatten import flatten
-from purenet.nn.local_response_norm import local_response_norm
+from purenet.nn import initializers, register
+from purenet.nn.base import lifted_function
+from purenet.nn.combinators import serial
 from purenet.nn.models import mlp
-from purenet.nn.norm import batch_norm, layer_norm
-from purenet.nn.pool import avg_pool, global_avg_pool, max_pool
 
 Registry = Mapping[str, Callable]
 
-_LAYERS: Registry = {
-    maker.__name__: maker
-    for maker in (
-        dense, conv, max_pool, avg_pool, batch_norm, layer_norm, local_response_norm, dropout,
-        embedding, serial, residual, remat, mlp,
-    )
-}  # fmt: skip
+_LAYERS: Registry = {**register.layers(), "mlp": mlp}
 _FUNCTIONS: Registry = {
-    **{
-        name: getattr(activations, name)
-        for name in (
-            "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh",
-            "softmax",
-        )
-    },
-    "flatten": flatten,
-    "global_avg_pool": global_avg_pool,
+    **register.functions(),
     "zeros": initializers.zeros,
     "lecun_normal": initializers.lecun_normal,
     "glorot_normal": initializers.glorot_normal,
@@ -93,7 +72,8 @@ def describe(caller: str, net: Layer, registry: Registry) -> Any:
 
     Raises ValueError, naming the layer and the argument, for what has no description.
 
-    >>> describe("save", serial(dense(4), activations.relu), {})["arguments"]["layers"][1]
+    >>> from purenet.nn.activations import relu
+    >>> describe("save", serial(relu), {})["arguments"]["layers"][0]
     {'function': 'relu'}
     """
     return _Describer(caller, registry).value(net, "network", 0)

@@ -1,5 +1,6 @@
 """Dtypes: which arithmetic is done in, and which numbers JAX has."""
 
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ _NAMES = ("bfloat16", "float16", "float32", "float64")
 def dtype_name(name: str, dtype: DTypeLike | None) -> str | None:
     """A floating dtype by its name, as a description keeps it; None for None.
 
-    Raises ValueError for what is neither one of four names nor a dtype that is called so.
+    Raises ValueError for anything but one of the four names or a dtype of that name.
 
     >>> dtype_name("serial: compute_dtype", jnp.bfloat16), dtype_name("", "float16")
     ('bfloat16', 'float16')
@@ -30,15 +31,15 @@ def dtype_name(name: str, dtype: DTypeLike | None) -> str | None:
             found = None
     if found not in _NAMES:
         raise ValueError(
-            f"{name} is {dtype!r}, but a dtype for arithmetic is expected, one of {_NAMES}, or "
-            "None for that of the parameters and x."
+            f"{name} is {dtype!r}, but one of {_NAMES} is expected, or None for the dtype of the "
+            "parameters and x."
         )
     return found
 
 
 def cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
-    """The floating arrays of a tree in `dtype`; whole numbers and keys as they are, and all
-    of them for None.
+    """The floating arrays of a tree in `dtype`; integers and keys as they are. With None, all of
+    them as they are.
 
     >>> cast({"x": jnp.ones(2), "i": jnp.arange(2)}, "bfloat16")["x"].dtype
     dtype(bfloat16)
@@ -76,16 +77,17 @@ def is_numeric(dtype: Any) -> bool:
     return any(jnp.issubdtype(dtype, kind) for kind in kinds)
 
 
-def wide(dtype: DTypeLike) -> np.dtype:
-    """The dtype for arithmetic that has no digits to spare: float32 at least.
+def widen(a: Any, *like: Any) -> jax.Array:
+    """`a` in the dtype for arithmetic on `like` (or itself): the widest one, float32 at least.
 
-    Asked for by name, so under strict promotion of dtypes too.
+    A mean over a batch, a variance, a root: none has digits to spare in half precision.
 
-    >>> wide(jnp.bfloat16), wide(jnp.float32)
+    >>> widen(jnp.ones(1, jnp.bfloat16)).dtype, widen(0.5, jnp.ones(1, jnp.float16)).dtype
     (dtype('float32'), dtype('float32'))
     """
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.promote_types(dtype, jnp.float32)
+        dtypes = map(jnp.result_type, like or (a,))
+        return jnp.asarray(a, functools.reduce(jnp.promote_types, dtypes, jnp.float32))
 
 
 def inexact(x: Any) -> Any:

@@ -10,11 +10,14 @@ import math
 import operator
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from purenet.core.types import Number
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,7 +33,7 @@ def describe_value(value: Any) -> str:
         return f"the class {value.__name__}"
     if isinstance(value, jax.core.Tracer):
         return f"a traced array of {value.dtype} {value.shape}"
-    if isinstance(value, (jax.Array, np.ndarray)):
+    if _is_array(value):
         return f"an array of {value.dtype} {value.shape}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
@@ -38,9 +41,17 @@ def describe_value(value: Any) -> str:
     return text if len(text) <= 60 and "<" not in text else f"a {type(value).__name__}"
 
 
-# whole numbers
+def _is_array(value) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray))
+
+
+def _unexpected(caller, name, value, expected, describe=describe_value, hint="") -> str:
+    return f"{caller}: {name} is {describe(value)}, but {expected} is expected{hint}."
+
+
+# integers
 def is_integer(value: Any) -> bool:
-    """Whether `value` is one whole number that is known now; True and False are none.
+    """Whether `value` is one concrete integer; True and False are not.
 
     >>> is_integer(3), is_integer(np.int8(3)), is_integer(3.0), is_integer(True)
     (True, True, False, False)
@@ -55,21 +66,20 @@ def is_integer(value: Any) -> bool:
 
 
 def integer(name: str, value: Any, least: int) -> int:
-    """A whole number of at least `least`.
+    """An integer of at least `least`.
 
-    Raises TypeError for what is none, traced numbers among it, and ValueError for a smaller one.
+    Raises TypeError if `value` is not a concrete integer, and ValueError if it is smaller.
 
     >>> integer("epochs", 3, least=1)
     3
     """
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
-            f"{name} is {describe_value(value)}, but it decides the shapes or the length of a "
-            "program and "
-            "has to be known when that is compiled: give a plain whole number."
+            f"{name} is {describe_value(value)}, but it determines shapes or the length of a "
+            "program and has to be known at compile time: pass a plain integer."
         )
     if not is_integer(value):
-        raise TypeError(f"{name} is {describe_value(value)}, but a whole number is expected.")
+        raise TypeError(f"{name} is {describe_value(value)}, but an integer is expected.")
     if operator.index(value) < least:
         raise ValueError(f"{name} is {value}, but at least {least} is expected.")
     return operator.index(value)
@@ -85,60 +95,40 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number))
 
 
-def _checker(legal, expected, shapes=lambda shape: shape == ()):
+# NaN fails every comparison, so it is in none of them.
+NON_NEGATIVE = (lambda value: 0 <= value < math.inf, "a finite number of at least 0")
+POSITIVE = (lambda value: 0 < value < math.inf, "a finite number above 0")
+UNIT = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
+FINITE = (math.isfinite, "a finite number")
+
+
+def in_range(interval: tuple[Callable, str], one: bool = True) -> Callable[..., None]:
+    """The check of numbers, by their names, in an interval; arrays, of one number or of any shape,
+    are never inspected.
+
+    It raises ValueError for the first plain number that is out of range and for an array of several
+    where one is expected; TypeError for anything but a number or a numeric array.
+
+    >>> in_range(UNIT)("adam", b1=0.9, b2=0.999)
+    """
+    contains, expected = interval
+
     def check(caller: str, **options: Any) -> None:
-        """Numbers by their names, each in its range, or arrays, which are never looked at.
-
-        Raises ValueError for the first plain number that is out of range and for an array of
-        several where one is expected; TypeError for what is neither.
-
-        >>> fraction("adam", b1=0.9, b2=0.999)
-        """
         for name, value in options.items():
             if is_number(value):
-                if not legal(value):
-                    raise ValueError(f"{caller}: {name} is {value}, but {expected} is expected.")
-            elif not _is_numeric_array(value):
-                raise TypeError(
-                    f"{caller}: {name} is {describe_value(value)}, but {expected} is expected."
-                )
-            elif not shapes(value.shape):
-                raise ValueError(
-                    f"{caller}: {name} is {describe_value(value)}, but one number is expected; to "
-                    "try several, "
-                    "vmap over them or give them to a sweep."
-                )
+                if not contains(value):
+                    raise ValueError(_unexpected(caller, name, value, expected, str))
+            elif not (_is_array(value) and jnp.issubdtype(value.dtype, np.number)):
+                raise TypeError(_unexpected(caller, name, value, expected))
+            elif one and value.shape != ():
+                several = "; to try several, vmap over them or give them to a sweep"
+                raise ValueError(_unexpected(caller, name, value, "one number", hint=several))
 
     return check
 
 
-def _is_numeric_array(value) -> bool:
-    return isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, np.number)
-
-
-# NaN fails every comparison, so it is refused too.
-non_negative = _checker(lambda value: 0 <= value < math.inf, "a finite number from 0 on")
-positive = _checker(lambda value: 0 < value < math.inf, "a finite number above 0")
-fraction = _checker(lambda value: 0 <= value < 1, "a number from 0 to below 1")
-finite = _checker(math.isfinite, "a finite number")
-# the same where an array may have any shape, one number for each part of x
-fractions = _checker(lambda value: 0 <= value < 1, "a number from 0 to below 1", lambda shape: True)
-non_negatives = _checker(
-    lambda value: 0 <= value < math.inf, "a finite number from 0 on", lambda shape: True
-)
-numbers = _checker(math.isfinite, "a finite number", lambda shape: True)
-
-
-def non_negative_or_schedule(caller: str, **options: Any) -> None:
-    """`non_negative`, with functions of the step let through.
-
-    Raises what `non_negative` raises.
-
-    >>> non_negative_or_schedule("sgd", rate=lambda step: 0.1)
-    """
-    non_negative(
-        caller, **{name: value for name, value in options.items() if not is_function(value)}
-    )
+non_negative, positive = in_range(NON_NEGATIVE), in_range(POSITIVE)
+fraction, finite = in_range(UNIT), in_range(FINITE)
 
 
 def is_function(value) -> bool:
@@ -152,22 +142,18 @@ def boolean(caller: str, **options: Any) -> None:
     """
     for name, value in options.items():
         if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(
-                f"{caller}: {name} is {describe_value(value)}, but True or False is expected."
-            )
+            raise TypeError(_unexpected(caller, name, value, "True or False"))
 
 
 # functions
 def check_function(caller: str, **options: Any) -> None:
-    """Functions, by the names of the arguments. Raises TypeError for what is none.
+    """Check functions, by their names. Raises TypeError for anything else.
 
     >>> check_function("jvp", f=abs)
     """
     for name, value in options.items():
         if not is_function(value):
-            raise TypeError(
-                f"{caller}: {name} is {describe_value(value)}, but a function is expected."
-            )
+            raise TypeError(_unexpected(caller, name, value, "a function"))
 
 
 def accepts(f: Callable, *args: Any, **kwargs: Any) -> bool:
@@ -187,9 +173,9 @@ def accepts(f: Callable, *args: Any, **kwargs: Any) -> bool:
 
 # arrays, keys and trees of arrays
 def array(caller: str, name: str, value: Any) -> Any:
-    """An array for JAX: one of NumPy's in the dtype that JAX has it in, plain numbers as they are.
+    """An array for JAX: NumPy arrays in the dtype that JAX gives them, plain numbers as they are.
 
-    Raises TypeError for what is neither: lists, None, strings, functions.
+    Raises TypeError for anything else, such as lists, None, strings and functions.
 
     >>> array("affine", "x", np.ones(2)).dtype == jnp.zeros(()).dtype
     True
@@ -200,36 +186,31 @@ def array(caller: str, name: str, value: Any) -> Any:
         try:
             return jnp.asarray(value)
         except TypeError:  # of strings or of objects
-            value = describe_value(value)
-            raise TypeError(f"{caller}: {name} is {value}, but numbers are expected.") from None
+            shown = describe_value(value)
+            raise TypeError(f"{caller}: {name} is {shown}, but numbers are expected.") from None
     hint = "; convert it with jnp.asarray" if isinstance(value, (list, tuple)) else ""
-    raise TypeError(f"{caller}: {name} is {describe_value(value)}, but an array is expected{hint}.")
+    raise TypeError(_unexpected(caller, name, value, "an array", hint=hint))
 
 
 def random_key(caller: str, key: Any) -> None:
-    """One random key, of either style.
+    """Check that `key` is one random key, of either style.
 
-    Raises TypeError for what is no key, and ValueError for several of them.
+    Raises TypeError if it is not a key, and ValueError for several keys.
 
     >>> random_key("serial", jax.random.key(0))
     """
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not typed and (dtype != np.uint32 or not isinstance(key, (jax.Array, np.ndarray))):
-        raise TypeError(
-            f"{caller}: the key is {describe_value(key)}, but a random key is expected, such as "
-            "jax.random.key(0)."
-        )
+    if not typed and (dtype != np.uint32 or not _is_array(key)):
+        expected = "a random key such as jax.random.key(0)"
+        raise TypeError(_unexpected(caller, "the key", key, expected))
     if key.ndim != (0 if typed else 1):
-        raise ValueError(
-            f"{caller}: the key is {describe_value(key)}, but one random key is expected; take "
-            "one of them, or "
-            "vmap over them."
-        )
+        hint = "; take one of them, or vmap over them"
+        raise ValueError(_unexpected(caller, "the key", key, "one random key", hint=hint))
 
 
 def check_same_structure(caller: str, expected: str, like: Any, **trees: Any) -> None:
-    """Trees of the structure and the shapes of `like`, which the message calls `expected`.
+    """Check that trees have the structure and shapes of `like`, which messages call `expected`.
 
     Raises ValueError for the first that differs.
 
@@ -248,14 +229,14 @@ def check_same_structure(caller: str, expected: str, like: Any, **trees: Any) ->
             if np.shape(a) != np.shape(b):
                 raise ValueError(
                     f"{caller}: the {name}{jax.tree_util.keystr(path)} have shape {np.shape(a)}, "
-                    "but "
-                    f"{expected} there have {np.shape(b)}."
+                    f"but {expected} there have {np.shape(b)}."
                 )
 
 
 def real_numbers(caller: str, name: str, values: Any) -> np.ndarray:
-    """Real numbers as float64, None as NaN. Raises TypeError for texts, complex numbers, objects
-    and rows of unequal length.
+    """Real numbers as float64, None as NaN.
+
+    Raises TypeError for strings, complex numbers, objects and rows of unequal length.
 
     >>> real_numbers("curves", "y", [1, None]).tolist()
     [1.0, nan]
@@ -266,10 +247,7 @@ def real_numbers(caller: str, name: str, values: Any) -> np.ndarray:
             raise TypeError
         return found.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise TypeError(
-            f"{caller}: {name} is {describe_value(values)}, but an array of real numbers is "
-            "expected."
-        ) from None
+        raise TypeError(_unexpected(caller, name, values, "an array of real numbers")) from None
 
 
 def mapping(caller: str, name: str, value: Any) -> Mapping:
@@ -279,9 +257,7 @@ def mapping(caller: str, name: str, value: Any) -> Mapping:
     {'sgd': [1.0]}
     """
     if not isinstance(value, Mapping):
-        raise TypeError(
-            f"{caller}: {name} is {describe_value(value)}, but a dict by name is expected."
-        )
+        raise TypeError(_unexpected(caller, name, value, "a dict by name"))
     return value
 
 
@@ -301,8 +277,8 @@ def declared(f: Callable[P, R]) -> Callable[P, R]:
     """Check the arguments of `f` by their annotations, and say so in its docstring.
 
     An argument annotated with `Annotated[type, Check(...)]`, such as `NonNegative`, is checked
-    before `f` is called, under the name "f: argument". A default, and so None where that is the
-    default, is let through.
+    before `f` is called, under the name "f: argument". The default of an argument passes, and so
+    does None where the annotation is a union with None.
 
     >>> @declared
     ... def half(n: PositiveInteger = 2):
@@ -313,7 +289,7 @@ def declared(f: Callable[P, R]) -> Callable[P, R]:
     """
     signature = inspect.signature(f)
     checks = {
-        name: check
+        name: (check, parameter.default)
         for name, parameter in signature.parameters.items()
         for check in _checks(parameter.annotation)
     }
@@ -321,38 +297,62 @@ def declared(f: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(f)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         given = signature.bind(*args, **kwargs)
-        for name, check in checks.items():
-            default = signature.parameters[name].default
-            if name in given.arguments and given.arguments[name] is not default:
-                value = check.apply(f"{f.__name__}: {name}", given.arguments[name])
-                given.arguments[name] = value
+        for name, (check, default) in checks.items():
+            value = given.arguments.get(name, default)
+            if value is not default:
+                given.arguments[name] = check.apply(f"{f.__name__}: {name}", value)
         return f(*given.args, **given.kwargs)
 
-    checked.__doc__ = _with_raises(f.__doc__ or "", checks)
+    checked.__doc__ = _with_raises(inspect.getdoc(f) or "", checks)
+    plain = [p.replace(annotation=_plain(p.annotation)) for p in signature.parameters.values()]
+    checked.__signature__ = signature.replace(parameters=plain)  # type: ignore[attr-defined]
     return checked
 
 
+def _is_union(annotation) -> bool:
+    return get_origin(annotation) in (Union, UnionType)
+
+
 def _checks(annotation) -> list[Check]:
-    """Those of an annotation, or of the parts of a union."""
+    """The check of an annotation; in a union with None, None passes."""
     found = [c for c in getattr(annotation, "__metadata__", ()) if isinstance(c, Check)]
-    return found + [check for part in get_args(annotation) for check in _checks(part)]
+    parts = get_args(annotation) if _is_union(annotation) else ()
+    return found + [_or_none(check) for part in parts for check in _checks(part)]
 
 
-def _with_raises(doc: str, checks: dict[str, Check]) -> str:
-    """The docstring with a sentence on what is raised, before its example."""
-    if not checks:
-        return doc
-    unless = "; ".join(f"{name} is {check.expected}" for name, check in checks.items())
-    text = textwrap.fill(
-        f"Raises TypeError or ValueError unless {unless}.", 96,
-        initial_indent="    ", subsequent_indent="    ",
-    )  # fmt: skip
-    head, mark, example = doc.partition("\n    >>> ")
-    return head.rstrip() + "\n" + text + "\n" + (mark and "\n" + mark.lstrip("\n")) + example
+def _or_none(check: Check) -> Check:
+    apply = lambda name, value: None if value is None else check.apply(name, value)
+    return Check(apply, f"{check.expected}, or None")
 
 
-def _option(check: Callable[..., None], expected: str) -> Check:
-    """One of the checks of numbers above, for an argument named "caller: option"."""
+def _plain(annotation):
+    """An annotation without its checks, as `help` shows it."""
+    if not _checks(annotation):
+        return annotation
+    if _is_union(annotation):
+        return functools.reduce(operator.or_, map(_plain, get_args(annotation)))
+    return annotation.__origin__
+
+
+def _with_raises(doc: str, checks: dict[str, tuple[Check, Any]]) -> str:
+    """The docstring with a sentence on what is raised, before its source and its example."""
+    names: dict[str, list[str]] = {}
+    for name, (check, _) in checks.items():
+        names.setdefault(check.expected, []).append(name)
+    listed = lambda n: f"{', '.join(n[:-1])} and {n[-1]} are each" if n[1:] else f"{n[0]} is"
+    unless = "; ".join(f"{listed(found)} {expected}" for expected, found in names.items())
+    text = textwrap.fill(f"Raises TypeError or ValueError unless {unless}.", 96) if names else ""
+    ends = [doc.find(mark) for mark in ("\nSource:", "\n\n>>> ") if mark in doc]
+    end = min(ends, default=len(doc))
+    return f"{doc[:end]}\n{text}{doc[end:]}" if names else doc
+
+
+def by_option(check: Callable[..., None], expected: str) -> Check:
+    """The check of an argument from one such as `non_negative`, which takes options by name.
+
+    >>> by_option(boolean, "True or False").apply("conv: bias", True)
+    True
+    """
 
     def apply(name: str, value: Any) -> Any:
         caller, _, option = name.partition(": ")
@@ -363,7 +363,7 @@ def _option(check: Callable[..., None], expected: str) -> Check:
 
 
 def at_least(least: int) -> Check:
-    """An integer of at least `least`, known when the program is compiled.
+    """An integer of at least `least`, known at compile time.
 
     >>> at_least(1).apply("dense: units", np.int8(3))
     3
@@ -371,11 +371,28 @@ def at_least(least: int) -> Check:
     return Check(lambda name, value: integer(name, value, least), f"an integer of at least {least}")
 
 
+def one_of(*words: str) -> Check:
+    """One of several words; its check raises ValueError.
+
+    >>> one_of("columns", "direct").expected
+    "one of 'columns', 'direct'"
+    """
+    expected = f"one of {', '.join(map(repr, words))}"
+
+    def apply(name: str, value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError(f"{name} is {describe_value(value)}, but {expected} is expected.")
+
+    return Check(apply, expected)
+
+
 PositiveInteger = Annotated[int, at_least(1)]
 Count = Annotated[int, at_least(0)]
-NonNegative = Annotated[Any, _option(non_negative, "a finite number from 0 on")]
-Positive = Annotated[Any, _option(positive, "a finite number above 0")]
-UnitInterval = Annotated[Any, _option(fraction, "a number from 0 to below 1")]
-Finite = Annotated[Any, _option(finite, "a finite number")]
-Boolean = Annotated[bool, _option(boolean, "True or False")]
-Function = Annotated[Callable, _option(check_function, "a function")]
+NonNegative = Annotated[Number, by_option(non_negative, NON_NEGATIVE[1])]
+Positive = Annotated[Number, by_option(positive, POSITIVE[1])]
+UnitInterval = Annotated[Number, by_option(fraction, UNIT[1])]
+Finite = Annotated[Number, by_option(finite, FINITE[1])]
+Boolean = Annotated[bool, by_option(boolean, "True or False")]
+IS_FUNCTION = by_option(check_function, "a function")
+Function = Annotated[Callable, IS_FUNCTION]

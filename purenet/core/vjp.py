@@ -1,11 +1,11 @@
-"""The one seam to JAX's custom derivatives: reverse rules by hand, forward mode from them.
+"""The only use of JAX's custom derivatives: reverse rules by hand, forward mode from them.
 
-An op is `hand_vjp(plain, fwd, bwd)`. The seam, not the rule, takes care of what every rule would
-otherwise repeat: a cotangent gets the dtype and the shape of its argument (a scalar `slope` may be
-answered with a full-sized array, which is summed), what is no array is refused by its name, and
-arrays of NumPy become arrays of JAX; inside `shard_map` it is summed over the mesh
-axes that it varies over and its argument does not, and on a mesh with explicit axes it is sharded
-like its argument.
+An op is `hand_vjp(plain, fwd, bwd)`. This wrapper, not the rule, takes care of what every rule
+would otherwise repeat: a cotangent gets the dtype and the shape of its argument (a scalar `slope`
+may be answered with a full-sized array, which is summed); arguments that are not arrays are refused
+by name; NumPy arrays become JAX arrays; inside `shard_map` a cotangent is summed over the mesh axes
+that it varies over and its argument does not; on a mesh with explicit axes it is sharded like its
+argument.
 """
 
 import functools
@@ -74,9 +74,9 @@ def hand_vjp(
     differentiate.
 
     `fwd` must call `plain`, never the op itself: then second derivatives work.
-    Raises TypeError for what is no function, and later, as the op, for an argument that is no
-    array, for a `fwd` that gives no pair and a `bwd` that gives no tuple; ValueError for another
-    number of cotangents than of array arguments, or one that does not have its argument's shape.
+    Raises TypeError for anything but functions; the op raises TypeError for an argument that is not
+    an array, a `fwd` that does not give a pair and a `bwd` that does not give a tuple, and
+    ValueError for another number of cotangents than of array arguments, or other shapes.
     Source: the custom derivative rules of the JAX documentation.
 
     >>> square = hand_vjp(lambda x: x * x, lambda x: (x * x, x), lambda x, g: (2 * x * g,))
@@ -87,8 +87,7 @@ def hand_vjp(
     if not (isinstance(static, tuple) and all(map(is_integer, static))):
         raise TypeError(
             f"hand_vjp: static is {describe_value(static)}, but a tuple of the places of plain "
-            "arguments is "
-            "expected, such as (1, 2)."
+            "arguments is expected, such as (1, 2)."
         )
     name = getattr(plain, "__name__", type(plain).__name__).lstrip("_")
     names = list(inspect.signature(plain).parameters)
@@ -163,8 +162,8 @@ def jvp(f: Callable, primals: tuple | list, tangents: tuple | list) -> tuple[PyT
 
     Returns (f(*primals), its directional derivative), as `jax.jvp` does, which refuses functions
     that have a reverse rule only.
-    Raises TypeError where `f` is no function or the two are no tuples, and ValueError where the
-    tangents do not have the structure and the shapes of the primals.
+    Raises TypeError unless `f` is a function and the two are tuples, and ValueError unless the
+    tangents have the structure and the shapes of the primals.
     Source: the transposition of a pullback, as in JAX's `linear_transpose`.
 
     >>> y, dy = jvp(lambda x: x**2, (3.0,), (1.0,))

@@ -215,11 +215,11 @@ def _uneven(y):
 
 def _compare(gradients, names) -> Check:
     kind = _kind(gradients[0])
-    by_hand, automatic, numerical = ([_wide(g) for g in part] for part in gradients)
+    by_hand, automatic, numerical = ([_as_float64(g) for g in part] for part in gradients)
     return Check(kind, _worst(by_hand, automatic, names), _worst(by_hand, numerical, names))
 
 
-def _wide(gradient):
+def _as_float64(gradient):
     return None if gradient is None else np.asarray(gradient, np.float64)
 
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from purenet.nn import register
+
 
 class Case(NamedTuple):
     """One operation's arrays, the plain values after them, and what differences cannot follow.
@@ -16,6 +18,20 @@ class Case(NamedTuple):
     args: tuple[Any, ...]
     static: tuple = ()
     nondifferentiable: tuple[int, ...] = ()
+
+
+def _declared(rng) -> dict[str, list[Case]]:
+    """The cases that the files of operations declare themselves: see `register.examples`."""
+
+    def array(of):  # a number as it is; of a shape, away from 0
+        if not isinstance(of, tuple):
+            return np.array(of)
+        return rng.choice([-1, 1], of) * rng.uniform(0.3, 1.5, of)
+
+    return {
+        name: [Case(tuple(map(array, args)), static)]
+        for name, (args, static) in register.examples().items()
+    }
 
 
 def cases(seed: int) -> dict[str, list[Case]]:
@@ -78,6 +94,7 @@ def cases(seed: int) -> dict[str, list[Case]]:
         ],
         "normalise": [Case((away(2, 2, 2, 3), away(3), between(0.5, 1.5, 3), *away(2, 3), eps))],
         "layer_normalise": [Case((away(2, 2, 8), away(8), away(8), eps))],
+        **_declared(np.random.default_rng(seed)),
         "softmax_cross_entropy": [
             Case((away(4, 3), labels, between(0.05, 0.15))) for labels in (classes, probabilities)
         ],

@@ -7,25 +7,30 @@ as floats, except to `relu`, which keeps them.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.core.dtypes import inexact, wide
+from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Number
-from purenet.core.validate import check_function, numbers
+from purenet.core.validate import IS_FUNCTION, Function, declared
 from purenet.core.vjp import Op, P, R, hand_vjp
+from purenet.nn.base import numbers
 
 
+@declared
 def elementwise(
-    plain: Callable[P, R], slope: Callable, keep: Callable = lambda y, *args: args
+    plain: Annotated[Callable[P, R], IS_FUNCTION],
+    slope: Function,
+    keep: Function = lambda y, *args: args,
 ) -> Op[P, R]:
     """An op on every element from its forward and its slope: dx = g · slope.
 
     slope(*kept) is the derivative with respect to x, or one derivative for each argument where
     there are hyperparameters; keep(y, *args) says what the slope reads, the arguments by default.
-    Raises TypeError for what is no function, and as the op for a hyperparameter that is no number.
+    The op raises TypeError for a hyperparameter that is not a number.
     Source: the chain rule.
 
     >>> import jax
@@ -33,7 +38,6 @@ def elementwise(
     >>> float(jax.grad(square)(3.0))
     6.0
     """
-    check_function("elementwise", plain=plain, slope=slope, keep=keep)
     forward: Callable = plain  # of any number of hyperparameters
 
     def fwd(x, *hyper):
@@ -66,7 +70,7 @@ def _relu(x: Array | float) -> jax.Array:
 
     Shapes: any x -> the same. With cotangent g: dx = g where x > 0, else 0; relu'(0) = 0.
     A NaN stays NaN, so that a diverged network is seen to have diverged.
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Glorot, Bordes & Bengio (2011).
 
     >>> relu(jnp.array([-1.0, 0.0, 2.0])).tolist()
@@ -92,7 +96,7 @@ def _leaky_relu(x: Array | float, slope: Number = 0.01) -> jax.Array:
 
     Shapes: any x, slope () or broadcasting against x -> like x.
     With cotangent g: dx = g where x > 0, else slope g; dslope = Σ g x over x <= 0.
-    Raises TypeError for a slope that is no number, and ValueError for a plain one that is not
+    Raises TypeError for a slope that is not a number, and ValueError for a plain one that is not
     finite.
     Source: Maas, Hannun & Ng (2013); with a trained slope, He et al. (2015).
 
@@ -117,7 +121,7 @@ def _elu(x: Array | float, alpha: Number = 1.0) -> jax.Array:
     Shapes: any x, alpha () or broadcasting against x -> like x.
     With cotangent g: dx = g where x > 0, else alpha eˣ g;
     dalpha = Σ g (eˣ - 1) over x <= 0.
-    Raises TypeError for an alpha that is no number, and ValueError for a plain one that is not
+    Raises TypeError for an alpha that is not a number, and ValueError for a plain one that is not
     finite.
     Source: Clevert, Unterthiner & Hochreiter (2016).
 
@@ -150,7 +154,7 @@ def _selu(x: Array | float) -> jax.Array:
 
     Shapes: any x -> the same. With cotangent g: dx = scale g where x > 0, else
     scale alpha eˣ g.
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Klambauer, Unterthiner, Mayr & Hochreiter (2017).
 
     >>> round(float(selu(jnp.array(1.0))), 4)
@@ -174,7 +178,7 @@ def _gelu(x: Array | float) -> jax.Array:
     Shapes: any x -> the same. With cotangent g: dx = g (Φ(x) + x φ(x)).
     Φ and φ are the normal distribution and its density; Φ(x) is erfc(-x/√2) / 2, which keeps its
     digits in the left tail.
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Hendrycks & Gimpel (2016).
 
     >>> round(float(gelu(jnp.array(1.0))), 4)
@@ -202,7 +206,7 @@ def _sigmoid(x: Array | float) -> jax.Array:
     """Logistic function, σ(x) = 1 / (1 + e⁻ˣ), without overflow at either end.
 
     Shapes: any x -> the same. With cotangent g: dx = g y (1 - y).
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Bishop, Pattern Recognition and Machine Learning (2006), equation 4.59.
 
     >>> sigmoid(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
@@ -218,7 +222,7 @@ def _silu(x: Array | float) -> jax.Array:
     """Sigmoid linear unit (swish), x σ(x).
 
     Shapes: any x -> the same. With cotangent g: dx = g σ (1 + x (1 - σ)).
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Elfwing, Uchibe & Doya (2018).
 
     >>> silu(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
@@ -240,7 +244,7 @@ def _softplus(x: Array | float) -> jax.Array:
     """Smooth rectifier, log(1 + eˣ), without overflow.
 
     Shapes: any x -> the same. With cotangent g: dx = g σ(x).
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: Dugas et al. (2001).
 
     >>> softplus(jnp.array([-1000.0, 1000.0])).tolist()
@@ -256,7 +260,7 @@ def _tanh(x: Array | float) -> jax.Array:
     """Hyperbolic tangent.
 
     Shapes: any x -> the same. With cotangent g: dx = g (1 - y²), as (1 + y)(1 - y).
-    Raises TypeError for what is no array.
+    Raises TypeError for anything but an array.
     Source: LeCun, Bottou, Orr & Müller (1998).
 
     >>> tanh(jnp.array([-1000.0, 0.0, 1000.0])).tolist()
@@ -275,7 +279,7 @@ def _softmax(x: Array) -> jax.Array:
     Shapes: x (..., k) -> the same. With cotangent g: dx = y (g - Σⱼ gⱼ yⱼ).
     The maximum of each row is subtracted first, which changes nothing but the overflow. Half types
     are summed in float32.
-    Raises ValueError where there is no last axis.
+    Raises ValueError if there is no last axis.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), sections 4.1 and 6.2.2.3.
 
     >>> softmax(jnp.array([[1000.0, 1000.0], [-1000.0, 1000.0]])).tolist()
@@ -287,7 +291,7 @@ def _softmax(x: Array) -> jax.Array:
             "one class is expected."
         )
     x = inexact(x)  # a difference of unsigned integers wraps around
-    z = x.astype(wide(x.dtype))
+    z = widen(x)
     e = jnp.exp(z - lax.stop_gradient(z.max(axis=-1, keepdims=True)))
     return (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)
 
@@ -298,7 +302,7 @@ def _softmax_fwd(x):
 
 
 def _softmax_bwd(y, g):
-    y, g = y.astype(wide(y.dtype)), g.astype(wide(y.dtype))
+    y, g = widen(y), widen(g, y)
     return (y * (g - (g * y).sum(axis=-1, keepdims=True)),)  # (..., k)
 
 

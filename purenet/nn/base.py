@@ -1,63 +1,71 @@
 """What layers share: shapes, params by name, initial weights."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from purenet.core.types import Layer, Params, PyTree, Sizes
-from purenet.core.validate import accepts, array, describe_value, is_function, is_integer
+from purenet.core.types import Initializer, Layer, Number, Params, PyTree, Sizes
+from purenet.core.validate import (
+    FINITE,
+    NON_NEGATIVE,
+    UNIT,
+    Check,
+    accepts,
+    array,
+    by_option,
+    describe_value,
+    in_range,
+    is_function,
+    is_integer,
+)
 
 
-def check_initializer(caller: str, weight_init: Any) -> None:
-    """A function that may be called as weight_init(key, shape). Raises TypeError for what is none.
-
-    >>> check_initializer("dense", lambda key, shape: jnp.zeros(shape))
-    """
-    if not (is_function(weight_init) and accepts(weight_init, None, None)):
+def _initializer(name: str, value: Any) -> Initializer:
+    if not (is_function(value) and accepts(value, None, None)):
         raise TypeError(
-            f"{caller}: weight_init is {describe_value(weight_init)}, but a function (key, shape) "
-            "-> array is "
-            "expected, such as he_normal or normal(0.01)."
+            f"{name} is {describe_value(value)}, but a function (key, shape) -> array is expected, "
+            "such as he_normal or normal(0.01)."
         )
+    return value
+
+
+WeightInit = Annotated[Initializer, Check(_initializer, "a function (key, shape) -> array")]
+# where an array may have any shape that broadcasts, such as one number a channel
+non_negatives, fractions = in_range(NON_NEGATIVE, one=False), in_range(UNIT, one=False)
+numbers = in_range(FINITE, one=False)
+NonNegatives = Annotated[Number, by_option(non_negatives, NON_NEGATIVE[1])]
+UnitIntervals = Annotated[Number, by_option(fractions, UNIT[1])]
 
 
 def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[int, ...]) -> Any:
-    """What an initialiser draws for the weights of a layer.
+    """The initial weights of a layer.
 
-    Raises TypeError unless it is an array of floats, and ValueError unless it has the shape.
+    Raises TypeError unless they are an array of floats, and ValueError for another shape.
 
     >>> init_weights("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
     (2, 3)
     """
-    w = weight_init(key, shape)
+    w, caller = weight_init(key, shape), f"{caller}: weight_init {describe_value(weight_init)}"
     if callable(w):
         raise TypeError(
-            f"{caller}: weight_init {describe_value(weight_init)} gave a function, but an array "
-            "of shape "
-            f"{shape} is expected; a distribution is called first, such as normal(0.01) or "
-            "uniform()."
+            f"{caller} gave a function, but an array of shape {shape} is expected; a distribution "
+            "is called first, such as normal(0.01) or uniform()."
         )
-    w = array(f"{caller}: weight_init {describe_value(weight_init)}", "its answer", w)
+    w = array(caller, "its answer", w)
     if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
-        raise TypeError(
-            f"{caller}: weight_init {describe_value(weight_init)} gave {describe_value(w)}, but "
-            "weights are floats."
-        )
+        raise TypeError(f"{caller} gave {describe_value(w)}, but weights are floats.")
     if jnp.shape(w) != tuple(shape):
-        raise ValueError(
-            f"{caller}: weight_init {describe_value(weight_init)} gave the shape {jnp.shape(w)}, "
-            f"but {shape} is "
-            "expected."
-        )
+        raise ValueError(f"{caller} gave the shape {jnp.shape(w)}, but {shape} is expected.")
     return w
 
 
 def stateless(init: Callable, apply: Callable, spec: tuple = ()) -> Layer:
     """Lift `init(key, sizes) -> weights` and `apply(weights, x, train, key) -> y` to a Layer.
 
-    Raises TypeError, when it is applied, for params that are no `Params`.
+    `apply` raises TypeError for params that are not `Params`.
 
     >>> double = stateless(lambda key, sizes: (), lambda weights, x, train, key: 2 * x)
     >>> double.apply(double.init(None, 3), 1.5, True, None)
@@ -83,16 +91,15 @@ def only_params(caller: str, params: Any) -> Params:
     if not (hasattr(params, "weights") and hasattr(params, "stats")):
         raise TypeError(
             f"{caller}: apply is given {describe_value(params)}, but Params(weights, stats) are "
-            "expected: what "
-            "`init` returns, or Params(weights, params.stats)."
+            "expected: what `init` returns, or Params(weights, params.stats)."
         )
     return params
 
 
 def named(caller: str, what: str, tree: PyTree, *names: str) -> tuple:
-    """The arrays of these names, in their order, of the weights or the stats of a layer.
+    """The arrays of these names, in this order, from the weights or the stats of a layer.
 
-    Raises ValueError where the tree has others: these are the params of another network.
+    Raises ValueError if the tree has other names: these are the params of another network.
 
     >>> named("dense", "weights", {"w": 1.0, "b": 2.0}, "w", "b")
     (1.0, 2.0)
@@ -116,7 +123,7 @@ def _list(names) -> str:
 def shape(sizes: Sizes) -> tuple[int, ...]:
     """The shape of one example as a tuple: 784 -> (784,), (28, 28, 1) -> (28, 28, 1).
 
-    Raises ValueError when a size is not a positive whole number.
+    Raises ValueError if a size is not a positive integer.
 
     >>> shape(784), shape([28, 28, 1])
     ((784,), (28, 28, 1))
@@ -124,13 +131,64 @@ def shape(sizes: Sizes) -> tuple[int, ...]:
     sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
     for size in sizes:
         if not is_integer(size) or size.__index__() < 1:
-            got = (
-                describe_value(size)
-                if len(sizes) == 1
-                else f"({', '.join(map(describe_value, sizes))})"
-            )
+            found = ", ".join(map(describe_value, sizes))
+            got = found if len(sizes) == 1 else f"({found})"
             raise ValueError(
-                f"sizes {got} describes one example by positive whole numbers, such as 784 or "
+                f"sizes {got} describes one example by positive integers, such as 784 or "
                 f"(28, 28, 1); {describe_value(size)} is not one."
             )
     return tuple(size.__index__() for size in sizes)
+
+
+def as_layer(layer: Layer | Callable) -> Layer:
+    """A layer as it is; a plain function of x as a layer without parameters.
+
+    Raises TypeError for anything else, such as a function that makes a layer and was not called.
+
+    >>> as_layer(abs).apply(Params(()), -2.0, True, None)
+    (2.0, ())
+    """
+    if isinstance(layer, Layer):
+        return layer
+    if isinstance(layer, type) or not callable(layer):
+        several = type(layer) in (list, tuple)
+        hint = "; give the layers one by one, serial(*layers)" if several else ""
+        raise TypeError(
+            "expected a layer such as dense(100) or a function of x such as relu, got "
+            f"{describe_value(layer)}{hint}."
+        )
+    name = _name(layer)
+    if getattr(layer, "__annotations__", {}).get("return") is Layer:
+        raise TypeError(
+            f"expected a layer or a function of x, got {name}, which makes a layer: call it, "
+            f"{name}(...)."
+        )
+
+    def apply(weights, x, train, key):
+        named(name, "weights", weights)
+        y = layer(x)
+        if not hasattr(y, "shape") and not isinstance(y, (int, float)):
+            raise TypeError(
+                f"{name}: it gave {describe_value(y)}, but a function of x gives an array."
+            )
+        return y
+
+    return stateless(lambda key, sizes: (), apply, spec=(name, {"function": layer}))
+
+
+def lifted_function(layer: Layer) -> Callable | None:
+    """The function of x that `as_layer` made this layer of, or None for any other layer.
+
+    >>> lifted_function(as_layer(abs))
+    <built-in function abs>
+    """
+    name, arguments = layer.spec or ("", {})
+    function = arguments.get("function")
+    lifted = len(arguments) == 1 and callable(function) and name == _name(function)
+    return function if lifted else None
+
+
+def _name(function: Callable) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)

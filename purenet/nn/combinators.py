@@ -1,7 +1,6 @@
 """Networks from layers: layers in, layer out."""
 
 import contextlib
-import functools
 from collections.abc import Callable
 
 import jax
@@ -11,7 +10,7 @@ from jax.typing import DTypeLike
 from purenet.core.dtypes import cast, common_dtype, dtype_name
 from purenet.core.types import Layer, Params, Sizes
 from purenet.core.validate import describe_value, random_key
-from purenet.nn.base import named, only_params, shape, stateless
+from purenet.nn.base import as_layer, only_params, shape
 
 
 def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) -> Layer:
@@ -20,8 +19,8 @@ def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) ->
     Weights and statistics are dicts by position, `weights["3"]["w"]`, with an entry only where a
     layer has any. Each layer gets its own key, derived from the position. Nests.
     Raises TypeError for an argument that is neither a layer nor a function of x, such as `dense`
-    not called, for what is no key, and for params that are no `Params`; ValueError for params of
-    another network, for a `compute_dtype` that is not bfloat16, float16, float32 or float64, by
+    not called, for anything but a key, and for params that are not `Params`; ValueError for params
+    of another network, for a `compute_dtype` other than bfloat16, float16, float32 or float64, by
     name or as a dtype, and what its layers raise, with a note that says in which.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.0: a chain of functions.
 
@@ -40,7 +39,7 @@ def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) ->
 
     The optimizer sees weights and gradients in the dtype of the weights, losses and penalties are
     computed in float32 at least, so are the statistics of batch_norm, layer_norm,
-    local_response_norm and softmax, and the running ones keep their dtype. Whole numbers are left
+    local_response_norm and softmax, and the running ones keep their dtype. Integers are left
     alone. Without weights, the output has the dtype of x. A part without a dtype of its own
     computes in that of the whole; one with a dtype of its own computes in that, but its weights,
     its x and its output are those of the whole, rounded: `serial(serial(..., compute_dtype=
@@ -99,8 +98,8 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
     """y = x + layer(x), or projection(x) + layer(x) where the shapes differ.
 
     Weights {"layer": ..., "projection": ...}, with an entry only where there are any.
-    Raises ValueError when the two terms differ in shape, and for params of another network;
-    TypeError for an argument that is neither a layer nor a function of x, and for what is no key.
+    Raises ValueError if the two terms differ in shape, and for params of another network; TypeError
+    for an argument that is neither a layer nor a function of x, and for anything but a key.
     Source: He, Zhang, Ren & Sun (2016), Deep residual learning for image recognition.
 
     >>> from purenet.nn.dense import dense
@@ -156,7 +155,7 @@ def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
     Put it around blocks of a few layers each: around the whole network it saves nothing, since the
     backward pass then has all activations again at once. The compiler for CPUs (of jax 0.10) takes
     some of what is computed again from the forward pass after all, so that less is saved there.
-    Raises TypeError for what is neither a layer nor a function, and for a policy that is neither a
+    Raises TypeError for anything but a layer or a function, and for a policy that is neither a
     function nor None.
     Source: Chen, Xu, Zhang & Guestrin (2016), Training deep nets with sublinear memory cost.
 
@@ -178,55 +177,6 @@ def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
         return jax.checkpoint(forward, policy=policy)(params, x, key)
 
     return Layer(layer.init, apply, spec=("remat", {"layer": layer, "policy": policy}))
-
-
-def as_layer(layer: Layer | Callable) -> Layer:
-    """A layer as it is; a plain function of x as a layer without parameters.
-
-    Raises TypeError for what is neither: a function that makes a layer is to be called first.
-
-    >>> as_layer(abs).apply(Params(()), -2.0, True, None)
-    (2.0, ())
-    """
-    if isinstance(layer, Layer):
-        return layer
-    if isinstance(layer, type) or not callable(layer):
-        hint = (
-            "; give the layers one by one, serial(*layers)" if type(layer) in (list, tuple) else ""
-        )
-        raise TypeError(
-            "expected a layer such as dense(100) or a function of x such as relu, got "
-            f"{describe_value(layer)}{hint}."
-        )
-    name = _name(layer)
-    if getattr(layer, "__annotations__", {}).get("return") is Layer:
-        raise TypeError(
-            f"expected a layer or a function of x, got {name}, which makes a layer: call it, "
-            f"{name}(...)."
-        )
-
-    def apply(weights, x, train, key):
-        named(name, "weights", weights)
-        y = layer(x)
-        if not hasattr(y, "shape") and not isinstance(y, (int, float)):
-            raise TypeError(
-                f"{name}: it gave {describe_value(y)}, but a function of x gives an array."
-            )
-        return y
-
-    return stateless(lambda key, sizes: (), apply, spec=(name, {"function": layer}))
-
-
-def lifted_function(layer: Layer) -> Callable | None:
-    """The function of x that `as_layer` made this layer of, or None where it made it of none.
-
-    >>> lifted_function(as_layer(abs))
-    <built-in function abs>
-    """
-    name, arguments = layer.spec or ("", {})
-    function = arguments.get("function")
-    lifted = len(arguments) == 1 and callable(function) and name == _name(function)
-    return function if lifted else None
 
 
 def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
@@ -252,16 +202,9 @@ def _by_part(caller, params, names, key):
             found = ", ".join(map(str, tree)) if isinstance(tree, dict) else describe_value(tree)
             raise ValueError(
                 f"{caller}: the {what} are {found}, but of {', '.join(sorted(names))} are "
-                "expected: "
-                "these params were made by another network."
+                "expected: these params were made by another network."
             )
     return trees
-
-
-def _name(function: Callable) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _takes_integers(layer: Layer) -> bool:

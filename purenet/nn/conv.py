@@ -10,19 +10,21 @@ ten to a hundred times as long as its forward.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax.export
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.core.types import Array, Initializer, Layer
-from purenet.core.validate import boolean, describe_value, integer
+from purenet.core.types import Array, Layer
+from purenet.core.validate import Boolean, PositiveInteger, declared, one_of
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import check_initializer, init_weights, named, shape, stateless
+from purenet.nn.base import WeightInit, init_weights, named, shape, stateless
 from purenet.nn.initializers import he_normal
 from purenet.nn.windows import Pair, add_shifts, image_sizes, pair, shifts, window, window_counts
 
 METHODS = ("columns", "direct")
+METHOD = one_of(*METHODS)
 
 
 # the three products of a convolution, in both methods
@@ -127,7 +129,7 @@ def choose_method(channels: int, kernel: Pair) -> str:
 
     Measured on CPUs, forward and backward inside a loop, batches of 4 to 100: columns win where
     there are so few channels that unrolling them costs little (a first layer), and where it costs
-    nothing (1x1). Raises ValueError for a kernel that is not one or two whole numbers.
+    nothing (1x1). Raises ValueError for a kernel that is not one or two integers.
 
     >>> choose_method(1, 5), choose_method(3, 11), choose_method(16, 3), choose_method(256, 1)
     ('columns', 'columns', 'direct', 'columns')
@@ -152,7 +154,7 @@ def _convolve(
     With cotangent g: dx = col2im(g wᵀ), dw = im2col(x)ᵀ g, db = Σ g.
     `method` is "columns", "direct" or None, which lets `choose_method` decide; a vmap over w
     always runs as columns.
-    Raises ValueError when shapes do not fit together or not one window fits the image.
+    Raises ValueError if shapes do not fit together or no window fits the image.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), chapter 9.
 
     >>> convolve(jnp.ones((2, 5, 5, 1)), jnp.ones((3, 3, 1, 4)), jnp.zeros(4), 2).shape
@@ -193,48 +195,39 @@ def _checked(x, w, stride, padding, method):
             f"shape {jnp.shape(w)}; images are (n, height, width, channels), kernels (height, "
             "width, channels, filters)."
         )
-    _check_method(method)
+    if method is not None:
+        METHOD.apply("conv: method", method)
     _, pads = window("conv", sizes, w.shape[:2], stride, padding)
     method = method or choose_method(w.shape[2], w.shape[:2])
     return method, pair("stride", stride), pads
 
 
-def _check_method(method):
-    if method is not None and not (isinstance(method, str) and method in METHODS):
-        raise ValueError(f"conv: method is one of {METHODS} or None; got {describe_value(method)}.")
-
-
 # the layer
+@declared
 def conv(
-    filters: int,
+    filters: PositiveInteger,
     kernel: Pair,
     stride: Pair = 1,
     padding: Pair | str = 0,
-    bias: bool = True,
-    weight_init: Initializer = he_normal,
-    method: str | None = None,
+    bias: Boolean = True,
+    weight_init: WeightInit = he_normal,
+    method: Annotated[str, METHOD] | None = None,
 ) -> Layer:
     """Convolution with `filters` kernels, y = x ⋆ w + b; it learns its input channels in `init`.
 
     `kernel`, `stride` and `padding` are a number or (height, width); `padding` may also be "same"
     (⌈size/stride⌉ outputs) or "valid" (0). Weights {"w": (kh, kw, c, filters), "b": (filters,)},
     without "b" when `bias` is False; b starts at zero. `method` is as in `convolve`.
-    Raises TypeError for `filters` that are no whole number, a `bias` that is no bool and a
-    `weight_init` that is no such function; ValueError for other arguments of another kind, for
-    examples that are not (h, w, c), when not one window fits the image, and for params of another
-    network.
+    Raises ValueError for any other kernel, stride or padding, for examples that are not (h, w, c),
+    if no window fits the image, and for params of another network.
     Source: LeCun, Bottou, Bengio & Haffner (1998), section II.A.
 
     >>> params = conv(30, 5).init(jax.random.key(0), (28, 28, 1))
     >>> params.weights["w"].shape
     (5, 5, 1, 30)
     """
-    filters = integer("conv: filters", filters, least=1)
-    boolean("conv", bias=bias)
-    check_initializer("conv", weight_init)
     kernel, stride = pair("conv: kernel", kernel), pair("conv: stride", stride)
-    window("conv", kernel, kernel, stride, padding)  # says at once what is wrong with padding
-    _check_method(method)
+    window("conv", kernel, kernel, stride, padding)  # checks the padding
 
     def init(key, sizes):
         sizes = shape(sizes)

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from purenet.core.types import Array, Initializer, Layer
-from purenet.core.validate import integer
+from purenet.core.types import Array, Layer
+from purenet.core.validate import PositiveInteger, declared
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import check_initializer, init_weights, named, shape, stateless
+from purenet.nn.base import WeightInit, init_weights, named, shape, stateless
 from purenet.nn.initializers import he_normal
 
 
@@ -16,8 +16,8 @@ def _affine(x: Array, w: Array, b: Array) -> jax.Array:
 
     Shapes: x (n, i), w (i, o), b (o,) -> (n, o), any floating dtype; x may be integers.
     With cotangent g = dL/dy: dx = g Wᵀ, dW = xᵀ g, db = Σₙ g.
-    Raises ValueError where x is not a batch of rows as long as w is high, w is no matrix, or b is
-    not one number a column of w.
+    Raises ValueError unless w is a matrix, x a batch of rows of its height, and b has one number a
+    column of w.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.5.
 
     >>> affine(jnp.ones((2, 3)), jnp.ones((3, 1)), jnp.zeros(1)).shape
@@ -33,7 +33,7 @@ def _affine(x: Array, w: Array, b: Array) -> jax.Array:
             f"dense: x has shape {jnp.shape(x)}, but w {w.shape} takes (batch, {w.shape[0]}); "
             "to feed images, put `flatten` before this layer; to feed one example, x[None]."
         )
-    # the seam makes arrays of JAX of NumPy's
+    # hand_vjp has made NumPy arrays JAX arrays
     return x @ w + b[None]  # type: ignore[return-value]
 
 
@@ -54,13 +54,12 @@ affine = hand_vjp(_affine, _affine_fwd, _affine_bwd)
 
 
 # the layer
-def dense(units: int, weight_init: Initializer = he_normal) -> Layer:
+@declared
+def dense(units: PositiveInteger, weight_init: WeightInit = he_normal) -> Layer:
     """A dense layer of `units` outputs, y = x W + b; it learns its input size in `init`.
 
     Weights {"w": (inputs, units), "b": (units,)}, float; b starts at zero.
-    Raises TypeError for `units` that are no whole number or a `weight_init` that is no such
-    function; ValueError for `units` below 1, for examples that are no rows, and for params of
-    another network.
+    Raises ValueError for examples that are not rows, and for params of another network.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.5.
 
     >>> import jax
@@ -68,8 +67,6 @@ def dense(units: int, weight_init: Initializer = he_normal) -> Layer:
     >>> params.weights["w"].shape
     (5, 3)
     """
-    units = integer("dense: units", units, least=1)
-    check_initializer("dense", weight_init)
 
     def init(key, sizes):
         sizes = shape(sizes)

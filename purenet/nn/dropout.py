@@ -6,12 +6,12 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from purenet.core.dtypes import inexact, wide
+from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Key, Layer, Number
-from purenet.core.validate import fractions, random_key
+from purenet.core.validate import declared, random_key
 from purenet.core.vjp import hand_vjp
 from purenet.distributed.mesh import replicate
-from purenet.nn.base import named, stateless
+from purenet.nn.base import UnitIntervals, fractions, named, stateless
 
 _LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
 
@@ -26,7 +26,7 @@ def _drop(x: Array | float, rate: Number, key: Key) -> jax.Array:
     probability and in the scale alike, so that the expectation is exactly x.
     A traced rate outside [0, 1) acts as the nearest rate that is possible.
     Raises ValueError for a plain rate outside, for one that does not broadcast to x, and for
-    several keys; TypeError for a rate that is no number and for a key that is none.
+    several keys; TypeError for a rate that is not a number and a key that is not a random key.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), section 10.
 
     >>> drop(jnp.ones(6), 0.5, jax.random.key(0)).tolist()
@@ -39,7 +39,7 @@ def _drop(x: Array | float, rate: Number, key: Key) -> jax.Array:
 def _drop_fwd(x, rate, key):
     x = jnp.asarray(inexact(x))
     _check_drop(x, rate, key)
-    rate = jnp.asarray(rate, wide(x.dtype))
+    rate = widen(rate, x)
     if rate.ndim:  # one rate a channel is one row
         rate = jnp.expand_dims(rate, tuple(range(x.ndim - rate.ndim)))
     level = jnp.clip(jnp.round(rate * _LEVELS), 0, _LEVELS - 1)
@@ -55,7 +55,7 @@ def _drop_bwd(residuals, g):
     kept, scale, y = residuals
     g = g.astype(scale.dtype)
     dx = jnp.where(kept, g * scale, 0)
-    drate = g * y.astype(scale.dtype) * scale  # like x, summed by the seam
+    drate = g * y.astype(scale.dtype) * scale  # like x, summed by hand_vjp
     return dx, drate, None
 
 
@@ -108,13 +108,13 @@ def _threefry(seed, counter):
 
 
 # the layer
-def dropout(rate: Number) -> Layer:
+@declared
+def dropout(rate: UnitIntervals) -> Layer:
     """Inverted dropout of a share `rate` in training, the identity in inference.
 
     No weights. Training takes a key; inference, and a rate that is the plain number 0, take none.
     `rate` may be traced.
-    Raises ValueError for a rate outside [0, 1), and in training without a key; TypeError for a rate
-    that is no number, and for a key that is none.
+    In training `apply` raises ValueError without a key, and TypeError for anything but a key.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014).
 
     >>> net = dropout(0.5)
@@ -123,7 +123,6 @@ def dropout(rate: Number) -> Layer:
     >>> y.tolist()
     [[1.0, 1.0, 1.0]]
     """
-    fractions("dropout", rate=rate)
     nothing = isinstance(rate, numbers.Real) and rate == 0
 
     def apply(weights, x, train, key):

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.dtypes import inexact
-from purenet.core.types import Array, Initializer, Layer
-from purenet.core.validate import integer
+from purenet.core.types import Array, Layer
+from purenet.core.validate import PositiveInteger, declared
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import check_initializer, init_weights, named, shape, stateless
+from purenet.nn.base import WeightInit, init_weights, named, shape, stateless
 from purenet.nn.initializers import normal
 
 
@@ -19,7 +19,7 @@ def _look_up(table: Array, indices: Array | int) -> jax.Array:
     Shapes: table (count, f), indices (...) of integers -> (..., f).
     With cotangent g: row i of d(table) is the sum of g over all places whose index is i.
     An index below 0 or from `count` on gives NaN and no gradient: no compiled program can stop at
-    it. Raises ValueError when the indices are not integers, and when the table is no matrix.
+    it. Raises ValueError unless the indices are integers and the table is a matrix.
     Source: Bengio, Ducharme, Vincent & Jauvin (2003).
 
     >>> look_up(jnp.arange(6.0).reshape(3, 2), jnp.array([2, 0])).tolist()
@@ -27,7 +27,7 @@ def _look_up(table: Array, indices: Array | int) -> jax.Array:
     """
     if not jnp.issubdtype(jnp.result_type(indices), jnp.integer):
         raise ValueError(
-            f"embedding: indices are of type {jnp.result_type(indices)}, but whole numbers are "
+            f"embedding: indices are of type {jnp.result_type(indices)}, but integers are "
             "expected; convert them with x.astype(int)."
         )
     if jnp.ndim(table) != 2:
@@ -67,13 +67,14 @@ look_up = hand_vjp(_look_up, _look_up_fwd, _look_up_bwd)
 
 
 # the layer
-def embedding(count: int, features: int, weight_init: Initializer = normal(1.0)) -> Layer:
+@declared
+def embedding(
+    count: PositiveInteger, features: PositiveInteger, weight_init: WeightInit = normal(1.0)
+) -> Layer:
     """A table of `count` rows of `features` numbers; integers (...) in, rows (..., features) out.
 
-    Weights {"w": (count, features)}. Raises TypeError when `count` or `features` is no whole number
-    or `weight_init` is no such function; ValueError when one of the two is below 1, for params of
-    another network, and in `apply` for an index outside 0 ... count - 1 where indices are known;
-    where they are traced such an index gives NaN.
+    Weights {"w": (count, features)}. Raises ValueError for params of another network and, in
+    `apply`, for a concrete index outside 0 ... count - 1; a traced one outside gives NaN.
     Source: Bengio, Ducharme, Vincent & Jauvin (2003).
 
     >>> layer = embedding(10, 4)
@@ -81,9 +82,6 @@ def embedding(count: int, features: int, weight_init: Initializer = normal(1.0))
     >>> layer.apply(params, jnp.zeros((2, 7), int), True, None)[0].shape
     (2, 7, 4)
     """
-    count = integer("embedding: count", count, least=1)
-    features = integer("embedding: features", features, least=1)
-    check_initializer("embedding", weight_init)
 
     def init(key, sizes):
         shape(sizes)

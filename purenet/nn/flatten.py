@@ -19,7 +19,7 @@ def _flatten(x: Array) -> jax.Array:
     """Every example as one row.
 
     Shapes: x (n, ...) -> (n, product of the rest), any dtype. With cotangent g: dx = g, reshaped.
-    A layer as it stands. Raises ValueError where there is no batch axis.
+    A layer as it stands. Raises ValueError if there is no batch axis.
     Source: LeCun, Bottou, Bengio & Haffner (1998), from the last images to the first row.
 
     >>> flatten(jnp.ones((2, 28, 28, 1))).shape
@@ -30,7 +30,7 @@ def _flatten(x: Array) -> jax.Array:
             f"flatten: x has shape {jnp.shape(x)}, but a batch (n, ...) is expected; "
             "give one example a leading axis with x[None]."
         )
-    # the seam makes arrays of JAX of NumPy's
+    # hand_vjp has made NumPy arrays JAX arrays
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # type: ignore[return-value]
 
 

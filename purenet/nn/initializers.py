@@ -18,11 +18,12 @@ from jax.typing import DTypeLike
 
 from purenet.core.types import Initializer, Key, Number, Sizes
 from purenet.core.validate import (
+    Finite,
+    NonNegative,
+    declared,
     describe_value,
-    finite,
     is_integer,
     is_number,
-    non_negative,
     positive,
     random_key,
 )
@@ -35,7 +36,7 @@ def zeros(
 ) -> jax.Array:
     """All zeros of `dtype`, whatever the key.
 
-    Raises ValueError for a shape that is not of positive whole numbers.
+    Raises ValueError for a shape that is not of positive integers.
     Source: the usual start of biases: Glorot & Bengio (2010), section 2.3.
 
     >>> zeros(None, (2,)).tolist()
@@ -45,18 +46,17 @@ def zeros(
     return jnp.zeros(_checked("zeros", shape), dtype)
 
 
-def normal(std: Number) -> Initializer:
+@declared
+def normal(std: NonNegative) -> Initializer:
     """N(0, std²).
 
-    Raises ValueError for a plain std that is negative, and TypeError for one that is no number. The
-    initialiser raises ValueError for a shape that is not of positive whole numbers, and TypeError
-    for what is no key and for a dtype that is not of floats.
+    The initialiser raises ValueError for a shape that is not of positive integers, and TypeError
+    for anything but a key and for a dtype that is not of floats.
     Source: Krizhevsky, Sutskever & Hinton (2012), section 5, with a std of 0.01.
 
     >>> normal(0.01)(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    non_negative("normal", std=std)
     return functools.partial(_normal, std=std)
 
 
@@ -65,17 +65,17 @@ def _normal(key, shape, dtype=float, fans=None, *, std):
     return std * jax.random.normal(*_drawable("normal", key, shape, dtype))
 
 
-def uniform(low: Number = -1.0, high: Number = 1.0) -> Initializer:
+@declared
+def uniform(low: Finite = -1.0, high: Finite = 1.0) -> Initializer:
     """U(low, high).
 
-    Raises ValueError for plain numbers that are not finite or a low above high, and TypeError for
-    what is no number. The initialiser raises what that of `normal` does.
+    Raises ValueError for a plain low above a plain high. The initialiser raises what that of
+    `normal` does.
     Source: LeCun, Bottou, Orr & Müller (1998), section 4.6.
 
     >>> uniform()(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    finite("uniform", low=low, high=high)
     if is_number(low) and is_number(high) and low > high:
         raise ValueError(f"uniform: low is {low} and high {high}, but low <= high is expected.")
     return functools.partial(_uniform, low=low, high=high)
@@ -91,8 +91,8 @@ def lecun_normal(
 ) -> jax.Array:
     """N(0, 1/fan_in), which keeps the variance of the inputs where the activation is linear.
 
-    Raises ValueError for a shape that is of no matrix or kernel, and for fans that are not two
-    numbers above 0; TypeError for what is no key and for a dtype that is not of floats.
+    Raises ValueError unless the shape is that of a matrix or kernel and the fans are two numbers
+    above 0; TypeError for anything but a key and for a dtype that is not of floats.
     Source: LeCun, Bottou, Orr & Müller (1998), equation 16.
 
     >>> lecun_normal(jax.random.key(0), (3, 2)).shape
@@ -177,9 +177,8 @@ def _fans(caller, shape, fans):
         return fans
     if len(shape) < 2:
         raise ValueError(
-            f"{caller}: an initialiser scaled by fan-in got the shape {shape}, but it is meant "
-            "for a "
-            "matrix (inputs, outputs) or a kernel (height, width, in, out); use `zeros`, "
+            f"{caller}: an initialiser scaled by fan-in got the shape {shape}, but a matrix "
+            "(inputs, outputs) or a kernel (height, width, in, out) is expected; use `zeros`, "
             "`normal` or `uniform` for anything else."
         )
     window = math.prod(shape[:-2])
@@ -190,9 +189,8 @@ def _checked(caller, shape) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if not all(is_integer(n) and n.__index__() > 0 for n in sizes):
         raise ValueError(
-            f"{caller}: shape is {describe_value(shape)}, but positive whole numbers are "
-            "expected, such as "
-            "(784, 100)."
+            f"{caller}: shape is {describe_value(shape)}, but positive integers are expected, such "
+            "as (784, 100)."
         )
     return tuple(n.__index__() for n in sizes)
 

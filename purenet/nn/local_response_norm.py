@@ -1,13 +1,15 @@
 """Local response normalisation: each channel divided by the energy of its neighbours."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from purenet.core.dtypes import inexact, wide
+from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number
-from purenet.core.validate import finite, integer, positive
+from purenet.core.validate import Check, Finite, Positive, declared, finite, integer, positive
 from purenet.core.vjp import hand_vjp
 from purenet.nn.base import named, stateless
 
@@ -22,9 +24,9 @@ def _local_response_normalise(
     floats, half types are computed in float32.
     With s = k + α S, S = Σ x², cotangent g and u = -β g y / s:
     dx = g s^-β + 2α x Σ u, dk = Σ u, dα = Σ u S, dβ = -Σ g y log s.
-    Raises ValueError when n is even, for the neighbours would not be the same on both sides, when x
-    has no axis, and for a plain k that is not above 0, alpha or beta that is not finite; TypeError
-    for numbers that are none.
+    Raises ValueError if n is even (the neighbours would differ on the two sides), if x has no axis,
+    and for a plain k that is not above 0, alpha or beta that is not finite; TypeError for anything
+    but numbers.
     Source: Krizhevsky, Sutskever & Hinton (2012), section 3.3.
 
     >>> local_response_normalise(jnp.ones((1, 2)), 2.0, 1.0, 1.0, 3).round(2).tolist()
@@ -34,32 +36,28 @@ def _local_response_normalise(
         raise ValueError("local_response_norm: x has shape (), but (..., channels) is expected.")
     _check_numbers(x, k, alpha, beta, n)
     x = inexact(x)
-    k, alpha, beta = _numbers(x, k, alpha, beta)
-    wider = _wide(x)
+    k, alpha, beta = (widen(a, x) for a in (k, alpha, beta))
+    wider = widen(x)
     return (wider * (k + alpha * _around(wider * wider, n)) ** -beta).astype(x.dtype)
-
-
-def _wide(x):
-    return x.astype(wide(x.dtype))
-
-
-def _numbers(x, *numbers):
-    return (jnp.asarray(a, wide(x.dtype)) for a in numbers)
 
 
 def _check_numbers(x, k, alpha, beta, n=5):
     del x
     positive("local_response_norm", k=k)
     finite("local_response_norm", alpha=alpha, beta=beta)
-    _check_odd(integer("local_response_norm: n", n, least=1))
+    _odd("local_response_norm: n", n)
 
 
-def _check_odd(n):
-    if n % 2 == 0:
+def _odd(name, n) -> int:
+    if integer(name, n, least=1) % 2 == 0:
         raise ValueError(
-            f"local_response_norm: n is {n}, but an odd number is expected: a channel and as many "
-            "neighbours before it as after it."
+            f"{name} is {n}, but an odd number is expected: a channel and as many neighbours "
+            "before it as after it."
         )
+    return n
+
+
+OddInteger = Annotated[int, Check(_odd, "an odd integer of at least 1")]
 
 
 def _around(x, n):
@@ -74,8 +72,9 @@ def _local_response_normalise_fwd(x, k, alpha, beta, n):
 
 
 def _local_response_normalise_bwd(n, residuals, g):
-    k, alpha, beta = _numbers(*residuals)
-    x, g = _wide(residuals[0]), _wide(g)
+    x, *numbers = residuals
+    k, alpha, beta = (widen(a, x) for a in numbers)
+    x, g = widen(x), widen(g)
     energy = _around(x * x, n)  # (..., c), as all below
     s = k + alpha * energy
     scale = s**-beta
@@ -96,21 +95,19 @@ local_response_normalise = hand_vjp(
 
 
 # the layer
+@declared
 def local_response_norm(
-    n: int = 5, k: Number = 2.0, alpha: Number = 1e-4, beta: Number = 0.75
+    n: OddInteger = 5, k: Positive = 2.0, alpha: Finite = 1e-4, beta: Finite = 0.75
 ) -> Layer:
     """Local response normalisation over `n` neighbouring channels. No parameters.
 
-    k, alpha and beta are numbers or traced arrays. Raises ValueError when n is not a positive odd
-    number, for a k that is not above 0, and for an alpha or beta that is not finite; TypeError for
-    what is no number, and for an n that is no whole one.
+    k, alpha and beta are numbers or traced arrays.
     Source: Krizhevsky, Sutskever & Hinton (2012), section 3.3.
 
     >>> layer = local_response_norm(n=3)
     >>> layer.apply(layer.init(None, (4, 4, 8)), jnp.ones((2, 4, 4, 8)), True, None)[0].shape
     (2, 4, 4, 8)
     """
-    _check_numbers(None, k, alpha, beta, n)  # says at once what is wrong
 
     def init(key, sizes):
         del key, sizes

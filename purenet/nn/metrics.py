@@ -15,8 +15,8 @@ What is counted for one class (precision, recall, f1, auroc, average_precision) 
 the mean over classes ("macro"). What the data leaves undefined is NaN, unless the metric says
 otherwise, and so is what cannot be ranked because an output is NaN.
 
-All raise TypeError for what is no array, and ValueError for other shapes, for no examples and for
-class numbers (n,) that are floats.
+All raise TypeError for anything but arrays, and ValueError for other shapes, without examples and
+for class numbers (n,) that are floats.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from purenet.core.dtypes import widen
 from purenet.core.types import Array
-from purenet.core.validate import array, integer
-from purenet.nn.losses import _check_labels, _one_hot, _wide, softmax_cross_entropy
+from purenet.core.validate import PositiveInteger, array, declared
 from purenet.nn.losses import accuracy as accuracy
+from purenet.nn.losses import as_probabilities, check_labels, softmax_cross_entropy
 
 
 def _classes(caller, y, t):
@@ -37,19 +38,18 @@ def _classes(caller, y, t):
         if jnp.shape(t) != jnp.shape(y) or len(y) == 0:
             raise ValueError(
                 f"{caller}: the outputs have shape {jnp.shape(y)} and the labels {jnp.shape(t)}, "
-                "but "
-                "one logit an example takes one label an example, 0 or 1, and at least one example."
+                "but one logit and one label, 0 or 1, for each example are expected, and at least "
+                "one example."
             )
-        return _wide(y), t.astype(bool)
-    _check_labels(caller, y, t)
+        return widen(y), t.astype(bool)
+    check_labels(caller, y, t)
     if y.shape[1] == 1:
         raise ValueError(
             f"{caller}: the outputs have shape {y.shape}, but two classes or more are expected; "
-            "one "
-            "logit an example becomes (n,) with y[:, 0]."
+            "one logit an example becomes (n,) with y[:, 0]."
         )
-    y = _wide(y)
-    return y, _one_hot(t, y) > 0.5
+    y = widen(y)
+    return y, as_probabilities(t, y) > 0.5
 
 
 def _reals(caller, y, t):
@@ -58,17 +58,16 @@ def _reals(caller, y, t):
     if jnp.shape(y) != jnp.shape(t) or jnp.ndim(y) not in (1, 2) or jnp.size(y) == 0:
         raise ValueError(
             f"{caller}: y has shape {jnp.shape(y)} and t {jnp.shape(t)}, but two equal shapes "
-            "(n,) or "
-            "(n, d) with at least one example are expected; t[:, None] or y[:, 0] matches (n,) and "
-            "(n, 1)."
+            "(n,) or (n, d) with at least one example are expected; t[:, None] or y[:, 0] matches "
+            "(n,) and (n, 1)."
         )
-    y, t = _wide(y), _wide(t)
+    y, t = widen(y), widen(t)
     return (y, t) if y.ndim == 2 else (y[:, None], t[:, None])
 
 
 def _predicted(y):
     """The predicted class as bools, of the shape of y."""
-    return y > 0 if y.ndim == 1 else _one_hot(y.argmax(axis=1), y) > 0.5
+    return y > 0 if y.ndim == 1 else as_probabilities(y.argmax(axis=1), y) > 0.5
 
 
 def _probabilities(y):
@@ -126,20 +125,19 @@ def balanced_accuracy(y: Array, t: Array) -> jax.Array:
     return _mean_where(_ratio(hits, count, 0), count > 0)
 
 
-def top_k(k: int) -> Callable[[Array, Array], jax.Array]:
+@declared
+def top_k(k: PositiveInteger) -> Callable[[Array, Array], jax.Array]:
     """A metric: the share of the examples whose class is among the k largest outputs.
 
     Of equal outputs the first classes come first, so that top_k(1) is `accuracy`.
     Shapes: y (n, classes), t (n,) or (n, classes) -> ().
-    Raises TypeError unless k is an integer, and ValueError for one below 1; the metric raises
-    ValueError for y (n,), where there is nothing to rank.
+    The metric raises ValueError for y (n,), where there is nothing to rank.
     Source: Russakovsky et al. (2015), section 4.1, as 1 - error.
 
     >>> y = jnp.array([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0]])
     >>> float(top_k(2)(y, jnp.array([1, 0])))
     0.5
     """
-    k = integer("top_k: k", k, least=1)
 
     def share(y, t):
         y, right = _classes("top_k", y, t)
@@ -315,21 +313,20 @@ def brier(y: Array, t: Array) -> jax.Array:
     return distance / 2 if y.ndim == 1 else distance
 
 
-def calibration_error(y: Array, t: Array, bins: int = 15) -> jax.Array:
+@declared
+def calibration_error(y: Array, t: Array, bins: PositiveInteger = 15) -> jax.Array:
     """How far confidence is from accuracy, over bins of examples of like confidence.
 
         Σ_b n_b/n |accuracy_b - confidence_b|,    confidence = maxₖ p in (b/bins, (b + 1)/bins]
 
     Shapes: y (n, k) or (n,), t (n,) or (n, k) -> (). `bins` is an integer; functools.partial gives
     another one.
-    Raises TypeError unless `bins` is an integer, ValueError for fewer than 1, and both as
-    `purenet.metrics` says.
+    Raises ValueError and TypeError as `purenet.metrics` says.
     Source: Naeini, Cooper & Hauskrecht (2015); Guo, Pleiss, Sun & Weinberger (2017), section 2.
 
     >>> float(calibration_error(jnp.zeros(4), jnp.array([0, 0, 0, 1])))
     0.25
     """
-    bins = integer("calibration_error: bins", bins, least=1)
     y, right = _classes("calibration_error", y, t)
     confidence = _probabilities(y).max(axis=1)
     correct = (_both(_predicted(y)) & _both(right)).any(axis=1).astype(y.dtype)

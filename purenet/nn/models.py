@@ -9,10 +9,17 @@ from jax.typing import DTypeLike
 
 from purenet.core.dtypes import dtype_name
 from purenet.core.types import Initializer, Layer, Number, Sizes
-from purenet.core.validate import boolean, describe_value, integer, is_integer, is_number
+from purenet.core.validate import (
+    Boolean,
+    PositiveInteger,
+    declared,
+    describe_value,
+    is_integer,
+    is_number,
+)
 from purenet.nn.activations import relu
-from purenet.nn.base import check_initializer, only_params, shape
-from purenet.nn.combinators import as_layer, serial
+from purenet.nn.base import WeightInit, as_layer, only_params, shape
+from purenet.nn.combinators import serial
 from purenet.nn.conv import conv
 from purenet.nn.dense import dense
 from purenet.nn.dropout import dropout as dropout_layer
@@ -23,12 +30,13 @@ from purenet.nn.norm import batch_norm as batch_norm_layer
 from purenet.nn.pool import max_pool
 
 
+@declared
 def mlp(
     activation: Callable = relu,
-    batch_norm: bool = False,
+    batch_norm: Boolean = False,
     dropout: Number | None = None,
-    weight_init: Initializer = he_normal,
-    max_width: int | None = None,
+    weight_init: WeightInit = he_normal,
+    max_width: PositiveInteger | None = None,
     width: Number | None = None,
     compute_dtype: DTypeLike | None = None,
 ) -> Layer:
@@ -39,7 +47,7 @@ def mlp(
     Weights and statistics are named by position, as in `serial`, and `compute_dtype` is that of
     `serial`, here as in the other networks.
     Raises ValueError for fewer than two sizes, sizes below 1, a dropout outside [0, 1), and params
-    of another network; TypeError for arguments of another kind.
+    of another network; TypeError for any other activation or dropout.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), chapter 6.
 
     >>> import jax, jax.numpy as jnp
@@ -57,11 +65,11 @@ def mlp(
     The weights and statistics of the other units are 0 and stay 0 in training; the rest are those
     of the network whose hidden sizes are w, and are drawn with its fans. A traced width below 1
     acts as 1. Time and memory are those of the widest network, whatever the width. The activation
-    has to act on every unit by itself (softmax does not), and `weight_init` takes a keyword `fans`,
+    has to act on each unit alone (softmax does not), and `weight_init` takes a keyword `fans`,
     as all of `purenet.initializers` do.
     Raises ValueError for one of the two without the other, for a plain width outside
-    [1, max_width], and for sizes whose widest hidden layer is another; TypeError for a width that
-    is not one number, and for a `weight_init` without `fans`.
+    [1, max_width], and for sizes whose widest hidden layer differs; TypeError for a width that is
+    not one number, and for a `weight_init` without `fans`.
 
     >>> net = mlp(max_width=4, width=jnp.array(2))
     >>> params = net.init(jax.random.key(0), (3, 4, 1))
@@ -77,9 +85,7 @@ def mlp(
         "width": width,
         "compute_dtype": dtype_name("mlp: compute_dtype", compute_dtype),
     }
-    boolean("mlp", batch_norm=batch_norm)
-    check_initializer("mlp", weight_init)
-    as_layer(activation)  # says at once what is wrong with it
+    as_layer(activation)  # checks it
     block = 2 + batch_norm + len(_dropout(dropout))  # layers up to the next dense one
     _check_width(max_width, width, weight_init)
 
@@ -94,8 +100,7 @@ def mlp(
         if not places or not all(isinstance(i, str) and i.isdecimal() for i in places):
             raise ValueError(
                 f"mlp: the weights are {describe_value(places or weights)}, but a dict by "
-                "position, '0' and "
-                "so on, is expected: these params were made by another network."
+                "position, '0' and so on, is expected: these params were made by another network."
             )
         depth = max(map(int, places)) // block + 1
         return _mlp_serial([1] * depth, **arguments).apply(params, x, train, key)
@@ -211,8 +216,8 @@ def _dropout(rate):
 def layers_of(net: Layer, sizes: Sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers that a network is made of, and the shape of one example.
 
-    A layer that is not a `serial` or an `mlp`, or the `remat` of one, is its own only part.
-    Raises ValueError for sizes that are no shape, or no widths of the `mlp`.
+    A layer other than a `serial` or an `mlp`, or the `remat` of one, is its own only part.
+    Raises ValueError for sizes that are not a shape, or not widths of the `mlp`.
 
     >>> layers, sizes = layers_of(mlp(), (4, 3, 2))
     >>> [layer.spec[0] for layer in layers], sizes
@@ -255,9 +260,8 @@ def _widths(sizes, max_width) -> tuple:
     for size in sizes:
         if not is_integer(size) or size.__index__() < 1:
             raise ValueError(
-                f"mlp: sizes {sizes} should be positive whole numbers, but {describe_value(size)} "
-                "is not "
-                "one; to feed images, put `flatten` before the network."
+                f"mlp: sizes {sizes} should be positive integers, but {describe_value(size)} is "
+                "not one; to feed images, put `flatten` before the network."
             )
     if max_width is not None and max(sizes[1:-1], default=None) != max_width:
         raise ValueError(
@@ -274,9 +278,8 @@ def _check_width(max_width, width, weight_init):
     if max_width is None or width is None:
         raise ValueError(
             f"mlp: max_width is {max_width} and width is {width}, but the two go together: arrays "
-            "as wide as max_width, a whole number, of which the first `width` units act."
+            "as wide as max_width, an integer, of which the first `width` units act."
         )
-    integer("mlp: max_width", max_width, least=1)
     if isinstance(width, bool) or not (is_number(width) or getattr(width, "shape", None) == ()):
         raise TypeError(f"mlp: width is {width!r}, but one number is expected.")
     if is_number(width) and not 1 <= width <= max_width:

@@ -4,48 +4,60 @@ The variance is the mean of (x - μ)², in two passes: E[x²] - μ² loses every
 the mean is large. Half types are normalised in float32, integers and bools as floats.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from purenet.core.dtypes import inexact, wide
-from purenet.core.types import Array, Layer, Number, Params
-from purenet.core.validate import fraction, non_negatives
+from purenet.core.dtypes import inexact, widen
+from purenet.core.types import Array, Layer, Number, Params, Sizes
+from purenet.core.validate import UnitInterval, declared
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import named, only_params, shape, stateless
+from purenet.nn.base import NonNegatives, named, non_negatives, only_params, shape, stateless
 
 
 def _standardise(x, eps, axes):
     """(x̂, μ, v, 1/√(v + eps)), in at least float32; μ, v and the last keep the reduced axes."""
-    x = _wide(x)
+    x = widen(x)
     mean = x.mean(axes, keepdims=True)
     centred = x - mean
     variance = (centred * centred).mean(axes, keepdims=True)
-    inverse = lax.rsqrt(variance + _row(jnp.asarray(eps, x.dtype), x))
+    inverse = lax.rsqrt(variance + per_channel(jnp.asarray(eps, x.dtype), x))
     return centred * inverse, mean, variance, inverse
 
 
-def _wide(x):
-    return x.astype(wide(x.dtype))
+def per_channel(a: jax.Array, x: jax.Array) -> jax.Array:
+    """Numbers that broadcast to x, with as many axes as x; one number stays one.
 
-
-def _row(a, x):
-    """Numbers that broadcast to x, with as many axes as x; one number stays one."""
+    >>> per_channel(jnp.ones(3), jnp.ones((2, 4, 3))).shape
+    (1, 1, 3)
+    """
     return jnp.expand_dims(a, tuple(range(x.ndim - a.ndim))) if a.ndim else a
 
 
-def _scale(x_hat, gamma, beta, x):
-    gamma, beta = (_row(a.astype(x_hat.dtype), x) for a in (gamma, beta))
+def scale_and_shift(x_hat: jax.Array, gamma: Array, beta: Array, x: jax.Array) -> jax.Array:
+    """gamma x̂ + beta, in the dtype of x.
+
+    >>> scale_and_shift(jnp.ones((1, 1)), jnp.full(1, 2.0), jnp.ones(1), jnp.ones((1, 1))).tolist()
+    [[3.0]]
+    """
+    gamma, beta = (per_channel(a.astype(x_hat.dtype), x) for a in (gamma, beta))
     return (gamma * x_hat + beta).astype(x.dtype)
 
 
-def _check(caller, x, **channels):
-    """One number a channel in each of `channels`, and examples to take the statistics of."""
+def check_channels(caller: str, x: Any, **channels: Any) -> None:
+    """Examples to take the statistics of, and one number a channel in each of `channels`.
+
+    Raises ValueError for other shapes.
+
+    >>> check_channels("layer_norm", jnp.ones((2, 3)), gamma=jnp.ones(3))
+    """
     if jnp.ndim(x) < 2 or x.size == 0:
         raise ValueError(
             f"{caller}: x has shape {jnp.shape(x)}, but a batch (n, ..., c) with at least one "
-            "number "
-            "is expected; give one example a leading axis with x[None]."
+            "number is expected; give one example a leading axis with x[None]."
         )
     for name, a in channels.items():
         if jnp.shape(a) != x.shape[-1:]:
@@ -56,9 +68,14 @@ def _check(caller, x, **channels):
             )
 
 
-def _check_eps(caller, place):
+def check_eps(caller: str, place: int) -> Callable[..., None]:
+    """The check of an operation's `eps`, its argument number `place`, for `hand_vjp`.
+
+    >>> check_eps("layer_norm", 1)(jnp.ones((2, 3)), 1e-6)
+    """
+
     def check(*args, **named):
-        for eps in args[place:] or [named[k] for k in named if k == "eps"]:
+        for eps in args[place : place + 1] or [named[k] for k in named if k == "eps"]:
             non_negatives(caller, eps=eps)
 
     return check
@@ -75,8 +92,8 @@ def _batch_normalise(
     With cotangents g, gμ, gv of the three: dbeta = Σ g, dgamma = Σ g x̂, with s = 1/√(v + eps)
     dx = gamma s (g - dbeta/m - x̂ dgamma/m) + (gμ + 2 gv (x - μ))/m,
     deps = -Σ gamma s² dgamma / 2.
-    Raises ValueError for an empty x, where gamma or beta is not one number a channel, and for a
-    plain eps that is negative; TypeError for one that is no number.
+    Raises ValueError for an empty x, unless gamma and beta are one number a channel, and for a
+    plain eps that is negative; TypeError for one that is not a number.
     Source: Ioffe & Szegedy (2015), algorithm 1 and section 3.
 
     >>> x = jnp.array([[1.0, 5.0], [3.0, 5.0]])
@@ -90,11 +107,11 @@ def _batch_normalise(
 # backward, by hand
 def _batch_normalise_fwd(x, gamma, beta, eps):
     x = inexact(x)
-    _check("batch_norm", x, gamma=gamma, beta=beta)
+    check_channels("batch_norm", x, gamma=gamma, beta=beta)
     x_hat, mean, variance, inverse = _standardise(x, eps, tuple(range(x.ndim - 1)))
     mean, variance, inverse = mean.reshape(-1), variance.reshape(-1), inverse.reshape(-1)
     # x is alive anyway, so x̂ is computed again rather than stored beside it
-    return (_scale(x_hat, gamma, beta, x), mean, variance), (x, gamma, mean, inverse)
+    return (scale_and_shift(x_hat, gamma, beta, x), mean, variance), (x, gamma, mean, inverse)
 
 
 def _batch_normalise_bwd(residuals, cotangents):
@@ -102,20 +119,24 @@ def _batch_normalise_bwd(residuals, cotangents):
     g, g_mean, g_variance = cotangents
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     axes, m = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-    centred = _wide(x) - _row(mean, x)
-    x_hat = centred * _row(inverse, x)
+    centred = widen(x) - per_channel(mean, x)
+    x_hat = centred * per_channel(inverse, x)
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
     dgamma = (g * x_hat).sum(axes)  # (n, ..., c) -> (c,)
     s = gamma * inverse
     # one pass over x: each channel is a straight line in g and in x - μ
     slope = (2 * g_variance - s * inverse * dgamma) / m
-    dx = _row(s, x) * g + _row(slope, x) * centred + _row((g_mean - s * dbeta) / m, x)
-    deps = -(s * inverse * dgamma) / 2  # (c,), summed by the seam
+    dx = (
+        per_channel(s, x) * g
+        + per_channel(slope, x) * centred
+        + per_channel((g_mean - s * dbeta) / m, x)
+    )
+    deps = -(s * inverse * dgamma) / 2  # (c,), summed by hand_vjp
     return dx, dgamma, dbeta, deps
 
 
 batch_normalise = hand_vjp(
-    _batch_normalise, _batch_normalise_fwd, _batch_normalise_bwd, check=_check_eps("batch_norm", 3)
+    _batch_normalise, _batch_normalise_fwd, _batch_normalise_bwd, check=check_eps("batch_norm", 3)
 )
 
 
@@ -128,8 +149,8 @@ def _normalise(
     Shapes: x (n, ..., c), mean, variance, gamma and beta (c,), eps () -> like x.
     With cotangent g and s = 1/√(v + eps): dx = gamma s g, dμ = -gamma s Σ g, dgamma = Σ g x̂,
     dbeta = Σ g, dv = -gamma s² dgamma / 2, deps = Σ dv.
-    Raises ValueError for an empty x, where one of the four is not one number a channel, and for a
-    plain eps that is negative; TypeError for one that is no number.
+    Raises ValueError for an empty x, unless each of the four is one number a channel, and for a
+    plain eps that is negative; TypeError for one that is not a number.
     Source: Ioffe & Szegedy (2015), algorithm 2.
 
     >>> normalise(jnp.full((1, 1), 5.0), *jnp.array([[3.0], [4.0], [1.0], [0.0]]), 0.0).tolist()
@@ -141,19 +162,19 @@ def _normalise(
 # backward, by hand
 def _normalise_fwd(x, mean, variance, gamma, beta, eps):
     x = inexact(x)
-    _check("batch_norm", x, mean=mean, variance=variance, gamma=gamma, beta=beta)
-    inverse = lax.rsqrt(variance.astype(wide(x.dtype)) + jnp.asarray(eps, wide(x.dtype)))
-    x_hat = (_wide(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
-    return _scale(x_hat, gamma, beta, x), (x, mean, inverse, gamma)
+    check_channels("batch_norm", x, mean=mean, variance=variance, gamma=gamma, beta=beta)
+    inverse = lax.rsqrt(widen(variance, x) + widen(eps, x))
+    x_hat = (widen(x) - per_channel(mean.astype(inverse.dtype), x)) * per_channel(inverse, x)
+    return scale_and_shift(x_hat, gamma, beta, x), (x, mean, inverse, gamma)
 
 
 def _normalise_bwd(residuals, g):
     x, mean, inverse, gamma = residuals
     g, gamma = g.astype(inverse.dtype), gamma.astype(inverse.dtype)
     axes = tuple(range(x.ndim - 1))
-    x_hat = (_wide(x) - _row(mean.astype(inverse.dtype), x)) * _row(inverse, x)
+    x_hat = (widen(x) - per_channel(mean.astype(inverse.dtype), x)) * per_channel(inverse, x)
     s = gamma * inverse
-    dx = _row(s, x) * g
+    dx = per_channel(s, x) * g
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
     dgamma = (g * x_hat).sum(axes)  # (n, ..., c) -> (c,)
     dmean = -s * dbeta
@@ -161,18 +182,18 @@ def _normalise_bwd(residuals, g):
     return dx, dmean, dvariance, dgamma, dbeta, dvariance
 
 
-normalise = hand_vjp(_normalise, _normalise_fwd, _normalise_bwd, check=_check_eps("batch_norm", 5))
+normalise = hand_vjp(_normalise, _normalise_fwd, _normalise_bwd, check=check_eps("batch_norm", 5))
 
 
 # layer normalisation: forward
 def _layer_normalise(x: Array, gamma: Array, beta: Array, eps: Number) -> jax.Array:
-    """Normalise the last axis of every example, and of every position in it, by itself.
+    """Normalise the last axis of every example, and of every position in it, on its own.
 
     Shapes: x (n, ..., c), gamma and beta (c,), eps () -> like x.
     With cotangent g, h = gamma g and ⟨·⟩ the mean over the last axis, s = 1/√(v + eps):
     dx = s (h - ⟨h⟩ - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, dbeta = Σ g, deps = -Σ s² h x̂ / 2.
-    Raises ValueError for an empty x, where gamma or beta is not one number a channel, and for a
-    plain eps that is negative; TypeError for one that is no number.
+    Raises ValueError for an empty x, unless gamma and beta are one number a channel, and for a
+    plain eps that is negative; TypeError for one that is not a number.
     Source: Ba, Kiros & Hinton (2016).
 
     >>> layer_normalise(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), 0.0).tolist()
@@ -184,41 +205,41 @@ def _layer_normalise(x: Array, gamma: Array, beta: Array, eps: Number) -> jax.Ar
 # backward, by hand
 def _layer_normalise_fwd(x, gamma, beta, eps):
     x = inexact(x)
-    _check("layer_norm", x, gamma=gamma, beta=beta)
+    check_channels("layer_norm", x, gamma=gamma, beta=beta)
     x_hat, mean, _, inverse = _standardise(x, eps, -1)
-    return _scale(x_hat, gamma, beta, x), (x, gamma, mean, inverse)
+    return scale_and_shift(x_hat, gamma, beta, x), (x, gamma, mean, inverse)
 
 
 def _layer_normalise_bwd(residuals, g):
     x, gamma, mean, inverse = residuals
     g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
     rows = tuple(range(x.ndim - 1))
-    x_hat = (_wide(x) - mean) * inverse
-    h = _row(gamma, x) * g
+    x_hat = (widen(x) - mean) * inverse
+    h = per_channel(gamma, x) * g
     shared = h.mean(-1, keepdims=True)  # (..., c) -> (..., 1)
     along = (h * x_hat).mean(-1, keepdims=True)  # (..., c) -> (..., 1)
     dx = inverse * (h - shared - x_hat * along)
     dgamma = (g * x_hat).sum(rows)  # (..., c) -> (c,)
     dbeta = g.sum(rows)  # (..., c) -> (c,)
-    deps = -(inverse * inverse * along) * (x.shape[-1] / 2)  # (..., 1), summed by the seam
+    deps = -(inverse * inverse * along) * (x.shape[-1] / 2)  # (..., 1), summed by hand_vjp
     return dx, dgamma, dbeta, deps
 
 
 layer_normalise = hand_vjp(
-    _layer_normalise, _layer_normalise_fwd, _layer_normalise_bwd, check=_check_eps("layer_norm", 3)
+    _layer_normalise, _layer_normalise_fwd, _layer_normalise_bwd, check=check_eps("layer_norm", 3)
 )
 
 
 # the layers
-def batch_norm(momentum: Number = 0.9, eps: Number = 1e-6) -> Layer:
+@declared
+def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
     """Batch normalisation over all axes but the last, with running statistics for inference.
 
     Weights {"gamma": (c,), "beta": (c,)}, stats {"mean": (c,), "variance": (c,)}, c the last of
     `sizes`. In training the batch is normalised by its own statistics, and
     running ← momentum · running + (1 - momentum) · batch, with the biased variance; in inference
     the running ones are used and come back unchanged. `momentum` and `eps` may be traced.
-    Raises ValueError for a momentum outside [0, 1), a negative eps, examples without an axis, and
-    params of another network; TypeError for numbers that are none.
+    Raises ValueError for examples without an axis and params of another network.
     Source: Ioffe & Szegedy (2015).
 
     >>> import jax
@@ -228,12 +249,10 @@ def batch_norm(momentum: Number = 0.9, eps: Number = 1e-6) -> Layer:
     >>> print(*(f"{float(a):.3g}" for a in (*stats["mean"], *stats["variance"])))
     0.1 1 1 0.9
     """
-    fraction("batch_norm", momentum=momentum)
-    non_negatives("batch_norm", eps=eps)
 
     def init(key, sizes):
         del key  # nothing is random
-        weights, channels = _gamma_and_beta("batch_norm", sizes)
+        weights, channels = gamma_and_beta("batch_norm", sizes)
         return Params(weights, {"mean": jnp.zeros(channels), "variance": jnp.ones(channels)})
 
     def apply(params, x, train, key):
@@ -256,22 +275,21 @@ def batch_norm(momentum: Number = 0.9, eps: Number = 1e-6) -> Layer:
     return Layer(init, apply, spec=("batch_norm", {"momentum": momentum, "eps": eps}))
 
 
-def layer_norm(eps: Number = 1e-6) -> Layer:
+@declared
+def layer_norm(eps: NonNegatives = 1e-6) -> Layer:
     """Layer normalisation over the last axis; training and inference are the same.
 
     Weights {"gamma": (c,), "beta": (c,)}, c the last of `sizes`. `eps` may be traced.
-    Raises ValueError for a negative eps, examples without an axis, and params of another network;
-    TypeError for an eps that is no number.
+    Raises ValueError for examples without an axis and params of another network.
     Source: Ba, Kiros & Hinton (2016).
 
     >>> layer_norm().init(None, (28, 28, 3)).weights["gamma"].shape
     (3,)
     """
-    non_negatives("layer_norm", eps=eps)
 
     def init(key, sizes):
         del key  # nothing is random
-        return _gamma_and_beta("layer_norm", sizes)[0]
+        return gamma_and_beta("layer_norm", sizes)[0]
 
     def apply(weights, x, train, key):
         del train, key
@@ -281,12 +299,28 @@ def layer_norm(eps: Number = 1e-6) -> Layer:
     return stateless(init, apply, spec=("layer_norm", {"eps": eps}))
 
 
-def _gamma_and_beta(caller, sizes):
+def gamma_and_beta(caller: str, sizes: Sizes) -> tuple[dict[str, jax.Array], int]:
+    """The weights of a normalisation that changes nothing more, and the number of channels.
+
+    Raises ValueError for examples without an axis.
+
+    >>> gamma_and_beta("layer_norm", (28, 28, 3))[1]
+    3
+    """
+    channels = channels_of(caller, sizes)
+    return {"gamma": jnp.ones(channels), "beta": jnp.zeros(channels)}, channels
+
+
+def channels_of(caller: str, sizes: Sizes) -> int:
+    """The number of channels, which is on the last axis. Raises ValueError without an axis.
+
+    >>> channels_of("rms_norm", (28, 28, 3))
+    3
+    """
     sizes = shape(sizes)
     if not sizes:
         raise ValueError(
             f"{caller}: one example has shape (), but at least one axis (..., channels) is "
             "expected."
         )
-    channels = sizes[-1]
-    return {"gamma": jnp.ones(channels), "beta": jnp.zeros(channels)}, channels
+    return sizes[-1]

@@ -23,7 +23,7 @@ def _pool_max(
     is its maximum, and gets its gradient.
     With cotangent g: dx gives gₒ to the maximum of window o, to the first one in row-major order
     where several are equal (`jnp.max` would share it).
-    Raises ValueError when not one window fits, or one could lie in the padding alone.
+    Raises ValueError if no window fits, or if one could lie in the padding alone.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
 
     >>> pool_max(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
@@ -69,7 +69,7 @@ def _pool_average(
     Shapes: x (n, h, w, c) -> (n, oh, ow, c), as for `pool_max`. Padding is zeros that count: every
     mean is over kh·kw numbers. Integers count as floats.
     With cotangent g: dx gives gₒ / (kh·kw) to every place of window o.
-    Raises ValueError when not one window fits, or one could lie in the padding alone.
+    Raises ValueError if no window fits, or if one could lie in the padding alone.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
 
     >>> pool_average(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
@@ -98,8 +98,7 @@ def _global_avg_pool(x: Array) -> jax.Array:
     """The mean of each channel over the whole image. A layer as it stands.
 
     Shapes: x (n, h, w, c) -> (n, c). With cotangent g: dx = g / (h·w) at every place.
-    Integers count as floats. Raises ValueError when x is not a batch of images, or one without a
-    pixel.
+    Integers count as floats. Raises ValueError unless x is a batch of images of at least one pixel.
     Source: Lin, Chen & Yan, Network in network (2014).
 
     >>> global_avg_pool(jnp.ones((2, 4, 4, 3))).shape
@@ -156,9 +155,8 @@ def _put_back(views, image_shape, size, stride, pads, outputs):
 def max_pool(size: Pair, stride: Pair | None = None, padding: Pair | str = 0) -> Layer:
     """Max pooling; the stride is the size unless given. No parameters.
 
-    Raises ValueError for a size, stride or padding that is not one or two whole numbers, for
-    examples that are not (h, w, c), when not one window fits, and when one could lie in the padding
-    alone.
+    Raises ValueError for a size, stride or padding that is not one or two integers, for examples
+    that are not (h, w, c), if no window fits, and if one could lie in the padding alone.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
 
     >>> import jax
@@ -186,11 +184,11 @@ def avg_pool(size: Pair, stride: Pair | None = None, padding: Pair | str = 0) ->
 def _pooling(name, op, size, stride, padding):
     sizes = pair(f"{name}: size", size)
     pair(f"{name}: stride", size if stride is None else stride)
-    window(name, sizes, sizes, padding=padding)  # says at once what is wrong with padding
+    window(name, sizes, sizes, padding=padding)  # checks the padding
 
     def init(key, sizes):
         del key
-        _windows(name, (1, *shape(sizes)), size, stride, padding)  # says at once what is wrong
+        _windows(name, (1, *shape(sizes)), size, stride, padding)  # checks that they fit
         return ()
 
     def apply(weights, x, train, key):

@@ -16,7 +16,8 @@ def summary(net: Layer, sizes: Sizes) -> str:
     `sizes` is what `net.init` takes. Parameters are the trained weights; the bytes count the
     running statistics too. An `mlp` with a `width` is counted at its `max_width`. A last line names
     the `compute_dtype` of a network that has one.
-    Raises TypeError for what is no network, and what `net.init` raises for sizes that do not fit.
+    Raises TypeError for anything but a network, and what `net.init` raises for sizes that do not
+    fit.
 
     >>> from purenet.nn.models import mlp
     >>> print(summary(mlp(), (64, 100, 10)))  # doctest: +ELLIPSIS

@@ -23,7 +23,9 @@ class ImageShape(tuple):
 
 # where windows go
 def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
-    """One whole number for both axes, or (height, width), as a tuple. Raises ValueError for others.
+    """One integer for both axes, or (height, width), as a tuple.
+
+    Raises ValueError for anything else.
 
     >>> pair("stride", 2), pair("padding", (0, 1), least=0)
     ((2, 2), (0, 1))
@@ -31,7 +33,7 @@ def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2 or not all(map(is_integer, both)) or min(both) < least:
         raise ValueError(
-            f"{name} is a whole number of at least {least}, or two of them (height, width); "
+            f"{name} is an integer of at least {least}, or two of them (height, width); "
             f"got {describe_value(value)}."
         )
     return both[0].__index__(), both[1].__index__()
@@ -49,8 +51,8 @@ def window(
     Per axis, with size W, kernel F, padding p on both sides and stride s: (W + 2p - F)/s + 1
     windows, rounded down; what remains at the end is dropped. "valid" is p = 0. "same" gives ⌈W/s⌉
     windows, and where the padding is odd its larger half is at the end.
-    Raises ValueError, with the arithmetic, when not one window fits, and for a kernel, stride or
-    padding of another kind.
+    Raises ValueError, with the arithmetic, if no window fits, and for any other kernel, stride or
+    padding.
     Source: Dumoulin & Visin, A guide to convolution arithmetic for deep learning (2016), chapter 2.
 
     >>> window("conv", (28, 28), 5)
@@ -100,7 +102,7 @@ def shifts(
 ) -> list[Any]:
     """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c).
 
-    Raises ValueError for windows of so many places that nobody would wait for their program.
+    Raises ValueError for windows of more places than a program can hold.
     Source: Chellapilla, Puri & Simard (2006), where the views are the columns.
 
     >>> x = jnp.arange(3.0).reshape(1, 1, 3, 1)
@@ -110,9 +112,9 @@ def shifts(
     (kh, kw), (sh, sw), (oh, ow) = kernel, stride, outputs
     if kh * kw > _MOST_PLACES:
         raise ValueError(
-            f"a window of {kh} x {kw} has {kh * kw} places, each computed by itself; at most "
-            f"{_MOST_PLACES} are expected: use a smaller window, `global_avg_pool` for the mean of "
-            'the whole image, or method="direct" for a convolution.'
+            f"a window of {kh} x {kw} has {kh * kw} places, each an operation of its own, but "
+            f"at most {_MOST_PLACES} are expected: use a smaller window, `global_avg_pool` for the "
+            'mean of the whole image, or method="direct" for a convolution.'
         )
     padded = _padded(x, pads, fill)
     return [
@@ -166,7 +168,7 @@ def _im2col(x: Array, kernel: Pair, stride: Pair = 1, padding: Pair | str = 0) -
     `stride` and `padding` are those of `conv`.
     Shapes: x (n, h, w, c) -> (n, oh, ow, kh·kw·c), in the order of a kernel (kh, kw, c, ·), any
     dtype. Its transpose is `col2im`: with cotangent g, dx = col2im(g).
-    Raises ValueError when x is not a batch of images or not one window fits.
+    Raises ValueError unless x is a batch of images and at least one window fits.
     Source: Chellapilla, Puri & Simard (2006).
 
     >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -202,7 +204,7 @@ def _col2im(
     `stride` and `padding` are those of `conv`.
     Shapes: columns (n, oh, ow, kh·kw·c) -> image_shape (n, h, w, c).
     With cotangent g: d(columns) = im2col(g).
-    Raises ValueError when the columns are not those of such an image, or it is no shape of images.
+    Raises ValueError unless the columns are those of such an image and it is a shape of images.
     Source: Chellapilla, Puri & Simard (2006).
 
     >>> col2im(jnp.ones((1, 2, 2, 4)), (1, 3, 3, 1), 2)[0, :, :, 0].tolist()

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from functools import reduce
 from operator import itemgetter
 from typing import Any
 
@@ -10,14 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.core.dtypes import floating
+from purenet.core.dtypes import floating, widen
 from purenet.core.types import Number, Optimizer, PyTree, Rate, only_weights
 from purenet.core.validate import (
     array,
     check_same_structure,
     is_number,
-    non_negative,
-    non_negative_or_schedule,
 )
 from purenet.optim.schedules import at
 
@@ -28,10 +25,10 @@ Count = Any  # () int32, the updates so far; Any because every tuple has a metho
 
 
 def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = True) -> Optimizer:
-    """A pair that refuses what cannot be trained, and gradients that are not like the weights.
+    """An (init, update) pair that checks the weights and the gradients.
 
-    Its `update` takes any further arguments by name; `update` is given those that it takes. Complex
-    numbers pass where `real` is False: only what adds and hands on is right for them.
+    Its `update` accepts any further arguments by name; `update` gets those that it takes. With
+    `real` False complex numbers pass: only transformations that add and pass on are right for them.
 
     Raises TypeError for a network's Params in place of its weights and for weights or gradients
     that are not real floats; ValueError for gradients of another structure or other shapes.
@@ -43,23 +40,26 @@ def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = T
     step = with_extras(update)
 
     def checked_init(weights):
-        return init(_trained(caller, weights, real=real))
+        return init(trainable_weights(caller, weights, real=real))
 
     def checked_update(grads, state, weights=None, **extra):
         if weights is not None:
             check_same_structure(
-                caller, "the weights", _trained(caller, weights, real=real), gradients=grads
+                caller,
+                "the weights",
+                trainable_weights(caller, weights, real=real),
+                gradients=grads,
             )
-        return step(_trained(caller, grads, "gradients", real), state, weights, **extra)
+        return step(trainable_weights(caller, grads, "gradients", real), state, weights, **extra)
 
     return Optimizer(checked_init, checked_update)
 
 
 def with_extras(update: Callable) -> Callable:
-    """An `update` that may be given anything by name, and passes on what `update` itself takes.
+    """An `update` that accepts any argument by name and passes on those that `update` takes.
 
-    What is taken is read from the signature: every name where there is `**extra`, else those of its
-    own parameters after (grads, state, weights).
+    These are read from its signature: every name where there is `**extra`, else the names of its
+    parameters after (grads, state, weights).
     Source: the gradient transformations with extra arguments that the JAX ecosystem shares.
 
     >>> halve = with_extras(lambda grads, state, weights=None: (grads / 2, state))
@@ -81,8 +81,12 @@ def with_extras(update: Callable) -> Callable:
     return step
 
 
-def _stateless(caller, f):
-    """A pair without a state: f(updates, weights) -> updates."""
+def stateless_pair(caller: str, f: Callable) -> Optimizer:
+    """An optimizer without a state, from f(updates, weights) -> updates.
+
+    >>> stateless_pair("half", lambda g, w: g / 2).update(jnp.ones(2), ())[0].tolist()
+    [0.5, 0.5]
+    """
     return optimizer_pair(
         caller, lambda weights: (), lambda updates, state, weights: (f(updates, weights), state)
     )
@@ -103,9 +107,8 @@ def weightwise(
     `numbers(rate, t)` returns the scalars of one update, calculated once and not for each weight;
     `rule(*scalars, g, *slots) -> (u, *slots)` works on arrays. The state is
     `state_type(count, *slots)`, every slot a tree like the weights that starts at `fill`.
-    Raises ValueError for a negative rate or decay, and where `update` is given other gradients than
-    its state was made for; TypeError for numbers that are none and for the state of another
-    optimizer.
+    The numbers are checked by whoever calls this. `update` raises ValueError for other gradients
+    than its state was made for, and TypeError for the state of another optimizer.
 
     >>> from purenet.optim.transforms import ScheduleState
     >>> times = lambda rate, g: (rate * g,)
@@ -113,8 +116,6 @@ def weightwise(
     >>> half.update(jnp.ones(2), half.init(jnp.ones(2)))[0].tolist()
     [0.5, 0.5]
     """
-    non_negative_or_schedule(caller, rate=rate)
-    non_negative(caller, weight_decay=weight_decay)
     # a plain 0 needs neither the weights nor a pass over them; an array is never looked at
     decays = not (is_number(weight_decay) and weight_decay == 0)
     slots = len(state_type._fields) - 1
@@ -126,7 +127,7 @@ def weightwise(
         return state_type(jnp.zeros((), jnp.int32), *trees)
 
     def update(grads, state, weights):
-        count, *trees = _own_state(caller, state_type, state)
+        count, *trees = own_state(caller, state_type, state)
         for tree in trees:
             check_same_structure(caller, "the weights of the state", tree, gradients=grads)
         now = at(rate, count)
@@ -134,7 +135,7 @@ def weightwise(
         shrink = now * floating(weight_decay)
 
         def leaf(g, w, chosen, *old):
-            wide = lambda a: _wide(a, g, w)
+            wide = lambda a: widen(a, g, w)
             u, *new = rule(*map(wide, scalars), wide(g), *map(wide, old))
             if chosen:
                 u = u - wide(shrink) * wide(w)
@@ -142,7 +143,7 @@ def weightwise(
             return _Row(a.astype(jnp.result_type(b)) for a, b in pairs)
 
         if decays:
-            chosen = _chosen(caller, mask, _needed(caller, weights))
+            chosen = decay_mask(caller, mask, required_weights(caller, weights))
         else:
             chosen = jax.tree.map(lambda g: False, grads)
         like = grads if weights is None else weights  # whose dtypes the updates have
@@ -168,34 +169,40 @@ class _Row(tuple):
     """The new values for one leaf: to jax.tree a leaf, where a plain tuple would be a branch."""
 
 
-def _wide(a, *like):
-    """`a` in the dtype for arithmetic on `like` (or itself): the widest, float32 at least."""
-    with jax.numpy_dtype_promotion("standard"):  # the widest, though the caller wants no promotion
-        dtype = reduce(jnp.promote_types, map(jnp.result_type, like or (a,)), jnp.float32)
-    return jnp.asarray(a, dtype)
+def trainable_weights(
+    caller: str, weights: PyTree, what: str = "weights", real: bool = True
+) -> PyTree:
+    """The weights, or the gradients, as they are.
 
+    Raises TypeError for a network's Params, for leaves that are not arrays of floats and, where
+    `real`, for complex ones.
 
-def _trained(caller, weights, what="weights", real=True):
+    >>> trainable_weights("sgd", {"w": 1.0})
+    {'w': 1.0}
+    """
     for path, leaf in jax.tree.leaves_with_path(only_weights(caller, weights)):
         name = f"the {what}{jax.tree_util.keystr(path)}"
         dtype = jnp.result_type(array(caller, name, leaf))
         if not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
-                f"{caller}: {name} are of {dtype}, but what is trained is floats; convert them "
-                "with "
+                f"{caller}: {name} are of {dtype}, but floats are expected; convert them with "
                 "astype(float), or leave them out."
             )
         if real and jnp.issubdtype(dtype, jnp.complexfloating):
             raise TypeError(
-                f"{caller}: {name} are of {dtype}, but real floats are expected: JAX's gradient "
-                "of a "
-                "complex number is the conjugate of the direction in which the loss rises; train "
+                f"{caller}: {name} are of {dtype}, but real floats are expected: JAX's gradient of "
+                "a complex number is the conjugate of the direction in which the loss rises; train "
                 "the real and the imaginary part as two weights."
             )
     return weights
 
 
-def _own_state(caller, state_type, state):
+def own_state(caller: str, state_type: Any, state: PyTree) -> Any:
+    """The state, as it is. Raises TypeError for the state of another optimizer.
+
+    >>> own_state("chain", tuple, ())
+    ()
+    """
     if not isinstance(state, state_type):
         raise TypeError(
             f"{caller}: the state is a {type(state).__name__}, but a {state_type.__name__} is "
@@ -204,7 +211,12 @@ def _own_state(caller, state_type, state):
     return state
 
 
-def _needed(caller, weights):
+def required_weights(caller: str, weights: PyTree | None) -> PyTree:
+    """The weights, as they are. Raises ValueError for None.
+
+    >>> required_weights("adamw", {"w": 1.0})
+    {'w': 1.0}
+    """
     if weights is None:
         raise ValueError(
             f"{caller}: `update` needs the weights; call update(grads, state, params.weights)."
@@ -212,8 +224,14 @@ def _needed(caller, weights):
     return weights
 
 
-def _chosen(caller, mask, weights):
-    """A tree like the weights of Python bools: which leaves decay."""
+def decay_mask(caller: str, mask: PyTree | Callable | None, weights: PyTree) -> PyTree:
+    """A tree like the weights of Python bools: which leaves decay.
+
+    Raises ValueError for a mask of another structure, or of anything but True and False.
+
+    >>> decay_mask("adamw", None, {"w": jnp.ones((2, 3)), "b": jnp.ones(3)})
+    {'b': False, 'w': True}
+    """
     if mask is None:
         return jax.tree.map(lambda w: jnp.ndim(w) >= 2, weights)
     mask = mask(weights) if callable(mask) else mask
@@ -221,12 +239,10 @@ def _chosen(caller, mask, weights):
     got, expected = structures
     if got != expected:
         raise ValueError(
-            f"{caller}: the mask has the structure {got}, but one bool for each of the weights "
+            f"{caller}: the mask has the structure {got}, but one boolean for each of the weights "
             f"{expected} is expected."
         )
-    for chosen in jax.tree.leaves(mask):
-        if not isinstance(chosen, (bool, np.bool_)):
-            raise ValueError(
-                f"{caller}: the mask holds {chosen!r}, but it is made of True and False."
-            )
+    for leaf in jax.tree.leaves(mask):
+        if not isinstance(leaf, (bool, np.bool_)):
+            raise ValueError(f"{caller}: the mask holds {leaf!r}, but True or False is expected.")
     return mask

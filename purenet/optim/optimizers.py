@@ -11,13 +11,13 @@ Three rules hold throughout:
 
 - A rate is a number, an array or a schedule (step -> rate, the step counted from 0). Every numeric
   hyperparameter may be a traced array: build the optimizer inside the function that is vmapped.
-- What is accumulated has the dtype of the weight that it belongs to, and so has the update. The
-  arithmetic of one number is done in float32 at least.
+- Accumulated values have the dtype of the weight they belong to, and so has the update. The
+  arithmetic is done in float32 at least.
 - Where a root is divided by, `eps_root` is added inside the root and `eps` outside: √(v + eps_root)
   + eps. Set the other to 0 for either variant.
 
-Plain Python or NumPy numbers that cannot be right (a negative rate, a decay of 1) raise ValueError
-when the optimizer is built, and what is no number TypeError; arrays are never looked at. `init`
+Plain Python or NumPy numbers out of range (a negative rate, a decay of 1) raise ValueError when the
+optimizer is built, and anything but a number raises TypeError; arrays are never inspected. `init`
 takes the trained weights alone: a network's whole `Params`, or integers among the weights, raise
 TypeError. `update` raises ValueError for gradients that do not have the structure and the shapes of
 the weights, and TypeError for the state of another optimizer.
@@ -37,9 +37,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from purenet.core.dtypes import floating
-from purenet.core.types import Number, Optimizer, PyTree, Rate
-from purenet.core.validate import fraction, non_negative
+from purenet.core.types import Optimizer, PyTree
+from purenet.core.validate import NonNegative, UnitInterval, declared
 from purenet.optim.base import Count, average, weightwise
+from purenet.optim.schedules import LearningRate
 
 # plain gradient descent and momentum
 
@@ -48,12 +49,12 @@ class SgdState(NamedTuple):
     count: Count
 
 
-def sgd(rate: Rate) -> Optimizer:
+@declared
+def sgd(rate: LearningRate) -> Optimizer:
     """Stochastic gradient descent.
 
         u = -rate · g
 
-    Raises ValueError for a negative rate.
     Source: Robbins & Monro (1951).
 
     >>> optimizer = sgd(0.5)
@@ -70,12 +71,12 @@ class MomentumState(NamedTuple):
     velocity: PyTree  # like the weights
 
 
-def momentum(rate: Rate, momentum: Number = 0.9) -> Optimizer:
+@declared
+def momentum(rate: LearningRate, momentum: UnitInterval = 0.9) -> Optimizer:
     """Gradient descent with a heavy ball.
 
         v ← momentum · v - rate · g          u = v
 
-    Raises ValueError for a negative rate and for a momentum outside [0, 1).
     Source: Polyak (1964).
 
     >>> optimizer = momentum(0.5, momentum=0.5)
@@ -86,12 +87,12 @@ def momentum(rate: Rate, momentum: Number = 0.9) -> Optimizer:
     return _with_velocity("momentum", rate, momentum, lambda m, v, descent: v)
 
 
-def nesterov(rate: Rate, momentum: Number = 0.9) -> Optimizer:
+@declared
+def nesterov(rate: LearningRate, momentum: UnitInterval = 0.9) -> Optimizer:
     """Nesterov's accelerated gradient, in the form that needs no gradient at a second point.
 
         v ← momentum · v - rate · g          u = momentum · v - rate · g
 
-    Raises ValueError for a negative rate and for a momentum outside [0, 1).
     Source: Nesterov (1983), simplified by Bengio, Boulanger-Lewandowski & Pascanu (2013).
 
     >>> optimizer = nesterov(0.5, momentum=0.5)
@@ -102,7 +103,6 @@ def nesterov(rate: Rate, momentum: Number = 0.9) -> Optimizer:
 
 
 def _with_velocity(caller, rate, momentum, move):
-    fraction(caller, momentum=momentum)
 
     def rule(rate, m, g, v):
         descent = -rate * g
@@ -120,21 +120,23 @@ class AdagradState(NamedTuple):
     total: PyTree  # like the weights: the sum of the squared gradients
 
 
+@declared
 def adagrad(
-    rate: Rate, eps: Number = 1e-8, eps_root: Number = 0.0, initial_accumulator: Number = 0.0
+    rate: LearningRate,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    initial_accumulator: NonNegative = 0.0,
 ) -> Optimizer:
     """AdaGrad: the rate of a number falls with every gradient that it has seen.
 
         h ← h + g²,   h₀ = initial_accumulator          u = -rate · g / (√(h + eps_root) + eps)
 
-    Raises ValueError for negative numbers.
     Source: Duchi, Hazan & Singer (2011), the diagonal form.
 
     >>> optimizer = adagrad(0.5)
     >>> print(optimizer.update(jnp.array([3.0, -0.1]), optimizer.init(jnp.zeros(2)))[0].round(4))
     [-0.5  0.5]
     """
-    non_negative("adagrad", eps=eps, eps_root=eps_root, initial_accumulator=initial_accumulator)
 
     def rule(rate, eps, eps_root, g, h):
         h = h + g * g
@@ -149,22 +151,23 @@ class RmspropState(NamedTuple):
     square: PyTree  # like the weights: moving average of the squared gradient
 
 
+@declared
 def rmsprop(
-    rate: Rate, decay: Number = 0.9, eps: Number = 1e-8, eps_root: Number = 0.0
+    rate: LearningRate,
+    decay: UnitInterval = 0.9,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
 ) -> Optimizer:
     """RMSProp: AdaGrad that forgets.
 
         h ← decay · h + (1 - decay) g²          u = -rate · g / (√(h + eps_root) + eps)
 
-    Raises ValueError for a negative rate or eps and for a decay outside [0, 1).
     Source: Hinton, Neural networks for machine learning, lecture 6e (2012).
 
     >>> optimizer = rmsprop(0.5, decay=0.75)
     >>> print(optimizer.update(jnp.array([3.0, -0.1]), optimizer.init(jnp.zeros(2)))[0].round(4))
     [-1.  1.]
     """
-    fraction("rmsprop", decay=decay)
-    non_negative("rmsprop", eps=eps, eps_root=eps_root)
 
     def rule(rate, new, eps, eps_root, g, h):
         h = average(h, g * g, new)
@@ -180,21 +183,21 @@ class AdadeltaState(NamedTuple):
     square_step: PyTree  # like the weights: moving average of the squared step
 
 
-def adadelta(rate: Rate = 1.0, decay: Number = 0.95, eps: Number = 1e-6) -> Optimizer:
+@declared
+def adadelta(
+    rate: LearningRate = 1.0, decay: UnitInterval = 0.95, eps: NonNegative = 1e-6
+) -> Optimizer:
     """AdaDelta: steps in the units of the weights, so that a rate of 1 usually does.
 
         h ← decay · h + (1 - decay) g²          d = √(s + eps) / √(h + eps) · g
         s ← decay · s + (1 - decay) d²          u = -rate · d
 
-    Raises ValueError for a negative rate or eps and for a decay outside [0, 1).
     Source: Zeiler (2012), algorithm 1, where the rate is 1.
 
     >>> optimizer = adadelta(decay=0.75)
     >>> print(optimizer.update(jnp.array([2.0, -2.0]), optimizer.init(jnp.zeros(2)))[0].round(4))
     [-0.002  0.002]
     """
-    fraction("adadelta", decay=decay)
-    non_negative("adadelta", eps=eps)
 
     def rule(rate, new, eps, g, h, s):
         h = average(h, g * g, new)
@@ -211,8 +214,13 @@ class AdamState(NamedTuple):
     square: PyTree  # like the weights: moving average of the squared gradient
 
 
+@declared
 def adam(
-    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
+    rate: LearningRate,
+    b1: UnitInterval = 0.9,
+    b2: UnitInterval = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
 ) -> Optimizer:
     """Adam.
 
@@ -220,7 +228,6 @@ def adam(
         m̂ = m / (1 - b1ᵗ)              v̂ = v / (1 - b2ᵗ)
         u = -rate · m̂ / (√(v̂ + eps_root) + eps)
 
-    Raises ValueError for a negative rate or eps and for b1 or b2 outside [0, 1).
     Source: Kingma & Ba (2015), algorithm 1.
 
     >>> optimizer = adam(0.5)
@@ -230,13 +237,14 @@ def adam(
     return _adam("adam", rate, b1, b2, eps, eps_root, _corrected)
 
 
+@declared
 def adamw(
-    rate: Number,
-    b1: Number = 0.9,
-    b2: Number = 0.999,
-    eps: Number = 1e-8,
-    eps_root: Number = 0.0,
-    weight_decay: Number = 0.01,
+    rate: LearningRate,
+    b1: UnitInterval = 0.9,
+    b2: UnitInterval = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.01,
     mask: PyTree | Callable | None = None,
 ) -> Optimizer:
     """Adam with a weight decay that does not pass through the moving averages.
@@ -246,8 +254,7 @@ def adamw(
     The decay touches matrices and kernels only (two axes or more), unless `mask` says otherwise:
     a pytree of bools like the weights, or a function of the weights that returns one.
 
-    Raises ValueError for a negative rate, eps or decay, for b1 or b2 outside [0, 1), for a mask
-    that is not like the weights, and when `update` is not given the weights.
+    `update` raises ValueError for a mask that is not like the weights, and without the weights.
     Source: Loshchilov & Hutter (2019), algorithm 2, the decay multiplied by the rate and its
     schedule.
 
@@ -260,14 +267,18 @@ def adamw(
     return _adam("adamw", rate, b1, b2, eps, eps_root, _corrected, weight_decay, mask)
 
 
+@declared
 def nadam(
-    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8, eps_root: Number = 0.0
+    rate: LearningRate,
+    b1: UnitInterval = 0.9,
+    b2: UnitInterval = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
 ) -> Optimizer:
     """Adam with Nesterov's look ahead.
 
         m̂ = b1 m / (1 - b1ᵗ⁺¹) + (1 - b1) g / (1 - b1ᵗ),    the rest as in `adam`
 
-    Raises ValueError for a negative rate or eps and for b1 or b2 outside [0, 1).
     Source: Dozat (2016), algorithm 2, simplified to a constant b1: without the schedule that warms
     b1 up, every product of b1 is a power. The mean is corrected by the power t + 1, as there.
 
@@ -288,8 +299,6 @@ def _looking_ahead(b1, t):
 
 
 def _adam(caller, rate, b1, b2, eps, eps_root, factors, weight_decay=0.0, mask=None):
-    fraction(caller, b1=b1, b2=b2)
-    non_negative(caller, eps=eps, eps_root=eps_root)
 
     def numbers(rate, t):
         first, second = floating(b1), floating(b2)
@@ -311,11 +320,12 @@ class LionState(NamedTuple):
     mean: PyTree  # like the weights: moving average of the gradient
 
 
+@declared
 def lion(
-    rate: Rate,
-    b1: Number = 0.9,
-    b2: Number = 0.99,
-    weight_decay: Number = 0.0,
+    rate: LearningRate,
+    b1: UnitInterval = 0.9,
+    b2: UnitInterval = 0.99,
+    weight_decay: NonNegative = 0.0,
     mask: PyTree | Callable | None = None,
 ) -> Optimizer:
     """Lion: every number moves by the same amount, only the direction is learnt.
@@ -324,15 +334,14 @@ def lion(
 
     The decay touches what it touches in `adamw`.
 
-    Raises ValueError for a negative rate or decay, for b1 or b2 outside [0, 1), for a mask that is
-    not like the weights, and when there is a decay and `update` is not given the weights.
+    `update` raises ValueError for a mask that is not like the weights, and, where there is a decay,
+    without the weights.
     Source: Chen et al., Symbolic discovery of optimization algorithms (2023), algorithm 2.
 
     >>> optimizer = lion(0.5)
     >>> optimizer.update(jnp.array([3.0, -0.1]), optimizer.init(jnp.zeros(2)))[0].tolist()
     [-0.5, 0.5]
     """
-    fraction("lion", b1=b1, b2=b2)
 
     def rule(rate, new1, new2, g, m):
         return -rate * jnp.sign(average(m, g, new1)), average(m, g, new2)

@@ -5,14 +5,13 @@ from, so `warmup(cosine(rate, steps), 100)` works with a `rate` and a `steps` th
 trial of one compiled program. `step` may be a number or an array of steps; the result is floating
 and has the shape of `step`. Past its last step a schedule stays where it ended.
 
-Numbers that arrive as plain Python or NumPy numbers are checked when the schedule is built; arrays,
-traced or not, are never looked at. What is no number raises TypeError, there, and in place of a
-step.
+Plain Python or NumPy numbers are checked when the schedule is built; arrays, traced or not, are
+never inspected. Anything but a number raises TypeError, there and in place of a step.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,77 +19,86 @@ import jax.numpy as jnp
 from purenet.core.dtypes import floating
 from purenet.core.types import Array, Number, Rate
 from purenet.core.validate import (
+    Check,
+    Finite,
+    NonNegative,
+    Positive,
     array,
+    declared,
     describe_value,
     finite,
+    is_function,
     is_number,
     non_negative,
-    non_negative_or_schedule,
-    positive,
 )
 
 Schedule = Callable[[Any], jax.Array]  # of a step: a number or an array of steps
 
 
-def constant(rate: Number) -> Schedule:
+def _or_schedule(annotation: Any) -> Check:
+    """The check of an annotated number, with functions of the step let through.
+
+    >>> _or_schedule(NonNegative).expected
+    'a finite number of at least 0, or a schedule'
+    """
+    (check,) = annotation.__metadata__
+    apply = lambda name, value: value if is_function(value) else check.apply(name, value)
+    return Check(apply, f"{check.expected}, or a schedule")
+
+
+LearningRate = Annotated[Rate, _or_schedule(NonNegative)]
+FiniteRate = Annotated[Rate, _or_schedule(Finite)]
+
+
+@declared
+def constant(rate: NonNegative) -> Schedule:
     """The same rate for ever: r(t) = rate.
 
-    Raises ValueError for a negative rate, and TypeError for what is no number.
     Source: Robbins & Monro (1951) with a step that does not shrink.
 
     >>> float(constant(0.5)(1000))
     0.5
     """
-    non_negative("constant", rate=rate)
     return _of_step("constant", lambda step: floating(rate) + jnp.zeros_like(floating(step)))
 
 
-def step(rate: Number, every: Number, factor: Number) -> Schedule:
+@declared
+def step(rate: NonNegative, every: Positive, factor: NonNegative) -> Schedule:
     """A staircase: r(t) = rate · factor^⌊t / every⌋.
 
-    Raises ValueError for a negative rate or factor and for `every` <= 0, and TypeError for what is
-    no number.
     Source: Krizhevsky, Sutskever & Hinton (2012), section 5.
 
     >>> [float(step(1.0, every=10, factor=0.5)(t)) for t in (0, 9, 10, 25)]
     [1.0, 1.0, 0.5, 0.25]
     """
-    non_negative("step", rate=rate, factor=factor)
-    positive("step", every=every)
     fall = lambda step: floating(factor) ** jnp.floor_divide(step, every)
     return _of_step("step", lambda step: floating(rate) * fall(step))
 
 
-def exponential(rate: Number, steps: Number, factor: Number) -> Schedule:
+@declared
+def exponential(rate: NonNegative, steps: Positive, factor: NonNegative) -> Schedule:
     """Smooth decay by `factor` every `steps` steps: r(t) = rate · factor^(t / steps).
 
-    Raises ValueError for a negative rate or factor and for `steps` <= 0, and TypeError for what is
-    no number.
     Source: Bottou, Stochastic gradient descent tricks (2012), for schedules that only decrease.
 
     >>> float(exponential(8.0, steps=10, factor=0.25)(5))
     4.0
     """
-    non_negative("exponential", rate=rate, factor=factor)
-    positive("exponential", steps=steps)
     fall = lambda step: floating(factor) ** (floating(step) / floating(steps))
     return _of_step("exponential", lambda step: floating(rate) * fall(step))
 
 
-def cosine(rate: Number, steps: Number, final: Number = 0.0) -> Schedule:
+@declared
+def cosine(rate: NonNegative, steps: Positive, final: NonNegative = 0.0) -> Schedule:
     """Half a cosine from `rate` down to `final`, where it stays after `steps` steps.
 
         r(t) = final + (rate - final) · (1 + cos(π p)) / 2,    p = min(t / steps, 1)
 
-    Raises ValueError for a negative rate or final rate and for `steps` <= 0, and TypeError for what
-    is no number.
     Source: Loshchilov & Hutter, SGDR (2017), equation 5, without restarts.
 
     >>> [round(float(cosine(1.0, steps=100)(t)), 6) for t in (0, 50, 100, 1000)]
     [1.0, 0.5, 0.0, 0.0]
     """
-    non_negative("cosine", rate=rate, final=final)
-    positive("cosine", steps=steps)
 
     def schedule(step):
         fall = (1 + jnp.cos(jnp.pi * _progress(step, steps))) / 2
@@ -99,7 +107,8 @@ def cosine(rate: Number, steps: Number, final: Number = 0.0) -> Schedule:
     return _of_step("cosine", schedule)
 
 
-def warmup(schedule: Rate, steps: Number) -> Schedule:
+@declared
+def warmup(schedule: LearningRate, steps: Positive) -> Schedule:
     """A straight line from 0 to the start of `schedule`, reached after `steps` steps.
 
         r(t) = (t / steps) · schedule(0)   for t < steps,    schedule(t - steps)   from there on
@@ -107,15 +116,12 @@ def warmup(schedule: Rate, steps: Number) -> Schedule:
     The inner schedule is shifted: it starts, at its own step 0, when the warm-up is over, so
     `warmup(cosine(rate, 900), 100)` is 1000 steps long. `schedule` may also be a number.
 
-    Raises ValueError for a negative number in place of a schedule and for `steps` <= 0, and
-    TypeError for what is neither. A traced `steps` may be 0: then there is no warm-up.
+    A traced `steps` may be 0: then there is no warm-up.
     Source: Goyal et al., Accurate, large minibatch SGD (2017), section 2.2, from 0.
 
     >>> [float(warmup(constant(2.0), steps=4)(t)) for t in (0, 1, 4, 9)]
     [0.0, 0.5, 2.0, 2.0]
     """
-    non_negative_or_schedule("warmup", schedule=schedule)
-    positive("warmup", steps=steps)
     later = lambda step: at(schedule, jnp.maximum(step - steps, 0))
     return _of_step("warmup", lambda step: _progress(step, steps) * later(step))
 
@@ -125,7 +131,7 @@ def piecewise(rates: Sequence[Number] | Array, boundaries: Sequence[Number] | Ar
 
     So `rates[0]` holds below `boundaries[0]`, and the step `boundaries[i]` is the first one with
     `rates[i + 1]`. Raises ValueError for negative numbers, for boundaries that do not increase,
-    and unless there is one rate more than boundaries; TypeError for what is no list of numbers.
+    and unless there is one rate more than boundaries; TypeError unless both are lists of numbers.
     Source: He, Zhang, Ren & Sun, Deep residual learning (2016), section 3.4.
 
     >>> [float(piecewise([1.0, 0.5, 0.25], [10, 20])(t)) for t in (0, 9, 10, 20, 99)]

@@ -10,30 +10,29 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purenet.core.dtypes import floating
-from purenet.core.types import Number, Optimizer, PyTree, Rate
+from purenet.core.dtypes import floating, widen
+from purenet.core.types import Optimizer, PyTree
 from purenet.core.validate import (
+    NonNegative,
+    Positive,
+    UnitInterval,
     check_same_structure,
+    declared,
     describe_value,
-    finite,
-    fraction,
-    non_negative,
-    positive,
 )
 from purenet.optim.base import (
     Count,
-    _chosen,
-    _needed,
-    _own_state,
-    _stateless,
-    _trained,
-    _wide,
     average,
+    decay_mask,
     optimizer_pair,
+    own_state,
+    required_weights,
+    stateless_pair,
+    trainable_weights,
     weightwise,
     with_extras,
 )
-from purenet.optim.schedules import at
+from purenet.optim.schedules import FiniteRate, at
 
 
 def apply_updates(weights: PyTree, updates: PyTree) -> PyTree:
@@ -47,7 +46,7 @@ def apply_updates(weights: PyTree, updates: PyTree) -> PyTree:
     [0.75, 0.75]
     """
     add = lambda w, u: (jnp.asarray(w) + u).astype(jnp.result_type(w))
-    trained = _trained("apply_updates", weights, real=False)
+    trained = trainable_weights("apply_updates", weights, real=False)
     check_same_structure("apply_updates", "the weights", trained, updates=updates)
     return jax.tree.map(add, weights, updates)
 
@@ -72,8 +71,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
         if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
             raise TypeError(
                 f"chain: argument {i} is {describe_value(optimizer)}, but an (init, update) pair "
-                "is "
-                "expected, such as sgd(0.1)."
+                "is expected, such as sgd(0.1)."
             )
 
     def init(weights):
@@ -97,54 +95,53 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     return optimizer_pair("chain", init, update, real=False)
 
 
-def clip(limit: Number) -> Optimizer:
+@declared
+def clip(limit: Positive) -> Optimizer:
     """Every number of the gradient held between -limit and limit.
 
         u = max(-limit, min(g, limit))
 
-    Raises ValueError unless the limit is positive, and TypeError where it is no number. NaN stays
-    NaN.
+    NaN stays NaN.
     Source: Mikolov, Statistical language models based on neural networks (2012), section 3.2.2.
 
     >>> clip(1.0).update(jnp.array([-5.0, 0.5]), ())[0].tolist()
     [-1.0, 0.5]
     """
-    positive("clip", limit=limit)
 
     def bound(g):
-        most = _wide(limit, g)
-        return jnp.clip(_wide(g), -most, most).astype(jnp.result_type(g))
+        most = widen(limit, g)
+        return jnp.clip(widen(g), -most, most).astype(jnp.result_type(g))
 
-    return _stateless("clip", lambda updates, weights: jax.tree.map(bound, updates))
+    return stateless_pair("clip", lambda updates, weights: jax.tree.map(bound, updates))
 
 
-def clip_by_global_norm(limit: Number) -> Optimizer:
+@declared
+def clip_by_global_norm(limit: Positive) -> Optimizer:
     """The gradient shortened to a norm of `limit` where it is longer; its direction is kept.
 
         u = g · min(1, limit / ‖g‖),    ‖g‖² = the sum of g² over all weights
 
-    Raises ValueError unless the limit is positive, and TypeError where it is no number. NaN
-    anywhere makes everything NaN.
+    NaN anywhere makes everything NaN.
     Source: Pascanu, Mikolov & Bengio (2013), algorithm 1.
 
     >>> print(clip_by_global_norm(2.5).update(jnp.array([3.0, -4.0]), ())[0])
     [ 1.5 -2. ]
     """
-    positive("clip_by_global_norm", limit=limit)
 
     def rescale(updates, weights):
-        squares = [jnp.sum(jnp.square(_wide(g))) for g in jax.tree.leaves(updates)]
+        squares = [jnp.sum(jnp.square(widen(g))) for g in jax.tree.leaves(updates)]
         square = sum(squares, start=jnp.zeros((), jnp.float32))
         # a norm of 0 divides as the smallest normal number: then the factor is 1, and no 0 / 0
         norm = jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))
         factor = jnp.minimum(1, floating(limit) / norm)
-        scale = lambda g: (_wide(g) * _wide(factor, g)).astype(jnp.result_type(g))
+        scale = lambda g: (widen(g) * widen(factor, g)).astype(jnp.result_type(g))
         return jax.tree.map(scale, updates)
 
-    return _stateless("clip_by_global_norm", rescale)
+    return stateless_pair("clip_by_global_norm", rescale)
 
 
-def add_weight_decay(strength: Number, mask: PyTree | Callable | None = None) -> Optimizer:
+@declared
+def add_weight_decay(strength: NonNegative, mask: PyTree | Callable | None = None) -> Optimizer:
     """The gradient of the penalty ½ · strength · Σ w², added to the gradient.
 
         u = g + strength · w
@@ -153,8 +150,7 @@ def add_weight_decay(strength: Number, mask: PyTree | Callable | None = None) ->
     `adamw`. It touches matrices and kernels only (two axes or more), unless `mask` says otherwise:
     a pytree of bools like the weights, or a function of the weights that returns one.
 
-    Raises ValueError for a negative strength, for a mask that is not like the weights, and when
-    `update` is not given the weights; TypeError for a strength that is no number.
+    `update` raises ValueError for a mask that is not like the weights, and without the weights.
     Source: Krogh & Hertz (1991).
 
     >>> weights = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
@@ -162,30 +158,29 @@ def add_weight_decay(strength: Number, mask: PyTree | Callable | None = None) ->
     >>> updates["w"].tolist(), updates["b"].tolist()
     ([[1.5]], [1.0])
     """
-    non_negative("add_weight_decay", strength=strength)
 
     def decay(updates, weights):
         def add(g, w, chosen):
             if not chosen:
                 return g
-            return (_wide(g) + _wide(strength, g) * _wide(w, g)).astype(jnp.result_type(g))
+            return (widen(g) + widen(strength, g) * widen(w, g)).astype(jnp.result_type(g))
 
-        weights = _needed("add_weight_decay", weights)
-        return jax.tree.map(add, updates, weights, _chosen("add_weight_decay", mask, weights))
+        weights = required_weights("add_weight_decay", weights)
+        return jax.tree.map(add, updates, weights, decay_mask("add_weight_decay", mask, weights))
 
-    return _stateless("add_weight_decay", decay)
+    return stateless_pair("add_weight_decay", decay)
 
 
 class ScheduleState(NamedTuple):
     count: Count
 
 
-def scale_by_schedule(schedule: Rate) -> Optimizer:
+@declared
+def scale_by_schedule(schedule: FiniteRate) -> Optimizer:
     """The updates times a schedule (or a number); nothing else changes, not even the sign.
 
         u = schedule(t - 1) · g
 
-    Raises TypeError for what is neither a number nor a function of the step.
     Source: the gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = scale_by_schedule(lambda step: 0.5 / (1 + step))
@@ -193,8 +188,6 @@ def scale_by_schedule(schedule: Rate) -> Optimizer:
     >>> updates.tolist(), optimizer.update(jnp.ones(2), state)[0].tolist()
     ([0.5, 0.5], [0.25, 0.25])
     """
-    if isinstance(schedule, type) or not callable(schedule):
-        finite("scale_by_schedule", schedule=schedule)
     factor = lambda step: at(schedule, step)  # a rate to the helper, but it may be negative
     rule = lambda factor, g: (factor * g,)
     return weightwise("scale_by_schedule", ScheduleState, factor, lambda f, t: (f,), rule)
@@ -204,15 +197,15 @@ class AverageState(NamedTuple):
     average: PyTree  # like the weights
 
 
-def exponential_moving_average(decay: Number) -> Optimizer:
+@declared
+def exponential_moving_average(decay: UnitInterval) -> Optimizer:
     """Keeps a moving average of the weights in its state; the updates pass through unchanged.
 
         a ← decay · a + (1 - decay) (w + u),    a₀ = the initial weights
 
     Chain it last, so that it sees the weights as they will be; `averaged_weights` reads it.
 
-    Raises ValueError for a decay outside [0, 1) and when `update` is not given the weights;
-    TypeError for a decay that is no number and for the state of another optimizer.
+    `update` raises ValueError without the weights, and TypeError for another optimizer's state.
     Source: Polyak & Juditsky (1992), with the average that forgets.
 
     >>> optimizer = exponential_moving_average(0.75)
@@ -220,17 +213,16 @@ def exponential_moving_average(decay: Number) -> Optimizer:
     >>> averaged_weights(state).tolist()
     [0.25, 0.25]
     """
-    fraction("exponential_moving_average", decay=decay)
 
     def init(weights):
         copy = lambda w: jnp.array(w, jnp.result_type(w))  # its own buffers: donation-safe
         return AverageState(jax.tree.map(copy, weights))
 
     def update(updates, state, weights):
-        _own_state("exponential_moving_average", AverageState, state)
-        after = apply_updates(_needed("exponential_moving_average", weights), updates)
+        own_state("exponential_moving_average", AverageState, state)
+        after = apply_updates(required_weights("exponential_moving_average", weights), updates)
         new = 1 - floating(decay)
-        follow = lambda a, w: average(_wide(a), _wide(w), _wide(new, a)).astype(a.dtype)
+        follow = lambda a, w: average(widen(a), widen(w), widen(new, a)).astype(a.dtype)
         return updates, AverageState(jax.tree.map(follow, state.average, after))
 
     return optimizer_pair("exponential_moving_average", init, update, real=False)

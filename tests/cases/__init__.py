@@ -1,4 +1,4 @@
-"""The table that tests/test_ops.py walks: one file of cases for each file of layers."""
+"""The tables that the tests of operations and of layers walk."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,3 +16,11 @@ class Case(NamedTuple):
     args: tuple[Any, ...]
     static: tuple = ()
     differences: bool = True
+
+
+class LayerCase(NamedTuple):
+    """One layer, the shape of one example, and the shapes of its float32 parameters by name."""
+
+    layer: Any
+    sizes: tuple[int, ...]
+    params: dict[str, tuple[int, ...]]

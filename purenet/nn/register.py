@@ -1,0 +1,84 @@
+"""What the files of `purenet.nn` define, found by walking them: nothing is listed twice.
+
+A new operation or layer is one file. From its definitions follow `purenet.ops`, what a saved
+network is rebuilt from, and the arguments of `purenet check`.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from purenet import nn
+from purenet.core.types import Layer
+from purenet.core.vjp import Op, ops_in
+
+_DERIVED = ("ops", "register")  # made of the others
+_WITHOUT_LAYERS = ("base", "models")  # helpers, and networks that are made of layers
+
+
+def _modules() -> Iterator[ModuleType]:
+    for info in pkgutil.iter_modules(nn.__path__):
+        if info.name not in _DERIVED:
+            yield importlib.import_module(f"{nn.__name__}.{info.name}")
+
+
+def operations() -> dict[str, Op]:
+    """Every operation with a hand-written rule, by file and name.
+
+    >>> operations()["affine"].__name__
+    'affine'
+    """
+    found = {}
+    for module in _modules():
+        ops = ops_in(module).items()
+        here = {name: op for name, op in ops if op.plain.__module__ == module.__name__}
+        found |= {name: here[name] for name in sorted(here) if not name.startswith("_")}
+    return found
+
+
+def layers() -> dict[str, Callable[..., Layer]]:
+    """Every function that makes a layer, by name.
+
+    >>> sorted(layers())[:3]
+    ['avg_pool', 'batch_norm', 'conv']
+    """
+    return {
+        name: f
+        for module in _modules()
+        if module.__name__.rpartition(".")[2] not in _WITHOUT_LAYERS
+        for name, f in vars(module).items()
+        if inspect.isfunction(f)
+        and f.__module__ == module.__name__
+        and not name.startswith("_")
+        and f.__annotations__.get("return") is Layer
+    }
+
+
+def functions() -> dict[str, Op]:
+    """Every operation that is a layer as it stands: only its argument x has no default.
+
+    >>> "relu" in functions(), "affine" in functions()
+    (True, False)
+    """
+
+    def required(op):
+        parameters = inspect.signature(op).parameters.values()
+        return [p.name for p in parameters if p.default is p.empty]
+
+    return {name: op for name, op in operations().items() if required(op) == ["x"]}
+
+
+def examples() -> dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """The arguments to check an operation with: its arrays (a shape, or a number), then the plain
+    values after them. A file declares them as `EXAMPLES`, by the names of its operations.
+
+    >>> examples()["rms_normalise"]
+    (((2, 3, 4), (4,), 0.3), ())
+    """
+    found: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
+    for module in _modules():
+        found |= getattr(module, "EXAMPLES", {})
+    return found
