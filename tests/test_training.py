@@ -355,7 +355,7 @@ MISTAKES = {
     "fewer labels": ((x, t[:5]), r"\(8, 6\).*\(5,\)"),
     "no example": ((x[:0], t[:0]), "empty"),
     "no pair": (x, "pair"),
-    "lists": ((x.tolist(), t), "x is list, but an array"),
+    "lists": ((x.tolist(), t), "x is a list, but an array"),
     "a NaN": ((np.where(np.arange(8)[:, None] == 5, np.nan, x), t), "not finite.*example 5"),
 }
 

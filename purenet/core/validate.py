@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.dtypes import is_key
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -213,9 +215,8 @@ def random_key(caller: str, key: Any) -> None:
 
     >>> random_key("serial", jax.random.key(0))
     """
-    dtype = getattr(key, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not typed and (dtype != np.uint32 or not isinstance(key, (jax.Array, np.ndarray))):
+    typed, arrays = is_key(key), (jax.Array, np.ndarray)
+    if not typed and not (isinstance(key, arrays) and key.dtype == np.uint32):
         raise TypeError(
             f"{caller}: the key is {describe_value(key)}, but a random key is expected, such as "
             "jax.random.key(0)."

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from purenet.core.dtypes import is_key
 from purenet.core.types import PyTree
 
 _LEAST = 1024  # bytes; lengths are rounded up to powers of two, so that few programs are compiled
@@ -56,7 +57,7 @@ def broadcast(tree: PyTree) -> PyTree:
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    arrays = [np.asarray(jax.random.key_data(a) if _is_key(a) else a) for a in leaves]
+    arrays = [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in leaves]
     # as bytes: JAX would make 32 bits of 64
     held = b"".join(a.tobytes() for a in arrays)
     with _reached():
@@ -66,7 +67,7 @@ def broadcast(tree: PyTree) -> PyTree:
         new = np.frombuffer(held[start : start + a.nbytes], a.dtype).reshape(a.shape)
         if isinstance(leaf, (bool, int, float, complex)):
             new = new.item()
-        elif _is_key(leaf):
+        elif is_key(leaf):
             new = jax.random.wrap_key_data(jnp.asarray(new), impl=jax.random.key_impl(leaf))
         told.append(new)
         start += a.nbytes
@@ -140,7 +141,7 @@ def to_local(tree: PyTree, gather: bool = False) -> PyTree:
     def here(a):
         if not isinstance(a, jax.Array) or a.is_fully_addressable:
             return a
-        if _is_key(a):
+        if is_key(a):
             data = here(jax.random.key_data(a))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
         if a.is_fully_replicated:
@@ -148,10 +149,6 @@ def to_local(tree: PyTree, gather: bool = False) -> PyTree:
         return multihost_utils.process_allgather(a, tiled=True) if gather else a
 
     return jax.tree.map(here, tree)
-
-
-def _is_key(leaf) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _gathered(row: np.ndarray) -> np.ndarray:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from purenet.core.dtypes import is_key
 from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree
 from purenet.distributed import multihost
@@ -61,7 +61,7 @@ class Placement(NamedTuple):
         here = NamedSharding(self.mesh, spec)  # type: ignore[arg-type]
         if not self.several:
             return jax.device_put(a, here)
-        if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        if is_key(a):
             data = self._put(jax.random.key_data(a), spec)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
         # not device_put, which compares what the processes hold, element by element
@@ -77,7 +77,7 @@ def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyT
     no axis of the mesh or does not divide the leaf, for `shard` without a mesh, and for a mesh that
     leaves out some of several processes.
 
-    >>> placement("fit", None, None, {"w": jnp.zeros(3)}).specs
+    >>> placement("fit", None, None, {"w": np.zeros(3)}).specs
     ()
     """
     if mesh is None:

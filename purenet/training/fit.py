@@ -20,6 +20,7 @@ from purenet.core.contracts import (
     same_state,
     traced_code,
 )
+from purenet.core.dtypes import is_key
 from purenet.core.jit_cache import jit_for_each
 from purenet.core.progress import Progress
 from purenet.core.tree import named_leaves
@@ -218,7 +219,7 @@ def _check_alike(asked):
     """All processes ask for the same: or their programs would wait for each other in vain."""
     said = []
     for name, leaf in named_leaves("fit", asked).items():
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             leaf = jax.random.key_data(leaf)
         a = np.ascontiguousarray(leaf)
         said.append(f"{name} {a.shape} {a.dtype} {zlib.crc32(a.view(np.uint8).data):08x}")
