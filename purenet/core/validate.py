@@ -286,6 +286,17 @@ def mapping(caller: str, name: str, value: Any) -> Mapping:
     return value
 
 
+def require(legal: bool, problem: str, error: type[Exception] = ValueError) -> None:
+    """Raises `error` with the text `problem` unless `legal`.
+
+    >>> require(2 < 1, "idx: a, byte 2: the element type is 0x0A.")
+    Traceback (most recent call last):
+    ValueError: idx: a, byte 2: the element type is 0x0A.
+    """
+    if not legal:
+        raise error(problem)
+
+
 # checks that are declared in a signature
 class Check(NamedTuple):
     """What an annotated argument has to be: `apply(name, value)` gives the value, or raises.
