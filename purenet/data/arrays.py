@@ -115,7 +115,8 @@ def check_classes(caller: str, classes) -> None:
 def _count(caller: str, data: PyTree) -> int:
     """The number of examples that all leaves agree on."""
     leaves = named_paths(caller, data)
-    require(len(leaves) > 0, f"{caller}: data {data!r} holds no array.")
+    if not leaves:
+        raise ValueError(f"{caller}: data {data!r} holds no array.")
     counts = []
     for path, leaf in leaves:
         name = f"data{jax.tree_util.keystr(path)}"
