@@ -27,6 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 MEMORY = 64 << 20  # bytes beyond the size of the files
 SECONDS = 2.0  # of processor time
 REFUSALS = (ValueError, FileNotFoundError)  # what every reader documents for files
@@ -68,6 +70,12 @@ _PATHS = ("open", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate
           "os.symlink", "os.chmod", "shutil.")  # fmt: skip
 
 
+def _cache() -> Path | None:
+    """Where JAX keeps compiled programs; beside it, tracebacks read programs (.py)."""
+    folder = jax.config.jax_compilation_cache_dir
+    return None if folder is None else Path(os.path.abspath(folder))
+
+
 def _hook(event: str, arguments: tuple) -> None:
     if _allowed is None:
         return
@@ -78,7 +86,7 @@ def _hook(event: str, arguments: tuple) -> None:
         for path in paths[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
             where = Path(os.path.abspath(os.fsdecode(path)))
             own = where.suffix in (".py", ".pyc") or str(where) == os.path.abspath(sys.argv[0])
-            if _allowed not in (where, *where.parents) and not own:  # tracebacks read programs
+            if not own and not {_allowed, _cache()} & {where, *where.parents}:
                 _strays.append(f"{event} {where}")
 
 

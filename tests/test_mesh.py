@@ -151,7 +151,7 @@ MISTAKES = {
     "no such axis": (
         {"mesh": rows, "shard": columns_of_the_first},
         ValueError,
-        r"the leaf params\.weights\.0\.w, but the mesh has the axes \('rows',\)",
+        r"the leaf params\.weights\.0\.w of shape \(6, 8\), but the mesh has the axes \('rows',\)",
     ),
     "too many axes": (
         {"mesh": rows, "shard": lambda name, leaf: P(None, "rows")},

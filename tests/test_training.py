@@ -1,6 +1,7 @@
 """supervised and fit."""
 
 import functools
+import signal
 
 import chex
 import jax
@@ -238,7 +239,7 @@ def test_an_interrupted_run_is_on_disk(plain, data, key, tmp_path, monkeypatch, 
     def interrupted(self, n, values):
         calls.append(n)
         if len(calls) == after:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(training_fit.Progress, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -256,7 +257,7 @@ def test_an_interruption_while_numbers_are_copied_loses_nothing(
         if getattr(a, "shape", ()) == (training_fit._BLOCK,):  # a curve of a block
             calls.append(1)
             if len(calls) == 5:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return real(a, *args, **options)
 
     monkeypatch.setattr(training_fit.np, "asarray", interrupted)
@@ -326,7 +327,9 @@ def test_a_file_of_another_run_is_refused(plain, data, key, tmp_path):
         assert path.read_bytes() == before
     for metadata in (None, [1], {"fit": 3}, {"fit": {"epochs": "3"}}):
         pn.save(path, {"w": np.ones(3)}, metadata)
-        with pytest.raises(ValueError, match=r"run\.npz is no run of fit, and is not overwritten"):
+        with pytest.raises(
+            ValueError, match=r"run\.npz is not a run of fit, and is not overwritten"
+        ):
             pn.fit(plain, data, 4, key, path=path)
     path.write_bytes(before[:-100])
     with pytest.raises(ValueError, match=r"run\.npz is damaged"):
@@ -355,7 +358,7 @@ MISTAKES = {
     "fewer labels": ((x, t[:5]), r"\(8, 6\).*\(5,\)"),
     "no example": ((x[:0], t[:0]), "empty"),
     "no pair": (x, "pair"),
-    "lists": ((x.tolist(), t), "x is list, but an array"),
+    "lists": ((x.tolist(), t), "x is a list, but an array"),
     "a NaN": ((np.where(np.arange(8)[:, None] == 5, np.nan, x), t), "not finite.*example 5"),
 }
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.dtypes import is_key
 from purenet.core.tree import short
 
 _SCALARS = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
@@ -57,7 +58,7 @@ def leaf_spec(caller: str, name: str, leaf: Any, native: frozenset[str] = frozen
             "number is expected; text belongs into `metadata`."
         )
     shape = tuple(leaf.shape)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(shape, leaf.dtype))
         return LeafSpec(f"key {_generator(leaf)}", np.dtype(data.dtype), data.shape)
     dtype = np.dtype(leaf.dtype).newbyteorder("=")

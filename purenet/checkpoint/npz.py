@@ -2,12 +2,13 @@
 
 Only what `write` writes is read: members stored as they are, headers of one form. So nothing is
 unpacked, unpickled or evaluated, no name in a file becomes a path, and what a file claims is
-compared with its size before it is believed.
+compared with its size before it is used.
 """
 
 import contextlib
 import errno
 import io
+import math
 import os
 import re
 import struct
@@ -21,6 +22,7 @@ import numpy as np
 
 from purenet.core.files import open_file
 from purenet.core.tree import short
+from purenet.core.validate import require
 
 NATIVE: frozenset[str] = frozenset()  # dtypes beyond NumPy's own that the format knows
 
@@ -65,8 +67,7 @@ def write(arrays: dict[str, np.ndarray], text: str) -> memoryview:
 class Reader:
     """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`.
 
-    Raises ValueError, in the name of `who`, for a file that is damaged, or that `write` did not
-    write.
+    Raises ValueError, naming `caller`, for a file that is damaged, or that `write` did not write.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -85,52 +86,45 @@ class Reader:
         on_disk = os.fstat(file.fileno()).st_size
         self.members: dict[str, zipfile.ZipInfo] = {}
         for member in self.archive.infolist():
-            name = member.filename
-            if name in self.members:
-                raise ValueError(f"{caller} is damaged: it has two members {short(name)}.")
-            if member.comment or len(member.extra) > _LONGEST_EXTRA:
-                # a length that is wrong there hides the members that follow
-                raise ValueError(
-                    f"{caller} is damaged: the member {short(name)} has a comment of "
-                    f"{len(member.comment)} bytes and {len(member.extra)} extra bytes in the "
-                    "directory, where `save` writes none."
-                )
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(
-                    f"{caller}: the member {short(name)} is compressed, but what `save` writes is "
-                    "not."
-                )
-            if member.file_size > min(on_disk, member.compress_size):
-                raise ValueError(
-                    f"{caller} is damaged: the member {short(name)} claims {member.file_size} "
-                    "bytes, "
-                    f"but has {min(on_disk, member.compress_size)}."
-                )
-            if member.compress_size > member.file_size:  # zipfile would make room for all of them
-                raise ValueError(
-                    f"{caller} is damaged: the member {short(name)} claims {member.compress_size} "
-                    f"bytes for {member.file_size}."
-                )
-            self.members[name] = member
-        if _TEXT not in self.members:
-            raise ValueError(
-                f"{caller} is a zip file without {_TEXT}, so `save` did not write it; it holds "
-                f"{short(sorted(self.members)[:3])}."
-            )
-        if self.members[_TEXT].file_size > LONGEST_TEXT:
-            raise ValueError(
-                f"{caller}: {_TEXT} has {self.members[_TEXT].file_size} bytes, at most "
-                f"{LONGEST_TEXT} "
-                "are expected."
-            )
+            self._check(member, on_disk)
+            self.members[member.filename] = member
+        some = short(sorted(self.members)[:3])
+        require(
+            _TEXT in self.members,
+            f"{caller} is a zip file without {_TEXT}, so `save` did not write it; it holds {some}.",
+        )
+        size = self.members[_TEXT].file_size
+        require(
+            size <= LONGEST_TEXT,
+            f"{caller}: {_TEXT} has {size} bytes, at most {LONGEST_TEXT} are expected.",
+        )
         with self._open(_TEXT) as content:
             self.text = content.read().decode()
-        stray = [name for name in self.members if name != _TEXT and not name.endswith(".npy")]
-        if stray:
-            raise ValueError(
-                f"{caller}: the member {short(stray[0])} is neither {_TEXT} nor an array (.npy)."
-            )
-        self.names = [name.removesuffix(".npy") for name in self.members if name != _TEXT]
+        arrays = [name for name in self.members if name != _TEXT]
+        for name in arrays:
+            text = f"{caller}: the member {short(name)} is neither {_TEXT} nor an array (.npy)."
+            require(name.endswith(".npy"), text)
+        self.names = [name.removesuffix(".npy") for name in arrays]
+
+    def _check(self, member: zipfile.ZipInfo, on_disk: int) -> None:
+        """A member as `write` writes it, by its entry in the directory."""
+        name, size, packed = short(member.filename), member.file_size, member.compress_size
+        has, comment, extra = min(on_disk, packed), len(member.comment), len(member.extra)
+        stored = member.compress_type == zipfile.ZIP_STORED
+        for legal, problem in (
+            (member.filename not in self.members, f"is damaged: it has two members {name}"),
+            (  # a length that is wrong there hides the members that follow
+                not comment and extra <= _LONGEST_EXTRA,
+                f"is damaged: the member {name} has a comment of {comment} bytes and {extra} extra "
+                "bytes in the directory, where `save` writes none",
+            ),
+            (stored, f": the member {name} is compressed, but what `save` writes is not"),
+            (size <= has, f"is damaged: the member {name} claims {size} bytes, but has {has}"),
+            # zipfile would make room for all of them
+            (packed <= size, f"is damaged: the member {name} claims {packed} bytes for {size}"),
+        ):
+            gap = "" if problem.startswith(":") else " "
+            require(legal, f"{self.caller}{gap}{problem}.")
 
     def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
         """(dtype, shape) as the array's header gives them; nothing is allocated yet. Raises
@@ -155,26 +149,23 @@ class Reader:
 
     def _header(self, name, content):
         start = content.read(len(_MAGIC) + 2)
-        if len(start) < len(_MAGIC) + 2 or not start.startswith(_MAGIC):
-            raise ValueError(f"found {start.hex(' ') or 'nothing'} where an array should start")
+        require(
+            len(start) == len(_MAGIC) + 2 and start.startswith(_MAGIC),
+            f"found {start.hex(' ') or 'nothing'} where an array should start",
+        )
         length = int.from_bytes(start[-2:], "little")
         text = content.read(length)
         match = _HEADER.fullmatch(text)
-        if not match:
-            raise ValueError(f"its header is {short(text)}")
+        require(match is not None, f"its header is {short(text)}")
         try:
             dtype = np.dtype(match[1].decode())
         except TypeError as error:
             raise ValueError(f"its header has the type {short(match[1].decode())}") from error
         shape = tuple(int(n) for n in match[2].decode().replace(",", " ").split())
-        size = dtype.itemsize
-        for n in shape:
-            size *= n
+        size = math.prod(shape) * dtype.itemsize  # Python's integers, which do not overflow
         has = self.members[f"{name}.npy"].file_size - len(start) - length
-        if size != has:
-            raise ValueError(
-                f"its header claims {size} bytes of {dtype.name} {shape}, it has {has}"
-            )
+        text = f"its header claims {size} bytes of {dtype.name} {shape}, it has {has}"
+        require(size == has, text)
         return dtype, shape
 
     @contextlib.contextmanager
@@ -186,9 +177,9 @@ class Reader:
 
 @contextlib.contextmanager
 def opened(caller: str, path: Path) -> Iterator[Reader]:
-    """The file, to be looked into.
+    """A reader of the file.
 
-    Raises FileNotFoundError where there is none, ValueError with what is wrong with it.
+    Raises FileNotFoundError if there is none, ValueError with what is wrong with it.
 
     >>> with opened("load", Path("no-such-file.npz")):
     ...     pass
@@ -201,9 +192,9 @@ def opened(caller: str, path: Path) -> Iterator[Reader]:
 
 def _archive(caller, file):
     start = file.read(4)
-    if start[:2] != b"PK":
-        found = f"starts with {start.hex(' ')}" if start else "is empty"
-        raise ValueError(f"{caller} {found}, but a file written by `save` starts with 50 4b (zip).")
+    found = f"starts with {start.hex(' ')}" if start else "is empty"
+    text = f"{caller} {found}, but a file written by `save` starts with 50 4b (zip)."
+    require(start[:2] == b"PK", text)
     with _damage(f"{caller} is damaged: its directory cannot be read"):
         return zipfile.ZipFile(file)
 

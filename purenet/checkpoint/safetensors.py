@@ -15,6 +15,7 @@ import numpy as np
 
 from purenet.core.files import open_file
 from purenet.core.tree import short
+from purenet.core.validate import require
 
 _DTYPES = {
     "BOOL": np.bool_, "I8": np.int8, "U8": np.uint8, "I16": np.int16, "U16": np.uint16,
@@ -36,12 +37,13 @@ def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
     """
     known = {np.dtype(dtype) for dtype in _DTYPES.values()}
     for name, array in arrays.items():
-        if array.dtype.newbyteorder("=") not in known or name == "__metadata__":
-            what = "a reserved name" if name == "__metadata__" else f"an array of {array.dtype}"
-            raise ValueError(
-                f"save: the leaf {name} has {what}, which safetensors does not know; "
-                "save to a path that ends in .npz."
-            )
+        reserved = name == "__metadata__"
+        what = "a reserved name" if reserved else f"an array of {array.dtype}"
+        require(
+            array.dtype.newbyteorder("=") in known and not reserved,
+            f"save: the leaf {name} has {what}, which safetensors does not know; save to a path "
+            "that ends in .npz.",
+        )
     sums = {name: _sum(array) for name, array in arrays.items()}
     entry = json.dumps([text, zlib.crc32(text.encode()), sums])
     return _library().numpy.save(arrays, {_ENTRY: entry})
@@ -50,8 +52,7 @@ def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
 class Reader:
     """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`.
 
-    Raises ValueError, in the name of `who`, for a file that is damaged, or that `write` did not
-    write.
+    Raises ValueError, naming `caller`, for a file that is damaged, or that `write` did not write.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -67,11 +68,11 @@ class Reader:
     def __init__(self, caller: str, content: Any):
         self.caller, self.content = caller, content
         entry = (content.metadata() or {}).get(_ENTRY)
-        if entry is None:
-            raise ValueError(
-                f"{caller} is a safetensors file without the entry {_ENTRY!r}, so `save` did not "
-                "write it; read it with the safetensors library."
-            )
+        require(
+            entry is not None,
+            f"{caller} is a safetensors file without the entry {_ENTRY!r}, so `save` did not write "
+            "it; read it with the safetensors library.",
+        )
         try:
             self.text, expected, sums = json.loads(entry)
             self.sums = dict(sums)
@@ -80,8 +81,7 @@ class Reader:
             raise ValueError(
                 f"{caller} is damaged: its entry {_ENTRY!r} is {short(entry)}."
             ) from error
-        if found != expected:
-            raise ValueError(f"{caller} is damaged: the checksum of its metadata is another.")
+        require(found == expected, f"{caller} is damaged: the checksum of its metadata is another.")
         self.names = list(content.keys())
 
     def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
@@ -90,28 +90,24 @@ class Reader:
         with _damage(self.caller):
             found = self.content.get_slice(name)
             dtype, shape = found.get_dtype(), tuple(found.get_shape())
-        if dtype not in _DTYPES:
-            raise ValueError(
-                f"{self.caller}: the leaf {short(name)} is of the unknown type {dtype!r}."
-            )
+        text = f"{self.caller}: the leaf {short(name)} is of the unknown type {dtype!r}."
+        require(dtype in _DTYPES, text)
         return np.dtype(_DTYPES[dtype]), shape
 
     def read(self, name: str) -> np.ndarray:
         """The array, if its checksum is right. Raises ValueError otherwise."""
         with _damage(self.caller):
             array = self.content.get_tensor(name)
-        if self.sums.get(name) != _sum(array):
-            raise ValueError(
-                f"{self.caller} is damaged: the checksum of the leaf {name} is another."
-            )
+        text = f"{self.caller} is damaged: the checksum of the leaf {name} is another."
+        require(self.sums.get(name) == _sum(array), text)
         return array
 
 
 @contextlib.contextmanager
 def opened(caller: str, path: Path) -> Iterator[Reader]:
-    """The file, to be looked into.
+    """A reader of the file.
 
-    Raises FileNotFoundError where there is none, ValueError with what is wrong with it,
+    Raises FileNotFoundError if there is none, ValueError with what is wrong with it,
     ModuleNotFoundError without the library.
 
     >>> with opened("load", Path("no-such-file.safetensors")):

@@ -1,4 +1,4 @@
-"""A network's description as plain values that JSON can hold, and the network from it again.
+"""A network's description as plain values that JSON can hold, and a network rebuilt from one.
 
 A layer is `{"layer": name, "arguments": {...}}`, a function `{"function": name}`, a partial
 function the same with `args` and `keywords`; numbers, texts and lists stand for themselves. Names
@@ -16,7 +16,7 @@ import numpy as np
 
 from purenet.core.tree import short
 from purenet.core.types import Layer
-from purenet.core.validate import mapping
+from purenet.core.validate import mapping, require
 from purenet.nn import initializers, register
 from purenet.nn.base import lifted_function
 from purenet.nn.combinators import serial
@@ -49,7 +49,7 @@ _DEEPEST = 100  # levels; a layer in a serial is two below it
 def checked_registry(caller: str, registry: Registry | None) -> Registry:
     """The user's functions by name.
 
-    Raises TypeError for what is no dict, ValueError for one that does not map names to functions,
+    Raises TypeError if `registry` is not a dict, ValueError if it does not map names to functions
     or uses a name of purenet's.
 
     >>> checked_registry("save_network", {"double": lambda x: 2 * x}).keys()
@@ -57,13 +57,13 @@ def checked_registry(caller: str, registry: Registry | None) -> Registry:
     """
     registry = {} if registry is None else dict(mapping(caller, "registry", registry))
     for name, function in registry.items():
-        if not isinstance(name, str) or not callable(function):
-            raise ValueError(
-                f"{caller}: registry maps {name!r} to {short(function)}, but names are expected to "
-                "map to functions."
-            )
-        if name in _LAYERS or name in _FUNCTIONS:
-            raise ValueError(f"{caller}: registry gives {name!r}, which purenet has; rename yours.")
+        require(
+            isinstance(name, str) and callable(function),
+            f"{caller}: registry maps {name!r} to {short(function)}, but names are expected to map "
+            "to functions.",
+        )
+        known = name in _LAYERS or name in _FUNCTIONS
+        require(not known, f"{caller}: registry gives {name!r}, which purenet has; rename yours.")
     return registry
 
 
@@ -82,7 +82,7 @@ def describe(caller: str, net: Layer, registry: Registry) -> Any:
 def rebuild(caller: str, description: Any, registry: Registry) -> Any:
     """The network of a description.
 
-    Raises ValueError, naming the part, for what is none.
+    Raises ValueError, naming the part, if it is not one.
 
     >>> rebuild("load", {"layer": "dense", "arguments": {"units": 4}}, {}).spec[1]["units"]
     4
@@ -93,11 +93,11 @@ def rebuild(caller: str, description: Any, registry: Registry) -> Any:
     return net
 
 
-def _too_deep(caller: str, where: str) -> ValueError:
-    return ValueError(
+def _check_depth(caller: str, where: str, depth: int) -> None:
+    require(
+        depth <= _DEEPEST,
         f"{caller}: {where[:30]}…{where[-30:]} nests deeper than {_DEEPEST} levels, the most that "
-        "a "
-        "file holds; a layer in a serial is two levels below it."
+        "a file holds; a layer in a serial is two levels below it.",
     )
 
 
@@ -108,8 +108,7 @@ class _Describer:
         self.makers = {**_LAYERS, **registry}
 
     def value(self, value, where: str, depth: int):
-        if depth > _DEEPEST:
-            raise _too_deep(self.caller, where)
+        _check_depth(self.caller, where, depth)
         if isinstance(value, Layer):
             function = lifted_function(value)
             if function is None:
@@ -118,8 +117,7 @@ class _Describer:
         if isinstance(value, jax.core.Tracer):
             raise ValueError(
                 f"{self.caller}: {where} is traced and has no value yet; build the network from "
-                "plain "
-                "numbers to save it."
+                "plain numbers to save it."
             )
         if isinstance(value, (np.ndarray, np.generic, jax.Array)) and value.ndim == 0:
             value = value.item()
@@ -140,17 +138,17 @@ class _Describer:
         )
 
     def layer(self, layer: Layer, where: str, depth: int):
-        if not layer.spec:
-            raise ValueError(
-                f"{self.caller}: {where} is a layer without a description; give it a spec (name, "
-                "arguments), and registry={name: the function that makes it}."
-            )
+        require(
+            bool(layer.spec),
+            f"{self.caller}: {where} is a layer without a description; give it a spec (name, "
+            "arguments), and registry={name: the function that makes it}.",
+        )
         name, arguments = layer.spec
-        if name not in self.makers:
-            raise ValueError(
-                f"{self.caller}: {where} is the layer {name!r}, which purenet does not know; give "
-                f"registry={{{name!r}: the function that makes it}}."
-            )
+        require(
+            name in self.makers,
+            f"{self.caller}: {where} is the layer {name!r}, which purenet does not know; give "
+            f"registry={{{name!r}: the function that makes it}}.",
+        )
         here = where if where == "network" else f"{where} ({name})"
         described = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
         return {"layer": name, "arguments": described}
@@ -170,8 +168,7 @@ class _Describer:
         name = name if name.isidentifier() else "my_function"
         raise ValueError(
             f"{self.caller}: {where} is {short(function)}, which purenet does not know by name; "
-            "give "
-            f"registry={{{name!r}: that function}} here and on loading."
+            f"give registry={{{name!r}: that function}} here and on loading."
         )
 
 
@@ -182,8 +179,7 @@ class _Rebuilder:
         self.makers = {**_LAYERS, **registry}
 
     def value(self, value, where: str, depth: int):
-        if depth > _DEEPEST:
-            raise _too_deep(self.caller, where)
+        _check_depth(self.caller, where, depth)
         if isinstance(value, list):
             return tuple(self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
         if not isinstance(value, dict):
@@ -194,8 +190,7 @@ class _Rebuilder:
             return self.function(value, where, depth)
         raise ValueError(
             f"{self.caller}: {where} is {short(value)}, but a layer (layer, arguments) or a "
-            "function "
-            "(function, args, keywords) is expected."
+            "function (function, args, keywords) is expected."
         )
 
     def layer(self, name, arguments, where: str, depth: int) -> Layer:
@@ -210,28 +205,26 @@ class _Rebuilder:
                 f"{type(error).__name__}: {error}"
             ) from error
         if not isinstance(layer, Layer):
-            raise ValueError(f"{self.caller}: {where}: {name} gave {short(layer)}, no Layer.")
+            raise ValueError(f"{self.caller}: {where}: {name} gave {short(layer)}, not a Layer.")
         return layer
 
     def function(self, described, where: str, depth: int) -> Callable:
         function = self.known(self.functions, described["function"], where, "function")
         args, keywords = described.get("args", []), described.get("keywords", {})
-        if not isinstance(args, list) or not isinstance(keywords, dict):
-            raise ValueError(
-                f"{self.caller}: {where} has args {short(args)} and keywords {short(keywords)}, "
-                "but a "
-                "list and an object are expected."
-            )
+        require(
+            isinstance(args, list) and isinstance(keywords, dict),
+            f"{self.caller}: {where} has args {short(args)} and keywords {short(keywords)}, but a "
+            "list and an object are expected.",
+        )
         if not args and not keywords:
             return function
         built = {k: self.value(v, f"{where}, {k}", depth + 1) for k, v in keywords.items()}
         return functools.partial(function, *self.value(args, f"{where}, args", depth + 1), **built)
 
     def known(self, table: Registry, name, where: str, kind: str) -> Callable:
-        if not isinstance(name, str) or name not in table:
-            raise ValueError(
-                f"{self.caller}: {where} is the {kind} {short(name)}, which is not known here; if "
-                "it "
-                f"is yours, give registry={{{short(name)}: it}}."
-            )
+        require(
+            isinstance(name, str) and name in table,
+            f"{self.caller}: {where} is the {kind} {short(name)}, which is not known here; if it "
+            f"is yours, give registry={{{short(name)}: it}}.",
+        )
         return table[name]

@@ -2,8 +2,8 @@
 
 The end of the path chooses the format: `.npz` is read by NumPy too, `.safetensors` by many
 libraries (and needs the one of that name). Leaves are called by their path, `params.weights.0.w`.
-A file is complete or absent; what is wrong with a file is said with its name and the leaf; no more
-memory is taken than the tree asked for, and nothing is ever unpickled or evaluated.
+A file is complete or absent; errors name the file and the leaf; no more memory is used than the
+requested tree needs, and nothing is ever unpickled or evaluated.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from purenet.checkpoint.encoding import LeafSpec, check_same, from_array, leaf_s
 from purenet.core.files import as_path, writable, write_bytes
 from purenet.core.tree import named_leaves, short
 from purenet.core.types import PyTree
+from purenet.core.validate import require
 
 _FORMAT = 1
 _FORMATS = {".npz": npz, ".safetensors": safetensors}
@@ -28,11 +29,11 @@ _FORMATS = {".npz": npz, ".safetensors": safetensors}
 def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
     """Write a tree of arrays, numbers and random keys to one file, complete or not at all.
 
-    `metadata` is what JSON can hold (arrays and NumPy numbers become lists and numbers): texts,
-    settings, what was measured; `load_metadata` gives it back.
+    `metadata` is anything that JSON can hold (arrays and NumPy numbers become lists and numbers):
+    texts, settings, measurements; `load_metadata` returns it.
     Raises ValueError for a path that does not end in .npz or .safetensors, for leaves that are not
-    numbers, for two leaves with one name, and for metadata that JSON cannot hold; TypeError for
-    what is no path and for dicts whose keys have no order; OSError where the file cannot be
+    numbers, for two leaves with one name, and for metadata that JSON cannot hold; TypeError if
+    `path` is not a path and for dicts whose keys have no order; OSError if the file cannot be
     written.
 
     >>> import tempfile, jax.numpy as jnp
@@ -48,12 +49,12 @@ def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
 def load(path: str | os.PathLike, like: PyTree) -> PyTree:
     """The tree in a file that `save` wrote, with the structure of `like`.
 
-    Every leaf has to have the shape and the dtype of the leaf in `like`, which says what to give
-    back: NumPy arrays for NumPy arrays, Python numbers for Python numbers, JAX arrays for anything
-    else, be it as little as `jax.eval_shape` gives.
-    Raises FileNotFoundError where there is no file; ValueError that names the file and the leaf
-    for one that is damaged, foreign or of a newer format, and where leaves are missing, not
-    expected, or of another shape or dtype; TypeError for what is no path.
+    Every leaf must have the shape and the dtype of the leaf in `like`, which also decides its type:
+    NumPy arrays for NumPy arrays, Python numbers for Python numbers, JAX arrays for anything else,
+    such as the results of `jax.eval_shape`.
+    Raises FileNotFoundError if there is no file; ValueError, naming the file and the leaf, if it is
+    damaged, foreign or of a newer format, and if leaves are missing, not expected, or of another
+    shape or dtype; TypeError if `path` is not a path.
 
     >>> load("no-such-file.npz", like={})
     Traceback (most recent call last):
@@ -64,7 +65,7 @@ def load(path: str | os.PathLike, like: PyTree) -> PyTree:
 
 
 def load_metadata(path: str | os.PathLike) -> Any:
-    """What `save` or `save_network` was given as metadata, {} if nothing; no leaf is read.
+    """The metadata that `save` or `save_network` was given, {} if none; no leaf is read.
 
     Raises what `load` raises for files that are missing, damaged or foreign.
 
@@ -79,7 +80,7 @@ def load_metadata(path: str | os.PathLike) -> Any:
 
 
 def checked_path(caller: str, path: str | os.PathLike) -> tuple[Path, Any]:
-    """The path and the module of its format, if a file can be there; `who` asks.
+    """The path and the module of its format, if a file can be there.
 
     Raises ValueError for another ending, and what `writable` raises.
 
@@ -104,11 +105,11 @@ def write_tree(caller: str, path, tree: PyTree, document: dict) -> None:
             f"{caller}: metadata is {short(document['metadata'])}, which JSON cannot hold "
             f"({error})."
         ) from error
-    if len(text) > npz.LONGEST_TEXT:
-        raise ValueError(
-            f"{caller}: metadata takes {len(text)} bytes, at most {npz.LONGEST_TEXT} are "
-            "expected; put arrays into the tree."
-        )
+    require(
+        len(text) <= npz.LONGEST_TEXT,
+        f"{caller}: metadata takes {len(text)} bytes, at most {npz.LONGEST_TEXT} are expected; put "
+        "arrays into the tree.",
+    )
     write_bytes(path, form.write(arrays, text))
 
 
@@ -130,20 +131,20 @@ def opened(caller: str, path) -> Iterator[tuple[Any, dict]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file.caller}: its metadata cannot be read ({error}).") from error
         version = document.get("format") if isinstance(document, dict) else None
-        if type(version) is not int or version < 1:
-            raise ValueError(
-                f"{file.caller} was not written by `save`: its metadata is {short(document)}."
-            )
-        if version > _FORMAT:
-            raise ValueError(
-                f"{file.caller} is of format {version}, but this purenet reads up to {_FORMAT}; "
-                "update purenet."
-            )
+        legal = type(version) is int and version >= 1
+        _require_metadata(legal, f"{file.caller} was not written by `save`", document)
+        newer = f"is of format {version}, but this purenet reads up to {_FORMAT}; update purenet."
+        require(version <= _FORMAT, f"{file.caller} {newer}")
         kinds = document.get("kinds")
         legal = isinstance(kinds, dict) and all(isinstance(kind, str) for kind in kinds.values())
-        if not legal or "metadata" not in document:
-            raise ValueError(f"{file.caller} is damaged: its metadata is {short(document)}.")
+        legal = legal and "metadata" in document
+        _require_metadata(legal, f"{file.caller} is damaged", document)
         yield file, document
+
+
+def _require_metadata(legal: bool, problem: str, document: Any) -> None:
+    if not legal:  # not formatted in vain: a document may have megabytes
+        raise ValueError(f"{problem}: its metadata is {short(document)}.")
 
 
 def read_tree(file, document: dict, like: PyTree) -> PyTree:
@@ -175,10 +176,6 @@ def leaf_specs(caller: str, tree: PyTree) -> dict[str, Any]:
 def _format(caller: str, path: str | os.PathLike) -> tuple[Path, Any]:
     path = as_path(caller, path)
     suffix = path.suffix
-    if suffix not in _FORMATS:
-        raise ValueError(
-            f"{caller}: {path} ends in {suffix!r}, expected .npz or .safetensors, which chooses "
-            "the "
-            "format."
-        )
+    expected = "expected .npz or .safetensors, which chooses the format."
+    require(suffix in _FORMATS, f"{caller}: {path} ends in {suffix!r}, {expected}")
     return path, _FORMATS[suffix]

@@ -1,4 +1,4 @@
-"""Checks of what users bring along: numbers, dicts, code that can be trained and its metrics."""
+"""Checks of what users provide: numbers, dicts, code that can be trained and its metrics."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import numpy as np
 from purenet.core.dtypes import is_numeric
 from purenet.core.tree import named_paths
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import accepts, check_function, describe_value
+from purenet.core.validate import accepts, check_function, describe_value, require
 
 # code that is traced
 TRACER_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
@@ -19,7 +19,7 @@ TRACER_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConve
 
 @contextlib.contextmanager
 def traced_code(what: str) -> Iterator[None]:
-    """Have an error of code that wants to see the numbers of a traced array say what to do.
+    """Add what to do to the error of code that reads the numbers of a traced array.
 
     >>> with traced_code("fit: `evaluate`"):
     ...     pass
@@ -46,20 +46,14 @@ def checked_trainable(caller: str, trainable: Any) -> Trainable:
     Traceback (most recent call last):
     TypeError: fit: trainable is 3, but a Trainable such as supervised(...) is expected.
     """
-    if not isinstance(trainable, Trainable):
-        raise TypeError(
-            f"{caller}: trainable is {describe_value(trainable)}, but a Trainable such as "
-            "supervised(...) is "
-            "expected."
-        )
+    legal = isinstance(trainable, Trainable)
+    _expect(legal, f"{caller}: trainable", trainable, "a Trainable such as supervised(...)")
     for name, count in (("init", 1), ("epoch", 2), ("evaluate", 2)):
         part = getattr(trainable, name)
         check_function(caller, **{name: part})
-        if not accepts(part, *[None] * count):
-            given = "(key)" if count == 1 else "(state, data)"
-            raise TypeError(
-                f"{caller}: `{name}` cannot be called with {given}, as a Trainable's is."
-            )
+        given = "(key)" if count == 1 else "(state, data)"
+        text = f"{caller}: `{name}` cannot be called with {given}, as a Trainable's is."
+        require(accepts(part, *[None] * count), text, TypeError)
     return trainable
 
 
@@ -70,48 +64,43 @@ def checked_state(caller: str, state: PyTree) -> PyTree:
     {'step': 0}
     """
     for path, leaf in named_paths(caller, state):
-        if not _is_array(leaf):
-            name = jax.tree_util.keystr(path, simple=True, separator=".") or "itself"
-            raise TypeError(
-                f"{caller}: the state's {name} is {describe_value(leaf)}, but numbers are expected."
-            )
+        name = _name(path) or "itself"
+        _expect(_is_array(leaf), f"{caller}: the state's {name}", leaf, "a number or an array")
     return state
 
 
 def checked_epoch(caller: str, after: Any) -> tuple[PyTree, Any]:
-    """What an epoch gives, a pair (state, metrics). Raises TypeError for anything else.
+    """What an epoch returns, a pair (state, metrics). Raises TypeError for anything else.
 
     >>> checked_epoch("fit", (0.0, {}))
     (0.0, {})
     """
-    if not (isinstance(after, tuple) and len(after) == 2):
-        raise TypeError(
-            f"{caller}: `epoch` gave {type(after).__name__}, but a pair (state, metrics) is "
-            "expected."
-        )
+    pair, kind = isinstance(after, tuple) and len(after) == 2, type(after).__name__
+    text = f"{caller}: `epoch` gave {kind}, but a pair (state, metrics) is expected."
+    require(pair, text, TypeError)
     return checked_state(caller, after[0]), after[1]
 
 
 def same_state(caller: str, before: PyTree, after: PyTree) -> None:
-    """An epoch must give back a state like the one it got, or no loop could carry it.
+    """An epoch must return a state like the one it received, or no loop could carry it.
 
     Raises ValueError for another structure, or a leaf of another shape or dtype.
 
     >>> same_state("fit", jnp.zeros(2), jnp.ones(2))
     """
-    if jax.tree.structure(before) != jax.tree.structure(after):  # type: ignore[operator]
-        raise ValueError(
-            f"{caller}: `epoch` gave a state of structure {jax.tree.structure(after)}, but that of "
-            f"`init` is {jax.tree.structure(before)}; both need the same."
-        )
+    expected, found = jax.tree.structure(before), jax.tree.structure(after)
+    require(
+        expected == found,  # type: ignore[operator]
+        f"{caller}: `epoch` gave a state of structure {found}, but that of `init` is {expected}; "
+        "both need the same.",
+    )
     paths = jax.tree_util.tree_flatten_with_path(before)[0]
     for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the state"
-            raise ValueError(
-                f"{caller}: `epoch` gave {name} as {b.dtype}{list(b.shape)}, but `init` made it "
-                f"{a.dtype}{list(a.shape)}; both need the same."
-            )
+        require(
+            a.shape == b.shape and a.dtype == b.dtype,
+            f"{caller}: `epoch` gave {_name(path) or 'the state'} as {b.dtype}{list(b.shape)}, but "
+            f"`init` made it {a.dtype}{list(a.shape)}; both need the same.",
+        )
 
 
 def checked_metrics(caller: str, metrics: Any) -> dict[str, Any]:
@@ -122,10 +111,9 @@ def checked_metrics(caller: str, metrics: Any) -> dict[str, Any]:
     {'loss': 0.5}
     """
     if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
-        raise TypeError(
-            f"{caller} gave {metrics!r}, but a dict of scalars such as "
-            '{"loss": ..., "accuracy": ...} is expected.'
-        )
+        such = '{"loss": ..., "accuracy": ...}'
+        text = f"{caller} gave {metrics!r}, but a dict of scalars such as {such} is expected."
+        raise TypeError(text)
     for name, value in metrics.items():
         check_scalar(f"{caller}: the metric {name!r}", value)
     return metrics
@@ -136,18 +124,16 @@ def check_scalar(what: str, value: Any) -> None:
 
     >>> check_scalar("supervised: the loss", 0.5)
     """
-    if not _is_array(value) or not _is_real(jnp.result_type(value)):
-        raise TypeError(f"{what} is {describe_value(value)}, but one real number is expected.")
-    if np.shape(value) != ():
-        raise ValueError(
-            f"{what} has shape {np.shape(value)}, but a scalar is expected; take its mean."
-        )
+    real = _is_array(value) and _is_real(jnp.result_type(value))
+    _expect(real, what, value, "one real number")
+    shape = np.shape(value)
+    require(shape == (), f"{what} has shape {shape}, but a scalar is expected; take its mean.")
 
 
 def check_data(caller: str, parts: dict[str, PyTree]) -> None:
     """Parts of the data, each of arrays of numbers with the examples on the leading axis.
 
-    Raises TypeError, naming the leaf, for what are no arrays of numbers, ValueError for single
+    Raises TypeError, naming the leaf, if it is not an array of numbers; ValueError for single
     numbers and for a part without an array.
 
     >>> check_data("fit", {"train": (np.ones((4, 2)), np.zeros(4, int))})
@@ -155,23 +141,27 @@ def check_data(caller: str, parts: dict[str, PyTree]) -> None:
     for part, tree in parts.items():
         found = named_paths(caller, tree)
         for path, leaf in found:
-            below = jax.tree_util.keystr(path, simple=True, separator=".")
-            name = f"{part}.{below}" if below else part
-            if not hasattr(leaf, "dtype") or not is_numeric(leaf.dtype):
-                raise TypeError(
-                    f"{caller}: the data {name} is {describe_value(leaf)}, but an array of "
-                    "numbers is expected."
-                )
-            if not np.ndim(leaf):
-                raise ValueError(
-                    f"{caller}: the data {name} is a single number, but an array with the "
-                    "examples on "
-                    "its leading axis is expected."
-                )
-        if not found:
-            raise ValueError(
-                f"{caller}: the {part} data is {describe_value(tree)}, which holds no array."
+            below = _name(path)
+            name = f"{caller}: the data {part}.{below}" if below else f"{caller}: the data {part}"
+            numbers = hasattr(leaf, "dtype") and is_numeric(leaf.dtype)
+            _expect(numbers, name, leaf, "an array of numbers")
+            require(
+                np.ndim(leaf) > 0,
+                f"{name} is a single number, but an array with the examples on its leading axis is "
+                "expected.",
             )
+        if not found:
+            tree = describe_value(tree)
+            raise ValueError(f"{caller}: the {part} data is {tree}, which holds no array.")
+
+
+def _expect(legal: bool, what: str, value: Any, expected: str) -> None:
+    if not legal:  # a value is not printed in vain, it may be large
+        raise TypeError(f"{what} is {describe_value(value)}, but {expected} is expected.")
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _is_array(leaf) -> bool:

@@ -77,6 +77,16 @@ def is_numeric(dtype: Any) -> bool:
     return any(jnp.issubdtype(dtype, kind) for kind in kinds)
 
 
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf, or the shape and dtype of one, is an array of typed random keys.
+
+    >>> is_key(jax.random.key(0)), is_key(jax.random.PRNGKey(0)), is_key(0)
+    (True, False, False)
+    """
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def widen(a: Any, *like: Any) -> jax.Array:
     """`a` in the dtype for arithmetic on `like` (or itself): the widest one, float32 at least.
 

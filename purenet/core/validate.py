@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.dtypes import is_key
 from purenet.core.types import Number
 
 P = ParamSpec("P")
@@ -199,9 +200,8 @@ def random_key(caller: str, key: Any) -> None:
 
     >>> random_key("serial", jax.random.key(0))
     """
-    dtype = getattr(key, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not typed and (dtype != np.uint32 or not _is_array(key)):
+    typed = is_key(key)
+    if not typed and not (_is_array(key) and key.dtype == np.uint32):
         expected = "a random key such as jax.random.key(0)"
         raise TypeError(_unexpected(caller, "the key", key, expected))
     if key.ndim != (0 if typed else 1):
@@ -259,6 +259,17 @@ def mapping(caller: str, name: str, value: Any) -> Mapping:
     if not isinstance(value, Mapping):
         raise TypeError(_unexpected(caller, name, value, "a dict by name"))
     return value
+
+
+def require(legal: bool, problem: str, error: type[Exception] = ValueError) -> None:
+    """Raises `error` with the text `problem` unless `legal`.
+
+    >>> require(2 < 1, "idx: a, byte 2: the element type is 0x0A.")
+    Traceback (most recent call last):
+    ValueError: idx: a, byte 2: the element type is 0x0A.
+    """
+    if not legal:
+        raise error(problem)
 
 
 # checks that are declared in a signature

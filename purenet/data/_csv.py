@@ -12,17 +12,18 @@ from typing import IO
 import numpy as np
 
 from purenet.core.files import as_path, open_file
-from purenet.core.validate import boolean
+from purenet.core.validate import Boolean, declared, require
 from purenet.data.arrays import check_classes
 from purenet.data.images import Dataset, prepare
 
 
+@declared
 def csv(
     path: str | os.PathLike,
     label: str = "label",
-    normalise: bool = True,
-    flatten: bool = True,
-    one_hot: bool = False,
+    normalise: Boolean = True,
+    flatten: Boolean = True,
+    one_hot: Boolean = False,
     classes: int | None = None,
 ) -> Dataset:
     """Images in a CSV file: a header line, a column of labels anywhere, and columns of pixels.
@@ -30,9 +31,8 @@ def csv(
     Shapes: x (n, p) float32 for p pixel columns in their order, or (n, √p, √p, 1) with
     `flatten=False`; values 0..255, divided by 255 when `normalise`. t (n,) int32, or
     (n, classes) float32 with `one_hot`, where `classes` is the largest label + 1 unless given.
-    Raises FileNotFoundError where there is no file; ValueError with the file, the line and what
-    was expected there for anything that is not such a table; TypeError for what
-    is no path, and for options that are no bool.
+    Raises FileNotFoundError if there is no file; ValueError, with the file, the line and what was
+    expected there, if it is not such a table; TypeError if `path` is not a path.
     Source: the CSV form in which MNIST is passed around (a `label` and 784 pixels); RFC 4180.
 
     >>> import tempfile
@@ -43,63 +43,70 @@ def csv(
     ([[0.0, 1.0], [0.20000000298023224, 0.0]], [7, 1])
     """
     path = as_path("csv", path)
-    boolean("csv", normalise=normalise, flatten=flatten, one_hot=one_hot)
     if classes is not None:
         check_classes("csv", classes)
-    table, pixels, labels = _Pixels(), array("f"), array("i")
     with open_file(path, "csv") as file:
         rows = _rows(path, file)
         line, header = next(rows, (0, []))
-        if not header:
-            raise ValueError(
-                f"csv: {path} is empty; a header line with the column {label!r} is expected."
-            )
         header = [name.strip() for name in header]
-        if header.count(label) != 1:
-            raise ValueError(
-                f"csv: {path}, line {line}: expected one column {label!r} in the header, found "
-                f"{header.count(label) or 'none'} among {_shortened(header)}."
-            )
-        position = header.index(label)
-        width = len(header) - 1
-        if not width:
-            raise ValueError(
-                f"csv: {path}, line {line}: expected pixel columns besides {label!r}, found none."
-            )
-        side = math.isqrt(width)
-        if not flatten and side * side != width:
-            raise ValueError(
-                f"csv: {path}, line {line}: {width} pixel columns are no square image, which "
-                "flatten=False expects; use flatten=True and reshape x yourself."
-            )
-        for line, cells in rows:
-            if len(cells) != len(header):
-                raise ValueError(
-                    f"csv: {path}, line {line}: expected {len(header)} cells as in the header, "
-                    f"found {len(cells)}."
-                )
-            try:
-                labels.append(_label(cells.pop(position), classes))
-            except ValueError as error:
-                raise ValueError(f"csv: {path}, line {line}, column {label!r}: {error}") from None
-            try:
-                pixels.extend(map(table.__getitem__, cells))
-            except ValueError as error:
-                column = len(pixels) % width  # the good cells of the row are in already
-                name = header[column + (column >= position)]
-                raise ValueError(f"csv: {path}, line {line}, column {name!r}: {error}") from None
-    if not labels:
-        raise ValueError(f"csv: {path} ends after its header; rows of numbers are expected.")
+        position = _label_column(path, line, header, label, flatten)
+        pixels, labels = _cells(path, rows, header, position, classes)
+    require(len(labels) > 0, f"csv: {path} ends after its header; rows of numbers are expected.")
     t = np.array(labels, np.int32)
     if one_hot and classes is None:
         classes = int(t.max()) + 1
-        if classes > _GUESSED_CLASSES:
-            raise ValueError(
-                f"csv: {path}: the largest label is {classes - 1}; if it is meant, say so by "
-                f"classes={classes}."
-            )
-    images = np.frombuffer(pixels, np.float32).reshape(-1, *((width,) if flatten else (side, side)))
+        require(
+            classes <= _GUESSED_CLASSES,
+            f"csv: {path}: the largest label is {classes - 1}; if it is meant, pass "
+            f"classes={classes}.",
+        )
+    width = len(header) - 1
+    shape = (width,) if flatten else (math.isqrt(width),) * 2
+    images = np.frombuffer(pixels, np.float32).reshape(-1, *shape)
     return prepare(images, t, 255, normalise, flatten, classes if one_hot else None)
+
+
+def _label_column(path: Path, line: int, header: list[str], label: str, flatten: bool) -> int:
+    """The column of the labels, in a header that has one and pixels beside it."""
+    require(
+        len(header) > 0,
+        f"csv: {path} is empty; a header line with the column {label!r} is expected.",
+    )
+    where, count, width = f"csv: {path}, line {line}", header.count(label), len(header) - 1
+    require(
+        count == 1,
+        f"{where}: expected one column {label!r} in the header, found {count or 'none'} among "
+        f"{_shortened(header)}.",
+    )
+    require(width > 0, f"{where}: expected pixel columns besides {label!r}, found none.")
+    require(
+        flatten or math.isqrt(width) ** 2 == width,
+        f"{where}: {width} pixel columns are not a square image, which flatten=False expects; use "
+        "flatten=True and reshape x yourself.",
+    )
+    return header.index(label)
+
+
+def _cells(path: Path, rows, header: list[str], position: int, classes: int | None):
+    """(pixels, labels) of all rows."""
+    table, pixels, labels = _Pixels(), array("f"), array("i")
+    width = len(header) - 1
+    for line, cells in rows:
+        found, column = len(cells), position
+        try:
+            require(
+                found == width + 1, f"expected {width + 1} cells as in the header, found {found}."
+            )
+            labels.append(_label(cells.pop(position), classes))
+            column = -1  # the good cells of the row will be in `pixels` already
+            pixels.extend(map(table.__getitem__, cells))
+        except ValueError as error:
+            if column < 0:
+                column = len(pixels) % width
+                column += column >= position
+            at = f", column {header[column]!r}" if found == width + 1 else ""
+            raise ValueError(f"csv: {path}, line {line}{at}: {error}") from None
+    return pixels, labels
 
 
 # pieces
@@ -112,8 +119,7 @@ class _Pixels(dict):
 
     def __missing__(self, cell: str) -> float:
         value = _number(cell)
-        if not 0 <= value <= 255:
-            raise ValueError(f"expected a pixel from 0 to 255, found {_quoted(cell)}.")
+        require(0 <= value <= 255, f"expected a pixel from 0 to 255, found {_quoted(cell)}.")
         if len(self) < 10_000:
             self[cell] = value
         return value
@@ -121,17 +127,18 @@ class _Pixels(dict):
 
 def _number(cell: str) -> float:
     # float() alone would also take '1_000', 'nan' and the digits of other scripts
-    if not _NUMBER.fullmatch(cell):
-        raise ValueError(f"expected a number, found {_quoted(cell)}.")
+    require(bool(_NUMBER.fullmatch(cell)), f"expected a number, found {_quoted(cell)}.")
     return float(cell)
 
 
 def _label(cell: str, classes: int | None) -> int:
     value = _number(cell)
     end = 2**31 if classes is None else classes
-    if not (0 <= value < end and value.is_integer()):
-        limit = "" if classes is None else f" to {classes - 1}"
-        raise ValueError(f"expected a whole number from 0{limit}, found {_quoted(cell)}.")
+    limit = "" if classes is None else f" to {classes - 1}"
+    require(
+        0 <= value < end and value.is_integer(),
+        f"expected an integer from 0{limit}, found {_quoted(cell)}.",
+    )
     return int(value)
 
 
@@ -150,11 +157,11 @@ def _rows(path: Path, file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[str]:
     for number, line in enumerate(file, 1):
-        if b"\0" in line:
-            raise ValueError(
-                f"csv: {path}, line {number}: expected text, found a NUL at byte "
-                f"{line.index(0)} of the line; is this a CSV file in UTF-8?"
-            )
+        require(
+            b"\0" not in line,
+            f"csv: {path}, line {number}: expected text, found a NUL at byte {line.find(0)} of the "
+            "line; is this a CSV file in UTF-8?",
+        )
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:

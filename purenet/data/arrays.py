@@ -10,7 +10,7 @@ import numpy as np
 
 from purenet.core.tree import named_paths
 from purenet.core.types import Array, Key, PyTree
-from purenet.core.validate import describe_value, random_key
+from purenet.core.validate import describe_value, random_key, require
 
 
 # labels, shuffling, splitting
@@ -27,8 +27,8 @@ def one_hot(labels: Array | Sequence | int, classes: int) -> Array:
 
     Shapes: labels (...) of integers -> (..., classes) float32; NumPy gives NumPy, JAX gives JAX.
     Raises TypeError for rows of unequal length; ValueError for labels that are not integers, or
-    outside 0..classes-1 (values inside a traced function cannot be looked at: there a label outside
-    gives a row of zeros).
+    outside 0..classes-1 (traced labels cannot be checked: there a label outside gives a row of
+    zeros).
     Source: the indicator coding of Bishop, Pattern Recognition and Machine Learning (2006), 4.1.2.
 
     >>> one_hot(np.array([2, 0]), 3).tolist()
@@ -40,11 +40,11 @@ def one_hot(labels: Array | Sequence | int, classes: int) -> Array:
             labels = np.asarray(labels)
         except ValueError:
             raise TypeError(
-                f"one_hot: labels is {describe_value(labels)}, but an array of whole numbers is "
+                f"one_hot: labels is {describe_value(labels)}, but an array of integers is "
                 "expected."
             ) from None
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"one_hot: labels are whole numbers, but came with dtype {labels.dtype}.")
+    integers, kind = jnp.issubdtype(labels.dtype, jnp.integer), describe_value(labels)
+    require(integers, f"one_hot: labels is {kind}, but an array of integers is expected.")
     if not isinstance(labels, jax.core.Tracer):
         values = np.asarray(labels)
         outside = np.argwhere((values < 0) | (values >= classes))
@@ -62,7 +62,7 @@ def shuffle(key: Key, data: PyTree) -> PyTree:
     """The examples of `data` in a random order, the same order for every leaf.
 
     Shapes: `data` is any pytree of arrays (n, ...); shapes and dtypes stay, NumPy stays NumPy.
-    Raises TypeError for what is no random key, ValueError for several of them, and when `data` is
+    Raises TypeError if `key` is not a random key; ValueError for several keys, and if `data` is
     empty or its leaves disagree on n.
     Source: a uniform permutation drawn from the key by `jax.random.permutation`.
 
@@ -78,9 +78,9 @@ def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTr
     """(train, validation): `data` shuffled by the key, then cut in two.
 
     Shapes: `data` is any pytree of arrays (n, ...). `validation` is a fraction between 0 and 1, of
-    which round(fraction · n) examples are made, or a whole number of examples. Dtypes stay, NumPy
-    stays NumPy.
-    Raises TypeError for what is no random key, ValueError for several of them, when `data` is
+    which round(fraction · n) examples are made, or an integer, a number of examples. Dtypes stay,
+    NumPy stays NumPy.
+    Raises TypeError if `key` is not a random key; ValueError for several keys, and if `data` is
     empty, its leaves disagree on n, or one side would be empty.
     Source: the hold-out method, Hastie, Tibshirani & Friedman (2009), section 7.2.
 
@@ -90,36 +90,26 @@ def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTr
     """
     random_key("split", key)
     count = _count("split", data)
-    if isinstance(validation, bool) or not isinstance(validation, Real):
-        raise ValueError(
-            f"split: validation is {validation!r}, expected a fraction such as 0.2 or a whole "
-            "number of examples."
-        )
-    if isinstance(validation, Integral):
-        held = int(validation)
-        if held < 1:
-            raise ValueError(f"split: validation is {held} examples, expected at least 1.")
-    else:
-        if not 0 < validation < 1:  # also turns away nan
-            raise ValueError(
-                f"split: validation is {validation}, expected a fraction between 0 and 1, or an "
-                "int: a number of examples."
-            )
-        held = round(float(validation) * count)
-    if not 0 < held < count:
-        raise ValueError(
-            f"split: validation={validation} of {count} examples leaves {count - held} to train "
-            f"and {held} to validate; at least 1 of each is expected."
-        )
+    number = isinstance(validation, Real) and not isinstance(validation, bool)
+    whole = isinstance(validation, Integral)
+    require(
+        number and (validation >= 1 if whole else 0 < validation < 1),  # not NaN either
+        f"split: validation is {validation!r}, but a fraction between 0 and 1 such as 0.2, or an "
+        "integer, a number of examples, is expected.",
+    )
+    held = int(validation) if whole else round(float(validation) * count)
+    require(
+        0 < held < count,
+        f"split: validation={validation} of {count} examples leaves {count - held} to train and "
+        f"{held} to validate; at least 1 of each is expected.",
+    )
     order = _order(key, count)
     return _take(data, order[held:]), _take(data, order[:held])
 
 
 def check_classes(caller: str, classes) -> None:
-    if isinstance(classes, bool) or not isinstance(classes, Integral) or classes < 1:
-        raise ValueError(
-            f"{caller}: classes is {classes!r}, but a positive whole number is expected."
-        )
+    legal = isinstance(classes, Integral) and not isinstance(classes, bool) and classes >= 1
+    require(legal, f"{caller}: classes is {classes!r}, but a positive integer is expected.")
 
 
 def _count(caller: str, data: PyTree) -> int:
@@ -130,21 +120,20 @@ def _count(caller: str, data: PyTree) -> int:
     counts = []
     for path, leaf in leaves:
         name = f"data{jax.tree_util.keystr(path)}"
-        if not np.ndim(leaf):
-            raise ValueError(
-                f"{caller}: {name} is a single value, but an array with the examples on its "
-                "leading axis is expected."
-            )
+        require(
+            np.ndim(leaf) > 0,
+            f"{caller}: {name} is a single value, but an array with the examples on its leading "
+            "axis is expected.",
+        )
         counts.append((name, np.shape(leaf)[0]))
     first, count = counts[0]
     for name, other in counts:
-        if other != count:
-            raise ValueError(
-                f"{caller}: {name} has {other} examples, but {first} has {count}; the leading "
-                "axes are expected to be equal."
-            )
-    if not count:
-        raise ValueError(f"{caller}: {first} has no examples.")
+        require(
+            other == count,
+            f"{caller}: {name} has {other} examples, but {first} has {count}; the leading axes are "
+            "expected to be equal.",
+        )
+    require(count > 0, f"{caller}: {first} has no examples.")
     return count
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from purenet.core.files import as_path
-from purenet.core.validate import boolean
+from purenet.core.validate import Boolean, declared, require
 from purenet.data._idx import idx as idx
 from purenet.data.arrays import one_hot
 
@@ -14,35 +14,36 @@ Dataset = tuple[np.ndarray, np.ndarray]  # (x, t)
 
 
 # the sources
-def digits(normalise: bool = True, flatten: bool = True, one_hot: bool = False) -> Dataset:
+@declared
+def digits(normalise: Boolean = True, flatten: Boolean = True, one_hot: Boolean = False) -> Dataset:
     """The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn.
 
     Shapes: x (1797, 64) float32, or (1797, 8, 8, 1) with `flatten=False`, in [0, 1] or, with
     `normalise=False`, the raw 0..16; t (1797,) int32, or (1797, 10) float32 with `one_hot`.
-    Raises ModuleNotFoundError without scikit-learn, TypeError for options that are no bool.
+    Raises ModuleNotFoundError without scikit-learn.
     Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
 
     >>> x, t = digits()
     >>> x.shape, t.shape, float(x.max())
     ((1797, 64), (1797,), 1.0)
     """
-    boolean("digits", normalise=normalise, flatten=flatten, one_hot=one_hot)
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"digits: the digits come with scikit-learn, which is not here ({error}); "
-            "install it by pip install 'purenet[examples]'."
+            f"digits: the digits come with scikit-learn, which is not installed ({error}); run "
+            "pip install 'purenet[examples]'."
         ) from error
     found = load_digits()
     return prepare(found.images, found.target, 16, normalise, flatten, 10 if one_hot else None)
 
 
+@declared
 def mnist(
     directory: str | os.PathLike,
-    normalise: bool = True,
-    flatten: bool = True,
-    one_hot: bool = False,
+    normalise: Boolean = True,
+    flatten: Boolean = True,
+    one_hot: Boolean = False,
 ) -> tuple[Dataset, Dataset]:
     """MNIST, or a set in the same four IDX files: (train, test), each (x, t).
 
@@ -51,8 +52,8 @@ def mnist(
     The files are train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
     t10k-labels-idx1-ubyte, each as it is or gzipped with .gz.
     Raises FileNotFoundError for missing files; ValueError for damaged ones (see `idx`), for files
-    in each other's place, counts that differ, and labels outside 0..9; TypeError for what
-    is no path, and for options that are no bool.
+    in each other's place, counts that differ, and labels outside 0..9; TypeError if `directory` is
+    not a path.
     Source: LeCun, Cortes & Burges, The MNIST database of handwritten digits (1998).
 
     >>> mnist("no-such-folder")
@@ -60,28 +61,30 @@ def mnist(
     FileNotFoundError: mnist: no-such-folder is not a directory; looked there for ...
     """
     directory = as_path("mnist", directory)
-    boolean("mnist", normalise=normalise, flatten=flatten, one_hot=one_hot)
     names = [
         (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")
     ]
     everything = [name for pair in names for name in pair]
-    if not directory.is_dir():
-        raise FileNotFoundError(
-            f"mnist: {directory} is not a directory; looked there for {', '.join(everything)}, "
-            "each as it is or with .gz."
-        )
+    require(
+        directory.is_dir(),
+        f"mnist: {directory} is not a directory; looked there for {', '.join(everything)}, each as "
+        "it is or with .gz.",
+        FileNotFoundError,
+    )
     paths = {name: _raw_or_gzipped(directory / name) for name in everything}
     missing = [name for name, path in paths.items() if path is None]
-    if missing:
-        raise FileNotFoundError(
-            f"mnist: {directory} lacks {', '.join(missing)}; looked for each as it is and with .gz."
-        )
+    require(
+        not missing,
+        f"mnist: {directory} lacks {', '.join(missing)}; looked for each as it is and with .gz.",
+        FileNotFoundError,
+    )
     train, test = (_images_and_labels(paths[x], paths[t]) for x, t in names)
-    if train[0].shape[1:] != test[0].shape[1:]:
-        raise ValueError(
-            f"mnist: {directory}: the training images have the shape {train[0].shape[1:]}, the "
-            f"test images {test[0].shape[1:]}; the same is expected of both."
-        )
+    one, other = (images.shape[1:] for images, _ in (train, test))
+    require(
+        one == other,
+        f"mnist: {directory}: the training images have the shape {one}, the test images {other}; "
+        "the same is expected of both.",
+    )
     classes = 10 if one_hot else None
     return (
         prepare(*train, 255, normalise, flatten, classes),
@@ -110,19 +113,17 @@ def _images_and_labels(images_path, labels_path) -> Dataset:
         (images_path, images, 3, "images (n, height, width)"),
         (labels_path, labels, 1, "labels (n,)"),
     ):
-        if found.ndim != axes or found.dtype != np.uint8:
-            raise ValueError(
-                f"mnist: {path}: expected {what} of uint8, found the shape {found.shape} of "
-                f"{found.dtype}; are images and labels in each other's place?"
-            )
-    if len(images) != len(labels):
-        raise ValueError(
-            f"mnist: {images_path} has {len(images)} images, but {labels_path} has {len(labels)} "
-            "labels; the same number is expected."
+        require(
+            found.ndim == axes and found.dtype == np.uint8,
+            f"mnist: {path}: expected {what} of uint8, found the shape {found.shape} of "
+            f"{found.dtype}; are images and labels in each other's place?",
         )
-    if labels.max() > 9:
-        at = int(np.argmax(labels > 9))
-        raise ValueError(
-            f"mnist: {labels_path}: label number {at} is {labels[at]}, expected 0 to 9."
-        )
+    require(
+        len(images) == len(labels),
+        f"mnist: {images_path} has {len(images)} images, but {labels_path} has {len(labels)} "
+        "labels; the same number is expected.",
+    )
+    at = int(np.argmax(labels > 9))
+    text = f"mnist: {labels_path}: label number {at} is {labels[at]}, expected 0 to 9."
+    require(labels[at] <= 9, text)
     return images, labels

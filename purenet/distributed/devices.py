@@ -10,9 +10,9 @@ from purenet.core.validate import integer
 def use_cpu_cores(count: int | None = None) -> int:
     """Give this process one JAX device for each CPU core, so that a sweep uses them all.
 
-    Call it before anything has been computed: JAX counts its devices once. `count` is the number
-    of devices, by itself the number of cores that this process may use, which is returned.
-    Has no effect on accelerators. Raises RuntimeError when it is too late.
+    Call it before anything has been computed: JAX counts its devices once. `count`, the number of
+    devices, which is returned, defaults to the number of cores that this process may use.
+    Has no effect on accelerators. Raises RuntimeError if JAX has started with another number.
 
     >>> use_cpu_cores() >= 1  # doctest: +SKIP
     True

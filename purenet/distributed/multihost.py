@@ -6,10 +6,10 @@ anything is computed.
 
 A peer that dies or is stopped ends the others too: by an error out of the collective, at once where
 the connection breaks, or by the end of the process soon after the `heartbeat_timeout_seconds` of
-`initialize`. One that lives but never arrives is waited for, on CPUs for as long as
-`XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. Only the first exchange of a program is less
-patient there: processes meet within 30 s, or it is an error. So they meet early, before any work
-that may take them differently long.
+`initialize`. If a process is alive but never joins, the others wait, on CPUs for as long as
+`XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. There the first exchange of a
+program fails after 30 s. So processes meet early, before any work that may take them differently
+long.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from purenet.core.dtypes import is_key
 from purenet.core.types import PyTree
 
 _LEAST = 1024  # bytes; lengths are rounded up to powers of two, so that few programs are compiled
@@ -56,21 +57,21 @@ def broadcast(tree: PyTree) -> PyTree:
     if count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    arrays = [np.asarray(jax.random.key_data(a) if _is_key(a) else a) for a in leaves]
+    arrays = [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in leaves]
     # as bytes: JAX would make 32 bits of 64
     held = b"".join(a.tobytes() for a in arrays)
     with _reached():
         held = multihost_utils.broadcast_one_to_all(np.frombuffer(held, np.uint8)).tobytes()
-    told, start = [], 0
+    received, start = [], 0
     for leaf, a in zip(leaves, arrays, strict=True):
         new = np.frombuffer(held[start : start + a.nbytes], a.dtype).reshape(a.shape)
         if isinstance(leaf, (bool, int, float, complex)):
             new = new.item()
-        elif _is_key(leaf):
+        elif is_key(leaf):
             new = jax.random.wrap_key_data(jnp.asarray(new), impl=jax.random.key_impl(leaf))
-        told.append(new)
+        received.append(new)
         start += a.nbytes
-    return jax.tree.unflatten(structure, told)
+    return jax.tree.unflatten(structure, received)
 
 
 def all_gather_bytes(payload: bytes) -> list[bytes]:
@@ -115,7 +116,7 @@ def broadcast_bytes(f: Callable[[], bytes]) -> bytes:
 def run_on_first(action: Callable[[], Any]) -> None:
     """`action()` in the first process alone, while the others wait for it.
 
-    Raises what `told` raises.
+    Raises what `broadcast_bytes` raises.
 
     >>> run_on_first(lambda: print("once"))
     once
@@ -140,7 +141,7 @@ def to_local(tree: PyTree, gather: bool = False) -> PyTree:
     def here(a):
         if not isinstance(a, jax.Array) or a.is_fully_addressable:
             return a
-        if _is_key(a):
+        if is_key(a):
             data = here(jax.random.key_data(a))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
         if a.is_fully_replicated:
@@ -150,10 +151,6 @@ def to_local(tree: PyTree, gather: bool = False) -> PyTree:
     return jax.tree.map(here, tree)
 
 
-def _is_key(leaf) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _gathered(row: np.ndarray) -> np.ndarray:
     with _reached():
         return multihost_utils.process_allgather(row)
@@ -161,10 +158,10 @@ def _gathered(row: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _reached() -> Iterator[None]:
-    """Say what it means that the others cannot be reached."""
+    """Explain errors of processes that cannot be reached."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         raise ConnectionError(
-            f"one of {count()} processes is lost or late, so the others cannot go on: {error}"
+            f"one of {count()} processes is lost or late, so the others cannot continue: {error}"
         ) from error

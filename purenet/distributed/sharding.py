@@ -10,18 +10,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from purenet.core.dtypes import is_key
 from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree
+from purenet.core.validate import require
 from purenet.distributed import multihost
 
 
 class Placement(NamedTuple):
-    """A mesh with automatic axes and a partition for every leaf of a state; nothing by itself."""
+    """A mesh with automatic axes and a partition for every leaf of a state; by default no mesh."""
 
     mesh: Mesh | None = None
     specs: tuple[P, ...] = ()
@@ -32,11 +33,11 @@ class Placement(NamedTuple):
         return self.mesh is not None and self.mesh.is_multi_process
 
     def context(self) -> contextlib.AbstractContextManager:
-        """Where programs that use `over_batch` are traced."""
+        """Where programs that use `shard_batch` are traced."""
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
     def data(self, tree: PyTree) -> PyTree:
-        """Whole on every device; from the host, where each process holds all of it."""
+        """Replicated on every device; from the host, where each process holds all of it."""
         if self.mesh is None:
             return jax.device_put(tree)
         return jax.tree.map(lambda a: self._put(a, P()), tree)
@@ -61,7 +62,7 @@ class Placement(NamedTuple):
         here = NamedSharding(self.mesh, spec)  # type: ignore[arg-type]
         if not self.several:
             return jax.device_put(a, here)
-        if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        if is_key(a):
             data = self._put(jax.random.key_data(a), spec)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
         # not device_put, which compares what the processes hold, element by element
@@ -73,38 +74,34 @@ def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyT
     """Where a state of such leaves (shapes and dtypes are enough) lies on the mesh.
 
     `shard(name, leaf) -> PartitionSpec` places each leaf; without it all are whole on every device.
-    Raises TypeError for a mesh or a partition that is none, ValueError for a partition that names
-    no axis of the mesh or does not divide the leaf, for `shard` without a mesh, and for a mesh that
-    leaves out some of several processes.
+    Raises TypeError if `mesh` is not a Mesh or a partition not a PartitionSpec; ValueError for a
+    partition that names no axis of the mesh or does not divide the leaf, for `shard` without a
+    mesh, and for a mesh that leaves out some of several processes.
 
-    >>> placement("fit", None, None, {"w": jnp.zeros(3)}).specs
+    >>> placement("fit", None, None, {"w": np.zeros(3)}).specs
     ()
     """
     if mesh is None:
-        if shard is not None:
-            raise ValueError(
-                f"{caller}: shard says where on a mesh the leaves lie; give a mesh too."
-            )
+        text = f"{caller}: shard says where on a mesh the leaves lie; give a mesh too."
+        require(shard is None, text)
         return Placement()
-    if not isinstance(mesh, Mesh):
-        raise TypeError(
-            f"{caller}: mesh is {type(mesh).__name__}, but a jax.sharding.Mesh is expected, such "
-            "as "
-            f'jax.make_mesh(({len(jax.devices())},), ("batch",)).'
-        )
-    if not mesh.axis_names:
-        raise ValueError(f"{caller}: the mesh has no axis to spread the batch over.")
-    present = {device.process_index for device in mesh.devices.flat}
-    if mesh.is_multi_process and len(present) != multihost.count():
-        raise ValueError(
-            f"{caller}: the mesh holds devices of the processes {sorted(present)}, but there are "
-            f"{multihost.count()}; use those of all processes, or of one."
-        )
-    if shard is not None and not callable(shard):
-        raise TypeError(
-            f"{caller}: shard is {type(shard).__name__}, but a function (name, leaf) -> "
-            "PartitionSpec is expected."
-        )
+    example = f'jax.make_mesh(({len(jax.devices())},), ("batch",))'
+    require(
+        isinstance(mesh, Mesh),
+        f"{caller}: mesh is {type(mesh).__name__}, but a jax.sharding.Mesh is expected, such as "
+        f"{example}.",
+        TypeError,
+    )
+    axes, present = mesh.axis_names, {device.process_index for device in mesh.devices.flat}
+    require(len(axes) > 0, f"{caller}: the mesh has no axis to spread the batch over.")
+    require(
+        not mesh.is_multi_process or len(present) == multihost.count(),
+        f"{caller}: the mesh holds devices of the processes {sorted(present)}, but there are "
+        f"{multihost.count()}; use those of all processes, or of one.",
+    )
+    kind, expected = type(shard).__name__, "a function (name, leaf) -> PartitionSpec"
+    text = f"{caller}: shard is {kind}, but {expected} is expected."
+    require(shard is None or callable(shard), text, TypeError)
     specs = [
         P() if shard is None else _checked(caller, mesh, name, leaf, shard(name, leaf))
         for name, leaf in named_leaves(caller, state).items()
@@ -114,30 +111,22 @@ def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyT
 
 
 def _checked(caller: str, mesh: Mesh, name: str, leaf, spec) -> P:
-    if not isinstance(spec, P):
-        raise TypeError(
-            f"{caller}: shard gave {spec!r} for the leaf {name} of shape {leaf.shape}, but a "
-            "jax.sharding.PartitionSpec is expected; PartitionSpec() is whole on every device."
-        )
-    if len(spec) > len(leaf.shape):
-        raise ValueError(
-            f"{caller}: shard gave {spec} for the leaf {name} of shape {leaf.shape}, which has "
-            "only "
-            f"{len(leaf.shape)} axes."
-        )
+    gave = f"{caller}: shard gave {spec!r} for the leaf {name} of shape {leaf.shape}"
+    require(
+        isinstance(spec, P),
+        f"{gave}, but a jax.sharding.PartitionSpec is expected; PartitionSpec() replicates the "
+        "leaf on every device.",
+        TypeError,
+    )
+    require(len(spec) <= len(leaf.shape), f"{gave}, which has only {len(leaf.shape)} axes.")
     for i, axes in enumerate(spec):
         names = axes if isinstance(axes, tuple) else () if axes is None else (axes,)
-        unknown = [axis for axis in names if axis not in mesh.shape]
-        if unknown:
-            raise ValueError(
-                f"{caller}: shard gave {spec} for the leaf {name}, but the mesh has the axes "
-                f"{mesh.axis_names}."
-            )
+        known = all(axis in mesh.shape for axis in names)
+        require(known, f"{gave}, but the mesh has the axes {mesh.axis_names}.")
         parts = math.prod(mesh.shape[axis] for axis in names)
-        if leaf.shape[i] % parts:
-            raise ValueError(
-                f"{caller}: shard gave {spec} for the leaf {name} of shape {leaf.shape}, but the "
-                "mesh "
-                f"axis {axes!r} has size {parts}, which does not divide {leaf.shape[i]}."
-            )
+        require(
+            leaf.shape[i] % parts == 0,
+            f"{gave}, but the mesh axis {axes!r} has size {parts}, which does not divide "
+            f"{leaf.shape[i]}.",
+        )
     return spec

@@ -15,7 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.types import Number
-from purenet.core.validate import accepts, array, describe_value, integer, is_integer, positive
+from purenet.core.validate import (
+    Count,
+    accepts,
+    array,
+    declared,
+    describe_value,
+    is_integer,
+    positive,
+    require,
+)
 from purenet.gradcheck.cases import cases
 from purenet.gradcheck.numerical import numerical_gradient as numerical_gradient
 from purenet.nn import ops
@@ -105,11 +114,11 @@ def check(
     gradient and s the largest |b| of all arguments. So it is relative, without calling rounding in
     an entry near 0 an error, and nothing is averaged: the worst entry is the result. 1% in any one
     entry down to s/100 is an error of 0.01, a hundred times smaller it is one of 0.0001.
-    A wrong rule is an answer, not an error: `.passed` of the result says whether both errors are
-    within TOLERANCES, so that `assert found.passed, found` is a test.
+    A wrong rule is a result, not an error: its `.passed` says whether both errors are within
+    TOLERANCES, so that `assert found.passed, found` is a test.
     Raises ValueError for a function without `.plain`, arguments without real numbers,
     `nondifferentiable` numbers of no argument and an h that is not positive; TypeError for
-    arguments that are no arrays, or that the operation does not take.
+    arguments that are not arrays, or that the operation does not accept.
     Source: Baydin, Pearlmutter, Radul & Siskind, Automatic differentiation in machine learning: a
     survey (2018), section 2.1.
 
@@ -119,38 +128,36 @@ def check(
     >>> assert found.passed, found
     """
     name = getattr(op, "__name__", repr(op))
-    if not hasattr(op, "plain"):
-        raise ValueError(
-            f"check: {name} has no .plain to compare with; an operation with a rule of its own is "
-            "made by hand_vjp(plain, fwd, bwd)."
-        )
+    require(
+        hasattr(op, "plain"),
+        f"check: {name} has no .plain to compare with; an operation with a rule of its own is made "
+        "by hand_vjp(plain, fwd, bwd).",
+    )
     for what, values in (
         ("args", args),
         ("static", static),
         ("nondifferentiable", nondifferentiable),
     ):
         if not isinstance(values, (list, tuple)):
-            raise TypeError(
-                f"check: {what} is {describe_value(values)}, but a list or a tuple is expected."
-            )
+            values = describe_value(values)
+            raise TypeError(f"check: {what} is {values}, but a list or a tuple is expected.")
     args = [jnp.asarray(array("check", f"argument {i} of {name}", a)) for i, a in enumerate(args)]
     if not accepts(op.plain, *args, *static):
         raise TypeError(
             f"check: {name} cannot be called with the {len(args)} arrays of args and the "
             f"{len(static)} values of static; it takes {_taken(op.plain)}."
         )
-    if odd := [i for i in nondifferentiable if not is_integer(i) or not 0 <= i < len(args)]:
-        raise ValueError(
-            f"check: nondifferentiable names the argument {odd[0]!r}, but they run from 0 to "
-            f"{len(args) - 1}."
+    for i in nondifferentiable:
+        require(
+            is_integer(i) and 0 <= i < len(args),
+            f"check: nondifferentiable names the argument {i!r}, but they run from 0 to "
+            f"{len(args) - 1}.",
         )
     if h is not None:
         positive("check", h=h)
-    if not any(_is_real(a) for a in args):
-        kinds = ", ".join(str(a.dtype) for a in args) or "no arguments"
-        raise ValueError(
-            f"check: {name} is given {kinds}, but at least one array of real numbers is expected."
-        )
+    kinds = ", ".join(str(a.dtype) for a in args) or "no arguments"
+    text = f"check: {name} is given {kinds}, but at least one array of real numbers is expected."
+    require(any(map(_is_real, args)), text)
     gradients = jax.jit(lambda args: _gradients(op, args, static, h, nondifferentiable))
     return _compare(gradients(args), _argument_names(op, args))
 
@@ -264,15 +271,17 @@ class Row(NamedTuple):
         return Check(*self[1:]).passed
 
 
-def report(dtype: Any = "float64", seed: int = 0, names: Sequence[str] | None = None) -> list[Row]:
+@declared
+def report(
+    dtype: Any = "float64", seed: Count = 0, names: Sequence[str] | None = None
+) -> list[Row]:
     """Check the operations of `purenet.ops` on arguments drawn from `seed`: one row for each.
 
     `dtype` is float64, whatever `jax_enable_x64` is at the moment, or float32; `names` are those of
     the operations, all of them unless given. The arguments lie away from kinks and ties, where no
     difference can tell what was decided. The rate of dropout is compared with the automatic
     gradient only: differences see its mask jump. `table` prints the rows.
-    Raises ValueError for another dtype and an unknown name, TypeError for `names` that are no list,
-    TypeError or ValueError for a bad seed.
+    Raises ValueError for another dtype and an unknown name, TypeError if `names` is not a list.
 
     >>> (row,) = report("float64", names=["affine"])
     >>> row.op, row.passed
@@ -282,23 +291,21 @@ def report(dtype: Any = "float64", seed: int = 0, names: Sequence[str] | None = 
         kind = jnp.dtype(dtype).name
     except TypeError:
         kind = describe_value(dtype)
-    if kind not in TOLERANCES or dtype is None:
-        raise ValueError(
-            f"report: dtype is {kind}, but float64 or float32 is expected; narrower types have too "
-            "few digits for differences."
-        )
-    several = cases(integer("report: seed", seed, least=0))
-    if isinstance(names, str) or not isinstance(names, Sequence | None):
-        raise TypeError(
-            f"report: names is {describe_value(names)}, but a list of names is expected."
-        )
+    require(
+        kind in TOLERANCES and dtype is not None,
+        f"report: dtype is {kind}, but float64 or float32 is expected; narrower types have too few "
+        "digits for differences.",
+    )
+    several = cases(seed)
+    text = f"report: names is {describe_value(names)}, but a list of names is expected."
+    require(not isinstance(names, str) and isinstance(names, Sequence | None), text, TypeError)
     names = list(several) if names is None else list(names)
     unknown = [name for name in names if not isinstance(name, str) or name not in several]
-    if unknown:
-        raise ValueError(
-            f"report: {', '.join(map(repr, unknown))} unknown; the operations are those of "
-            f"purenet.ops: {', '.join(several)}."
-        )
+    require(
+        not unknown,
+        f"report: {', '.join(map(repr, unknown))} unknown; the operations are those of "
+        f"purenet.ops: {', '.join(several)}.",
+    )
     with jax.enable_x64(kind == "float64"):
         todo = [
             (name, case._replace(args=_as(kind, case.args)))

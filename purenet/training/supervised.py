@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,13 @@ import numpy as np
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
 from purenet.core.dtypes import is_numeric
 from purenet.core.types import Layer, Optimizer, Params, Sizes, Trainable, TrainState
-from purenet.core.validate import accepts, check_function, describe_value, integer
+from purenet.core.validate import (
+    Function,
+    PositiveInteger,
+    accepts,
+    declared,
+    describe_value,
+)
 from purenet.distributed.mesh import shard_batch
 from purenet.nn.losses import accuracy, softmax_cross_entropy
 from purenet.optim.base import with_extras
@@ -24,22 +31,23 @@ _EVALUATION_CHUNK = 1000
 _EVALUATION_NUMBERS = 1_000_000
 
 
+@declared
 def supervised(
     net: Layer,
     sizes: Sizes,
     optimizer: Optimizer,
-    loss: Callable,
-    batch_size: int,
-    penalty: Callable | None = None,
+    loss: Function,
+    batch_size: PositiveInteger,
+    penalty: Function | None = None,
     batches: str = "shuffled",
     metrics: dict[str, Callable] | None = None,
-    microbatches: int = 1,
+    microbatches: PositiveInteger = 1,
 ) -> Trainable:
     """Training of a network on pairs (x, t): a `Trainable(init, epoch, evaluate)`.
 
         minimise  loss(net(x), t) + penalty(weights)  by one optimizer step per minibatch
 
-    `sizes` is what `net.init` takes. `loss(y, t)` is a mean over examples. Every
+    `sizes` are those of `net.init`. `loss(y, t)` is a mean over examples. Every
     `metrics[name](y, t)` is a function of outputs and targets, such as those of `purenet.metrics`:
     `evaluate` gives it those of all examples at once, `epoch` those of each minibatch, and reports
     the mean over the minibatches. Without `metrics`, accuracy is reported where labels are integers
@@ -60,11 +68,11 @@ def supervised(
     running ones k times a step; each part has a dropout key of its own. Where there are fewer
     examples than batch_size, a minibatch is the most of them that k divides.
 
-    Raises ValueError for a batch size below 1 or one that `microbatches` does not divide, and for
-    another word in `batches`; TypeError for a `net` or an `optimizer` that is not one, and for a
-    loss, penalty or metric that is no function. `check(data)` raises for data that does not fit the
-    network, and, when it is traced, `epoch` for fewer examples than `microbatches` and for a loss
-    or a metric that gives no real number.
+    Raises ValueError if `microbatches` does not divide `batch_size`, and for another word in
+    `batches`; TypeError if `net` is not a Layer, `optimizer` not a pair (init, update), or a metric
+    not a function. `check(data)` raises for data that does not fit the network, and, when it is
+    traced, `epoch` for fewer examples than `microbatches` and for a loss or a metric that gives no
+    real number.
 
     >>> from purenet.nn.models import mlp
     >>> from purenet.optim.optimizers import sgd
@@ -75,141 +83,166 @@ def supervised(
     >>> int(state.step), sorted(metrics)
     (4, ['accuracy', 'loss'])
     """
-    if not isinstance(net, Layer):
-        raise TypeError(f"supervised: net is {_kind(net)}, but a Layer such as mlp() is expected.")
-    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
-        raise TypeError(
-            f"supervised: optimizer is {_kind(optimizer)}, but a pair (init, update) such as "
-            "sgd(0.1) is expected."
-        )
-    batch_size = integer("supervised: batch_size", batch_size, least=1)
-    microbatches = integer("supervised: microbatches", microbatches, least=1)
+    _expect(isinstance(net, Layer), "net", net, "a Layer such as mlp()")
+    pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
+    _expect(pair, "optimizer", optimizer, "a pair (init, update) such as sgd(0.1)")
     if batch_size % microbatches:
         raise ValueError(
             f"supervised: batch_size {batch_size} is not a multiple of microbatches "
             f"{microbatches}, but parts of equal size are expected."
         )
-    if batches not in ("shuffled", "with_replacement"):
-        raise ValueError(
-            f'supervised: batches is {batches!r}, but "shuffled" or "with_replacement" is expected.'
-        )
-
-    check_function("supervised", loss=loss)
+    words = '"shuffled" or "with_replacement"'
+    _expect(batches in ("shuffled", "with_replacement"), "batches", batches, words, ValueError)
     if not accepts(loss, None, None):
         raise TypeError(f"supervised: {describe_value(loss)} cannot be called as loss(y, t).")
-    if penalty is not None:
-        penalty = _checked_penalty(penalty)
     if metrics is not None:
         _check_metrics(metrics)
+    optimizer = Optimizer(optimizer.init, with_extras(optimizer.update))
+    training = _Training(
+        net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches
+    )
+    return Trainable(*(functools.partial(f, training) for f in (_init, _epoch, _evaluate, _check)))
 
-    update = with_extras(optimizer.update)
 
-    def loss_of(y, t):
-        value = loss(y, t)
-        check_scalar("supervised: the loss", value)
-        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-            raise TypeError(
-                f"supervised: the loss is {describe_value(value)}, but one real number is expected."
-            )
-        return value
+class _Training(NamedTuple):
+    """What one supervised training is made of: the arguments of `supervised`, checked."""
 
-    def measure(y, t, value):
-        chosen = _default_metrics(loss, t) if metrics is None else metrics
-        named = {}
-        for name, metric in chosen.items():
-            with traced_code(f"supervised: the metric {name!r}"):
-                named[name] = metric(y, t)
-        return checked_metrics("supervised", {"loss": value, **named})
+    net: Layer
+    sizes: Sizes
+    optimizer: Optimizer
+    loss: Callable
+    batch_size: int
+    penalty: Callable | None
+    batches: str
+    metrics: dict[str, Callable] | None
+    microbatches: int
 
-    def init(key):
-        for_params, for_run = jax.random.split(key)
-        params = net.init(for_params, sizes)
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(params, optimizer.init(params.weights), for_run, step)
 
-    def gradients(params, minibatch, key, penalty):
-        x, t = minibatch
+def _init(training: _Training, key):
+    for_params, for_run = jax.random.split(key)
+    params = training.net.init(for_params, training.sizes)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(params, training.optimizer.init(params.weights), for_run, step)
 
-        def objective(weights):
-            y, stats = net.apply(Params(weights, params.stats), x, True, key)
-            value = loss_of(y, t)
-            total = value if penalty is None else value + penalty(weights)
-            return total, (stats, measure(y, t, value))
 
-        return jax.grad(objective, has_aux=True)(params.weights)
+# one step
+def _step(training: _Training, state, pick, rows, key):
+    """One optimizer step on the examples `rows`, which `pick` takes from the data."""
+    params = state.params
+    if training.microbatches == 1:
+        objective = functools.partial(_objective, training, training.penalty)
+        grads, (stats, values) = _gradients(objective, params, pick(rows), key)
+    else:
+        grads, (stats, values) = _microbatched_gradients(training, params, pick, rows, key)
+    updates, opt_state = training.optimizer.update(
+        grads, state.opt_state, params.weights, value=values["loss"]
+    )
+    params = Params(apply_updates(params.weights, updates), stats)
+    return TrainState(params, opt_state, state.key, state.step + 1), values
 
-    def accumulated(params, pick, rows, key):
-        """What `gradients` gives, part by part; no example is picked before its part's turn."""
 
-        def add(carry, now):
-            total, stats = carry
-            rows, key = now
-            grads, (stats, values) = gradients(Params(params.weights, stats), pick(rows), key, None)
-            return (jax.tree.map(jnp.add, total, grads), stats), values
+def _objective(training: _Training, penalty, weights, stats, minibatch, key):
+    """What is minimised, and beside it (the new statistics, the metrics)."""
+    x, t = minibatch
+    y, stats = training.net.apply(Params(weights, stats), x, True, key)
+    value = _loss(training, y, t)
+    total = value if penalty is None else value + _penalty(penalty, weights)
+    return total, (stats, _measure(training, y, t, value))
 
-        zeros = jax.tree.map(jnp.zeros_like, params.weights)
-        # every k-th row is a part: on a mesh, each device has some of the rows of every part
-        parts = rows.reshape(-1, microbatches).T, jax.random.split(key, microbatches)
-        (total, stats), values = jax.lax.scan(add, (zeros, params.stats), parts)
-        grads = jax.tree.map(lambda a: a / microbatches, total)
-        if penalty is not None:
-            slopes = jax.grad(lambda weights: 0.0 + penalty(weights))(params.weights)
-            grads = jax.tree.map(jnp.add, grads, slopes)
-        return grads, (stats, jax.tree.map(lambda a: a.mean(axis=0), values))
 
-    def train_step(state, pick, rows, key):
-        params = state.params
-        if microbatches == 1:
-            grads, (stats, values) = gradients(params, pick(rows), key, penalty)
-        else:
-            grads, (stats, values) = accumulated(params, pick, rows, key)
-        updates, opt_state = update(grads, state.opt_state, params.weights, value=values["loss"])
-        params = Params(apply_updates(params.weights, updates), stats)
-        return TrainState(params, opt_state, state.key, state.step + 1), values
+def _gradients(objective, params, minibatch, key):
+    return jax.grad(objective, has_aux=True)(params.weights, params.stats, minibatch, key)
 
-    def epoch(state, data):
-        data = jax.tree.map(jnp.asarray, data)
-        n = count_examples(data)
-        size = min(batch_size, n)
-        size -= size % microbatches
-        if size == 0:
-            raise ValueError(
-                f"supervised: a minibatch is split into {microbatches} microbatches, but there are "
-                f"{n} examples; use at most {n} microbatches."
-            )
-        steps = n // size
-        # derived from the step count, so that it does not matter where a run was interrupted
-        for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
-        if batches == "shuffled":
-            rows = _permutation(for_rows, n)[: steps * size].reshape(steps, size)
-        else:
-            rows = jax.random.randint(for_rows, (steps, size), 0, n)
 
-        def pick(rows):
-            rows = shard_batch(rows)  # each device gathers its own
-            return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+def _microbatched_gradients(training: _Training, params, pick, rows, key):
+    """What `_gradients` gives, part by part; no example is picked before its part's turn."""
+    microbatches, penalty = training.microbatches, training.penalty
+    objective = functools.partial(_objective, training, None)
 
-        def body(state, now):
-            return train_step(state, pick, *now)
+    def add(carry, now):
+        total, stats = carry
+        rows, key = now
+        part = Params(params.weights, stats)
+        grads, (stats, values) = _gradients(objective, part, pick(rows), key)
+        return (jax.tree.map(jnp.add, total, grads), stats), values
 
-        state, values = jax.lax.scan(body, state, (rows, jax.random.split(for_steps, steps)))
-        return state, jax.tree.map(jnp.mean, values)
+    zeros = jax.tree.map(jnp.zeros_like, params.weights)
+    # every k-th row is a part: on a mesh, each device has some of the rows of every part
+    parts = rows.reshape(-1, microbatches).T, jax.random.split(key, microbatches)
+    (total, stats), values = jax.lax.scan(add, (zeros, params.stats), parts)
+    grads = jax.tree.map(lambda a: a / microbatches, total)
+    if penalty is not None:
+        slopes = jax.grad(lambda weights: 0.0 + _penalty(penalty, weights))(params.weights)
+        grads = jax.tree.map(jnp.add, grads, slopes)
+    return grads, (stats, jax.tree.map(lambda a: a.mean(axis=0), values))
 
-    def evaluate(state, data):
-        def chunk(part):
-            x, t = shard_batch(part)
-            y, _ = net.apply(state.params, x, False, None)
-            return loss_of(y, t), y
 
-        numbers = max(1, math.prod(jnp.shape(data[0])[1:]))
-        most = max(batch_size // microbatches, _EVALUATION_NUMBERS // numbers)
-        value, y = _in_chunks(chunk, data, min(_EVALUATION_CHUNK, most))
-        return measure(shard_batch(y), shard_batch(data[1]), value)
+def _loss(training: _Training, y, t):
+    value = training.loss(y, t)
+    check_scalar("supervised: the loss", value)
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(
+            f"supervised: the loss is {describe_value(value)}, but one real number is expected."
+        )
+    return value
 
-    def check(data):
-        _check_pairs(net, sizes, data)
 
-    return Trainable(init, epoch, evaluate, check)
+def _penalty(penalty, weights):
+    value = penalty(weights)
+    check_scalar("supervised: the penalty", value)
+    return value
+
+
+def _measure(training: _Training, y, t, value):
+    """The metrics by name, the loss `value` among them."""
+    loss, metrics = training.loss, training.metrics
+    named = {}
+    for name, metric in (_default_metrics(loss, t) if metrics is None else metrics).items():
+        with traced_code(f"supervised: the metric {name!r}"):
+            named[name] = metric(y, t)
+    return checked_metrics("supervised", {"loss": value, **named})
+
+
+# one epoch, one evaluation
+def _epoch(training: _Training, state, data):
+    data = jax.tree.map(jnp.asarray, data)
+    n, microbatches = count_examples(data), training.microbatches
+    size = min(training.batch_size, n)
+    size -= size % microbatches
+    if size == 0:
+        raise ValueError(
+            f"supervised: a minibatch is split into {microbatches} microbatches, but there are "
+            f"{n} examples; use at most {n} microbatches."
+        )
+    steps = n // size
+    # derived from the step count, so that it does not matter where a run was interrupted
+    for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
+    if training.batches == "shuffled":
+        rows = _permutation(for_rows, n)[: steps * size].reshape(steps, size)
+    else:
+        rows = jax.random.randint(for_rows, (steps, size), 0, n)
+
+    def pick(rows):
+        rows = shard_batch(rows)  # each device gathers its own
+        return jax.tree.map(lambda a: a.at[rows].get(mode="promise_in_bounds"), data)
+
+    def body(state, now):
+        return _step(training, state, pick, *now)
+
+    state, values = jax.lax.scan(body, state, (rows, jax.random.split(for_steps, steps)))
+    return state, jax.tree.map(jnp.mean, values)
+
+
+def _evaluate(training: _Training, state, data):
+    def chunk(part):
+        x, t = shard_batch(part)
+        y, _ = training.net.apply(state.params, x, False, None)
+        return _loss(training, y, t), y
+
+    numbers = max(1, math.prod(jnp.shape(data[0])[1:]))
+    most = max(training.batch_size // training.microbatches, _EVALUATION_NUMBERS // numbers)
+    value, y = _in_chunks(chunk, data, min(_EVALUATION_CHUNK, most))
+    return _measure(training, shard_batch(y), shard_batch(data[1]), value)
 
 
 def _default_metrics(loss, t):
@@ -257,54 +290,39 @@ def _in_chunks(f, data, most):
     return total / n, outputs
 
 
-def _checked_penalty(penalty):
-    check_function("supervised", penalty=penalty)
-
-    def of(weights):
-        value = penalty(weights)
-        check_scalar("supervised: the penalty", value)
-        return value
-
-    return of
-
-
-def _check_metrics(metrics) -> None:
-    legal = isinstance(metrics, dict) and all(isinstance(name, str) for name in metrics)
-    if not legal or not all(map(callable, metrics.values())):
-        raise TypeError(
-            f"supervised: metrics is {describe_value(metrics)}, but a dict from names to "
-            "functions (y, t) is "
-            "expected."
-        )
-    if "loss" in metrics:
-        raise ValueError("supervised: a metric cannot be called 'loss', which is reported; rename.")
-
-
 def count_examples(data) -> int:
     return jax.tree.leaves(data)[0].shape[0]
 
 
-def _check_pairs(net, sizes, data):
+# checks
+def _expect(legal: bool, name: str, value, expected: str, error: type[Exception] = TypeError):
+    if not legal:
+        raise error(f"supervised: {name} is {describe_value(value)}, but {expected} is expected.")
+
+
+def _check_metrics(metrics) -> None:
+    by_name = isinstance(metrics, dict) and all(isinstance(name, str) for name in metrics)
+    legal = by_name and all(map(callable, metrics.values()))
+    _expect(legal, "metrics", metrics, "a dict from names to functions (y, t)")
+    if "loss" in metrics:
+        raise ValueError("supervised: a metric cannot be called 'loss', which is reported; rename.")
+
+
+def _check(training: _Training, data) -> None:
     """What can be said of (x, t) before compiling: errors in the user's terms."""
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise ValueError(f"supervised: data is {_kind(data)}, but a pair (x, t) is expected.")
+    pair = isinstance(data, (tuple, list)) and len(data) == 2
+    _expect(pair, "data", data, "a pair (x, t)", ValueError)
     x, t = data
     for name, a in (("x", x), ("t", t)):
-        if not (hasattr(a, "shape") and hasattr(a, "dtype")):
-            raise TypeError(
-                f"supervised: {name} is {_kind(a)}, but an array is expected; convert it with "
-                "numpy.asarray."
-            )
-    for name, a in (("x", x), ("t", t)):
-        if not is_numeric(a.dtype):
-            raise TypeError(f"supervised: {name} is {describe_value(a)}, but numbers are expected.")
+        array = hasattr(a, "shape") and hasattr(a, "dtype")
+        _expect(array, name, a, "an array such as numpy.asarray makes")
+        _expect(is_numeric(a.dtype), name, a, "an array of numbers")
     if x.ndim == 0 or t.ndim == 0 or x.shape[0] != t.shape[0]:
         raise ValueError(
             f"supervised: x has shape {x.shape} and t has shape {t.shape}; "
             "both need the same number of examples on the leading axis."
         )
-    if x.shape[0] == 0:
-        raise ValueError(f"supervised: the data is empty, x has shape {x.shape}.")
+    _expect(x.shape[0] > 0, "the data is empty: x", x, "at least one example", ValueError)
     for name, a in (("x", x), ("t", t)):
         if jnp.issubdtype(a.dtype, jnp.inexact) and not np.isfinite(np.asarray(a)).all():
             row = int(np.argwhere(~np.isfinite(np.asarray(a)))[0][0])
@@ -312,9 +330,15 @@ def _check_pairs(net, sizes, data):
                 f"supervised: {name} holds a number that is not finite, first in example {row}; "
                 "remove or replace such examples."
             )
+    _check_labels(training, x, t)
+
+
+def _check_labels(training: _Training, x, t) -> None:
+    """Integer labels have to be those of the network's outputs; x has to fit the network."""
 
     def outputs(x):
-        return net.apply(net.init(jax.random.key(0), sizes), x, False, None)[0]
+        net = training.net
+        return net.apply(net.init(jax.random.key(0), training.sizes), x, False, None)[0]
 
     probe = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
     y = jax.eval_shape(outputs, probe)
@@ -325,7 +349,3 @@ def _check_pairs(net, sizes, data):
                 f"supervised: labels run from {low} to {high}, but the network has {classes} "
                 f"outputs, so labels 0 to {classes - 1} are expected."
             )
-
-
-def _kind(value) -> str:
-    return f"{value!r} ({type(value).__name__})" if np.isscalar(value) else type(value).__name__

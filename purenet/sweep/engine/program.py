@@ -22,6 +22,7 @@ from purenet.core.contracts import (
     same_state,
     traced_code,
 )
+from purenet.core.dtypes import is_key
 from purenet.core.jit_cache import jit_for_each
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.layout import Layout, on_every_device, random_key
@@ -59,7 +60,7 @@ class Program(NamedTuple):
 
     def pack(self, state: PyTree) -> list:
         """The leaves of a state as a lane holds them: plain numbers."""
-        plain = lambda a: jax.random.key_data(a) if _is_key(a) else jnp.asarray(a)
+        plain = lambda a: jax.random.key_data(a) if is_key(a) else jnp.asarray(a)
         return list(map(plain, jax.tree.leaves(state)))
 
     def unpack(self, leaves: list, trainable: Callable[[], Trainable]) -> PyTree:
@@ -112,7 +113,7 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     # a static part of a state, such as an optimizer, may be made of the numbers of one trial
     shared = _equal(structure, jax.tree.structure(first))
     with jax.transfer_guard_host_to_device("allow"):
-        kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if _is_key(a) else None
+        kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if is_key(a) else None
         keys = tuple(map(kind, leaves))
     return program._replace(
         metrics=tuple(sorted(metrics["validation"])),
@@ -282,10 +283,6 @@ def _epoch(trainable: Trainable, state, data):
             f"but {sorted(metrics['validation'])} on the validation data; both need the same."
         )
     return state, jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
-
-
-def _is_key(a) -> bool:
-    return jnp.issubdtype(jnp.result_type(a), jax.dtypes.prng_key)
 
 
 def _all_finite(tree):
