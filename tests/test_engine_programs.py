@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import purenet as pn
-from purenet.sweep.engine import program as engine
 from purenet.sweep.engine.compile import Compilation
 from purenet.sweep.engine.layout import Layout, place
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program, describe
@@ -203,7 +202,7 @@ def building(monkeypatch):
     """A group's programs without a compilation: layout, memory -> what `result` gives."""
 
     def make(layout, room, analysis=Memory):
-        monkeypatch.setattr(engine, "memory", lambda device: room)
+        monkeypatch.setattr("purenet.sweep.engine.compile.memory", lambda device: room)
         compiler = type("Compiler", (), {"memory_analysis": lambda self: analysis})()
         done = type("Done", (), {"result": lambda self: (compiler, 0.5)})()
         one = Compilation.__new__(Compilation)

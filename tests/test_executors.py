@@ -157,7 +157,7 @@ class Breaks(Inline):
 
 def test_what_is_done_is_saved_when_the_executor_breaks(tmp_path):
     halving = SEARCHES["halving"]
-    with pytest.raises(RuntimeError, match=r"takes no more blocks.*abruptly.*goes on from what"):
+    with pytest.raises(RuntimeError, match=r"takes no more blocks.*abruptly.*resumes from what"):
         run(search=halving, path=tmp_path, executor=Breaks(16))
     assert 0 < sweep.load(tmp_path).epochs.sum() < undisturbed(halving).epochs.sum()
     same(run(search=halving, path=tmp_path, executor=Inline()), undisturbed(halving))
@@ -216,7 +216,7 @@ def test_a_worker_with_other_software_is_refused(monkeypatch):
     task._built.cache_clear()
     asked = task.software() | {"jax": "0.1"}
     state = lambda self: self.__dict__ | {"software": asked}
-    monkeypatch.setattr("purenet.sweep.backends.task.Setting.__getstate__", state, raising=False)
+    monkeypatch.setattr("purenet.sweep.backends.task.GroupSpec.__getstate__", state, raising=False)
     with pytest.raises(RuntimeError, match=r"differs.*jax is 0\.\d+\.\d+, there 0\.1"):
         run(executor=Inline())
 

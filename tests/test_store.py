@@ -110,7 +110,7 @@ def test_a_sweep_that_is_really_killed_goes_on(tmp_path, whole):
         "    save(self, *known); n.append(1)\n"
         "    len(n) == 4 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "t.store.Store.save, t.pool._REPORT = killed, 1e-9\n"
-        "t.pn.sweep.runner._SAVING = 1e9\n"
+        "t.pn.sweep._run._SAVING = 1e9\n"
         f"t.run({str(tmp_path)!r})"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -203,7 +203,7 @@ def test_a_trial_function_whose_state_has_changed_is_refused(tmp_path, monkeypat
         wide = lambda key: {"x": jax.random.uniform(key, (2,)), "key": key}
         return pn.Trainable(wide, lambda s, d: (s, {}), lambda s, d: {"loss": s["x"].sum()})
 
-    with pytest.raises(ValueError, match="it has changed since: name another folder"):
+    with pytest.raises(ValueError, match="it has changed since: choose another folder"):
         run(tmp_path, trial=learner)
 
 

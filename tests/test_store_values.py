@@ -276,7 +276,7 @@ def test_a_setting_that_only_one_side_has_is_a_difference(tmp_path):
         with pytest.raises(ValueError, match=message):
             folder.Store(tmp_path, asked)
     again = folder.Store(tmp_path, {"trials": np.int64(3), "more": 1})
-    assert again.goes_on
+    assert again.resumes
     again.close()
 
 

@@ -12,7 +12,6 @@ import purenet as pn
 from purenet import sweep
 from purenet.sweep import config
 from purenet.sweep.engine import compile, layout
-from purenet.sweep.engine import program as engine_program
 from purenet.sweep.engine.layout import Layout
 
 RNG = np.random.default_rng(0)
@@ -98,9 +97,7 @@ def test_a_trial_does_not_depend_on_how_many_there_are_or_on_the_devices(result,
 
 
 def test_a_sweep_larger_than_memory_gives_the_same_results(result, monkeypatch):
-    monkeypatch.setattr(
-        engine_program, "memory", lambda device: result.programs[0].bytes_per_device * 0.8
-    )
+    monkeypatch.setattr(compile, "memory", lambda device: result.programs[0].bytes_per_device * 0.8)
     chunked = run()
     assert "2 lane(s)" in chunked.programs[0].layout or "3 lane(s)" in chunked.programs[0].layout
     same_curves(result, chunked)

@@ -67,8 +67,8 @@ class Store:
         self._saves, self.known = 0, Known()
         unwritable = self._locked()
         try:
-            self.goes_on = (self.folder / SETTINGS).exists()
-            if self.goes_on:
+            self.resumes = (self.folder / SETTINGS).exists()
+            if self.resumes:
                 self._find(settings, unwritable)
             else:
                 self._begin(settings)

@@ -15,6 +15,7 @@ from purenet.checkpoint import npz
 from purenet.core.files import open_file
 from purenet.core.json_text import read_json, strict_json
 from purenet.core.tree import short
+from purenet.sweep.engine.records import damaged
 
 SETTINGS, TRIALS, CURVES = "settings.json", "trials.jsonl", "curves.npz"
 STATES, REPORT = "states.npz", "report.json"
@@ -203,9 +204,7 @@ def check_known(
     `trials` of so many `seeds`. Refuses arrays that cannot be, naming the first."""
 
     def refuse(name, what):
-        raise ValueError(
-            f"{path} is damaged: {name!r} {what}; remove it, and what it held is computed again."
-        )
+        raise damaged(path, f"{name!r} {what}")
 
     for name in ("epochs", "alive", f"validation {metric}"):
         if name not in known:
@@ -252,13 +251,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return content
 
 
-def fitting(folder: Path, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
-    """One of the arrays of a folder's curves, if it is what `mine` can take."""
+def fitting(path: Path, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
+    """One of the arrays of curves.npz. Raises ValueError unless it has the shape and the dtype of
+    `mine`."""
     found = known.get(name)
     if found is None or (found.shape, found.dtype) != (mine.shape, mine.dtype):
         what = "is missing" if found is None else f"is {found.dtype} {found.shape}"
         raise ValueError(
-            f"{folder / CURVES} is damaged, or of another jax_enable_x64: {name!r} {what}, but "
+            f"{path} is damaged, or of another jax_enable_x64: {name!r} {what}, but "
             f"{mine.dtype} {mine.shape} is expected; remove it, and what it held is computed again."
         )
     return found
