@@ -191,7 +191,7 @@ PLAN = types.SimpleNamespace(layout=None)
         ({"executor": 3}, TypeError, r"executor is int.*ProcessPoolExecutor"),
         ({"executor": Inline(), "search": sweep.pbt(every=2)}, ValueError, "copy each other"),
         ({"executor": Inline(), "trials_per_block": 0}, ValueError, "trials_per_block is 0"),
-        ({"trials_per_block": 3}, ValueError, "trials_per_block is for an executor"),
+        ({"trials_per_block": 3}, ValueError, "trials_per_block needs executor="),
         ({"executor": Inline(), "plan": PLAN}, ValueError, "leave out one of plan= and executor="),
         ({"executor": Inline(), "devices": 0}, ValueError, "devices of each worker is 0"),
         ({"executor": Inline(), "devices": 9}, RuntimeError, "devices is 9, but there are 2"),

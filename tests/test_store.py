@@ -168,13 +168,13 @@ def test_a_population_is_read_back(tmp_path):
 
 
 OTHERS = {
-    "seed": ({"seed": 1}, "seed: there 0, asked 1"),
-    "epochs": ({"epochs": 8}, "epochs: there 9, asked 8"),
-    "trials": ({"trials": 8}, "trials: there 9, asked 8"),
+    "seed": ({"seed": 1}, "seed: was 0, is 1 now"),
+    "epochs": ({"epochs": 8}, "epochs: was 9, is 8 now"),
+    "trials": ({"trials": 8}, "trials: was 9, is 8 now"),
     "space": ({"space": {**SPACE, "k": 0.25}}, r"space: there \{.*'k': 0.5\}, asked .*0.25"),
-    "search": ({"search": sweep.sobol}, "search: there 'random', asked 'sobol'"),
+    "search": ({"search": sweep.sobol}, "search: was 'random', is 'sobol' now"),
     "data": ({"data": (DATA[0], DATA[0])}, "data: there"),
-    "seeds": ({"seeds": 2}, "seeds: there 1, asked 2"),
+    "seeds": ({"seeds": 2}, "seeds: was 1, is 2 now"),
 }
 
 

@@ -269,9 +269,9 @@ def test_settings_of_a_new_folder_say_their_format(tmp_path):
 def test_a_setting_that_only_one_side_has_is_a_difference(tmp_path):
     folder.Store(tmp_path, {"trials": 3, "more": 1}).close()
     for asked, message in (
-        ({"trials": 3}, "more: there 1, asked None"),
-        ({"trials": 3, "more": 1, "new": 2}, "new: there None, asked 2"),
-        ({"trials": 4, "more": 2}, "(?s)trials: there 3, asked 4.*more: there 1, asked 2"),
+        ({"trials": 3}, "more: was 1, is None now"),
+        ({"trials": 3, "more": 1, "new": 2}, "new: was None, is 2 now"),
+        ({"trials": 4, "more": 2}, "(?s)trials: was 3, is 4 now.*more: was 1, is 2 now"),
     ):
         with pytest.raises(ValueError, match=message):
             folder.Store(tmp_path, asked)
