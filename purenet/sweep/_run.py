@@ -208,7 +208,7 @@ class SweepRun:
         request, state, target_epochs = self.request, self.state, self.request.goals
         before = np.zeros(request.trials, int)
         reached = before
-        told = 0
+        scored = 0  # points whose scores the sampler knows
         while True:
             self._draw(reach(target_epochs))
             self._train(target_epochs, target_epochs > before)
@@ -217,9 +217,9 @@ class SweepRun:
             asked = np.arange(request.epochs) < reached[:, None]
             scores = np.where(asked, state.scores(), np.nan)
             drawn = len(state.points.group)
-            if told < drawn:
-                request.source.tell(np.arange(told, drawn), scores[told:drawn])
-                told = drawn
+            if scored < drawn:
+                request.source.tell(np.arange(scored, drawn), scores[scored:drawn])
+                scored = drawn
             try:
                 target_epochs = request.rounds.send(scores)
             except StopIteration:
