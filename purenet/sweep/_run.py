@@ -120,17 +120,16 @@ def run(
     if executor is not None:
         backend = ExecutorBackend(executor, request, devices, trials_per_block, keep)  # type: ignore[arg-type]
     sweep = SweepRun(request, plan, keep, backend)
+    store: Store | SharedStore | None = None
     several = multihost.count() > 1
-    if path is None and not several:
-        return sweep.run(progress, began, None)
-    settings = request.settings() | {"data": request.fingerprint}
-    if several:
-        together.check(settings, search, executor)
-        progress = progress if multihost.first() else False
-    if path is None:
-        return sweep.run(progress, began, None)
-    store = shared.SharedStore(path, settings) if several else Store(path, settings)
-    with contextlib.closing(store):
+    if several or path is not None:
+        settings = request.settings() | {"data": request.fingerprint}
+        if several:
+            together.check(settings, search, executor)
+            progress = progress if multihost.first() else False
+        if path is not None:
+            store = shared.SharedStore(path, settings) if several else Store(path, settings)
+    with contextlib.closing(store) if store else contextlib.nullcontext():
         return sweep.run(progress, began, store)
 
 
@@ -262,9 +261,8 @@ class SweepRun:
             for group in self.groups
             if todo[group.rows].any()
         ]
-        executor = self.executor
-        reports = self.train_local(work) if executor is None else self.train_remote(work, executor)
-        for group, report in reports:
+        remote = self.executor is not None
+        for group, report in self.train_remote(work) if remote else self.train_local(work):
             self.record(group, report)
 
     def train_local(self, work: Sequence[Work]) -> Iterator[tuple[Group, Report]]:
@@ -279,14 +277,13 @@ class SweepRun:
             if len(self.groups) > 1:
                 pool.release(keep)
 
-    def train_remote(
-        self, work: Sequence[Work], executor: ExecutorBackend
-    ) -> Iterator[tuple[Group, Report]]:
+    def train_remote(self, work: Sequence[Work]) -> Iterator[tuple[Group, Report]]:
         """Train all groups at once, by the workers of the executor."""
+        assert self.executor is not None
         for group, _, _ in work:
             group.pool()
         try:
-            yield from executor.train(work, self._stop_if_interrupted)
+            yield from self.executor.train(work, self._stop_if_interrupted)
         except Exception:
             self.save(finished=False)  # the reports of the other tasks are not lost
             raise
@@ -303,8 +300,7 @@ class SweepRun:
         new = group.record(report, self.keep * self.request.seeds)
         self.bar.advance(new, self.state.status)
         self._stop_if_interrupted()
-        due = self.saves.due()
-        if self.saves.store is not None and multihost.broadcast(due):
+        if self.saves.store is not None and multihost.broadcast(self.saves.due()):
             self.save(finished=False)
 
     def save(self, finished: bool) -> None:

@@ -1,11 +1,11 @@
 """A population in the lanes of one program, with exchanges between its members."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
+from purenet.core.types import Key
 from purenet.sweep.engine.exchange import exchange_lanes, reaches
 from purenet.sweep.engine.layout import place
 from purenet.sweep.engine.pool import LanePool
@@ -74,7 +74,7 @@ def train(
 
 
 def _exchange(
-    search: Population, key: Any, state: SweepState, pool: LanePool, exchange: int, drawn: tuple
+    search: Population, key: Key, state: SweepState, pool: LanePool, exchange: int, drawn: tuple
 ) -> None:
     """Let bad members copy good ones, and enter it in the lineage."""
     assert state.lineage is not None
