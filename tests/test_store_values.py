@@ -15,7 +15,7 @@ from purenet.core import json_text
 from purenet.sweep.engine.records import TrialCheckpoint
 from purenet.sweep.space import schema
 from purenet.sweep.space.distributions import Choice
-from purenet.sweep.storage import folder, records
+from purenet.sweep.storage import folder, reading, records
 
 
 # spaces
@@ -106,7 +106,7 @@ REPORT = {"seconds": 1.5, "finished": True, "plan": None, "programs": []}
 ])  # fmt: skip
 def test_a_report_is_read(tmp_path, change):
     (tmp_path / "report.json").write_bytes(json_text.json_bytes({**REPORT, **change}))
-    assert folder.read_report(tmp_path / "report.json") == {**REPORT, **change}
+    assert reading.read_report(tmp_path / "report.json") == {**REPORT, **change}
 
 
 @pytest.mark.parametrize("change", [
@@ -117,7 +117,7 @@ def test_a_report_of_other_kinds_is_refused(tmp_path, change):
     path = tmp_path / "report.json"
     path.write_bytes(json_text.json_bytes({**REPORT, **change}))
     with pytest.raises(ValueError, match=r"report\.json is damaged: seconds, finished, plan and"):
-        folder.read_report(path)
+        reading.read_report(path)
 
 
 @pytest.mark.parametrize("part", REPORT)
@@ -125,7 +125,7 @@ def test_a_report_has_all_its_parts(tmp_path, part):
     path = tmp_path / "report.json"
     path.write_bytes(json_text.json_bytes({k: v for k, v in REPORT.items() if k != part}))
     with pytest.raises(ValueError, match=r"report\.json is damaged"):
-        folder.read_report(path)
+        reading.read_report(path)
 
 
 def test_a_file_that_holds_no_object_is_named(tmp_path):
@@ -186,14 +186,14 @@ def test_an_array_of_the_folder_has_to_fit(tmp_path):
         "b": np.ones((3, 3), np.float32),
         "c": np.ones((3, 2)),
     }
-    assert folder.fitting(tmp_path, fits, "a", mine) is fits["a"]
+    assert reading.fitting(tmp_path / "curves.npz", fits, "a", mine) is fits["a"]
     for name, what in {
         "b": r"is float32 \(3, 3\)",
         "c": r"is float64 \(3, 2\)",
         "d": "is missing",
     }.items():
         with pytest.raises(ValueError, match=rf"'{name}' {what}, but float32 \(3, 2\)"):
-            folder.fitting(tmp_path, fits, name, mine)
+            reading.fitting(tmp_path / "curves.npz", fits, name, mine)
 
 
 # records
