@@ -80,21 +80,22 @@ def _exchange(
     assert state.lineage is not None
     last = (exchange + 1) * search.every
     scores = np.where(state.alive, state.scores()[:, last - 1], -np.inf)
-    lanes = pool.lanes_of_all()
-    pool.lanes, parents = exchange_lanes(
+    lane_of = pool.lanes_of_all()
+    lanes, parents = exchange_lanes(
         pool.layout,
         max(1, int(search.fraction * len(scores))),
         pool.lanes,
         *place(
             pool.layout,
-            (key, lanes, scores, drawn, reaches(state.space), search.factors, search.resample),
+            (key, lane_of, scores, drawn, reaches(state.space), search.factors, search.resample),
         ),
     )
+    pool.lanes = lanes
     state.lineage.parents[exchange] = parents = jax.device_get(parents)
     pool.epochs, pool.alive = pool.epochs[parents], pool.alive[parents]
     state.epochs[:], state.alive[:] = pool.epochs, pool.alive
-    for moved, column in zip(state.lineage.numbers.values(), pool.lanes.numbers, strict=True):
-        moved[exchange + 1] = jax.device_get(column)[lanes]
+    for moved, column in zip(state.lineage.numbers.values(), lanes.numbers, strict=True):
+        moved[exchange + 1] = jax.device_get(column)[lane_of]
 
 
 def restored_lineage(search: Population, state: SweepState, done: int) -> Lineage:
