@@ -27,6 +27,7 @@ from purenet import checkpoint, data, sweep
 from purenet.nn.base import shape
 from purenet.sweep import _run as runner
 from purenet.sweep.backends import population
+from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.records import TrialCheckpoint
 from purenet.sweep.schedulers import pbt
 from purenet.sweep.storage import resume as resuming
@@ -489,7 +490,7 @@ def _sweeps() -> list[tuple[Any, dict, dict[str, bytes]]]:
         (sweep.halving(), _SPACE, 2, 99), (sweep.random, _SPACE, 1, 2),
         (sweep.pbt(every=2), _MEMBERS, 1, 5), (sweep.pbt(every=2), _MEMBERS, 1, 99),
     ):  # fmt: skip
-        request = runner.Request(
+        request = runner.SweepConfig(
             _learner, space, _DATA, 5, 6, 0, search, seeds, None, None, jax.local_devices()[:1]
         )
         settings = request.settings() | {"data": request.fingerprint}
@@ -497,7 +498,7 @@ def _sweeps() -> list[tuple[Any, dict, dict[str, bytes]]]:
             folder = Path(often.enter_context(tempfile.TemporaryDirectory()))
             store = often.enter_context(contextlib.closing(_Halted(folder, settings)))
             store.left = saves
-            for module, name, value in ((runner.Pool, "_advance", _slowly(runner.Pool._advance)),
+            for module, name, value in ((LanePool, "_advance", _slowly(LanePool._advance)),
                                         (runner, "_SAVING", 1e9)):  # fmt: skip
                 often.callback(setattr, module, name, getattr(module, name))
                 setattr(module, name, value)
@@ -630,24 +631,26 @@ def resume(folder: Path):
     seeds = []
     for request, settings, files in _sweeps():
         begun = runner.SweepRun(request, None, 1)
-        begun._add_groups()
-        compiled = {g: _Ready(begun._build(g).result()) for g in range(len(begun.programs))}
-        seeds.append((request, settings, files, compiled, begun.data))
+        begun.add_groups()
+        compiled = [_Ready(group.compile().result()) for group in begun.groups]
+        seeds.append((request, settings, files, compiled, begun.workplace.placed))
 
     def read(request, settings, compiled, placed):
         """All that `run` does with a folder before it trains."""
         with contextlib.closing(Store(folder, settings)) as store:
             going = runner.SweepRun(request, None, 1)
-            going.store, going.building, going.data = store, dict(compiled), placed
-            going.began = 0.0
-            going._add_groups()
-            if store.goes_on:
-                resuming.load(going, store)
+            going.saves, going.workplace.placed = runner.Saves(store, 0.0), placed
+            going.add_groups()
+            for group, ready in zip(going.groups, compiled, strict=True):
+                group._compilation = ready
+            state = going.state
+            if store.resumes:
+                resuming.load(store, state, going.groups)
             if isinstance(request.search, pbt.Population):
-                done = max(0, -(-resuming.back_together(going) // request.search.every) - 1)
-                going.lineage = population._known_lineage(going, done)
-            pools = [going.pool(g) for g in compiled]
-            waiting = [pool.waiting for pool in pools]
+                level = resuming.rejoin_population(state, going.groups[0].restored)
+                done = max(0, -(-level // request.search.every) - 1)
+                state.lineage = population.restored_lineage(request.search, state, done)
+            waiting = [group.pool().waiting for group in going.groups]
             return going.result(), waiting, going
 
     def known(found):
@@ -664,13 +667,14 @@ def resume(folder: Path):
 
     def legal(request, compiled, found):
         result, waiting, going = found
-        assert going.epochs.min() >= 0 and going.epochs.max() <= request.epochs
-        assert result.ranked() is not None and result.table() and going.scores() is not None
+        state = going.state
+        assert state.epochs.min() >= 0 and state.epochs.max() <= request.epochs
+        assert result.ranked() is not None and result.table() and state.scores() is not None
         assert np.isfinite(result.seconds)
         for g, records in enumerate(waiting):
             shapes = compiled[g].compiled.shapes
             for row, record in records.items():
-                assert isinstance(record, TrialCheckpoint) and 0 <= row < len(going.members[g])
+                assert isinstance(record, TrialCheckpoint) and 0 <= row < len(going.groups[g].rows)
                 assert 0 <= record.epochs <= request.epochs
                 for arrays, likes in (
                     (record.state, shapes.state),

@@ -12,6 +12,7 @@ import numpy as np
 import purenet as pn
 from purenet import sweep
 from purenet.distributed import multihost
+from purenet.sweep._run import SweepRun
 
 RNG = np.random.default_rng(0)
 T = RNG.integers(0, 3, 60)
@@ -66,34 +67,34 @@ def all_searches(folder):
 
 def dies(folder):
     """The second process is killed when some trials are known; the first has saved them."""
-    record = sweep.runner.Sweep.record
+    record = SweepRun.record
     seen = []
 
-    def recorded(self, g, report):
-        record(self, g, report)
+    def recorded(self, group, report):
+        record(self, group, report)
         seen.append(report)
         if len(seen) == 3:
-            sweep.resuming.save(self, finished=False)
+            self.save(finished=False)
         if len(seen) == 4 and not multihost.first():
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sweep.runner.Sweep.record = recorded
+    SweepRun.record = recorded
     run("halving", path=folder)
     print("it ended all the same")
 
 
 def interrupted(folder):
     """Ctrl-C reaches the second process alone."""
-    record, seen = sweep.runner.Sweep.record, []
+    record, seen = SweepRun.record, []
 
-    def recorded(self, g, report):
+    def recorded(self, group, report):
         seen.append(report)
         if len(seen) == 1 and not multihost.first():
             os.kill(os.getpid(), signal.SIGINT)
-        record(self, g, report)
+        record(self, group, report)
 
-    sweep.runner.Sweep.record = recorded
+    SweepRun.record = recorded
     try:
         run("halving", path=folder)
     except KeyboardInterrupt:

@@ -80,7 +80,7 @@ def test_a_sweep_that_was_killed_is_gone_on_with(finished, tmp_path):
     for name in ("trials.csv", "trials.jsonl", "curves.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (folder / name).read_bytes()
     other = purenet(*arguments, "--resume", "--seed", "3", cwd=tmp_path)
-    assert other.code == 2 and "seed: there 0, asked 3" in other.err
+    assert other.code == 2 and "seed: was 0, is 3 now" in other.err
 
 
 @pytest.mark.parametrize("search, picture", [("halving", "rungs.png"), ("pbt", "lineage.png")])

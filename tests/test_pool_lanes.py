@@ -86,8 +86,8 @@ class Stand:
 
 def finish(made, goals, keep=None):
     """Train to the end: the reports."""
-    goals = np.broadcast_to(goals, len(made.points))
-    keep = np.zeros(len(made.points), bool) if keep is None else np.asarray(keep, bool)
+    goals = np.broadcast_to(goals, len(made.epochs))
+    keep = np.zeros(len(made.epochs), bool) if keep is None else np.asarray(keep, bool)
     return list(made.train(np.array(goals), keep))
 
 

@@ -60,9 +60,9 @@ def during(monkeypatch):
                 signal.raise_signal(number)
             return report
 
-        def save(sweep, finished):
-            saved(sweep, finished)
-            if finished and epoch is None:
+        def save(store, state, groups, summary):
+            saved(store, state, groups, summary)
+            if summary.finished and epoch is None:
                 signal.raise_signal(number)
 
         monkeypatch.setattr(pool.LanePool, "_advance", advance)

@@ -14,6 +14,7 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
+from purenet.sweep.storage.folder import Store
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 Y = X @ np.arange(3, dtype=np.float32)
@@ -213,7 +214,7 @@ SEARCHES = {"halving": sweep.halving(), "pbt": sweep.pbt(every=2)}
 def test_so_it_is_in_every_search_and_after_an_interruption(search, tmp_path, monkeypatch):
     trial, expected = made_in_init, plain(search)
     saves = []
-    save = sweep.store.Store.save
+    save = Store.save
 
     def interrupt(*arguments):
         saves.append(save(*arguments))
@@ -221,8 +222,8 @@ def test_so_it_is_in_every_search_and_after_an_interruption(search, tmp_path, mo
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep.store.Store, "save", interrupt)
-        patch.setattr(sweep.runner, "_SAVING", np.inf)  # so a save after every report
+        patch.setattr(Store, "save", interrupt)
+        patch.setattr(sweep._run, "_SAVING", np.inf)  # so a save after every report
         with pytest.raises(KeyboardInterrupt):
             run(trial, search=search, path=tmp_path)
     assert 0 < sweep.load(tmp_path).epochs.sum() < expected.epochs.sum()

@@ -168,13 +168,13 @@ def test_a_population_is_read_back(tmp_path):
 
 
 OTHERS = {
-    "seed": ({"seed": 1}, "seed: there 0, asked 1"),
-    "epochs": ({"epochs": 8}, "epochs: there 9, asked 8"),
-    "trials": ({"trials": 8}, "trials: there 9, asked 8"),
+    "seed": ({"seed": 1}, "seed: was 0, is 1 now"),
+    "epochs": ({"epochs": 8}, "epochs: was 9, is 8 now"),
+    "trials": ({"trials": 8}, "trials: was 9, is 8 now"),
     "space": ({"space": {**SPACE, "k": 0.25}}, r"space: there \{.*'k': 0.5\}, asked .*0.25"),
-    "search": ({"search": sweep.sobol}, "search: there 'random', asked 'sobol'"),
+    "search": ({"search": sweep.sobol}, "search: was 'random', is 'sobol' now"),
     "data": ({"data": (DATA[0], DATA[0])}, "data: there"),
-    "seeds": ({"seeds": 2}, "seeds: there 1, asked 2"),
+    "seeds": ({"seeds": 2}, "seeds: was 1, is 2 now"),
 }
 
 
@@ -203,7 +203,7 @@ def test_a_trial_function_whose_state_has_changed_is_refused(tmp_path, monkeypat
         wide = lambda key: {"x": jax.random.uniform(key, (2,)), "key": key}
         return pn.Trainable(wide, lambda s, d: (s, {}), lambda s, d: {"loss": s["x"].sum()})
 
-    with pytest.raises(ValueError, match="it has changed since: name another folder"):
+    with pytest.raises(ValueError, match="it has changed since: choose another folder"):
         run(tmp_path, trial=learner)
 
 

@@ -193,14 +193,14 @@ def test_an_array_of_the_folder_has_to_fit(tmp_path):
         "b": np.ones((3, 3), np.float32),
         "c": np.ones((3, 2)),
     }
-    assert reading.fitting(tmp_path, fits, "a", mine) is fits["a"]
+    assert reading.fitting(tmp_path / "curves.npz", fits, "a", mine) is fits["a"]
     for name, what in {
         "b": r"is float32 \(3, 3\)",
         "c": r"is float64 \(3, 2\)",
         "d": "is missing",
     }.items():
         with pytest.raises(ValueError, match=rf"'{name}' {what}, but float32 \(3, 2\)"):
-            reading.fitting(tmp_path, fits, name, mine)
+            reading.fitting(tmp_path / "curves.npz", fits, name, mine)
 
 
 # records
@@ -276,12 +276,12 @@ def test_settings_of_a_new_folder_say_their_format(tmp_path):
 def test_a_setting_that_only_one_side_has_is_a_difference(tmp_path):
     folder.Store(tmp_path, {"trials": 3, "more": 1}).close()
     for asked, message in (
-        ({"trials": 3}, "more: there 1, asked None"),
-        ({"trials": 3, "more": 1, "new": 2}, "new: there None, asked 2"),
-        ({"trials": 4, "more": 2}, "(?s)trials: there 3, asked 4.*more: there 1, asked 2"),
+        ({"trials": 3}, "more: was 1, is None now"),
+        ({"trials": 3, "more": 1, "new": 2}, "new: was None, is 2 now"),
+        ({"trials": 4, "more": 2}, "(?s)trials: was 3, is 4 now.*more: was 1, is 2 now"),
     ):
         with pytest.raises(ValueError, match=message):
             folder.Store(tmp_path, asked)
     again = folder.Store(tmp_path, {"trials": np.int64(3), "more": 1})
-    assert again.goes_on
+    assert again.resumes
     again.close()

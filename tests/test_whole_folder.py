@@ -18,7 +18,7 @@ EXCHANGED = {
     "settings.json": {
         "older": RECOVERED,
         "newer": RECOVERED,
-        "another seed's": r"holds another sweep.*\n.*seed: there 1, asked 0",
+        "another seed's": r"holds another sweep.*\n.*seed: was 1, is 0 now",
         "truncated": r"settings\.json is damaged",
         "missing": r"holds curves\.npz, .* but no settings\.json",
     },

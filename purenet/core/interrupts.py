@@ -1,22 +1,24 @@
-"""Ctrl-C and the signals of schedulers, at a moment when nothing is lost."""
+"""Ctrl-C and the signals of job schedulers, handled when nothing can be lost."""
 
 import contextlib
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
-# Ctrl-C, what schedulers send before they kill, and the end of a terminal; not all systems have all
+# Ctrl-C, what job schedulers send before they kill, and the end of a terminal; not every system
+# has all of them
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator["InterruptFlag"]:
-    """The first signal only raises a flag, so that a block can end well; a second one acts at once.
+    """The first signal only raises a flag, so that the block can end well; a second acts at once.
 
     Once nothing can be lost, `flag.deliver()` lets the signal do what it would have done; the end
-    of the block does so at the latest. A signal that is ignored, as `nohup` has it, stays so. In
-    other threads than the main one, which alone may handle signals, nothing happens.
+    of the block does so at the latest. A signal that is ignored, as under `nohup`, stays ignored.
+    Outside the main thread, which alone may handle signals, nothing happens.
     """
     flag = InterruptFlag()
     if threading.current_thread() is threading.main_thread():
@@ -28,7 +30,7 @@ def until_interrupted() -> Iterator["InterruptFlag"]:
 
 
 class InterruptFlag:
-    """Whether a signal came, and which."""
+    """Whether a signal arrived, and which."""
 
     def __init__(self):
         self.raised = False
@@ -39,7 +41,7 @@ class InterruptFlag:
         return self.raised
 
     def watch(self) -> None:
-        """Take the signals over from whoever handled them."""
+        """Handle the signals in place of whoever handled them."""
         for name in _NAMES:
             number = getattr(signal, name, None)
             # None: a handler that does not belong to Python, which could not be put back
@@ -53,14 +55,14 @@ class InterruptFlag:
             signal.signal(*self._before.popitem())
 
     def deliver(self) -> None:
-        """Let the signal that came do what it would have done, and watch on if that returns."""
+        """Let the signal do what it would have done, and keep watching if that returns."""
         if self._signal is not None:
             self.end()
             self.watch()
 
     def end(self) -> None:
-        """Watch no longer, and let a signal that came do what it would have done; whatever handles
-        Ctrl-C, that ends by KeyboardInterrupt."""
+        """Stop watching, and let a signal that arrived do what it would have done. Ctrl-C ends in
+        KeyboardInterrupt, whatever its handler does."""
         self.unwatch()
         number, self._signal, self.raised = self._signal, None, False
         if number is None:
@@ -73,3 +75,15 @@ class InterruptFlag:
     def _raise(self, number, frame):
         self.raised, self._signal = True, number
         self.unwatch()
+
+
+class Interrupts(NamedTuple):
+    """The flags of one run in several processes; in a single process they are one flag.
+
+    >>> flag = InterruptFlag()
+    >>> bool(Interrupts(flag, flag).agreed)
+    False
+    """
+
+    requested: InterruptFlag  # a signal arrived in this process
+    agreed: InterruptFlag  # it arrived in any of them, and all of them know

@@ -1,4 +1,4 @@
-"""Trials that are trained elsewhere: blocks of them, handed to a concurrent.futures executor."""
+"""Trials that train in other processes: tasks for a concurrent.futures executor."""
 
 import concurrent.futures
 import math
@@ -13,60 +13,64 @@ import numpy as np
 from purenet.core.types import PyTree
 from purenet.core.validate import integer
 from purenet.sweep.backends.task import (
+    Best,
     DataMissing,
     DatasetRef,
     GroupSpec,
+    ProgramSource,
     Task,
     TaskFailed,
     TaskResult,
     run_task,
 )
 from purenet.sweep.config import SweepConfig
-from purenet.sweep.engine.records import Report, TrialCheckpoint, TrialRows
+from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
+from purenet.sweep.group import Group, Work
 from purenet.sweep.schedulers.pbt import Population
-from purenet.sweep.space.space import Points, numbers
 
-_TRIES = 4  # of a block whose worker dies each time, and of executors that break at once
-_POLL = 0.2  # seconds between two looks whether the user wants to stop
-_BLOCKS = 16  # of a round, unless the user says how many trials a block has
+_TRIES = 4  # of a task whose worker dies each time, and of executors that break at once
+_POLL = 0.2  # seconds between two checks whether the user wants to stop
+_TASKS = 16  # of a round, unless the user sets the number of trials in each
 
 
 class ExecutorPool(TrialRows):
-    """The trials of one static group, as a pool of which the lanes are in other processes."""
+    """The trials of one static group, as a pool whose lanes are in other processes."""
 
-    def __init__(self, setting: GroupSpec, data: DatasetRef):
-        super().__init__(setting.numbers)
-        self.setting, self.data = setting, data
-        self.cost: tuple[str, float, int] | None = None  # of the program in a worker
+    def __init__(self, spec: GroupSpec, data: DatasetRef):
+        super().__init__(spec.source.numbers)
+        self.spec, self.data = spec, data
+        self.cost: ProgramCost | None = None  # of the program in a worker
 
-    def blocks(self, goals: np.ndarray, keep: np.ndarray) -> list[Task]:
-        """The work that brings every row to its goal, the longest first."""
-        remaining = np.maximum(goals - self.epochs, 0)
+    def tasks(self, target_epochs: np.ndarray, keep: np.ndarray) -> list[Task]:
+        """The work that brings every row to its target, the longest first."""
+        remaining = np.maximum(target_epochs - self.epochs, 0)
         needed = keep | (remaining > 0)
         self.waiting = {row: record for row, record in self.waiting.items() if needed[row]}
         rows = np.flatnonzero(remaining)
         rows = rows[np.argsort(-remaining[rows], kind="stable")]
-        size = min(self.setting.width, max(1, math.ceil(len(rows) / _BLOCKS)))
+        size = min(self.spec.width, max(1, math.ceil(len(rows) / _TASKS)))
+        parts = (np.sort(rows[i : i + size]) for i in range(0, len(rows), size))
         return [
-            self._block(np.sort(rows[i : i + size]), goals, keep) for i in range(0, len(rows), size)
+            Task(
+                spec=self.spec,
+                data=self.data,
+                rows=part,
+                trials=self.some(part),
+                target_epochs=target_epochs[part],
+                keep=keep[part],
+                records=self.records(part),
+            )
+            for part in parts
         ]
 
-    def _block(self, rows, goals, keep) -> Task:
-        records = {int(row): self.waiting[row] for row in rows if row in self.waiting}
-        numbers = tuple(column[rows] for column in self.numbers)
-        points, seeds = self.points[rows], self.seeds[rows]
-        return Task(
-            self.setting, self.data, rows, points, seeds, numbers, goals[rows], keep[rows], records
-        )
-
-    def take(self, outcome: TaskResult) -> Report:
-        """Remember what became of a block."""
-        report = outcome.report
+    def take(self, result: TaskResult) -> Report:
+        """Remember what became of a task."""
+        report = result.report
         for row in map(int, report.rows):
             self.waiting.pop(row, None)
-        self.waiting |= outcome.records
+        self.waiting |= result.records
         self.epochs[report.rows] = report.after
-        self.cost = self.cost or (outcome.layout, outcome.seconds, outcome.bytes)
+        self.cost = self.cost or result.cost
         return report
 
     def state(self, row: int) -> list[np.ndarray]:
@@ -76,8 +80,8 @@ class ExecutorPool(TrialRows):
         return {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
 
 
-def check(executor: Any, search: Any, plan: Any, devices: Any) -> None:
-    """Refuse what cannot run blocks, and what cannot be asked of blocks."""
+def check(executor: object, search: object, plan: object, devices: object) -> None:
+    """Raises TypeError or ValueError for what cannot run tasks, or cannot be done by tasks."""
     if _is_executor(executor):
         _refuse_forks(executor)
     elif not callable(executor):
@@ -118,8 +122,8 @@ def _refuse_forks(executor: Any) -> None:
 class Workers:
     """An executor, or one after the other of those that a function makes.
 
-    One that breaks is replaced if it was made here, unless it is the fourth with no block done
-    since the first.
+    One that was made here is replaced when it breaks, unless it is the fourth in a row with no task
+    done in between.
     """
 
     def __init__(self, given: Any):
@@ -127,27 +131,27 @@ class Workers:
         self._executor: Any = None if self._make else given
         self._broken = 0  # in a row
 
-    def submit(self, block: Task) -> tuple[concurrent.futures.Future, Any]:
-        """The future of a block, and the executor that has taken it.
+    def submit(self, task: Task) -> tuple[concurrent.futures.Future, Any]:
+        """The future of a task, and the executor that took it.
 
-        Raises RuntimeError where no executor does.
+        Raises RuntimeError if none does.
         """
         while True:
             if self._executor is None:
                 self._executor = self._made()
             try:
-                return self._executor.submit(run_task, block), self._executor
+                return self._executor.submit(run_task, task), self._executor
             except Exception as error:
                 if self._make is None:
                     raise RuntimeError(
                         f"sweep: the executor takes no more blocks ({type(error).__name__}: "
                         f"{error}); give executor= a function that makes one, and it is replaced. "
-                        "With path=, the same call then goes on from what is done."
+                        "With path=, the same call then resumes from what is done."
                     ) from error
                 self.lost(self._executor, error)
 
     def lost(self, executor: Any, error: BaseException) -> bool:
-        """Note that an executor broke; whether that was known or there will be another one."""
+        """Note that an executor broke. Returns whether a new one takes its place."""
         if self._make is None:
             return False
         if executor is self._executor:
@@ -161,11 +165,11 @@ class Workers:
         return True
 
     def succeeded(self) -> None:
-        """Note that a block is done."""
+        """Note that a task is done."""
         self._broken = 0
 
     def close(self, wait: bool) -> None:
-        """Let the workers end that were begun here."""
+        """End the workers that were started here."""
         if self._make is not None and self._executor is not None:
             self._executor.shutdown(wait=wait)
             self._executor = None
@@ -183,7 +187,7 @@ class Workers:
 
 
 class ExecutorBackend:
-    """An executor, and what it is to be told of a sweep; as a context, it ends with it."""
+    """An executor that trains the trials of a sweep; as a context, it ends with the sweep."""
 
     def __init__(
         self,
@@ -194,100 +198,105 @@ class ExecutorBackend:
         keep: int,
     ):
         self.workers, self.request, self.devices = Workers(executor), request, devices
-        self.best = keep * request.seeds
-        trials = request.trials * request.seeds
-        self.width = math.ceil(trials / _BLOCKS)
+        self.best = Best(request.metric, request.maximize, keep * request.seeds)
+        self.width = math.ceil(request.trials * request.seeds / _TASKS)
         if trials_per_block is not None:
             self.width = integer("sweep: trials_per_block", trials_per_block, least=1)
-        self.name = uuid.uuid4().hex  # of this sweep, wherever it is worked on
-        self.data = DatasetRef(request.fingerprint, None)
+        self.name = uuid.uuid4().hex  # of this sweep, in every process
+        self.pools: dict[int, ExecutorPool] = {}
 
     def __enter__(self) -> "ExecutorBackend":
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        # after an error, blocks that nobody waits for may still be running
+        # after an error, tasks that nobody waits for may still be running
         self.workers.close(wait=kind is None)
 
-    def pool(self, points: Points, g: int) -> ExecutorPool:
-        """For the trials of a group."""
-        request, group = self.request, points.groups[g]
-        one = numbers(request.space, points, np.flatnonzero(points.group == g)[0])
-        setting = GroupSpec(
-            name=f"{self.name} {g}",
-            trial=request.trial,
-            treedef=request.space.treedef,
-            static=group,
-            numbers=one,
+    def pool(self, group: Group) -> ExecutorPool:
+        """A new pool for the trials of a group."""
+        program, request = group.program, self.request
+        spec = GroupSpec(
+            name=f"{self.name} {group.number}",
+            source=ProgramSource(
+                program.trial, program.treedef, program.static, group.first_numbers()
+            ),
             seed=request.seed,
             width=self.width,
             devices=self.devices,
-            metric=request.metric,
-            maximize=request.maximize,
             best=self.best,
         )
-        return ExecutorPool(setting, self.data)
+        pool = self.pools[group.number] = ExecutorPool(spec, DatasetRef(request.fingerprint, None))
+        return pool
 
     def train(
-        self, blocks: Iterable[tuple[int, Task]], pause: Callable[[], None]
-    ) -> Iterator[tuple[int, TaskResult]]:
-        return hand_out(self.workers, blocks, self.request.data, pause)
+        self, work: Iterable[Work], pause: Callable[[], None]
+    ) -> Iterator[tuple[Group, Report]]:
+        """Train all groups, whose pools were made here, at once. Yields the report of each task
+        when it is done; `pause` is called several times a second."""
+        groups, tasks = {}, []
+        for group, target_epochs, keep in work:
+            groups[group.number] = group
+            todo = self.pools[group.number].tasks(target_epochs, keep)
+            tasks += [(group.number, task) for task in todo]
+        for number, result in hand_out(self.workers, tasks, self.request.data, pause):
+            yield groups[number], self.pools[number].take(result)
 
 
 class _Try(NamedTuple):
     group: int
-    block: Task
-    number: int  # of the tries so far, this one counted
-    executor: Any = None  # that has taken it
+    task: Task
+    number: int  # of the tries so far, this one included
+    executor: Any = None  # that took it
 
 
 def hand_out(
-    workers: Workers, blocks: Iterable[tuple[int, Task]], data: PyTree, pause: Callable[[], None]
+    workers: Workers, tasks: Iterable[tuple[int, Task]], data: PyTree, pause: Callable[[], None]
 ) -> Iterator[tuple[int, TaskResult]]:
-    """Have the blocks (with the numbers of their groups) trained; what comes back, as it comes.
+    """Have tasks trained, given with the numbers of their groups; yields each result when it
+    arrives.
 
-    A block whose worker died is given to another one, four times at most. The data travels with
-    one block for each process that says that it has none. `pause` is called several times a second.
-    Raises RuntimeError for a block that fails in its worker and for an executor that takes no more
-    of them, TypeError for a block that cannot be sent.
+    A task whose worker died is submitted again, four times at most. The data travels with one task
+    for each process that reports that it has none. `pause` is called several times a second.
+    Raises RuntimeError for a task that fails in its worker and for an executor that takes no more
+    of them, TypeError for a task that cannot be sent.
     """
     running: dict[concurrent.futures.Future, _Try] = {}
-    held: list[_Try] = []  # until some process surely has the data
-    lacking: set[str] = set()  # the processes that have said that they have none
+    held: list[_Try] = []  # until some process certainly has the data
+    lacking: set[str] = set()  # the processes that have reported that they have none
 
-    def submit(task: _Try, with_data: bool = False) -> None:
-        carried = DatasetRef(task.block.data.name, data if with_data else None)
-        task = task._replace(block=task.block._replace(data=carried))
+    def submit(attempt: _Try, with_data: bool = False) -> None:
+        carried = DatasetRef(attempt.task.data.name, data if with_data else None)
+        attempt = attempt._replace(task=attempt.task._replace(data=carried))
         with warnings.catch_warnings():
             # Dask's advice is to send large data ahead; here it goes to each process once
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            future, executor = workers.submit(task.block)
-        running[future] = task._replace(executor=executor)
+            future, executor = workers.submit(attempt.task)
+        running[future] = attempt._replace(executor=executor)
 
     try:
-        for group, block in blocks:
-            submit(_Try(group, block, 1))
+        for group, task in tasks:
+            submit(_Try(group, task, 1))
         while running:
             done, _ = concurrent.futures.wait(
                 running, _POLL, return_when=concurrent.futures.FIRST_COMPLETED
             )
             pause()
             for future in sorted(done, key=_has_failed):  # what was done before the executor broke
-                task = running.pop(future)
-                outcome = _answer(future, task, workers)
-                if isinstance(outcome, _Try):
-                    submit(outcome)
-                elif isinstance(outcome, DataMissing):
-                    lacking.add(outcome.worker)
-                    on_the_way = sum(t.block.data.parts is not None for t in running.values())
+                attempt = running.pop(future)
+                result = _answer(future, attempt, workers)
+                if isinstance(result, _Try):
+                    submit(result)
+                elif isinstance(result, DataMissing):
+                    lacking.add(result.worker)
+                    on_the_way = sum(t.task.data.parts is not None for t in running.values())
                     if on_the_way < len(lacking):
-                        submit(task, with_data=True)
+                        submit(attempt, with_data=True)
                     else:
-                        held.append(task)
+                        held.append(attempt)
                 else:
-                    lacking.discard(outcome.worker)
+                    lacking.discard(result.worker)
                     workers.succeeded()
-                    yield task.group, outcome
+                    yield attempt.group, result
                     while held:
                         submit(held.pop())
             if held and not running:
@@ -301,29 +310,30 @@ def _has_failed(future) -> bool:
     return future.cancelled() or future.exception() is not None
 
 
-def _answer(future, task: _Try, workers: Workers) -> TaskResult | DataMissing | _Try:
-    """What a block came back with, or the next try where its worker was lost."""
-    rows = f"the block of {len(task.block.rows)} trials from {int(task.block.rows[0])} on"
+def _answer(future, attempt: _Try, workers: Workers) -> TaskResult | DataMissing | _Try:
+    """What a task returned, or the next try if its worker was lost."""
+    rows = attempt.task.rows
+    block = f"the block of {len(rows)} trials from {int(rows[0])} on"
     try:
-        outcome = future.result()
+        result = future.result()
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise TypeError(
-            f"sweep: {rows} cannot be sent to another process: {error}. Define the trial function "
+            f"sweep: {block} cannot be sent to another process: {error}. Define the trial function "
             "at the top of a module that the workers can import, or use an executor that sends "
             "functions by value, such as Dask's."
         ) from error
     except Exception as error:
         broken = isinstance(error, concurrent.futures.BrokenExecutor)
-        if broken and workers.lost(task.executor, error):
-            return task  # whichever block broke it took the others along: it counts for none
-        if task.number == _TRIES:
+        if broken and workers.lost(attempt.executor, error):
+            return attempt  # whichever block broke it took the others along: it counts for none
+        if attempt.number == _TRIES:
             raise RuntimeError(
-                f"sweep: {rows} was lost {_TRIES} times with its worker, the last time by "
+                f"sweep: {block} was lost {_TRIES} times with its worker, the last time by "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return task._replace(number=task.number + 1)
-    if isinstance(outcome, TaskFailed):
+        return attempt._replace(number=attempt.number + 1)
+    if isinstance(result, TaskFailed):
         raise RuntimeError(
-            f"sweep: {rows} failed in its worker with {outcome.message}\n{outcome.traceback}"
+            f"sweep: {block} failed in its worker with {result.message}\n{result.traceback}"
         )
-    return outcome
+    return result

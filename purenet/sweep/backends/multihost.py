@@ -1,7 +1,7 @@
 """Several processes, one sweep: each trains its share of the trials on its own devices.
 
-Every process runs the same sweep and, since they tell each other what they have measured after
-every report, knows the same of it and comes to the same decisions. Only the first one writes.
+Every process runs the same sweep. They exchange their measurements after every report, so that all
+of them know the same and come to the same decisions. Only the first one writes.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from purenet.core.interrupts import InterruptFlag
+from purenet.core.interrupts import Interrupts
 from purenet.core.json_text import json_bytes
 from purenet.distributed import multihost
 from purenet.sweep.engine.pool import LanePool
@@ -24,18 +24,11 @@ from purenet.sweep.storage.records import from_bytes, pack_records, to_bytes, un
 class MultiHostPool:
     """The trials of one static group, as a pool that has lanes in every process.
 
-    `pool` are this process's lanes, and knows all of the trials; `pressed` says whether the user
-    wants to stop here, and `interrupted` is raised where they do anywhere.
+    `pool` holds this process's lanes and a row for every trial, wherever it trains.
     """
 
-    def __init__(
-        self, pool: LanePool, interrupt_requested: InterruptFlag, interrupted: InterruptFlag
-    ):
-        self.pool, self.interrupt_requested, self.interrupted = (
-            pool,
-            interrupt_requested,
-            interrupted,
-        )
+    def __init__(self, pool: LanePool, interrupts: Interrupts):
+        self.pool, self.interrupts = pool, interrupts
         self.cost = pool.cost
         self.owner = np.empty(0, int)  # the process that has a row's state, -1 where all or none do
         self.epochs = np.empty(0, int)  # that this state has
@@ -49,21 +42,20 @@ class MultiHostPool:
         self.pool.put(row, record)
         self.epochs[row] = record.epochs
 
-    def train(self, goals: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
-        """Train every row to its goal, somewhere; what was measured anywhere, in the same order in
-        every process."""
-        self._deal(np.maximum(goals - self.epochs, 0))
+    def train(self, target_epochs: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
+        """Train every row to its target in one of the processes. Yields the reports of all
+        processes, in the same order in each."""
+        self._distribute(np.maximum(target_epochs - self.epochs, 0))
         mine = self.owner == jax.process_index()
-        reports = self.pool.train(np.where(mine, goals, 0), keep & mine)
+        local = self.pool.train(np.where(mine, target_epochs, 0), keep & mine)
         while True:
-            report = next(reports, None)
-            told = multihost.all_gather_bytes(_packed(report, bool(self.interrupt_requested)))
-            found = [_unpacked(payload) for payload in told]
-            self.interrupted.raised = any(interrupt_requested for _, interrupt_requested in found)
-            those = [report for report, _ in found if report is not None]
-            if not those:
+            payload = _packed(next(local, None), bool(self.interrupts.requested))
+            received = [_unpacked(each) for each in multihost.all_gather_bytes(payload)]
+            self.interrupts.agreed.raised = any(requested for _, requested in received)
+            reports = [report for report, _ in received if report is not None]
+            if not reports:
                 return
-            for report in those:
+            for report in reports:
                 self.epochs[report.rows] = report.after
                 yield report
 
@@ -71,7 +63,8 @@ class MultiHostPool:
         return self.records([row])[row].state
 
     def records(self, rows: np.ndarray | list[int]) -> dict[int, TrialCheckpoint]:
-        """Those of the rows that have a state anywhere; to be called in every process."""
+        """The checkpoints of those rows that have a state in any process; every process must call
+        this."""
         rows = np.asarray(rows, int)
         mine = self.pool.records(rows[np.isin(self.owner[rows], (-1, jax.process_index()))])
         found: dict[int, TrialCheckpoint] = {}
@@ -83,12 +76,13 @@ class MultiHostPool:
         self.pool.release(keep & (self.owner == jax.process_index()))
 
     def _viewed(self, record: TrialCheckpoint) -> TrialCheckpoint:
-        """With the dtypes of a state, some of which travel as whole numbers."""
+        """With the dtypes of a state, some of which travel as integers."""
         pairs = zip(record.state, self.pool.compiled.program.leaves, strict=True)
         return record._replace(state=[np.asarray(a).view(like.dtype) for a, like in pairs])
 
-    def _deal(self, remaining: np.ndarray) -> None:
-        """Share the work out: to whoever has the state of a row, unless that would be unfair."""
+    def _distribute(self, remaining: np.ndarray) -> None:
+        """Distribute the work: a row goes to the process that has its state, unless that would be
+        unbalanced."""
         owner = dealt(remaining, self.owner, multihost.count())
         moved = np.flatnonzero((owner != self.owner) & (self.owner >= 0))
         if len(moved):
@@ -99,8 +93,8 @@ class MultiHostPool:
 
 
 def dealt(remaining: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-    """The process of every row with epochs remaining: its owner where that one has not got more
-    than its share by then, else the one with the least to do.
+    """The process that trains each row: its owner, unless that one has its share by then; else
+    the one with the least to do.
 
     >>> dealt(np.array([4, 4, 4, 0]), np.array([0, 0, 0, 1]), 2).tolist()
     [0, 1, 0, 1]
@@ -115,8 +109,8 @@ def dealt(remaining: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
     return owner
 
 
-def check(settings: dict[str, Any], search: Any, executor: Any) -> None:
-    """Refuse what several processes cannot do together. Raises ValueError."""
+def check(settings: dict[str, Any], search: object, executor: object) -> None:
+    """Raises ValueError for what several processes cannot do together."""
     if executor is not None:
         raise ValueError(
             f"sweep: an executor has workers of its own, but {multihost.count()} processes call "
@@ -138,8 +132,8 @@ def check(settings: dict[str, Any], search: Any, executor: Any) -> None:
                 )
 
 
-def _packed(report: Report | None, interrupt_requested: bool) -> bytes:
-    arrays = {"interrupted": np.array(interrupt_requested)}
+def _packed(report: Report | None, interrupted: bool) -> bytes:
+    arrays = {"interrupted": np.array(interrupted)}
     if report is not None:
         arrays |= {name: getattr(report, name) for name in ("rows", "before", "after", "alive")}
         for part, metrics in report.curves.items():
@@ -149,12 +143,12 @@ def _packed(report: Report | None, interrupt_requested: bool) -> bytes:
 
 def _unpacked(payload: bytes) -> tuple[Report | None, bool]:
     arrays = from_bytes(payload)
-    interrupt_requested = bool(arrays.pop("interrupted"))
+    interrupted = bool(arrays.pop("interrupted"))
     if not arrays:
-        return None, interrupt_requested
+        return None, interrupted
     named = {name: arrays.pop(name) for name in ("rows", "before", "after", "alive")}
     curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for name, latest in arrays.items():
         part, _, metric = name.partition(" ")
         curves[part][metric] = latest
-    return Report(**named, curves=curves), interrupt_requested
+    return Report(**named, curves=curves), interrupted

@@ -1,8 +1,8 @@
-"""Blocks: some trials of one static group and how far to train each, as a function of its argument.
+"""Tasks: some trials of one static group and how far to train each, as a pure function.
 
-A block holds everything that its trials depend on, and its outcome everything they became, so it
-may be run in any process and, should that one die, in another: the outcome is the same. A process
-keeps the data it was sent and the programs it compiled for the blocks to come.
+A task holds everything that its trials depend on, and its result everything they became. It may run
+in any process and, if that one dies, in another: the result is the same. A process keeps the data
+it was sent and the programs it compiled for later tasks.
 """
 
 import functools
@@ -22,33 +22,45 @@ from purenet.sweep.engine import layout as engine_layout
 from purenet.sweep.engine import program as engine_program
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.records import Report, TrialCheckpoint, best_of
+from purenet.sweep.engine.program import LaneAssignment
+from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, best_of
 
-_PROGRAMS = 16  # a process keeps so many compiled programs
-_DATASETS = 2  # and so many sets of data
+_PROGRAMS = 16  # compiled programs that a process keeps
+_DATASETS = 2  # data sets that it keeps
+
+
+class ProgramSource(NamedTuple):
+    """What the program of a group is made of."""
+
+    trial: Callable
+    treedef: Any
+    static: tuple
+    numbers: tuple  # those of one trial, for their dtypes
+
+
+class Best(NamedTuple):
+    """Whose final states return: the best finished trials of a task."""
+
+    metric: str
+    maximize: bool
+    count: int
 
 
 class GroupSpec:
-    """What the blocks of one static group have in common; told apart by its name."""
+    """What the tasks of one static group have in common; two are equal if their names are."""
 
     def __init__(
         self,
         name: str,
-        trial: Callable,
-        treedef: Any,
-        static: tuple,
-        numbers: tuple,
+        source: ProgramSource,
         seed: int,
         width: int,
         devices: int | None,
-        metric: str,
-        maximize: bool,
-        best: int,
+        best: Best,
     ):
-        self.name, self.trial, self.treedef, self.static = name, trial, treedef, static
-        self.numbers, self.seed = numbers, seed  # those of one trial, for their dtypes
-        self.width, self.devices = width, devices  # trials of a full block, devices for them
-        self.metric, self.maximize, self.best = metric, maximize, best  # whose final state returns
+        self.name, self.source, self.seed = name, source, seed
+        self.width, self.devices = width, devices  # trials of a full task, devices for them
+        self.best = best
         self.software = software()
 
     def __eq__(self, other):
@@ -59,8 +71,8 @@ class GroupSpec:
 
 
 class DatasetRef:
-    """(train, validation) and what tells them apart; without the arrays where the process that is
-    to use them has them already."""
+    """(train, validation) and their fingerprint; without the arrays if the process that will use
+    them should have them already."""
 
     def __init__(self, name: str, parts: PyTree | None):
         self.name, self.parts = name, parts
@@ -73,49 +85,43 @@ class DatasetRef:
 
 
 class Task(NamedTuple):
-    """Trials of one group, a row each, and the epochs that each should have in the end."""
+    """Trials of one group, one row each, and the epochs that each should have in the end."""
 
-    setting: GroupSpec
+    spec: GroupSpec
     data: DatasetRef
-    rows: np.ndarray  # what they are called by whoever made the block
-    points: np.ndarray
-    seeds: np.ndarray
-    numbers: tuple  # the traced hyperparameters, an array each
-    goals: np.ndarray
-    keep: np.ndarray  # whether a row may have to go on later
-    records: dict[int, TrialCheckpoint]  # by row: where it goes on; the others begin
+    rows: np.ndarray  # their rows in the pool that made the task
+    trials: LaneAssignment
+    target_epochs: np.ndarray
+    keep: np.ndarray  # whether a row may have to resume later
+    records: dict[int, TrialCheckpoint]  # by row: what it resumes from; the others begin
 
 
 class TaskResult(NamedTuple):
-    """What became of a block."""
+    """What became of a task."""
 
     report: Report
-    records: dict[
-        int, TrialCheckpoint
-    ]  # by row: of those to keep, and of the best that are finished
-    worker: str  # which process trained it,
-    layout: str  # in what program,
-    seconds: float  # what compiling that cost,
-    bytes: int  # and what it takes of a device's memory
+    records: dict[int, TrialCheckpoint]  # by row: of those to keep, and of the best finished ones
+    worker: str  # the process that trained it
+    cost: ProgramCost  # of the program there
 
 
 class DataMissing(NamedTuple):
-    """The process has not been sent the data yet."""
+    """The process has not received the data yet."""
 
     worker: str
 
 
 class TaskFailed(NamedTuple):
-    """The block raised an error, which it would raise anywhere."""
+    """The task raised an error, which it would raise anywhere."""
 
     message: str
     traceback: str
 
 
-def run_task(block: Task) -> TaskResult | DataMissing | TaskFailed:
-    """Train the trials of a block; what the executor is given to call."""
+def run_task(task: Task) -> TaskResult | DataMissing | TaskFailed:
+    """Train the trials of a task; the function that an executor calls."""
     try:
-        return _trained(block)
+        return _trained(task)
     except _AbsentError:
         return DataMissing(_worker())
     except Exception as error:
@@ -135,35 +141,33 @@ def _worker() -> str:
     return f"{socket.gethostname()} {os.getpid()}"
 
 
-def _trained(block: Task) -> TaskResult:
-    setting = block.setting
-    compiled, data = _built(setting, block.data)
-    pool = LanePool(compiled, engine_layout.random_key(setting.seed), data)
-    pool.add(block.points, block.seeds, block.numbers)
-    place = {int(row): i for i, row in enumerate(block.rows)}
-    for row, record in block.records.items():
-        pool.put(place[row], record)
-    before, shape = pool.epochs.copy(), (len(block.rows), int(block.goals.max()))
+def _trained(task: Task) -> TaskResult:
+    spec, best = task.spec, task.spec.best
+    compiled, data = _built(spec, task.data)
+    pool = LanePool(compiled, engine_layout.random_key(spec.seed), data)
+    pool.add(task.trials.point, task.trials.seed, task.trials.numbers)
+    local_row = {int(row): i for i, row in enumerate(task.rows)}
+    for row, record in task.records.items():
+        pool.put(local_row[row], record)
+    before, shape = pool.epochs.copy(), (len(task.rows), int(task.target_epochs.max()))
     blank = lambda: np.full(shape, np.nan, jax.dtypes.canonicalize_dtype(float))
     curves: dict[str, dict[str, np.ndarray]] = {
         part: {name: blank() for name in compiled.program.metrics} for part in engine_program.PARTS
     }
     # a finished state is kept until it is known whether it is one of the best
-    for report in pool.train(block.goals, np.ones(len(block.rows), bool)):
+    for report in pool.train(task.target_epochs, np.ones(len(task.rows), bool)):
         report.write(curves, report.rows, before[report.rows])
-    finished = pool.alive & (pool.epochs == block.goals) & ~block.keep
-    scores = curves["validation"][setting.metric][
+    finished = pool.alive & (pool.epochs == task.target_epochs) & ~task.keep
+    scores = curves["validation"][best.metric][
         np.arange(len(before)), np.maximum(pool.epochs - before, 1) - 1
     ]
-    best = best_of(scores, finished, setting.maximize, setting.best)
-    kept = pool.records(np.union1d(np.flatnonzero(block.keep & pool.alive), best))
+    ranked = best_of(scores, finished, best.maximize, best.count)
+    kept = pool.records(np.union1d(np.flatnonzero(task.keep & pool.alive), ranked))
     return TaskResult(
-        Report(block.rows, before, pool.epochs, pool.alive, curves),
-        {int(block.rows[i]): record for i, record in kept.items()},
+        Report(task.rows, before, pool.epochs, pool.alive, curves),
+        {int(task.rows[i]): record for i, record in kept.items()},
         _worker(),
-        str(compiled.program.layout),
-        compiled.seconds,
-        compiled.bytes,
+        pool.cost,
     )
 
 
@@ -175,16 +179,16 @@ def _held(data: DatasetRef) -> PyTree:
 
 
 @functools.lru_cache(maxsize=_PROGRAMS)
-def _built(setting: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]:
-    """The programs of a group, and the data where they want it."""
-    _refuse_others(setting.software)
-    parts = _held(data)
-    where = layout(setting.width, chosen_devices(setting.devices))
-    program = engine_program.Program(setting.trial, setting.treedef, setting.static, where)
-    program = engine_program.describe(program, setting.numbers, parts)
+def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]:
+    """The compiled programs of a group, and the data on their devices."""
+    _refuse_others(spec.software)
+    parts, (trial, treedef, static, numbers) = _held(data), spec.source
+    where = layout(spec.width, chosen_devices(spec.devices))
+    program = engine_program.Program(trial, treedef, static, where)
+    program = engine_program.describe(program, numbers, parts)
     placed = engine_layout.place(where, parts)
-    key = engine_layout.random_key(setting.seed)
-    compiled = compile.Compilation(program, setting.numbers, key, placed).result()
+    key = engine_layout.random_key(spec.seed)
+    compiled = compile.Compilation(program, numbers, key, placed).result()
     return compiled, engine_layout.place(compiled.program.layout, placed)
 
 

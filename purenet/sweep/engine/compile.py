@@ -1,4 +1,4 @@
-"""Compiling a group's programs, beside whatever else is going on."""
+"""Compiling a group's programs in the background."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from purenet.sweep.engine.program import (
 
 
 class Compiled(NamedTuple):
-    """The programs of one static group, ready to run, and what they cost."""
+    """The compiled programs of one static group, and what they cost."""
 
     program: Program
     shapes: Lanes  # of all lanes
@@ -34,9 +34,9 @@ class Compiled(NamedTuple):
 
 
 class Compilation:
-    """A group's programs while they are compiled, beside whatever the caller does meanwhile.
+    """A group's programs while they compile in the background.
 
-    Under `jax_disable_jit` nothing is compiled: each step then runs by itself, on real numbers.
+    Under `jax_disable_jit` nothing is compiled: each operation then runs at once, on real numbers.
     """
 
     @quarantined
@@ -67,7 +67,7 @@ class Compilation:
         self._tracing = time.perf_counter() - began
 
     def result(self) -> Compiled:
-        """The programs, with fewer lanes where so many would not fit in memory."""
+        """The programs, with fewer lanes if that many would not fit in memory."""
         layout = self._program.layout
         lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._lanes)) // layout.width
         # while trials change lanes there is a second copy of their states

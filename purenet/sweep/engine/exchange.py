@@ -13,8 +13,8 @@ from purenet.sweep.space.space import Space
 
 
 def reaches(space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest and the largest value of each traced hyperparameter; equal where it must not be
-    multiplied: a constant, or a choice."""
+    """The smallest and the largest value of each traced hyperparameter; they are equal for one that
+    must not be multiplied: a constant, or a choice."""
     ends = []
     for leaf, traced in zip(space.leaves, space.traced, strict=True):
         if traced:
@@ -30,8 +30,8 @@ def exchange_lanes(
     layout: Layout, count: int, lanes: Lanes, key, lane_of, scores, drawn, reaches, factors,
     resample,
 ):  # fmt: skip
-    """One exchange between the members that sit in the lanes `lane_of`: the lanes, and the parent
-    of each member.
+    """One exchange between the members, which are in the lanes `lane_of`. Returns the lanes, and
+    the parent of each member.
 
     Shapes: scores (members,), larger is better, -inf for those that diverged; `drawn`, for each
     traced hyperparameter, (members,) values from its distribution.

@@ -1,4 +1,4 @@
-"""What the error of a trial function may come from, found out once there is one."""
+"""Notes on the error of a trial function: what it may come from."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from purenet.sweep.space.space import Space
 def explained(
     program: Program, space: Space, numbers: tuple, data: tuple[PyTree, PyTree]
 ) -> Iterator[None]:
-    """Have an error of `engine.describe` also say what a user may have meant: its notes name the
-    hyperparameters that it comes from, ranges written as pairs, and data without labels."""
+    """Add notes to an error of `describe`: the hyperparameters that it comes from, ranges written
+    as pairs, and data without labels."""
     try:
         yield
     except Exception as error:
@@ -31,7 +31,7 @@ def explained(
 
 
 def _of_traced_numbers(program, space, numbers, data) -> Iterator[str]:
-    """Which numbers the error depends on: those that it stays away without, once they are known."""
+    """The hyperparameters that cause the error: it goes away once they are not traced."""
     names = [name for name, traced in zip(space.names, space.traced, strict=True) if traced]
     every = range(len(names))
     if not names or not _works(program, numbers, data, ()):
@@ -48,7 +48,7 @@ def _of_traced_numbers(program, space, numbers, data) -> Iterator[str]:
 
 
 def _works(program, numbers, data, traced: tuple[int, ...]) -> bool:
-    """Whether the trial function does with these numbers traced and all others known."""
+    """Whether the trial function works with these numbers traced and all others known."""
 
     def attempt(some, key, arrays):
         given = dict(zip(traced, some, strict=True))
@@ -77,7 +77,7 @@ def _of_pairs(program, space, numbers, data) -> Iterator[str]:
 
 
 def _is_pair(value: Any) -> bool:
-    """Two numbers as a range would have them."""
+    """Whether this is two numbers in the order of a range."""
     pair = type(value) in (tuple, list) and len(value) == 2 and all(map(is_number, value))
     return pair and value[0] < value[1]
 

@@ -1,4 +1,4 @@
-"""How the trials of a sweep are laid out on the devices at hand."""
+"""How the trials of a sweep are laid out on the devices."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Layout(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Lanes of all devices together."""
+        """The number of lanes on all devices together."""
         return len(self.devices) * self.lanes
 
     @property
@@ -46,7 +46,7 @@ class Layout(NamedTuple):
 
 
 def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None) -> Layout:
-    """The lanes for so many trials, before memory is taken into account.
+    """The lanes for a number of trials, before memory is taken into account.
 
     On a CPU the lanes of a device run one after the other: stacking the weights of many trials
     takes them out of the cache and wins nothing. On an accelerator they run together, in blocks so
@@ -68,7 +68,7 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
 
 
 def shrink(layout: Layout) -> Layout | None:
-    """Half the lanes, or None where there is nothing left to halve.
+    """Half the lanes, or None if they cannot be halved any more.
 
     >>> shrink(Layout(("one device",), lanes=8, block=1)).lanes
     4
@@ -86,8 +86,8 @@ def shrink(layout: Layout) -> Layout | None:
 def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Device, ...]:
     """The devices of a sweep: those given, that many local ones, or all local ones.
 
-    Raises TypeError for what are no devices, ValueError for none, for more than there are, and for
-    one given twice.
+    Raises TypeError if `devices` are not devices; ValueError if there are none, more than there
+    are, or one of them twice.
 
     >>> chosen_devices(1) == tuple(jax.local_devices()[:1])
     True
@@ -118,18 +118,18 @@ def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Devi
 
 
 def random_key(seed: int) -> Key:
-    """`jax.random.key`, also where JAX's transfer guard forbids what is not asked for."""
+    """`jax.random.key`, even if JAX's transfer guard forbids implicit transfers."""
     with jax.transfer_guard_host_to_device("allow"):
         return jax.random.key(seed)
 
 
 def on_every_device(layout: Layout, f, split):
-    """f on each device's own lanes, with nothing communicated; `split` marks which arguments are
+    """f on each device's own lanes, with no communication; `split` marks the arguments that are
     divided over the devices."""
     if len(layout.devices) == 1:
         return f
     specs = tuple(P("trials") if s else P() for s in split)
-    # each device's lanes are its own business, so there is no variance over the mesh to check
+    # devices do not depend on each other's lanes, so there is no variance over the mesh to check
     return jax.shard_map(
         f, mesh=trials_mesh(layout), in_specs=specs, out_specs=P("trials"), check_vma=False
     )
@@ -144,5 +144,5 @@ def sharding(layout: Layout, split: bool) -> NamedSharding:
 
 
 def place(layout: Layout, tree: PyTree, split: bool = False) -> PyTree:
-    """Arrays on the devices: a lane's rows where the lane is, everything else everywhere."""
+    """Put arrays on the devices: with `split`, rows to their lanes; else all of them everywhere."""
     return jax.device_put(tree, sharding(layout, split))

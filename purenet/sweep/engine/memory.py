@@ -9,8 +9,8 @@ import jax
 
 
 def memory(device: jax.Device) -> float:
-    """Bytes that a sweep may use on a device: 80% of an accelerator's, half of what the process may
-    have of a host's.
+    """Bytes that a sweep may use on a device: 80% of an accelerator's memory, or half of the host's
+    memory that this process may use.
 
     >>> memory(jax.devices()[0]) > 0
     True
@@ -24,7 +24,7 @@ def memory(device: jax.Device) -> float:
 def host_memory(
     groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
 ) -> float:
-    """Bytes that this process may have: the least of the machine's memory, the limits of its
+    """Bytes that this process may use: the least of the machine's memory, the limits of its
     control groups (those of containers and of schedulers) and that of its address space.
 
     `groups` lists the control groups of the process, which are `mounted` below a folder.

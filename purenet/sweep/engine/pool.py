@@ -1,8 +1,8 @@
 """A pool of trials that take turns in the lanes of one compiled program.
 
-A lane that becomes free, because its trial is done, was dropped or diverged, goes to the next trial
-that waits. The trials in lanes are dealt evenly to the devices and to the front of each, so that
-lanes nobody sits in cost nothing. A trial that must wait keeps its state in the host's memory.
+A lane that becomes free, because its trial finished, was dropped or diverged, goes to the next
+waiting trial. The trials in lanes are distributed evenly over the devices and fill the first lanes
+of each, so that empty lanes cost nothing. A trial that waits keeps its state in the host's memory.
 """
 
 import functools
@@ -16,8 +16,8 @@ import numpy as np
 from purenet.core.types import Key, PyTree
 from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import Layout, place, sharding
-from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
-from purenet.sweep.engine.records import Report, TrialCheckpoint, TrialRows
+from purenet.sweep.engine.program import BLOCK, Lanes, quarantined
+from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 
 _REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
 
@@ -27,36 +27,42 @@ class LanePool(TrialRows):
 
     def __init__(self, compiled: Compiled, key: Key, data: PyTree):
         super().__init__(tuple(np.empty(0, a.dtype) for a in compiled.shapes.numbers))
-        layout = compiled.program.layout
-        self.compiled, self.layout = compiled, layout
-        self.key, self.data = place(layout, key), place(layout, data)
+        self.compiled = compiled
+        self.key, self.data = place(self.layout, key), place(self.layout, data)
         self.lanes: Lanes | None = None
-        self.lane_rows = np.full(layout.width, -1)  # the row in each lane
+        self.lane_rows = np.full(self.layout.width, -1)  # the row in each lane
         self.alive = np.empty(0, bool)
-        self.cost = (str(layout), compiled.seconds, compiled.bytes)  # of the program
         self._pace = 0.0  # seconds for an epoch of one block of lanes
 
+    @property
+    def layout(self) -> Layout:
+        return self.compiled.program.layout
+
+    @property
+    def cost(self) -> ProgramCost:
+        return ProgramCost(str(self.layout), self.compiled.seconds, self.compiled.bytes)
+
     def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
-        """More trials, which are rows from now on."""
+        """Append trials, a row each."""
         super().add(points, seeds, numbers)
         self.alive = np.append(self.alive, np.ones(len(points), bool))
 
-    def train(self, goals: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
-        """Train every row until it has as many epochs as its goal, reporting every now and then.
+    def train(self, target_epochs: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
+        """Train every row until it has its target number of epochs, reporting now and then.
 
-        The state of a row that is not to `keep` is forgotten once somebody else needs its lane.
+        The state of a row that is not to `keep` is lost once another trial needs its lane.
         """
-        needed = keep | (goals > self.epochs)
+        needed = keep | (target_epochs > self.epochs)
         self.waiting = {row: record for row, record in self.waiting.items() if needed[row]}
         while True:
-            remaining = np.where(self.alive, np.maximum(goals - self.epochs, 0), 0)
+            remaining = np.where(self.alive, np.maximum(target_epochs - self.epochs, 0), 0)
             if not remaining.any():
                 return
-            self._take_seats(remaining, keep & self.alive)
+            self._fill_lanes(remaining, keep & self.alive)
             yield self._advance(remaining)
 
     def state(self, row: int) -> list[np.ndarray]:
-        """The state of a trial that has not been forgotten, packed."""
+        """The state of a trial, packed; it must still be here."""
         if row in self.waiting:
             return self.waiting[row].state
         (lane,) = np.flatnonzero(self.lane_rows == row)
@@ -67,37 +73,38 @@ class LanePool(TrialRows):
         return [a[place].copy() for a in jax.device_get(shards)]
 
     def records(self, rows: np.ndarray | list[int]) -> dict[int, TrialCheckpoint]:
-        """Those of the rows that have a state here."""
+        """The checkpoints of those rows that have a state here."""
         found = {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
-        seats = {int(row): lane for lane, row in enumerate(self.lane_rows)}
-        seated = [row for row in map(int, rows) if row in seats and row not in found]
-        if seated:
+        lane_of = {int(row): lane for lane, row in enumerate(self.lane_rows)}
+        in_lanes = [row for row in map(int, rows) if row in lane_of and row not in found]
+        if in_lanes:
             lanes = jax.device_get(self.lanes)
-            for row in seated:
-                one = lambda a, lane=seats[row]: a[lane].copy()
+            for row in in_lanes:
+                one = lambda a, lane=lane_of[row]: a[lane].copy()
                 state = jax.tree.map(one, lanes.state)
                 numbers = jax.tree.map(one, lanes.numbers)
                 found[row] = TrialCheckpoint(numbers, int(self.epochs[row]), state)
         return found
 
     def lanes_of_all(self) -> np.ndarray:
-        """The lane of every row, all of them seated; one that has no state gets an empty lane."""
-        self._take_seats(self.alive.astype(int), self.alive)
-        absent = np.setdiff1d(np.arange(len(self.points)), self.lane_rows)
+        """The lane of every row, after each was given one; a row without a state gets an empty
+        lane."""
+        self._fill_lanes(self.alive.astype(int), self.alive)
+        absent = np.setdiff1d(np.arange(len(self.epochs)), self.lane_rows)
         self.lane_rows[np.flatnonzero(self.lane_rows < 0)[: len(absent)]] = absent
-        return np.argsort(self.lane_rows, kind="stable")[-len(self.points) :]
+        return np.argsort(self.lane_rows, kind="stable")[-len(self.epochs) :]
 
     def release(self, keep: np.ndarray) -> None:
-        """Free the devices' memory; the rows to `keep` wait in the host's."""
-        seated = self.lane_rows[self.lane_rows >= 0]
-        self.waiting |= self.records(seated[(keep & self.alive)[seated]])
+        """Free the devices' memory; the states of the rows to `keep` move to the host's."""
+        in_lanes = self.lane_rows[self.lane_rows >= 0]
+        self.waiting |= self.records(in_lanes[(keep & self.alive)[in_lanes]])
         self.lanes, self.lane_rows = None, np.full(self.layout.width, -1)
 
     @quarantined
-    def _take_seats(self, remaining, keep) -> None:
+    def _fill_lanes(self, remaining, keep) -> None:
         """Bring trials into the free lanes, those with most to do first."""
         layout = self.layout
-        wanted = np.append(remaining > 0, False)  # and nobody, -1, is not wanted
+        wanted = np.append(remaining > 0, False)  # an empty lane, -1, is not wanted
         staying = np.flatnonzero(wanted[self.lane_rows])
         wanted[self.lane_rows[staying]] = False
         queue = np.flatnonzero(wanted)
@@ -122,16 +129,14 @@ class LanePool(TrialRows):
         back = new & np.isin(lane_rows, list(self.waiting))
         if (fresh := new & ~back).any():
             split = lambda tree: place(layout, tree, split=True)
-            rows = np.maximum(lane_rows, 0)
-            numbers = tuple(column[rows] for column in self.numbers)
-            seats = LaneAssignment(self.points[rows], self.seeds[rows], numbers)
-            self.lanes = self.compiled.start(self.lanes, self.key, split(seats), split(fresh))
+            assigned = self.some(np.maximum(lane_rows, 0))
+            self.lanes = self.compiled.start(self.lanes, self.key, split(assigned), split(fresh))
             self.epochs[lane_rows[fresh]] = 0
         if back.any():
             self._bring_back(np.flatnonzero(back))
 
     def _bring_back(self, lanes) -> None:
-        """Put the recorded states of the rows that sit in these lanes there."""
+        """Write the recorded states of the rows in these lanes into the lanes."""
         blank = lambda a: np.zeros(a.shape, a.dtype)
         incoming: Lanes = jax.tree.map(blank, self.compiled.shapes)
         back = np.zeros(self.layout.width, bool)
@@ -170,19 +175,19 @@ class LanePool(TrialRows):
 
 
 def _busiest(lanes, layout: Layout) -> int:
-    """How many blocks of lanes the device with the most to do has to train."""
+    """The number of blocks of lanes that the busiest device has to train."""
     blocks = np.unique(lanes // layout.block)
     return int(np.bincount(blocks // (layout.lanes // layout.block)).max())
 
 
 def _unbalanced(lanes, layout: Layout) -> bool:
-    """Whether these lanes could be trained sooner if they were dealt anew."""
+    """Whether distributing these lanes anew would train them sooner."""
     each = -(-len(lanes) // len(layout.devices))
     return _busiest(lanes, layout) > -(-each // layout.block)
 
 
 def _round_robin(rows, layout: Layout) -> np.ndarray:
-    """A row for each lane, -1 where it stays empty: dealt to the devices to and fro."""
+    """The row of each lane, -1 for an empty one: the devices take turns, to and fro."""
     lane_rows = np.full((len(layout.devices), layout.lanes), -1)
     turn, device = np.divmod(np.arange(len(rows)), len(layout.devices))
     device = np.where(turn % 2, len(layout.devices) - 1 - device, device)

@@ -1,9 +1,9 @@
-"""The compiled population: trials in lanes, trained side by side or one after the other.
+"""The compiled program of a group: trials in lanes, trained side by side or one after the other.
 
-One program trains every trial of a group. Its arguments are the numbers of the trials and how many
-epochs each lane is to train, so neither a hyperparameter's value nor the seed, nor which lanes are
-in use, costs a compilation. A lane reads nothing of its neighbours; the trial axis is sharded over
-the devices and nothing is communicated.
+One program trains every trial of a group. Its arguments are the trials' hyperparameters and the
+number of epochs that each lane trains, so that neither a hyperparameter's value nor the seed, nor
+which lanes are in use, needs another compilation. A lane reads nothing of its neighbours; the trial
+axis is sharded over the devices, which do not communicate.
 """
 
 import functools
@@ -43,8 +43,8 @@ class Program(NamedTuple):
     static: tuple
     layout: Layout
     metrics: tuple[str, ...] = ()
-    structure: Any = None  # of a state, where it is the same for all trials
-    keys: tuple[str | None, ...] = ()  # for each leaf of a state, its kind where it is a random key
+    structure: Any = None  # of a state, if it is the same for all trials
+    keys: tuple[str | None, ...] = ()  # the implementation of each leaf that is a random key
     leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
 
     def trainable(self, numbers: Iterable) -> Trainable:
@@ -75,7 +75,7 @@ class Program(NamedTuple):
 
 
 class LaneAssignment(NamedTuple):
-    """Who sits in which lane, a row a lane."""
+    """The trial in each lane; or trials without lanes, one per row."""
 
     point: np.ndarray | jax.Array  # int32, the number of the point of the space
     seed: np.ndarray | jax.Array  # int32, which of the point's seeds
@@ -83,7 +83,7 @@ class LaneAssignment(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """Where every lane's training stands, a row a lane."""
+    """The training of each lane, one row per lane."""
 
     numbers: tuple
     alive: jax.Array  # bool: every number finite so far
@@ -92,7 +92,7 @@ class Lanes(NamedTuple):
 
 
 def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
-    """Check a group's training against the data, and see what it measures; nothing is compiled.
+    """Check a group's training against the data, and find its metrics; nothing is compiled.
 
     `numbers` are the traced hyperparameters of one trial.
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
@@ -124,7 +124,7 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
 
 
 def check(program: Program, numbers: tuple, data: PyTree) -> None:
-    """Let the training of a trial with these numbers check the data."""
+    """Let the training of a trial with these hyperparameters check the data."""
     trainable = program.trainable(numbers)
     for part in data:
         trainable.check(part)
@@ -136,7 +136,7 @@ def abstract(data: PyTree) -> PyTree:
 
 
 def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tuple:
-    """What one epoch makes of a state."""
+    """A first state, and what one epoch makes of it."""
     trainable = program.trainable(numbers)
     with traced_code("sweep: `init`"):
         state = checked_state("sweep", trainable.init(key))
@@ -148,7 +148,7 @@ _looked_at = jit_for_each()(look)  # traced once for a program, and never run
 
 
 def _equal(one, other) -> bool:
-    """Whether two structures, each of a trace of its own, are the same."""
+    """Whether two structures, each from its own trace, are the same."""
     try:
         return bool(one == other)
     except Exception:  # traced numbers in them cannot be compared
@@ -160,8 +160,8 @@ def _canonical(a):
 
 
 def quarantined(f: Callable) -> Callable:
-    """f with JAX's checks for NaN and infinity off: a trial that diverges is marked as such, and
-    does not end the sweep."""
+    """f without JAX's checks for NaN and infinity: a trial that diverges is marked, and does not
+    end the sweep."""
 
     @functools.wraps(f)
     def unchecked(*arguments, **options):
@@ -173,7 +173,7 @@ def quarantined(f: Callable) -> Callable:
 
 @jit_for_each(donate_argnums=0)
 def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fresh) -> Lanes:
-    """New trials in the fresh lanes; the others stay as they are."""
+    """Start new trials in the fresh lanes; the others stay as they are."""
 
     def one(lane, seat, fresh, key):
         key = jax.random.fold_in(key, seat.point)
@@ -199,7 +199,8 @@ def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fr
 
 @jit_for_each(donate_argnums=0)
 def advance_program(program: Program, lanes: Lanes, data, epochs):
-    """Train every lane for its own number of epochs, and what was measured after each of them."""
+    """Train each lane for its own number of epochs. Returns the lanes, and the metrics after each
+    epoch."""
     layout = program.layout
 
     def one(lane, active, data):
@@ -218,7 +219,7 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
 
     def advance(lanes, data, epochs):
         def some(i, carry):
-            """Some lanes at a time, in place: the stacked states exist once."""
+            """Train one block of lanes in place: the stacked states exist only once."""
             lanes, curves = carry
             take, put, several = _in_blocks(layout, i)
             now, goal, measured = take((lanes, epochs, curves))

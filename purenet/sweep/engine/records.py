@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from purenet.core.tree import short
+from purenet.sweep.engine.program import LaneAssignment
 
 
 class TrialCheckpoint(NamedTuple):
-    """A trial between two turns, in the host's memory."""
+    """A trial between two turns in the lanes, in the host's memory."""
 
     numbers: tuple  # its traced hyperparameters
     epochs: int
@@ -18,7 +19,7 @@ class TrialCheckpoint(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a few more epochs have brought, a row for each trial that was in a lane."""
+    """The measurements of a few more epochs, one row for each trial that was in a lane."""
 
     rows: np.ndarray
     before: np.ndarray  # epochs it had
@@ -32,8 +33,8 @@ class Report(NamedTuple):
         rows: np.ndarray,
         first: np.ndarray | int = 0,
     ) -> None:
-        """Put what was measured into the whole curves of these `rows`, which begin after `first`
-        epochs."""
+        """Write what was measured into the curves of these `rows`; column 0 of the curves is the
+        epoch after `first`."""
         measured = self.after - self.before
         run, epoch = np.nonzero(np.arange(measured.max(initial=0)) < measured[:, None])
         at = (self.before - first)[run] + epoch
@@ -50,25 +51,32 @@ def best_of(scores: np.ndarray, among: np.ndarray, maximize: bool, count: int) -
 
 
 class TrialRows:
-    """The trials of one static group, a row each, and the states of those who wait."""
+    """The trials of one group, one row each, and the states of those that wait for a lane."""
 
     def __init__(self, numbers: tuple):
-        """`numbers` are such as a trial has, for their dtypes."""
-        self.points, self.seeds = np.empty(0, np.int32), np.empty(0, np.int32)
-        self.numbers = tuple(np.empty(0, np.asarray(a).dtype) for a in numbers)
+        """`numbers`: the hyperparameters of any trial, for their dtypes."""
+        columns = tuple(np.empty(0, np.asarray(a).dtype) for a in numbers)
+        self.trials = LaneAssignment(np.empty(0, np.int32), np.empty(0, np.int32), columns)
         self.epochs = np.empty(0, int)  # that a row's state has
         self.waiting: dict[int, TrialCheckpoint] = {}
 
     def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
-        """More trials, which are rows from now on."""
-        self.points = np.append(self.points, np.asarray(points, np.int32))
-        self.seeds = np.append(self.seeds, np.asarray(seeds, np.int32))
-        self.numbers = tuple(np.append(a, b) for a, b in zip(self.numbers, numbers, strict=True))
+        """Append trials, a row each."""
+        self.trials = LaneAssignment(
+            np.append(self.trials.point, np.asarray(points, np.int32)),
+            np.append(self.trials.seed, np.asarray(seeds, np.int32)),
+            tuple(np.append(a, b) for a, b in zip(self.trials.numbers, numbers, strict=True)),
+        )
         self.epochs = np.append(self.epochs, np.zeros(len(points), int))
 
     def put(self, row: int, record: TrialCheckpoint) -> None:
-        """Let a trial go on from a state that was recorded."""
+        """Let a trial resume from a recorded state."""
         self.waiting[row], self.epochs[row] = record, record.epochs
+
+    def some(self, rows: np.ndarray) -> LaneAssignment:
+        """These trials, in this order."""
+        point, seed, numbers = self.trials
+        return LaneAssignment(point[rows], seed[rows], tuple(column[rows] for column in numbers))
 
 
 class Lineage(NamedTuple):
@@ -78,14 +86,26 @@ class Lineage(NamedTuple):
     [[0, 0]]
     """
 
-    every: int  # an exchange follows every so many epochs
-    parents: np.ndarray  # (exchanges, members): whose state a member went on with, mostly its own
+    every: int  # epochs between two exchanges
+    parents: np.ndarray  # (exchanges, members): whose state a member continued, mostly its own
     numbers: dict[str, np.ndarray]  # (exchanges + 1, members) of each traced hyperparameter
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What changes from exchange to exchange, by name."""
+        """Everything that changes from one exchange to the next, by name."""
         named = {f"lineage number {name}": column for name, column in self.numbers.items()}
         return {"lineage parents": self.parents} | named
+
+
+class ProgramCost(NamedTuple):
+    """What a compiled program is, and what it cost.
+
+    >>> ProgramCost("1 cpu device(s)", 0.5, 1 << 20).bytes_per_device
+    1048576
+    """
+
+    layout: str
+    compile_seconds: float
+    bytes_per_device: int
 
 
 class ProgramRecord(NamedTuple):
@@ -115,3 +135,12 @@ def program_records(path: Path, programs: Iterable) -> tuple[ProgramRecord, ...]
             raise ValueError(f"{path} is damaged: one of its programs is {short(program)}.")
         found.append(ProgramRecord(**program))
     return tuple(found)
+
+
+def damaged(path: Path, what: str) -> ValueError:
+    """The error for a file whose content cannot be used.
+
+    >>> print(damaged(Path("curves.npz"), "'epochs' is missing"))
+    curves.npz is damaged: 'epochs' is missing; remove it, and what it held is computed again.
+    """
+    return ValueError(f"{path} is damaged: {what}; remove it, and what it held is computed again.")

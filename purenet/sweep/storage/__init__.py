@@ -1,1 +1,1 @@
-"""A sweep in a folder: complete or absent files, and how a sweep resumes from them."""
+"""A sweep's folder: complete or absent files, and how a sweep resumes from them."""

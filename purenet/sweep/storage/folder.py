@@ -1,14 +1,14 @@
-"""A sweep's folder on disk: what was asked, what is known so far, and how to go on.
+"""A sweep's folder on disk: its settings, its results so far, and what it resumes from.
 
-    settings.json   what the sweep is, and the versions and number settings it was begun with
-    trials.jsonl    one row a trial, for people and other programs: it is never read
+    settings.json   the sweep's settings, with the versions and number settings it started with
+    trials.jsonl    one row per trial, for people and other programs: it is never read
     curves.npz      epochs, status, hyperparameters and every metric's curve
-    states.npz      the states that unfinished trials go on from, and those of the best
+    states.npz      the states that unfinished trials resume from, and those of the best
     report.json     programs, plan and time; whether the sweep is finished
 
-Every file is complete or absent, says whose it is, and is one of a numbered save. What a trial will
-do follows from the settings, so that states may be older than curves, as a process leaves them that
-is killed between the two: training goes on from the states there are, and repeats what it must.
+Every file is complete or absent, and names its sweep and the number of the save that wrote it. What
+a trial does follows from the settings, so states may be older than curves, which is how a process
+leaves them if it is killed between the two: training resumes from the states and repeats the rest.
 """
 
 import contextlib
@@ -50,15 +50,15 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Store:
-    """One sweep's folder, which no other process may use while it is open."""
+    """One sweep's folder, locked for other processes while it is open."""
 
     def __init__(self, path: str | os.PathLike, settings: dict[str, Any]):
-        """Begin a sweep in a new folder, or find one of the same settings to go on with.
+        """Start a sweep in a new folder, or resume one of the same settings.
 
-        A finished sweep is also found where nothing can be written.
-        Raises ValueError for a folder that holds another sweep, or files that are damaged or do not
-        belong together, and where other software began what is not finished; BlockingIOError where
-        another process uses it; OSError where it cannot be written.
+        A finished sweep can also be opened from a folder that cannot be written.
+        Raises ValueError for a folder that holds another sweep, files that are damaged or do not
+        belong together, or an unfinished sweep of other software; BlockingIOError if another
+        process uses the folder; OSError if it cannot be written.
         """
         self.folder = Path(path)
         if self.folder.exists() and not self.folder.is_dir():
@@ -67,8 +67,8 @@ class Store:
         self._saves, self.known = 0, Known()
         unwritable = self._locked()
         try:
-            self.goes_on = (self.folder / SETTINGS).exists()
-            if self.goes_on:
+            self.resumes = (self.folder / SETTINGS).exists()
+            if self.resumes:
                 self._find(settings, unwritable)
             else:
                 self._begin(settings)
@@ -77,7 +77,7 @@ class Store:
             raise
 
     def _locked(self) -> OSError | None:
-        """Lock the folder. Why it cannot be written, where there is a sweep all the same."""
+        """Lock the folder. If it holds a sweep but cannot be written, returns the reason."""
         try:
             with self._said("cannot write results to"):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -92,8 +92,8 @@ class Store:
         strays = [n for n in (CURVES, STATES, REPORT, TRIALS) if os.path.lexists(self.folder / n)]
         if strays:
             raise ValueError(
-                f"{self.folder} holds {', '.join(strays)} but no {SETTINGS}, so nobody knows of "
-                "which sweep; name another folder, or remove them."
+                f"{self.folder} holds {', '.join(strays)} but no {SETTINGS}, so their sweep is "
+                "unknown; choose another folder, or remove them."
             )
         self.sweep = uuid.uuid4().hex
         content = {"format": FORMAT, "sweep": self.sweep, "settings": settings} | described()
@@ -116,7 +116,7 @@ class Store:
             self._lock.close()
 
     def save(self, rows: list[dict], curves: dict, states: dict, report: dict) -> None:
-        """Write what is known now.
+        """Write everything that is known now.
 
         The curves come first: a state is never newer than the curve that it continues.
         """
@@ -142,14 +142,14 @@ class Store:
         except BlockingIOError:
             raise
         except OSError as error:
-            saved = "; what was saved before is complete, and the same call goes on from it"
+            saved = "; what was saved before is complete, and the same call resumes from it"
             before = saved if (self.folder / CURVES).exists() else ""
             message = f"{what} {self.folder}: {error.strerror or error}{before}"
             raise OSError(error.errno, message) from None
 
 
 def fingerprint(data: PyTree) -> str:
-    """What tells data apart: shapes, dtypes and every number."""
+    """A hash of the data: of its shapes, its dtypes and every number."""
     digest = hashlib.blake2b(digest_size=16)
     for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
         leaf = np.ascontiguousarray(leaf)
@@ -162,8 +162,8 @@ def _refuse_others(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -
     asked = json.loads(json_bytes(asked))
     names = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
     if names:
-        lines = [f"  {printable(n)}: there {found.get(n)!r}, asked {asked.get(n)!r}" for n in names]
+        lines = [f"  {printable(n)}: was {found.get(n)!r}, is {asked.get(n)!r} now" for n in names]
         raise ValueError(
-            f"{folder} holds another sweep; name another folder, or ask for the same:\n"
+            f"{folder} holds another sweep; use the same settings, or choose another folder:\n"
             + "\n".join(lines)
         )

@@ -1,4 +1,4 @@
-"""The lock of a sweep's folder: one process at a time, and only in the folder that it locked."""
+"""The lock of a sweep's folder: one process at a time."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ except ImportError:  # a system without such locks
     fcntl = None  # type: ignore[assignment]
 
 _NAME = ".lock"
-_FLAGS = ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")  # it leads nowhere else, and nobody waits for it
+_FLAGS = ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")  # no link is followed, and no FIFO waited for
 
 
 class Lock:
-    """A file that is locked while it is open; the lock goes with the process, however it ends.
+    """A file that is locked while it is open; the lock ends with the process, however that ends.
 
-    Raises BlockingIOError where another process has it, ValueError for what is no regular file,
-    OSError where there can be none.
+    Raises BlockingIOError if another process holds the lock, ValueError if the file is not a
+    regular one, OSError if it cannot be made.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +47,7 @@ class Lock:
             self.close()
             raise BlockingIOError(
                 f"{folder} is in use: another process runs the sweep there; wait for it to end, or "
-                "name another folder."
+                "choose another folder."
             ) from None
         except BaseException:
             self.close()
@@ -59,8 +59,8 @@ class Lock:
         )
 
     def check(self) -> None:
-        """Raises OSError where the folder is not the one that was locked: it has been deleted, and
-        perhaps begun anew by another process."""
+        """Raises OSError if the folder is no longer the one that was locked: it was deleted, and
+        perhaps made again by another process."""
         assert self._file is not None
         try:
             same = os.path.samestat(os.fstat(self._file), os.lstat(self.path))

@@ -1,6 +1,6 @@
-"""Reading a sweep's folder: every file checked, and whether all of them are of one sweep.
+"""Reading a sweep's folder: each file is checked, and that all of them belong to one sweep.
 
-Each file but the rows bears a stamp: whose it is, and of which save. Nothing is unpickled.
+Each file except `trials.jsonl` has a stamp: its sweep, and its save. Nothing is unpickled.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from purenet.checkpoint import npz
 from purenet.core.files import open_file
 from purenet.core.json_text import read_json, strict_json
 from purenet.core.tree import short
+from purenet.sweep.engine.records import damaged
 
 SETTINGS, TRIALS, CURVES = "settings.json", "trials.jsonl", "curves.npz"
 STATES, REPORT = "states.npz", "report.json"
@@ -22,13 +23,13 @@ FORMAT = 2
 
 
 class Stamp(NamedTuple):
-    """What every file but the rows says of itself.
+    """The stamp of each file except `trials.jsonl`.
 
     >>> read_stamp(Path("curves.npz"), json.loads(Stamp("a", 3, False).text()))
     Stamp(sweep='a', save=3, finished=False)
     """
 
-    sweep: str  # drawn at random when the sweep was begun, and written in its settings
+    sweep: str  # drawn at random when the sweep started, and written in its settings
     save: int  # 1 is the first; the files of one save have the same number
     finished: bool  # whether nothing was left to train
 
@@ -37,7 +38,7 @@ class Stamp(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a folder held when it was opened.
+    """The content of a folder when it was opened.
 
     >>> Known().finished
     False
@@ -51,8 +52,7 @@ class Known(NamedTuple):
 
 
 def read_stamp(path: Path, content: Any) -> Stamp:
-    """The stamp in the text of a file. Raises ValueError, which names the file, where there is
-    none.
+    """The stamp in the text of a file. Raises ValueError, naming the file, if it has none.
 
     >>> read_stamp(Path("curves.npz"), {"save": 1})
     Traceback (most recent call last):
@@ -72,7 +72,7 @@ def read_stamp(path: Path, content: Any) -> Stamp:
 
 
 def check_sweep(path: Path, stamp: Stamp, sweep: str) -> None:
-    """Refuse a file of another sweep. Raises ValueError, which names the file.
+    """Raises ValueError, naming the file, for a file of another sweep.
 
     >>> check_sweep(Path("curves.npz"), Stamp("a", 1, False), "a")
     """
@@ -84,23 +84,23 @@ def check_sweep(path: Path, stamp: Stamp, sweep: str) -> None:
 
 
 def check_order(curves: Path, curves_save: int, states: Path, states_save: int) -> None:
-    """Refuse states that are newer than the curves they continue, as no process leaves them: it
-    writes the curves first. Raises ValueError, which names the files.
+    """Raises ValueError, naming the files, for states that are newer than the curves they continue.
+    No process leaves them so: it writes the curves first.
 
     >>> check_order(Path("curves.npz"), 2, Path("states.npz"), 2)
     """
     if states_save > curves_save:
         raise ValueError(
             f"{curves} is of save {curves_save}, older than {states} of save {states_save}, so one "
-            f"of them was exchanged; remove {states.name}, and what it held is computed again."
+            f"of them was replaced; remove {states.name}, and what it held is computed again."
         )
 
 
 def read_folder(folder: Path, sweep: str) -> tuple[int, Known]:
-    """The number of the last save, and what is known of the `sweep` of the folder's settings.
+    """The number of the last save, and the content of the folder.
 
-    Raises ValueError, which names the file, for files that are damaged, of another sweep, or not in
-    the order in which they are written.
+    Raises ValueError, naming the file, for files that are damaged, of another sweep than `sweep`,
+    or not in the order in which they are written.
     """
     paths = {name: folder / name for name in (CURVES, STATES, REPORT)}
     curves, curves_stamp = _stamped(paths[CURVES], sweep)
@@ -121,7 +121,7 @@ def read_folder(folder: Path, sweep: str) -> tuple[int, Known]:
 
 
 def digest(content: bytes) -> str:
-    """What tells contents apart.
+    """A hash of the content.
 
     >>> digest(b"") == digest(b" ")
     False
@@ -130,7 +130,7 @@ def digest(content: bytes) -> str:
 
 
 def _stamped(path: Path, sweep: str) -> tuple[dict[str, np.ndarray] | None, Stamp]:
-    """The arrays of a file of the `sweep` with their stamp, that of save 0 where there is none."""
+    """The arrays of a file and their stamp; without a file, None and the stamp of save 0."""
     if not os.path.lexists(path):
         return None, Stamp(sweep, 0, False)
     found, text = _read_arrays(path)
@@ -177,7 +177,7 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """The report. Raises ValueError, which names the file, for one that lacks its parts."""
+    """The report. Raises ValueError, naming the file, if parts of it are missing or malformed."""
     report = read_json(path)
     seconds, plan, programs = (report.get(name) for name in ("seconds", "plan", "programs"))
     legal = (
@@ -199,13 +199,14 @@ def read_report(path: Path) -> dict[str, Any]:
 def check_known(
     path: Path, known: dict[str, np.ndarray], trials: int, seeds: int, epochs: int, metric: str
 ) -> int:
-    """How many trials the arrays of curves.npz have: those of the points that are drawn, at most
-    `trials` of so many `seeds`. Refuses arrays that cannot be, naming the first."""
+    """The number of trials in the arrays of curves.npz: those whose points are drawn.
+
+    Raises ValueError, naming the first array that is not what a sweep of so many points, seeds and
+    epochs writes.
+    """
 
     def refuse(name, what):
-        raise ValueError(
-            f"{path} is damaged: {name!r} {what}; remove it, and what it held is computed again."
-        )
+        raise damaged(path, f"{name!r} {what}")
 
     for name in ("epochs", "alive", f"validation {metric}"):
         if name not in known:
@@ -236,8 +237,8 @@ def check_known(
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What a folder's sweep was asked to do, and which sweep it is. Raises FileNotFoundError where
-    there is none, ValueError where that cannot be read."""
+    """The content of settings.json. Raises FileNotFoundError if there is none, ValueError if it is
+    malformed."""
     path = folder / SETTINGS
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no sweep: there is no {SETTINGS}.")
@@ -252,13 +253,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return content
 
 
-def fitting(folder: Path, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
-    """One of the arrays of a folder's curves, if it is what `mine` can take."""
+def fitting(path: Path, known: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
+    """One of the arrays of curves.npz. Raises ValueError unless it has the shape and the dtype of
+    `mine`."""
     found = known.get(name)
     if found is None or (found.shape, found.dtype) != (mine.shape, mine.dtype):
         what = "is missing" if found is None else f"is {found.dtype} {found.shape}"
         raise ValueError(
-            f"{folder / CURVES} is damaged, or of another jax_enable_x64: {name!r} {what}, but "
+            f"{path} is damaged, or of another jax_enable_x64: {name!r} {what}, but "
             f"{mine.dtype} {mine.shape} is expected; remove it, and what it held is computed again."
         )
     return found

@@ -8,7 +8,7 @@ from purenet.sweep.engine.records import TrialCheckpoint
 
 
 def pack_records(groups: list[dict[int, TrialCheckpoint]]) -> dict[str, np.ndarray]:
-    """The states of some trials of each group as arrays, a row a trial."""
+    """The checkpoints of each group as arrays, one row per trial."""
     packed: dict[str, np.ndarray] = {}
     for g, records in enumerate(groups):
         if not records:
@@ -22,18 +22,18 @@ def pack_records(groups: list[dict[int, TrialCheckpoint]]) -> dict[str, np.ndarr
 
 
 def _plain_bits(leaf) -> np.ndarray:
-    """Stacked, and numbers that NumPy has no name for (bfloat16) as whole numbers of their size."""
+    """Stacked; numbers that NumPy has no name for (bfloat16) become integers of their size."""
     stacked = np.stack(leaf)
     return stacked.view(stored_dtype(stacked.dtype))
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
-    """That of the file for an array of `dtype`."""
+    """The dtype in the file for an array of `dtype`."""
     return dtype if dtype.kind in "biufc" else np.dtype(f"u{dtype.itemsize}")
 
 
 def unpack_records(packed: dict[str, np.ndarray], g: int) -> dict[int, TrialCheckpoint]:
-    """Those of one group. Raises ValueError where the arrays do not belong together."""
+    """The checkpoints of one group. Raises ValueError if the arrays do not belong together."""
     rows, epochs = (packed.get(f"{g} {name}", np.empty(0, int)) for name in ("rows", "epochs"))
     many = [a for name, a in packed.items() if name.startswith((f"{g} numbers ", f"{g} state "))]
     counts = {a.shape[:1] for a in (rows, epochs, *many)}

@@ -1,4 +1,4 @@
-"""One folder, several processes: the first writes, the others are told."""
+"""One folder for several processes: the first one reads and writes, and tells the others."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from purenet.sweep.storage.records import from_bytes, to_bytes
 
 
 class SharedStore:
-    """The folder of the first process, of which the others are told."""
+    """The folder of the first process, as every process sees it."""
 
     def __init__(self, path: str | os.PathLike, settings: dict[str, Any]):
         self.folder = Path(path)
@@ -24,27 +24,27 @@ class SharedStore:
 
         def open_it():
             self.store = Store(path, settings)
-            return to_bytes({"goes on": np.array(self.store.goes_on)})
+            return to_bytes({"resumes": np.array(self.store.resumes)})
 
-        self.goes_on = bool(from_bytes(multihost.broadcast_bytes(open_it))["goes on"])
+        self.resumes = bool(from_bytes(multihost.broadcast_bytes(open_it))["resumes"])
 
     def close(self) -> None:
         if self.store is not None:
             self.store.close()
 
-    def save(self, *known: Any) -> None:
+    def save(self, rows: list[dict], curves: dict, states: dict, report: dict) -> None:
         if self.store is not None:
-            self.store.save(*known)
+            self.store.save(rows, curves, states, report)
 
     @property
     def known(self) -> Known:
-        """To be asked for in every process."""
-        curves = self._arrays_told(lambda store: store.known.curves)
-        states = self._arrays_told(lambda store: store.known.states)
+        """Every process must ask for this."""
+        curves = self._broadcast(lambda store: store.known.curves)
+        states = self._broadcast(lambda store: store.known.states)
         rest = json.loads(multihost.broadcast_bytes(lambda: json_bytes(self.store.known[2:])))  # type: ignore[union-attr]
         return Known(curves, states or {}, *rest)
 
-    def _arrays_told(self, read: Callable) -> dict[str, np.ndarray] | None:
+    def _broadcast(self, read: Callable) -> dict[str, np.ndarray] | None:
         def write():
             arrays = read(self.store)
             return b"" if arrays is None else to_bytes(arrays)

@@ -1,0 +1,193 @@
+"""A group: the trials that share their static values, and the one program that trains them."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from purenet.core.types import PyTree
+from purenet.sweep.engine.compile import Compilation, Compiled
+from purenet.sweep.engine.layout import Layout, place, random_key
+from purenet.sweep.engine.pool import LanePool
+from purenet.sweep.engine.program import Program
+from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, damaged
+from purenet.sweep.state import SweepState
+
+
+class Pool(Protocol):
+    """What trains the trials of a group, wherever that happens; its rows are 0, 1, 2, ..."""
+
+    @property
+    def cost(self) -> ProgramCost | None: ...
+
+    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None: ...
+
+    def put(self, row: int, record: TrialCheckpoint) -> None: ...
+
+    def state(self, row: int) -> list[np.ndarray]: ...
+
+    def records(self, rows: np.ndarray | list[int]) -> dict[int, TrialCheckpoint]: ...
+
+
+@runtime_checkable
+class TrainingPool(Pool, Protocol):
+    """A pool that trains while its reports are read."""
+
+    def train(self, target_epochs: np.ndarray, keep: np.ndarray) -> Iterator[Report]: ...
+
+    def release(self, keep: np.ndarray) -> None: ...
+
+
+class Workplace:
+    """Where the groups of a sweep train: the random key and the data, on the devices of each
+    layout, and how the pool of a group is made."""
+
+    def __init__(self, seed: int, data: PyTree, make_pool: "Callable[[Group], Pool]"):
+        self.key, self.data, self.make_pool = random_key(seed), data, make_pool
+        self.placed: dict[tuple, PyTree] = {}
+
+    def data_on(self, layout: Layout) -> PyTree:
+        if layout.devices not in self.placed:
+            self.placed[layout.devices] = place(layout, self.data)
+        return self.placed[layout.devices]
+
+
+class Group:
+    """The runs of one combination of static values, their program and their pool.
+
+    `rows` are their rows in the sweep's table, in the order of the pool's own rows. Nothing is
+    compiled and no pool is made before it is needed.
+    """
+
+    def __init__(self, number: int, state: SweepState, program: Program, workplace: Workplace):
+        self.number, self.state = number, state
+        self.program, self.workplace = program, workplace
+        self.rows = np.empty(0, int)
+        self.restored: dict[int, TrialCheckpoint] = {}  # by row: what the folder held
+        self._compilation: Compilation | None = None
+        self._compiled: Compiled | None = None
+        self._pool: Pool | None = None
+
+    def add_rows(self) -> None:
+        """Take in the rows of the points that were drawn since the last call."""
+        rows = self.state.rows_of(self.number)
+        new = rows[len(self.rows) :]
+        self.rows = rows
+        if self._pool is not None and len(new):
+            self._add(self._pool, new)
+
+    def _add(self, pool: Pool, rows: np.ndarray) -> None:
+        points, seeds = np.divmod(rows, self.state.shape.seeds)
+        pool.add(points, seeds, self.state.numbers(points))
+
+    # the program
+    def first_numbers(self) -> tuple:
+        """The traced hyperparameters of the group's first trial."""
+        return self.state.numbers(int(np.flatnonzero(self.state.points.group == self.number)[0]))
+
+    def compile(self) -> Compilation:
+        """Start compiling, unless that was done."""
+        if self._compilation is None:
+            data = self.workplace.data_on(self.program.layout)
+            self._compilation = Compilation(
+                self.program, self.first_numbers(), self.workplace.key, data
+            )
+        return self._compilation
+
+    def lanes(self) -> LanePool:
+        """Lanes for trials of this group on the devices of this process, empty as yet."""
+        if self._compiled is None:
+            self._compiled = self.compile().result()
+        data = self.workplace.data_on(self._compiled.program.layout)
+        return LanePool(self._compiled, self.workplace.key, data)
+
+    @property
+    def cost(self) -> ProgramCost | None:
+        """What the program cost, None if this process has not compiled it."""
+        return None if self._pool is None else self._pool.cost
+
+    # training
+    def pool(self) -> Pool:
+        """The group's pool, with all of its rows and the states that were restored."""
+        if self._pool is None:
+            pool = self._pool = self.workplace.make_pool(self)
+            self._add(pool, self.rows)
+            local_row = {int(row): k for k, row in enumerate(self.rows)}
+            for row, record in self.restored.items():
+                if row not in local_row:
+                    raise damaged(
+                        self.state.restored.states_path,
+                        f"it holds one of row {row}, which is of another group",
+                    )
+                if self.state.alive[row] and record.epochs <= self.state.epochs[row]:
+                    pool.put(local_row[row], record)
+        return self._pool
+
+    def training_pool(self) -> TrainingPool:
+        pool = self.pool()
+        assert isinstance(pool, TrainingPool)  # an executor trains the tasks of all groups at once
+        return pool
+
+    def record(self, report: Report, best: int) -> int:
+        """Enter a report of the pool in the table, and keep the final states of the `best` runs.
+        Returns how many of its epochs are new."""
+        state = self.state
+        new = state.record(self.rows[report.rows], report)
+        finished = report.rows[report.after == state.shape.epochs]
+        if best and len(finished):
+            among = state.best_rows(best)
+            state.kept = {row: packed for row, packed in state.kept.items() if row in among}
+            for local in map(int, finished):
+                if (row := int(self.rows[local])) in among:
+                    state.kept[row] = self.pool().state(local)
+        return new
+
+    def records(self, finished: bool) -> dict[int, TrialCheckpoint]:
+        """By row: the final states of the best, and the states that runs resume from if any does.
+
+        The members of a population resume together, even those that have all their epochs: a
+        member without a state has diverged.
+        """
+        state, last = self.state, self.state.shape.epochs
+        kept = {
+            row: TrialCheckpoint(state.numbers(row // state.shape.seeds), last, packed)
+            for row, packed in state.kept.items()
+            if state.group_of(row) == self.number
+        }
+        if finished:
+            return kept
+        if self._pool is None:
+            return {row: rec for row, rec in self.restored.items() if row not in kept} | kept
+        together = state.lineage is not None
+        resumable = state.alive if together else state.alive & (state.epochs < last)
+        found = self._pool.records(np.flatnonzero(resumable[self.rows]))
+        return kept | {int(self.rows[local]): record for local, record in found.items()}
+
+    def retrain(self, row: int) -> tuple[list[np.ndarray], dict]:
+        """Train one run again, alone in the program of its group: its final state, packed, and its
+        curves."""
+        state, last = self.state, self.state.shape.epochs
+        pool = self.lanes()
+        self._add(pool, np.array([row]))
+        stopped = state.alive[row] and state.epochs[row] < last
+        target = state.epochs[row] if stopped else last
+        curves = jax.tree.map(lambda curve: np.full((1, last), np.nan, curve.dtype), state.curves)
+        for report in pool.train(np.array([target]), np.array([True])):
+            report.write(curves, report.rows)
+        return pool.state(0), jax.tree.map(lambda curve: curve[0], curves)
+
+    def unpack(self, row: int, packed: list) -> PyTree:
+        """The state of a run as its training has it."""
+        with jax.transfer_guard_host_to_device("allow"):
+            return self.program.unpack(
+                packed, lambda: self.program.trainable(self.state.final_numbers(row))
+            )
+
+
+class Work(NamedTuple):
+    """What a round asks of a group, by row of its pool."""
+
+    group: Group
+    target_epochs: np.ndarray  # 0: nothing to do
+    keep: np.ndarray  # whether a run may have to resume later

@@ -1,0 +1,164 @@
+"""The table of trials: what is known of each of them, and what follows from it. No devices."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from purenet.sweep.engine.program import PARTS
+from purenet.sweep.engine.records import Lineage, ProgramRecord, Report, best_of
+from purenet.sweep.space.space import Points, Space, add_points, numbers
+
+
+class SweepShape(NamedTuple):
+    """How large a sweep is.
+
+    >>> SweepShape(points=4, seeds=3, epochs=10).rows
+    12
+    """
+
+    points: int  # all that will be drawn
+    seeds: int  # runs of each point
+    epochs: int  # at most, of each run
+
+    @property
+    def rows(self) -> int:
+        return self.points * self.seeds
+
+
+class Objective(NamedTuple):
+    """The metric that ranks trials, measured on the validation data.
+
+    >>> Objective("loss", maximize=False).sign
+    -1
+    """
+
+    metric: str
+    maximize: bool
+
+    @property
+    def sign(self) -> int:
+        """What the metric is multiplied by so that larger is better."""
+        return 1 if self.maximize else -1
+
+
+class Restored(NamedTuple):
+    """What the sweep's folder held when it was opened.
+
+    >>> Restored().finished
+    False
+    """
+
+    curves_path: Path = Path()
+    states_path: Path = Path()
+    curves: dict[str, np.ndarray] | None = None  # None without a folder, and in a new one
+    states: dict[str, np.ndarray] = {}  # noqa: RUF012
+    finished: bool = False  # nothing is left to train
+    complete: bool = False  # nothing is left to write either
+    plan: dict[str, Any] | None = None
+    programs: tuple[ProgramRecord, ...] = ()
+    previous_seconds: float = 0.0  # spent by earlier processes
+
+
+class SweepState:
+    """One row per run: row i is point `i // seeds` trained with seed `i % seeds`.
+
+    >>> from purenet.sweep.space.distributions import uniform
+    >>> from purenet.sweep.space.space import no_points, take_apart
+    >>> space = take_apart({"rate": uniform(0.0, 2.0)})
+    >>> state = SweepState(space, no_points(space), SweepShape(2, 1, 3), Objective("loss", False))
+    >>> state.draw(np.array([[0.25], [0.5]]))
+    >>> state.hyper()["rate"].tolist(), state.statuses().tolist()
+    ([0.5, 1.0], ['stopped', 'stopped'])
+    """
+
+    def __init__(self, space: Space, points: Points, shape: SweepShape, objective: Objective):
+        self.space, self.points = space, points  # the points drawn so far
+        self.shape, self.objective = shape, objective
+        self.epochs = np.zeros(shape.rows, int)
+        self.alive = np.ones(shape.rows, bool)  # every number finite so far
+        self.curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
+        self.kept: dict[int, list] = {}  # row -> its final state, packed
+        self.lineage: Lineage | None = None
+        self.restored = Restored()
+
+    # the rows
+    def draw(self, cube: np.ndarray) -> None:
+        """Add points, given as rows of the unit cube."""
+        self.points = add_points(self.space, self.points, cube)
+
+    def add_metrics(self, names: set[str]) -> None:
+        """Make a curve for each metric that has none yet."""
+        shape = (self.shape.rows, self.shape.epochs)
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        for name in sorted(names):
+            for curves in self.curves.values():
+                if name not in curves:
+                    curves[name] = np.full(shape, np.nan, dtype)
+
+    def rows_of(self, group: int) -> np.ndarray:
+        """The rows of a group whose points are drawn."""
+        points = np.flatnonzero(self.points.group == group)
+        return (points[:, None] * self.shape.seeds + np.arange(self.shape.seeds)).ravel()
+
+    def group_of(self, row: int) -> int:
+        return int(self.points.group[row // self.shape.seeds])
+
+    # hyperparameters
+    def numbers(self, points: np.ndarray | slice | int) -> tuple[np.ndarray, ...]:
+        """The traced hyperparameters of some points, as they were drawn."""
+        return numbers(self.space, self.points, points)
+
+    def final_numbers(self, row: int) -> tuple:
+        """The traced hyperparameters that a run has in the end."""
+        if self.lineage is not None:
+            return tuple(column[-1, row] for column in self.lineage.numbers.values())
+        return self.numbers(row // self.shape.seeds)
+
+    def hyper(self) -> dict[str, np.ndarray]:
+        """A column for each hyperparameter, a row for each run whose point is drawn."""
+        by_name = dict(zip(self.space.names, self.points.columns, strict=True))
+        if self.lineage is not None:  # what the members have in the end
+            by_name |= {name: column[-1] for name, column in self.lineage.numbers.items()}
+        return {name: np.repeat(by_name[name], self.shape.seeds) for name in self.space.shown}
+
+    # what was measured
+    def record(self, rows: np.ndarray, report: Report) -> int:
+        """Enter a report on these rows. Returns how many of its epochs are new."""
+        new = int((report.after - np.maximum(report.before, self.epochs[rows])).clip(0).sum())
+        report.write(self.curves, rows)
+        self.epochs[rows] = np.maximum(self.epochs[rows], report.after)
+        self.alive[rows] = report.alive
+        return new
+
+    def scores(self) -> np.ndarray:
+        """(points, epochs): larger is better, NaN where unknown or diverged."""
+        curve = self.objective.sign * self.curves["validation"][self.objective.metric]
+        return curve.reshape(self.shape.points, self.shape.seeds, -1).mean(axis=1).astype(float)
+
+    def best_rows(self, count: int) -> set[int]:
+        """The best of the runs that are finished."""
+        scores = self.curves["validation"][self.objective.metric][:, -1]
+        finished = self.alive & (self.epochs == self.shape.epochs)
+        return set(best_of(scores, finished, self.objective.maximize, count).tolist())
+
+    def statuses(self) -> np.ndarray:
+        """ "done", "stopped" or "diverged", for each run whose point is drawn."""
+        stopped = np.where(self.epochs < self.shape.epochs, "stopped", "done")
+        drawn = len(self.points.group) * self.shape.seeds
+        return np.where(self.alive, stopped, "diverged")[:drawn]
+
+    def status(self) -> dict[str, str]:
+        """For the progress bar: the best score of the runs that are alive, and their number."""
+        metric, sign = self.objective.metric, self.objective.sign
+        rows = np.flatnonzero(self.alive & (self.epochs > 0))
+        scores = sign * self.curves["validation"][metric][rows]
+        counts = {"alive": f"{self.alive.sum()}/{len(self.alive)}"}
+        if lost := int((~self.alive).sum()):
+            counts["diverged"] = str(lost)
+        if np.isnan(scores).all():
+            return counts
+        row, epoch = np.unravel_index(np.nanargmax(scores), scores.shape)
+        best = f"{sign * scores[row, epoch]:.4g} (trial {rows[row]})"
+        return {f"best val {metric}": best} | counts
