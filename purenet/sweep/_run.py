@@ -28,7 +28,8 @@ from purenet.sweep.engine.layout import Layout, place, random_key
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, Program
 from purenet.sweep.engine.records import Lineage, ProgramRecord, Report, best_of
-from purenet.sweep.results.result import Result, Run
+from purenet.sweep.results.result import Costs, Result, Run
+from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Search, budget
 from purenet.sweep.schedulers.pbt import Population
@@ -435,7 +436,7 @@ class SweepRun:
         if self.lineage is not None:  # what the members have in the end
             by_name |= {name: column[-1] for name, column in self.lineage.numbers.items()}
         leaves = dict(zip(request.space.names, request.space.leaves, strict=True))
-        return Result(
+        outcomes = TrialTable(
             hyper={name: np.repeat(by_name[name], request.seeds) for name in request.space.shown},
             space={name: leaves[name] for name in request.space.shown},
             seeds=request.seeds,
@@ -444,13 +445,19 @@ class SweepRun:
             curves=jax.tree.map(lambda curve: curve[:rows], self.curves),
             metric=request.metric,
             maximize=request.maximize,
-            settings=request.settings(),
+        )
+        costs = Costs(
             programs=tuple(self._program_records()),
             plan=self.plan.summary() if self.plan else self.planned,
             seconds=self.earlier + (0.0 if self.finished else time.perf_counter() - self.began),
+        )
+        return Result(
+            outcomes,
+            request.settings(),
+            costs,
             kept={row: self._unpacked(row, state) for row, state in self.kept.items()},
             lineage=self.lineage,
-            _again=self._again,
+            _retrain=self._again,
         )
 
     def _program_records(self) -> Iterator[ProgramRecord]:
