@@ -29,6 +29,7 @@ from purenet.sweep import _run as runner
 from purenet.sweep.backends import population
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.records import TrialCheckpoint
+from purenet.sweep.results import figures
 from purenet.sweep.schedulers import pbt
 from purenet.sweep.storage import resume as resuming
 from purenet.sweep.storage.folder import Store
@@ -601,8 +602,7 @@ def load(folder: Path):
         assert len(result.rows()) == n and result.table() and result.ranked() is not None
         assert np.isfinite(result.seconds)
         list(map(str, map(result.trial, range(n))))
-        result._varied()
-        result._labels()
+        figures.labels(result.outcomes, figures.varied(result.outcomes))
         if result.lineage is not None:
             parents = result.lineage.parents
             assert parents.ndim == 2 and parents.shape[1] == n and result.lineage.every > 0

@@ -64,7 +64,7 @@ def test_a_sweep_where_everything_diverges_ends_with_one_line(finished):
     assert "diverged" in (folder.parent / "wild" / "trials.csv").read_text()
 
 
-def test_a_sweep_that_was_killed_is_gone_on_with(finished, tmp_path):
+def test_a_sweep_that_was_killed_is_resumed(finished, tmp_path):
     _, folder = finished
     arguments = ["sweep", "--trials", "6", "--epochs", "4", "--out", "cut"]
     process = Forked("-m", "purenet.cli", *arguments, cwd=tmp_path)
@@ -74,13 +74,13 @@ def test_a_sweep_that_was_killed_is_gone_on_with(finished, tmp_path):
     process.kill()
     process.wait()
     refused = purenet(*arguments, cwd=tmp_path)
-    assert refused.code == 2 and "go on with that one by --resume" in refused.err
+    assert refused.code == 2 and "resume that sweep with --resume" in refused.err
     done = purenet(*arguments, "--resume", cwd=tmp_path)
     assert done.code == 0, done.err
     for name in ("trials.csv", "trials.jsonl", "curves.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (folder / name).read_bytes()
     other = purenet(*arguments, "--resume", "--seed", "3", cwd=tmp_path)
-    assert other.code == 2 and "seed: was 0, is 3 now" in other.err
+    assert other.code == 2 and "was started with --seed 0, but --seed is 3 now" in other.err
 
 
 @pytest.mark.parametrize("search, picture", [("halving", "rungs.png"), ("pbt", "lineage.png")])
@@ -137,7 +137,7 @@ MISTAKES = {
     "a logarithm of nothing": (["--weight-decay", "0", "1"], "--weight-decay.*above 0"),
     "too many images": (["--images", "99999"], "--images is 99999, but there are 1797"),
     "a negative seed": (["--seed", "-1"], "--seed is -1"),
-    "nothing to go on with": (["--resume"], "sweep-results holds no sweep to go on with"),
+    "nothing to resume": (["--resume"], "sweep-results holds no sweep to resume"),
     "a process that is not": (["--process", "2", "2", "localhost:1"], "--process is 2 2 localhost"),
     "too short to halve": (["--search", "pbt", "--epochs", "1"], "needs 2 or more, but it has 1"),
 }
@@ -195,8 +195,9 @@ def test_help_gives_every_option_its_default(capsys):
         "--out",
     ):
         assert option in text
-    for default in ("(default: digits)", "(default: 40)", "(default: 30)", "(0.01, 0.5)"):
+    for default in ("(default: digits)", "(default: 40)", "(default: 30)", "(default: 0.01 0.5)"):
         assert default in text
+    assert "(default: 0)" in text and "None" not in text and "False" not in text
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import purenet as pn
 from purenet import sweep
 from purenet.core import progress
 from purenet.core.progress import Progress, bar_line
+from purenet.sweep._plan import GroupPlan
 
 NOTHING = (np.zeros(1), np.zeros(1))
 
@@ -83,7 +84,7 @@ def test_a_trainable_names_its_functions():
 
 def test_a_plan_of_many_programs_shows_two_at_a_prompt_and_all_when_printed():
     layout = types.SimpleNamespace(strategy="loop")
-    group = sweep.planning.GroupPlan({}, 1, layout, 1, 1, 1, {"loop": 0.1}, 0.1, 0.1)
+    group = GroupPlan({}, 1, layout, 1, 1, 1, {"loop": 0.1}, 0.1, 0.1)
     plan = sweep.Plan((group,) * 20, 20, 3.0)
     assert len(repr(plan).splitlines()) <= 10 and "... and 18 program(s) more" in repr(plan)
     assert len(str(plan).splitlines()) == 61 and "more" not in str(plan)

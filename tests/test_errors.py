@@ -371,7 +371,7 @@ def lost():
 OF_RESULTS = {
     "trial '0'": (lambda r: r.trial("0"), TypeError, "Result.trial: number is '0', but an integer"),
     "trial -1": (lambda r: r.trial(-1), ValueError, "number is -1, but at least 0"),
-    "point 3": (lambda r: r.point(3), ValueError, "Result.point: there is no trial 3; .* 0 to 2"),
+    "point 3": (lambda r: r.point(3), ValueError, "Result.point: there is no point 3; .* 0 to 2"),
     "replay None": (lambda r: r.replay(None), TypeError, "Result.replay: number is None"),
     "weights": (lambda r: r.weights(r.ranked()[-1]), ValueError, "were not kept"),
     "best 0": (lambda r: r.best(0), ValueError, "Result.best: n is 0, but at least 1"),

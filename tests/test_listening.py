@@ -71,7 +71,7 @@ def test_an_address_without_host_and_port_is_refused(address, capsys):
 def test_help_and_readme_say_that_the_port_is_open(capsys):
     with pytest.raises(SystemExit):
         cli.main(["sweep", "--help"])
-    assert "whoever can reach the port can join" in " ".join(capsys.readouterr().out.split())
+    assert "Anyone who can reach that port can join" in " ".join(capsys.readouterr().out.split())
     readme = (ROOT / "README.md").read_text()
     starts = re.findall(r"jax\.distributed\.initialize\((?s:.*?)\n\)", readme)
     assert starts and all("coordinator_bind_address=here" in start for start in starts)

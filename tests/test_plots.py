@@ -211,7 +211,7 @@ def test_many_series_look_different():
     "call, message",
     [
         (lambda p: plots.curve_grid(p, []), "curve_grid: there are no panels"),
-        (lambda p: plots.curve_grid(p, panels(1), columns=0), "columns is 0, expected a positive"),
+        (lambda p: plots.curve_grid(p, panels(1), columns=0), "columns is 0, but at least 1"),
         (
             lambda p: plots.curve_grid(p, [("a", {"train": np.ones((2, 3))})]),
             r"curve 'train' has .* y of shape \(2, 3\)",

@@ -47,12 +47,18 @@ def interrupted(main, tmp_path, monkeypatch, capsys):
     return folder, capsys.readouterr().err
 
 
-def test_the_command_that_is_named_resumes_with_the_options_it_began_with(interrupted, main):
+def test_the_command_that_is_named_resumes_with_the_options_it_began_with(
+    interrupted, main, capsys
+):
     folder, said = interrupted
     (command,) = re.findall("resume with: purenet sweep (.*)", said)
     assert shlex.split(command) == ["--resume", "--out", str(folder)]
     other = main("--resume", "--out", str(folder), "--epochs", "9")
     assert other == 2  # what is asked for now counts, and is refused here
+    assert capsys.readouterr().err == (
+        f"purenet sweep: {folder} was started with --epochs 3, but --epochs is 9 now. Use the same "
+        "settings, or choose another --out.\n"
+    )
     assert main(*shlex.split(command)) == 0
     result = sweep.load(folder)
     assert result.epochs.tolist() == [3] * 3
@@ -72,7 +78,15 @@ def test_a_sweep_that_was_interrupted_before_it_began_is_resumed(main, tmp_path,
     asked = []
     monkeypatch.setattr(cli, "run", interrupt)
     assert main(*OPTIONS) == main("--resume") == main("--resume", "--trials", "4") == 130
-    assert asked == [((n, 3, 5), sweep.sobol) for n in (3, 3, 4)]
+    assert main("--resume") == 130  # with the options of the last attempt
+    assert asked == [((n, 3, 5), sweep.sobol) for n in (3, 3, 4, 4)]
+
+
+def test_a_range_that_differs_is_named_as_it_is_typed(interrupted, main, capsys):
+    folder, _ = interrupted
+    assert main("--resume", "--out", str(folder), "--rate", "1e-3", "1", "--images", "60") == 2
+    error = capsys.readouterr().err
+    assert "--images 50 --rate 0.001 0.1, but --images is 60 and --rate is 0.001 1.0 now" in error
 
 
 def test_a_damaged_file_of_options_is_explained(main, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""What a result or a run looks like at a prompt and in a notebook: a few lines, or a table."""
+"""How results and runs are displayed at a prompt and in a notebook: a few lines, or a table."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _LINES = 10
 
 
 def as_text(headline: str, table: str) -> str:
-    """A headline and a table, each line cut where it gets long, ten lines at most.
+    """A headline and a table, cut to ten lines of 100 characters.
 
     >>> print(as_text("Result: 1 trial", "rank  trial\\n   1      0"))
     Result: 1 trial
@@ -26,7 +26,7 @@ def as_text(headline: str, table: str) -> str:
 
 
 def as_html(headline: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """A headline, a table whose first row names the columns, and notes below; all text is escaped.
+    """A headline, a table whose first row is the header, and notes below; all text is escaped.
 
     >>> as_html("1 trial", [["rate"], ["<0.1>"]], [])
     '<p>1 trial</p><table><tr><th>rate</th></tr><tr><td>&lt;0.1&gt;</td></tr></table>'
@@ -34,13 +34,13 @@ def as_html(headline: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) 
     cells = lambda kind, row: "".join(f"<{kind}>{html.escape(c)}</{kind}>" for c in row)
     header, *body = rows
     lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in body)
-    said = lambda text: f"<p>{html.escape(text)}</p>"
+    paragraph = lambda text: f"<p>{html.escape(text)}</p>"
     table = f"<table><tr>{cells('th', header)}</tr>{lines}</table>"
-    return said(headline) + table + "".join(map(said, notes))
+    return paragraph(headline) + table + "".join(map(paragraph, notes))
 
 
 def run_text(name: str, state: PyTree, curves: Mapping[str, Mapping[str, Any]]) -> str:
-    """A training run in brief: its epochs, the last values of its curves, the size of its state.
+    """A training run in one line: epochs, last values of the curves, size of the state.
 
     >>> run_text("Fit", {"w": 1.0}, {"train": {"loss": [0.5, 0.25]}})
     'Fit: 2 epochs, train loss 0.25; state of 1 numbers in 1 leaves'
@@ -50,6 +50,6 @@ def run_text(name: str, state: PyTree, curves: Mapping[str, Mapping[str, Any]]) 
     last = [f"{n} {float(curve[-1]):.4g}" for n, curve in named.items() if len(curve)]
     leaves = jax.tree.leaves(state)
     count = sum(getattr(leaf, "size", 1) for leaf in leaves)
-    said = [", ".join([*epochs, *last])] if named else []
-    said.append(f"state of {count:,} numbers in {len(leaves)} leaves")
-    return f"{name}: {'; '.join(said)}"
+    parts = [", ".join([*epochs, *last])] if named else []
+    parts.append(f"state of {count:,} numbers in {len(leaves)} leaves")
+    return f"{name}: {'; '.join(parts)}"

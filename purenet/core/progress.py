@@ -6,19 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-_REFRESH = 0.2  # seconds between two pictures of the bar
-_EVERY, _RARELY = 2.0, 60.0  # seconds between two plain lines: at first, and in the end
-_SHARE = 0.1  # of the time that has passed, between those
-_NARROW, _WIDE = 10, 30  # characters of the bar itself
+_REFRESH = 0.2  # seconds between two drawings of the bar
+_EVERY, _RARELY = 2.0, 60.0  # seconds between two plain lines: at first, and at last
+_SHARE = 0.1  # in between, the pause is this share of the elapsed time
+_NARROW, _WIDE = 10, 30  # characters of the bar alone
 _GAP = 2  # between the parts of the line
 
 
 class Progress:
-    """Shows how far a loop is, with a few named values; writes to standard error only.
+    """Progress of a loop, with a few named values, on standard error.
 
-    `show` None means: only on a terminal and in a notebook. Where standard error is neither, plain
-    lines appear, every two seconds at first, later every minute, and for the last advance. Nothing
-    is coloured. The total may change on the way.
+    `show` defaults to whether standard error is a terminal or belongs to a notebook. If it is
+    neither and `show` is True, plain lines appear: every two seconds at first, later every minute,
+    and at the end. There are no colours. The total may change on the way.
 
     >>> with Progress(3, "epoch", show=False) as bar:
     ...     bar.advance(2, lambda: {"loss": "0.5"})
@@ -33,7 +33,7 @@ class Progress:
         self.started, self.printed = time.perf_counter(), -float("inf")
         self.shown = bool(redrawn if show is None else show)
         self.redrawn = self.shown and redrawn
-        self.length = 0  # of the line that is on the screen
+        self.length = 0  # of the line on the screen
 
     def __enter__(self):
         return self
@@ -43,16 +43,16 @@ class Progress:
             print(file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
-        """What is going on before the first advance."""
+        """Show what happens before the first advance."""
         if self.redrawn:
             self._draw([text], self._seconds())
         elif self.shown:
-            print(f"{self.unit} {self.done}/{self.total}, {text}", file=sys.stderr, flush=True)
+            self._print([f"{self.unit} {self.done}/{self.total}", text])
 
     def advance(
         self, n: int, values: Callable[[], dict[str, str]], total: int | None = None
     ) -> None:
-        """So many more are done. What `values` gives is shown, and asked for only then."""
+        """Count `n` more as done. `values` is called only when its result is shown."""
         self.done += n
         self.total = max(self.done, self.total if total is None else total)
         if not self.shown:
@@ -68,13 +68,12 @@ class Progress:
         if self.redrawn:
             self._draw(words, seconds)
         else:
-            line = ", ".join([*self._standing(seconds), *words])
-            print(line, file=sys.stderr, flush=True)
+            self._print([*self._status(seconds), *words])
 
     def _seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def _standing(self, seconds: float) -> list[str]:
+    def _status(self, seconds: float) -> list[str]:
         parts = [f"{self.unit} {self.done}/{self.total}", f"{seconds:.1f} s"]
         rate = (self.done - self.begun) / max(seconds, 1e-9)
         if rate:
@@ -83,18 +82,21 @@ class Progress:
                 parts.append(f"{ahead / rate:.0f} s left")
         return parts
 
+    def _print(self, words: Sequence[str]) -> None:
+        print(", ".join(words), file=sys.stderr, flush=True)
+
     def _draw(self, words: Sequence[str], seconds: float) -> None:
-        _, passed, *pace = self._standing(seconds)
-        left = pace[1:] or [passed]
+        _, elapsed, *pace = self._status(seconds)
+        left = pace[1:] or [elapsed]
         line = bar_line(self.done, self.total, [*words[:1], *left, *words[1:], *pace[:1]], _width())
         print(f"\r{line.ljust(self.length)}", end="", file=sys.stderr, flush=True)
         self.length = len(line)
 
 
 def bar_line(done: int, total: int, words: Sequence[str], width: int) -> str:
-    """A bar of at least ten characters, the counts, and as many words as have room in `width`.
+    """A bar of at least ten characters, the counts, and as many words as fit in `width`.
 
-    Words come in the order of their weight; the first is shortened where even it is too long.
+    Words come in order of importance; the first is shortened if even it does not fit.
 
     >>> bar_line(3, 4, ["best val loss 0.5", "7 s left", "alive 2/2"], 50)
     ' 75% ████████░░░  3/4  best val loss 0.5, 7 s left'
@@ -111,8 +113,8 @@ def bar_line(done: int, total: int, words: Sequence[str], width: int) -> str:
             text = _shortened(word, room)
     wide = min(_WIDE, _NARROW + room - len(text))
     full = int(share * wide)
-    solid, empty = ("█", "░") if _can_say("█░…") else ("#", "-")
-    text = text if _can_say(text) else text.replace("…", ".")
+    solid, empty = ("█", "░") if _can_encode("█░…") else ("#", "-")
+    text = text if _can_encode(text) else text.replace("…", ".")
     bar = solid * full + empty * (wide - full)
     return f"{percent}{bar}{counts}{' ' * _GAP}{text}".rstrip()[: max(width, 1)]
 
@@ -130,7 +132,7 @@ def _shortened(word: str, room: int) -> str:
 
 
 def in_notebook() -> bool:
-    """Whether this process is a notebook's kernel, whose output is redrawn as a terminal's is.
+    """Whether this process is a notebook's kernel, whose output can be redrawn like a terminal's.
 
     >>> in_notebook()
     False
@@ -141,7 +143,7 @@ def in_notebook() -> bool:
 
 
 def _width() -> int:
-    """Characters that a line may have: some terminals wrap in the last column, so it stays free."""
+    """The width of a line. The last column stays free, because some terminals wrap there."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -149,7 +151,7 @@ def _width() -> int:
     return (columns or 80) - 1
 
 
-def _can_say(text: str) -> bool:
+def _can_encode(text: str) -> bool:
     try:
         text.encode(getattr(sys.stderr, "encoding", None) or "ascii")
     except UnicodeEncodeError:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.text_table import text_table
 from purenet.core.types import Number
 from purenet.core.validate import (
     Count,
@@ -369,27 +370,23 @@ def table(*reports: Sequence[Row]) -> str:
             "least one, are expected."
         )
     kinds = ("automatic", "numerical")
-    width = max(len("by hand -"), *(len(row.op) for rows in reports for row in rows))
-    heads = [rows[0].dtype for rows in reports for _ in kinds]
-    lines = [
-        " " * width + "".join(f"{head:>10}" for head in heads),
-        f"{'by hand -':{width}}" + "".join(f"{kind:>10}" for _ in reports for kind in kinds),
-    ]
-    failures = []
-    failed = 0
+    written = lambda errors: [f"{error:.1e}" for error in errors]
+    rows = [["", *(rows[0].dtype for rows in reports for _ in kinds)]]
+    rows.append(["by hand -", *kinds * len(reports)])
+    verdicts, failures = ["", ""], []
     for same_op in zip(*reports, strict=True):
         errors = [getattr(row, kind).error for row in same_op for kind in kinds]
-        passed = all(row.passed for row in same_op)
-        failed += not passed
-        numbers = "".join(f"{error:>10.1e}" for error in errors)
-        lines.append(f"{same_op[0].op:{width}}{numbers}  {'ok' if passed else 'FAILED'}")
+        rows.append([same_op[0].op, *written(errors)])
+        verdicts.append("  ok" if all(row.passed for row in same_op) else "  FAILED")
         failures += [
             f"{row.op}, {row.dtype}, {kind}: {getattr(row, kind)}"
             for row in same_op
             for kind in kinds
             if not getattr(row, kind).error <= getattr(row.tolerance, kind)
         ]
-    limits = "".join(f"{limit:>10.1e}" for rows in reports for limit in rows[0].tolerance)
-    count = len(reports[0])
+    rows.append(["tolerance", *written(limit for rows in reports for limit in rows[0].tolerance)])
+    aligned = text_table(rows, left=1, gap=1)
+    lines = [line + verdict for line, verdict in zip(aligned, [*verdicts, ""], strict=True)]
+    failed, count = verdicts.count("  FAILED"), len(reports[0])
     summary = f"{failed} of {count} operations: FAILED" if failed else f"all {count} operations: ok"
-    return "\n".join([*lines, f"{'tolerance':{width}}{limits}", *failures, summary])
+    return "\n".join([*lines, *failures, summary])

@@ -4,6 +4,7 @@ import math
 
 import jax
 
+from purenet.core.text_table import text_table
 from purenet.core.types import Layer, Sizes
 from purenet.core.validate import describe_value
 from purenet.nn.combinators import output_shape
@@ -42,10 +43,6 @@ def summary(net: Layer, sizes: Sizes) -> str:
         rows.append((f"{i} {name}", str(sizes), f"{count:,}", f"{size:,}"))
         total, total_bytes = total + count, total_bytes + size
     rows.append(("total", "", f"{total:,}", f"{total_bytes:,}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}"
-        for a, b, c, d in rows
-    ]
+    lines = text_table(rows, left=2)
     dtype = dict(*net.spec[1:]).get("compute_dtype")
     return "\n".join(lines if dtype is None else [*lines, f"computed in {dtype}"])

@@ -1,11 +1,11 @@
 """Pictures: learning curves, histograms, images, filters, sweeps. Needs matplotlib.
 
-`pip install 'purenet[plot]'` brings it; `import purenet` alone does not load it.
+Install it with `pip install 'purenet[plot]'`; `import purenet` alone does not import it.
 
-Every function draws a figure of its own and writes it to `path`, complete or not at all; it needs
-no screen and leaves the figures and the backend of the caller alone. The suffix of the path chooses
-the format: .png, .svg or .pdf; another one is a ValueError, a path that cannot be written an
-OSError, and without matplotlib there is a ModuleNotFoundError that says how to install it.
+Every function draws a figure of its own and writes it to `path`, completely or not at all. It needs
+no screen and does not touch the caller's figures or backend. The suffix of the path is the format:
+.png, .svg or .pdf. Any other suffix raises ValueError, a path that cannot be written OSError, and
+without matplotlib ModuleNotFoundError says how to install it.
 """
 
 from purenet.plots.distributions import histograms as histograms

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import real_numbers
+from purenet.core.validate import PositiveInteger, declared, real_numbers
 from purenet.plots import style
 
 
+@declared
 def histograms(
     path: str | os.PathLike,
     rows: Sequence[tuple[str, Sequence[tuple[str, Any]]]],
-    bins: int = 30,
+    bins: PositiveInteger = 30,
     title: str | None = None,
     x_label: str = "value",
     y_label: str = "fraction",
@@ -23,10 +24,10 @@ def histograms(
     """A grid of histograms, with the same bins along a row.
 
     Shapes: `rows` is a list of (row title, list of (panel title, values of any shape)). The height
-    of a bar is the fraction of the finite values of its panel; how many values are not finite is
-    written into the panel. Returns the path.
-    Raises ValueError for no rows, a row without panels, or a suffix, `bins` or `dpi` out of range;
-    TypeError for what are no rows, numbers or path; OSError where the picture cannot be written.
+    of a bar is the fraction of the finite values of its panel; a note counts the others. `bins` is
+    their number. Returns the path.
+    Raises ValueError for no rows, a row without panels, or a bad suffix or `dpi`; TypeError if an
+    argument has the wrong type; OSError if the picture cannot be written.
     Source: the figures of activations under initialisers, Glorot & Bengio (2010).
 
     >>> import tempfile
@@ -39,7 +40,6 @@ def histograms(
     found = style.pairs("histograms", "rows", rows, "(row title, panels)")
     of = lambda panels: style.pairs("histograms", "a row", panels, "(panel title, values)")
     rows = [(heading, of(panels)) for heading, panels in found]
-    bins = style.positive("histograms", "bins", bins)
     if not rows or not all(panels for _, panels in rows):
         raise ValueError("histograms: there are no panels to draw, or there is a row without any.")
     columns = max(len(panels) for _, panels in rows)
@@ -77,6 +77,6 @@ def histograms(
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
     size = max(abs(low), abs(high))
-    if high - low <= 1e-9 * size:  # a constant, as near as can be drawn
+    if high - low <= 1e-9 * size:  # constant, up to rounding
         low, high = low - (0.5 * size or 0.5), high + (0.5 * size or 0.5)
     return np.linspace(low, high, bins + 1)

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import mapping, real_numbers
+from purenet.core.validate import PositiveInteger, declared, mapping, real_numbers
 from purenet.plots import style
 
 _USUAL = ("validation", "train")
 
 
+@declared
 def curve_grid(
     path: str | os.PathLike,
     panels: Sequence[tuple[str, Mapping[str, Any]]],
-    columns: int = 5,
+    columns: PositiveInteger = 5,
     title: str | None = None,
     y_label: str = "accuracy",
     limits: tuple[float, float] | None = (0, 1),
@@ -25,13 +26,12 @@ def curve_grid(
 ) -> Path:
     """A grid of small panels with a few curves each, on shared axes.
 
-    Shapes: `panels` is a list of (title, {name: values (epochs,)}), one value an epoch from 1 on;
+    Shapes: `panels` is a list of (title, {name: values (epochs,)}), one value per epoch from 1 on;
     a value that is not finite leaves a gap. "validation" is drawn solid, "train" dashed. The
     lines of a title after the first are set smaller, and broken where two spaces separate items.
-    `limits` of y, None to fit. Returns the path.
-    Raises ValueError for no panels, values that are not a curve, or a suffix, `columns`, `limits`
-    or `dpi` out of range; TypeError for what are no panels, numbers or path; OSError where the
-    picture cannot be written.
+    `limits` of y, None to fit the data. Returns the path.
+    Raises ValueError for no panels, values that are not a curve, or a bad suffix, `limits` or
+    `dpi`; TypeError if an argument has the wrong type; OSError if the picture cannot be written.
     Source: the picture of the best trials of a random search in from-scratch courses.
 
     >>> import tempfile
@@ -43,29 +43,20 @@ def curve_grid(
     path = style.target("curve_grid", path, dpi)
     limits = style.limits_of("curve_grid", limits)
     panels = style.pairs("curve_grid", "panels", panels, "(title, {name: curve})")
-    if not panels:
-        raise ValueError("curve_grid: there are no panels to draw.")
-    columns = min(style.positive("curve_grid", "columns", columns), len(panels))
+    style.check_some("curve_grid", "panels", panels)
+    columns = min(columns, len(panels))
     lines = [
         (heading, _curves("curve_grid", f"panel {heading!r}", named)) for heading, named in panels
     ]
     names = sorted({name for _, named in lines for name in named}, key=_curve_order)
-    # validation is the first style and train the second, even where one of them is missing
+    # validation has the first style and train the second, even if one of them is missing
     usual = bool({*_USUAL} & {*names})
     fixed = [*_USUAL, *(name for name in names if name not in _USUAL)] if usual else names
     styles = {name: style.line_style(i) for i, name in enumerate(fixed)}
 
     rows = -(-len(panels) // columns)
-    width = max(3.6, style.WIDTH / 5 * columns)
-    # the title and the legend share a line where it is long enough
-    title_height = 0.3 if title else 0.0
-    legend_height = 0.08 + 0.19 * -(-len(names) // _legend_columns(width))
-    drop = 0.0 if columns >= 4 and len(names) <= 2 else title_height
-    top = max(title_height, drop + legend_height)
-    small = max(len(style.small_lines(heading)) for heading, _ in lines)
-    height = (1.38 + 0.12 * small) * rows + 0.45 + top
-    figure = style.figure(width, height)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / height))
+    figure, drop = _page(lines, columns, rows, len(names), title)
+    width, height = figure.get_size_inches()
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     handles = {}
     for i, ax in enumerate(axes.flat):
@@ -79,7 +70,7 @@ def curve_grid(
         style.plain_axes(ax)
         ax.tick_params(labelbottom=i + columns >= len(lines), labelleft=i % columns == 0)
         if limits is not None:
-            # a little above, so that a curve at the upper limit is seen whole
+            # a little above, so that a curve at the upper limit is not cut
             ax.set_ylim(limits[0], limits[1] + 0.03 * (limits[1] - limits[0]))
     style.whole_ticks(axes[0, 0], [x for _, named in lines for x, _ in named.values()], 3)
     figure.supxlabel(x_label, fontsize=9)
@@ -92,6 +83,7 @@ def curve_grid(
     return style.write("curve_grid", figure, path, dpi)
 
 
+@declared
 def curves(
     path: str | os.PathLike,
     series: Mapping[str, Any],
@@ -99,16 +91,16 @@ def curves(
     x_label: str = "epoch",
     y_label: str = "loss",
     limits: tuple[float, float] | None = None,
-    y_scale: str = "linear",
+    y_scale: style.YScale = "linear",
     dpi: int = 120,
 ) -> Path:
     """Several named curves on one pair of axes.
 
     Shapes: `series` is {name: y (n,)} with x = 1..n, or {name: (x (n,), y (n,))} as a tuple; a
     value that is not finite leaves a gap. `y_scale` is "linear" or "log". Returns the path.
-    Raises ValueError for no series, values that are not a curve or have no place on a log scale,
-    another `y_scale`, or a suffix, `limits` or `dpi` out of range; TypeError for what are no
-    series, numbers or path; OSError where the picture cannot be written.
+    Raises ValueError for no series, values that are not a curve or have no place on a log scale, or
+    a bad suffix, `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the
+    picture cannot be written.
     Source: any textbook's learning curves.
 
     >>> import tempfile
@@ -117,13 +109,10 @@ def curves(
     'loss.svg'
     """
     path = style.target("curves", path, dpi)
-    if y_scale not in ("linear", "log"):
-        raise ValueError(f"curves: y_scale is {y_scale!r}, expected 'linear' or 'log'.")
     limits = style.limits_of("curves", limits, log=y_scale == "log")
     lines = _curves("curves", "series", series)
-    if not lines:
-        raise ValueError("curves: there are no series to draw.")
-    if y_scale == "log":  # which has no place for the others
+    style.check_some("curves", "series", lines)
+    if y_scale == "log":  # leave gaps for values without a logarithm
         lines = {name: (x, np.where(y > 0, y, np.nan)) for name, (x, y) in lines.items()}
         if not any(np.isfinite(y).any() for _, y in lines.values()):
             raise ValueError("curves: no value is above 0, but a log scale needs one.")
@@ -147,6 +136,21 @@ def curves(
 
 
 # pieces
+def _page(lines, columns: int, rows: int, names: int, title: str | None) -> tuple[Any, float]:
+    """The figure of a grid, and the height of what is above its legend, in inches."""
+    width = max(3.6, style.WIDTH / 5 * columns)
+    # the title and the legend share a line if it is long enough
+    title_height = 0.3 if title else 0.0
+    legend_height = 0.08 + 0.19 * -(-names // _legend_columns(width))
+    drop = 0.0 if columns >= 4 and names <= 2 else title_height
+    top = max(title_height, drop + legend_height)
+    small = max(len(style.small_lines(heading)) for heading, _ in lines)
+    height = (1.38 + 0.12 * small) * rows + 0.45 + top
+    figure = style.figure(width, height)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / height))
+    return figure, drop
+
+
 def _curves(caller: str, what: str, named) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {n: _curve(caller, n, v) for n, v in mapping(caller, what, named).items()}
 
@@ -165,7 +169,7 @@ def _curve(caller: str, name: str, values) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _curve_order(name: str):
-    """validation, train, then the others by name: so that these two look the same everywhere."""
+    """validation, train, then the others by name: these two look the same everywhere."""
     return (_USUAL.index(name) if name in _USUAL else len(_USUAL), name)
 
 

@@ -1,7 +1,7 @@
 """Values of any kind on one axis: each gets a position in 0..1, and the axis its ticks.
 
 Numbers lie on a linear or a logarithmic axis, categories (strings, functions, tuples, booleans) at
-even distances, and numbers that are not finite beyond the end of the others.
+even distances, and numbers that are not finite beyond the ends of the others.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import describe_value, real_numbers
+from purenet.core.validate import real_numbers
 from purenet.plots import style
 
-_FEW = 6  # numbers with at most so many values get a tick for each
+_FEW = 6  # up to this many distinct numbers get a tick each
 _LABEL = 16  # characters of a tick
 
 
@@ -76,20 +76,15 @@ class Scale:
 def scale(name: str, values: Any, log: bool = False, caller: str = "scale") -> Scale:
     """The scale of a column (n,) of numbers, or of any other values as categories.
 
-    Raises ValueError for another shape, or where a logarithmic axis has no place for a value;
-    TypeError for what is no column.
+    Raises ValueError for another shape, or for a value that a logarithmic axis cannot show;
+    TypeError unless `values` is a list.
 
     >>> scale("net", ["tanh", "relu", "tanh"]).at
     array([1., 0., 1.])
     """
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
-        raise TypeError(
-            f"{caller}: the column {name!r} is {describe_value(values)}, but a list is expected."
-        )
-    values = np.asarray(values) if hasattr(values, "dtype") else list(values)
-    if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise ValueError(f"{caller}: the column {name!r} has shape {values.shape}, expected (n,).")
-    column = list(values)
+    column = style.a_list(caller, f"the column {name!r}", values, "values")
+    shape = values.shape if isinstance(values, np.ndarray) else (len(column),)
+    style.check_shape(caller, f"the column {name!r} has", shape, len(shape) == 1, "(n,)")
     if not all(_is_number(v) for v in column):
         if log:
             odd = next(v for v in column if not _is_number(v))
@@ -103,7 +98,7 @@ def scale(name: str, values: Any, log: bool = False, caller: str = "scale") -> S
     if log and (x[finite] <= 0).any():
         raise ValueError(
             f"{caller}: the column {name!r} is to be on a log axis, but holds "
-            f"{x[finite].min():g}; a log axis has a place only for numbers above 0."
+            f"{x[finite].min():g}; only numbers above 0 have a logarithm."
         )
     return _numbers(name, x, finite, log)
 
@@ -157,7 +152,7 @@ def _is_number(value: Any) -> bool:
 def _unit(x: np.ndarray, low: float, high: float, log: bool) -> np.ndarray:
     if log:
         x, low, high = np.log10(x), math.log10(low), math.log10(high)
-    if high - low <= 1e-12 * max(abs(low), abs(high)):  # a constant, as near as can be drawn
+    if high - low <= 1e-12 * max(abs(low), abs(high)):  # constant, up to rounding
         return np.full(np.shape(x), 0.5)
     return (x - low) / (high - low)
 

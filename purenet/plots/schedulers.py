@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import mapping, real_numbers
+from purenet.core.validate import PositiveInteger, declared, integer, mapping, real_numbers
 from purenet.plots import style
-from purenet.plots.scales import scale
+from purenet.plots.scales import Scale, scale
 
-_LIGHT = "#a9c4e4"  # trials that were stopped, members that have no part in the best
+_LIGHT = "#a9c4e4"  # stopped trials, members that are not ancestors of the best
 _DARK = style.COLOURS[0]
 _CROSS = style.COLOURS[6]
 _COPY = style.COLOURS[1]
@@ -21,9 +21,9 @@ _STATUS = ("done", "stopped", "diverged")
 
 # successive halving
 def rung_counts(epochs: Any, levels: Sequence[int]) -> list[tuple[int, int]]:
-    """How many trials reached each level, and how many went beyond it.
+    """The number of trials that reached each level, and of those that went beyond it.
 
-    Shapes: epochs (n,) trained by each trial -> a pair a level.
+    Shapes: epochs (n,) trained by each trial -> a pair per level.
 
     >>> rung_counts([1, 1, 3, 9], [1, 3, 9])
     [(4, 2), (2, 1), (1, 0)]
@@ -32,6 +32,7 @@ def rung_counts(epochs: Any, levels: Sequence[int]) -> list[tuple[int, int]]:
     return [(int((trained >= level).sum()), int((trained > level).sum())) for level in levels]
 
 
+@declared
 def rungs(
     path: str | os.PathLike,
     scores: Any,
@@ -41,23 +42,23 @@ def rungs(
     score_label: str = "score",
     maximize: bool = True,
     limits: tuple[float, float] | None = None,
-    y_scale: str = "linear",
+    y_scale: style.YScale = "linear",
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
     """The rungs of successive halving: the curve of each trial up to the epoch where it ended.
 
-    Shapes: `scores` (n, most epochs), one value an epoch from 1 on, not looked at after the end;
+    Shapes: `scores` (n, most epochs), one value per epoch from 1 on, ignored after a trial's end;
     `epochs` (n,) trained by each trial; `levels` the epochs of the rungs, each a vertical line with
-    how many trials reached it → how many went beyond; `status` n of "done" (dark), "stopped"
-    (light) and "diverged" (ends in a cross). Without it a trial is done that trained for the most
-    epochs, and diverged if its last score is not finite. `largest` says whether large scores are
-    good: the best of those done is thick. `limits` of the scores, None to fit; `y_scale` is
-    "linear" or "log". The epochs are on a logarithmic axis where the levels grow as powers do. Of
-    Hyperband draw each bracket by itself. Returns the path.
-    Raises ValueError for shapes that do not agree, no levels, no finite score, or a suffix,
-    `y_scale`, `limits` or `dpi` out of range; TypeError for what are no numbers, levels, status or
-    path; OSError where the picture cannot be written.
+    the number of trials that reached it → that went beyond; `status` n of "done" (dark), "stopped"
+    (light) and "diverged" (ends in a cross). It defaults to done for trials with the most epochs,
+    diverged for those whose last score is not finite, and stopped for the others. `maximize` says
+    whether large scores are good: the best done trial is thick. `limits` of the scores, None to fit
+    the data. The axis of the epochs is logarithmic if the levels span more than a factor of 8. Draw
+    each bracket of Hyperband separately. Returns the path.
+    Raises ValueError for shapes that do not agree, no levels, no finite score, or a bad suffix,
+    `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the picture cannot be
+    written.
     Source: Li, Jamieson, DeSalvo, Rostamizadeh & Talwalkar (2018), Hyperband.
 
     >>> import tempfile
@@ -69,24 +70,135 @@ def rungs(
     path = style.target("rungs", path, dpi)
     limits = style.limits_of("rungs", limits, log=y_scale == "log")
     y, trained, steps, ends = _ends("rungs", scores, epochs, levels, status)
-    _check_scale("rungs", y_scale)
     n, most = y.shape
     seen = np.where(np.arange(1, most + 1) <= trained[:, None], y, np.nan)
     seen[~np.isfinite(seen) | ((seen <= 0) & (y_scale == "log"))] = np.nan
-    if not np.isfinite(seen).any():
-        raise ValueError(
-            f"rungs: none of the scores of {n} trials that can be drawn is a finite number, "
-            "expected at least one."
-        )
-    # those that diverged may end anywhere: the others say what is to be seen
+    style.check_finite("rungs", f"the scores of {n} trials that can be drawn", np.isfinite(seen))
+    # trials that diverged may end anywhere: the others decide the range
     calm = seen[ends != "diverged"]
     calm = calm[np.isfinite(calm)] if np.isfinite(calm).any() else seen[np.isfinite(seen)]
     seen = np.clip(seen, *(limits or (calm.min(), calm.max())))
 
     page = style.figure(style.WIDTH, 3.9)
     ax = page.subplots()
+    looks = _rung_curves(ax, seen, ends, maximize)
+    style.plain_axes(ax, size=8)
+    ax.set_yscale(y_scale)
+    if limits is not None:
+        ax.set_ylim(*limits)
+    _epoch_axis(ax, trained, steps)
+    ax.set_ylabel(style.fold(score_label, 40), fontsize=9, parse_math=False)
+    style.header(page, title, looks)
+    return style.write("rungs", page, path, dpi)
+
+
+# population based training
+def ancestry(parents: Any, member: int) -> list[int]:
+    """Which member held the weights of `member` in every round, from the first to the last.
+
+    Shapes: parents (rounds, members), `parents[r, j]` the member whose weights j has after round r
+    -> rounds + 1 members, the last is `member`.
+
+    >>> ancestry([[0, 0, 2], [0, 1, 1]], member=2)
+    [0, 1, 2]
+    """
+    line = [int(member)]
+    for row in np.asarray(parents, int)[::-1]:
+        line.append(int(row[line[-1]]))
+    return line[::-1]
+
+
+@declared
+def lineage(
+    path: str | os.PathLike,
+    scores: Any,
+    parents: Any,
+    every: PositiveInteger,
+    numbers: Mapping[str, Any] | None = None,
+    log: Collection[str] = (),
+    score_label: str = "score",
+    maximize: bool = True,
+    limits: tuple[float, float] | None = None,
+    y_scale: style.YScale = "linear",
+    title: str | None = None,
+    dpi: int = 120,
+) -> Path:
+    """The lineage of a population: all curves, who copied whom, and the ancestors of the best.
+
+    Shapes: `scores` (members, epochs), one value per epoch from 1 on, with gaps where not finite;
+    `parents` (rounds, members) the member whose weights each has after the round, itself if it
+    kept its own; round r ends after epoch `every` (r + 1). `numbers` is {name: values (rounds + 1,
+    members)}, the hyperparameters during every round, a panel each; `log` names those with
+    logarithmic axes. The best member is that of the last epoch with a finite score, and `maximize`
+    says whether large ones are good; its ancestors are thick and black. Copies are dashed, from the
+    end of the old weights to the curve of the new. `limits` of the scores, None to fit the data.
+    Returns the path.
+    Raises ValueError for shapes that do not agree, parents out of range, no finite score, or a bad
+    suffix, `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the picture
+    cannot be written.
+    Source: Jaderberg et al. (2017), Population based training of neural networks.
+
+    >>> import tempfile
+    >>> scores, rate = [[0.1, 0.2, 0.3], [0.2, 0.3, 0.5]], [[0.1, 0.01], [0.012, 0.01]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "pbt.png")
+    ...     lineage(path, scores, [[1, 1]], every=2, numbers={"rate": rate}, log=["rate"]).name
+    'pbt.png'
+    """
+    path = style.target("lineage", path, dpi)
+    limits = style.limits_of("lineage", limits, log=y_scale == "log")
+    y, rows = _population("lineage", scores, parents, every)
+    members, epochs = y.shape
+    finite = np.isfinite(y) & ((y > 0) | (y_scale == "linear"))
+    style.check_finite("lineage", f"the scores of {members} members that can be drawn", finite)
+    y = np.where(finite, y, np.nan)
+    end = int(np.flatnonzero(finite.any(axis=0))[-1])
+    best = int(np.nanargmax(y[:, end] if maximize else -y[:, end]))
+    # an exchange after the last epoch shows nothing and does not affect the best
+    used = rows[: end // every]
+    line = ancestry(used, best)
+
+    numbers = {} if numbers is None else mapping("lineage", "numbers", numbers)
+    log = style.names_of("lineage", log, numbers)
+    panels = [_panel(name, v, name in log, rows) for name, v in numbers.items()]
+
+    page = style.figure(style.WIDTH, 3.3 + 1.25 * len(panels))
+    ratios = [2.6, *[1.0] * len(panels)]
+    axes = page.subplots(1 + len(panels), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    thin = min(1.0, max(0.5, 6 / members**0.5))
+    ax = axes[0]
+    segments, copies = _segments(y, used, every)
+    owner = np.array(line)[np.minimum(np.arange(epochs) // every, len(used))]
+    bold = np.arange(1.0, epochs + 1), y[owner, np.arange(epochs)]
+    _lineage_lines(ax, segments, bold, copies, thin)
+    ax.plot(end + 1, y[best, end], "o", color="black", ms=4, zorder=5)
+    style.plain_axes(ax, size=8)
+    ax.set_yscale(y_scale)
+    if limits is not None:
+        ax.set_ylim(*limits)
+    ax.set_ylabel(style.fold(score_label, 30), fontsize=9, parse_math=False)
+    edges = np.append(np.arange(len(used) + 1) * every, epochs) + 0.5
+    for ax, panel in zip(axes[1:], panels, strict=True):
+        heights = panel.at.reshape(len(rows) + 1, members)[: len(used) + 1]
+        _number_panel(ax, panel, heights, edges, used, line, 1.2 * thin)
+    page.align_ylabels(axes)
+    style.whole_ticks(axes[-1], [np.array([1.0, epochs])], 10)
+    axes[-1].set_xlabel("epoch", fontsize=9)
+    looks = {
+        f"best: {y[best, end]:.4g}, and its ancestors": _BEST,
+        f"members: {members}": {"color": _LIGHT, "linewidth": 1.2},
+        f"copies: {len(copies)}": {"color": _COPY, "linewidth": 1, "linestyle": (0, (3, 1.5))},
+    }
+    style.header(page, title, looks)
+    return style.write("lineage", page, path, dpi)
+
+
+# pieces
+def _rung_curves(ax, seen: np.ndarray, ends: np.ndarray, maximize: bool) -> dict[str, dict]:
+    """The curves of the trials, those that are done in front; returns the looks of the legend."""
     from matplotlib.collections import LineCollection
 
+    n, most = seen.shape
     thin = min(1.4, max(0.6, 10 / n**0.5))
     x = np.arange(1.0, most + 1)
     lines = np.stack(np.broadcast_arrays(x, seen), axis=2)
@@ -112,16 +224,16 @@ def rungs(
     looks = {label: looks[label] for label in reversed(looks)}
     final = np.where(last >= 0, seen[np.arange(n), last], np.nan)
     final[ends != "done"] = np.nan
-    if np.isfinite(final).any():
-        best = int(np.nanargmax(final if maximize else -final))
-        ax.plot(x, seen[best], **_BEST, zorder=6)
-        ax.plot(x[last[best]], final[best], "o", color="black", ms=4, zorder=6)
-        looks = {f"best: {final[best]:.4g}": _BEST, **looks}
+    if not np.isfinite(final).any():
+        return looks
+    best = int(np.nanargmax(final if maximize else -final))
+    ax.plot(x, seen[best], **_BEST, zorder=6)
+    ax.plot(x[last[best]], final[best], "o", color="black", ms=4, zorder=6)
+    return {f"best: {final[best]:.4g}": _BEST, **looks}
 
-    style.plain_axes(ax, size=8)
-    ax.set_yscale(y_scale)
-    if limits is not None:
-        ax.set_ylim(*limits)
+
+def _epoch_axis(ax, trained: np.ndarray, steps: list[int]) -> None:
+    """The epochs, logarithmic if the levels grow like powers, with a line at every level."""
     right = max(trained.max(), steps[-1], 1)
     powers = len(steps) > 2 and steps[-1] > 8 * steps[0]
     place = np.log10 if powers else np.asarray
@@ -138,102 +250,12 @@ def rungs(
     else:
         style.whole_ticks(ax, [np.array([1.0, right])], 10)
     ax.set_xlabel("epoch", fontsize=9)
-    ax.set_ylabel(style.fold(score_label, 40), fontsize=9, parse_math=False)
-    style.header(page, title, looks)
-    return style.write("rungs", page, path, dpi)
 
 
-# population based training
-def ancestry(parents: Any, member: int) -> list[int]:
-    """Where the weights of a member were in every round, from the first to the last.
-
-    Shapes: parents (rounds, members), `parents[r, j]` the member whose weights j has after round r
-    -> rounds + 1 members, the last is `member`.
-
-    >>> ancestry([[0, 0, 2], [0, 1, 1]], member=2)
-    [0, 1, 2]
-    """
-    line = [int(member)]
-    for row in np.asarray(parents, int)[::-1]:
-        line.append(int(row[line[-1]]))
-    return line[::-1]
-
-
-def lineage(
-    path: str | os.PathLike,
-    scores: Any,
-    parents: Any,
-    every: int,
-    numbers: Mapping[str, Any] | None = None,
-    log: Collection[str] = (),
-    score_label: str = "score",
-    maximize: bool = True,
-    limits: tuple[float, float] | None = None,
-    y_scale: str = "linear",
-    title: str | None = None,
-    dpi: int = 120,
-) -> Path:
-    """The lineage of a population: all curves, who copied whom, and the ancestors of the best.
-
-    Shapes: `scores` (members, epochs), one value an epoch from 1 on, with gaps where not finite;
-    `parents` (rounds, members) the member whose weights each has after the round, itself where it
-    kept its own; round r ends after epoch `every` (r + 1). `numbers` is {name: values (rounds + 1,
-    members)}, the hyperparameters during every round, a panel each; `log` names those on
-    logarithmic axes. The best member is that of the last epoch with a finite score, where `largest`
-    says whether large ones are good; its ancestors are thick and black, copies dashed, from the
-    end of the old weights to the curve of the new. `limits` of the scores, None to fit; `y_scale`
-    is "linear" or "log". Returns the path.
-    Raises ValueError for shapes that do not agree, parents that are no members, no finite score, or
-    a suffix, `y_scale`, `limits` or `dpi` out of range; TypeError for what are no numbers, names or
-    path; OSError where the picture cannot be written.
-    Source: Jaderberg et al. (2017), Population based training of neural networks.
-
-    >>> import tempfile
-    >>> scores, rate = [[0.1, 0.2, 0.3], [0.2, 0.3, 0.5]], [[0.1, 0.01], [0.012, 0.01]]
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "pbt.png")
-    ...     lineage(path, scores, [[1, 1]], every=2, numbers={"rate": rate}, log=["rate"]).name
-    'pbt.png'
-    """
-    path = style.target("lineage", path, dpi)
-    limits = style.limits_of("lineage", limits, log=y_scale == "log")
-    every = style.positive("lineage", "every", every)
-    _check_scale("lineage", y_scale)
-    y, rows = _population("lineage", scores, parents, every)
+def _segments(y: np.ndarray, used: np.ndarray, every: int) -> tuple[list, list]:
+    """The curves of a population in pieces, each from where its weights come from, and the copies:
+    from the end of a member's own weights to those it copies."""
     members, epochs = y.shape
-    finite = np.isfinite(y) & ((y > 0) | (y_scale == "linear"))
-    if not finite.any():
-        raise ValueError(
-            f"lineage: none of the scores of {members} members that can be drawn is a finite "
-            "number, expected at least one."
-        )
-    y = np.where(finite, y, np.nan)
-    end = int(np.flatnonzero(finite.any(axis=0))[-1])
-    best = int(np.nanargmax(y[:, end] if maximize else -y[:, end]))
-    # an exchange after the last epoch has nothing to show, and no part in the best
-    used = rows[: end // every]
-    line = ancestry(used, best)
-
-    numbers = {} if numbers is None else mapping("lineage", "numbers", numbers)
-    log = style.names_of("lineage", log)
-    if unknown := log - {*numbers}:
-        raise ValueError(
-            f"lineage: log names {sorted(unknown)[0]!r}, expected some of {[*numbers]}."
-        )
-    panels = [_panel(name, v, name in log, rows) for name, v in numbers.items()]
-
-    page = style.figure(style.WIDTH, 3.3 + 1.25 * len(panels))
-    ratios = [2.6, *[1.0] * len(panels)]
-    axes = page.subplots(1 + len(panels), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
-    from matplotlib.collections import LineCollection
-
-    def draw(ax, lines, bold, copies, width):
-        ax.add_collection(LineCollection(lines, colors=_LIGHT, linewidths=width, zorder=2))
-        dashes = {"colors": _COPY, "linewidths": 0.7, "linestyles": [(0, (3, 1.5))]}
-        ax.add_collection(LineCollection(copies, **dashes, zorder=3))
-        ax.plot(*bold, **_BEST, zorder=4)
-
-    # a curve starts where its weights come from; a member that copies goes there from its own end
     x = np.arange(epochs + 1.0)
     padded = np.concatenate([np.full((members, 1), np.nan), y], axis=1)
     segments, copies = [], []
@@ -245,50 +267,39 @@ def lineage(
                 copies.append([(first, padded[j, first]), (first, padded[parent, first])])
             heights = [padded[parent, first], *padded[j, first + 1 : past + 1]]
             segments.append(np.stack([x[first : past + 1], heights], axis=1))
-    owner = np.array(line)[np.minimum(np.arange(epochs) // every, len(used))]
-    ax = axes[0]
-    thin = min(1.0, max(0.5, 6 / members**0.5))
-    draw(ax, segments, (x[1:], y[owner, np.arange(epochs)]), copies, thin)
-    ax.plot(end + 1, y[best, end], "o", color="black", ms=4, zorder=5)
+    return segments, copies
+
+
+def _lineage_lines(ax, lines, bold, copies, width: float) -> None:
+    from matplotlib.collections import LineCollection
+
+    ax.add_collection(LineCollection(lines, colors=_LIGHT, linewidths=width, zorder=2))
+    dashes = {"colors": _COPY, "linewidths": 0.7, "linestyles": [(0, (3, 1.5))]}
+    ax.add_collection(LineCollection(copies, **dashes, zorder=3))
+    ax.plot(*bold, **_BEST, zorder=4)
+
+
+def _number_panel(ax, panel: Scale, heights, edges, used, line: list[int], width: float) -> None:
+    """How a hyperparameter of every member moved from round to round."""
+    steps = [[(edges[r], h), (edges[r + 1], h)] for r, row in enumerate(heights) for h in row]
+    moves = [
+        [(edges[r + 1], heights[r, parent]), (edges[r + 1], heights[r + 1, j])]
+        for r, row in enumerate(used)
+        for j, parent in enumerate(row)
+        if parent != j
+    ]
+    chosen = heights[np.arange(len(line)), line]
+    bold = (np.repeat(edges, 2)[1:-1], np.repeat(chosen, 2))
+    _lineage_lines(ax, steps, bold, moves, width)
     style.plain_axes(ax, size=8)
-    ax.set_yscale(y_scale)
-    if limits is not None:
-        ax.set_ylim(*limits)
-    ax.set_ylabel(style.fold(score_label, 30), fontsize=9, parse_math=False)
-
-    for ax, panel in zip(axes[1:], panels, strict=True):
-        heights = panel.at.reshape(len(rows) + 1, members)[: len(used) + 1]
-        edges = np.append(np.arange(len(used) + 1) * every, epochs) + 0.5
-        steps = [[(edges[r], h), (edges[r + 1], h)] for r, row in enumerate(heights) for h in row]
-        moves = [
-            [(edges[r + 1], heights[r, parent]), (edges[r + 1], heights[r + 1, j])]
-            for r, row in enumerate(used)
-            for j, parent in enumerate(row)
-            if parent != j
-        ]
-        chosen = heights[np.arange(len(line)), line]
-        bold = (np.repeat(edges, 2)[1:-1], np.repeat(chosen, 2))
-        draw(ax, steps, bold, moves, 1.2 * thin)
-        style.plain_axes(ax, size=8)
-        ticks, labels = panel.ticks(4)
-        ax.set_yticks(ticks, labels, fontsize=7, parse_math=False)
-        ax.set_ylim(-0.1, 1.1)
-        ax.set_ylabel(style.fold(panel.name, 14), fontsize=9, parse_math=False)
-    page.align_ylabels(axes)
-    style.whole_ticks(axes[-1], [np.array([1.0, epochs])], 10)
-    axes[-1].set_xlabel("epoch", fontsize=9)
-    looks = {
-        f"best: {y[best, end]:.4g}, and its ancestors": _BEST,
-        f"members: {members}": {"color": _LIGHT, "linewidth": 1.2},
-        f"copies: {len(copies)}": {"color": _COPY, "linewidth": 1, "linestyle": (0, (3, 1.5))},
-    }
-    style.header(page, title, looks)
-    return style.write("lineage", page, path, dpi)
+    ticks, labels = panel.ticks(4)
+    ax.set_yticks(ticks, labels, fontsize=7, parse_math=False)
+    ax.set_ylim(-0.1, 1.1)
+    ax.set_ylabel(style.fold(panel.name, 14), fontsize=9, parse_math=False)
 
 
-# pieces
 def _rung_lines(ax, levels, shares, counts) -> None:
-    """A line at every level, its counts above in as many rows as keep them apart."""
+    """A line at every level, with its counts above in as many rows as keep them apart."""
     ends: list[float] = []  # of the rows, in inches
     for level, share, (reached, beyond) in zip(levels, shares, counts, strict=True):
         text = f"{reached} → {beyond}" if beyond else str(reached)
@@ -300,20 +311,15 @@ def _rung_lines(ax, levels, shares, counts) -> None:
         ax.annotate(text, (level, 1), (0, 3 + 11 * row), ha="center", fontsize=8, **above)
 
 
-def _check_scale(caller: str, y_scale: str) -> None:
-    if y_scale not in ("linear", "log"):
-        raise ValueError(f"{caller}: y_scale is {y_scale!r}, expected 'linear' or 'log'.")
-
-
 def _matrix(caller: str, scores, rows: str) -> np.ndarray:
     y = real_numbers(caller, "scores", scores)
-    if y.ndim != 2 or 0 in y.shape:
-        raise ValueError(f"{caller}: the scores have shape {y.shape}, expected ({rows}, epochs).")
+    legal = y.ndim == 2 and 0 not in y.shape
+    style.check_shape(caller, "the scores have", y.shape, legal, f"({rows}, epochs)")
     return y
 
 
 def _ends(caller, scores, epochs, levels, status):
-    """Scores, epochs, levels in order, and how each trial ended; ValueError where they differ."""
+    """(scores, epochs, sorted levels, status). Raises ValueError unless they agree."""
     y = _matrix(caller, scores, "trials")
     n, most = y.shape
     trained = np.asarray(epochs)
@@ -321,23 +327,19 @@ def _ends(caller, scores, epochs, levels, status):
     if trained.shape != (n,) or not numeric or (trained != np.rint(trained)).any():
         raise ValueError(
             f"{caller}: the epochs have shape {trained.shape} and type {trained.dtype}, expected "
-            f"({n},) whole numbers, one a row of the scores."
+            f"({n},) integers, one per row of the scores."
         )
     if (trained < 0).any() or (trained > most).any():
         raise ValueError(
             f"{caller}: the epochs go from {trained.min()} to {trained.max()}, expected 0 to "
             f"{most}, the length of the scores."
         )
-    if not hasattr(levels, "__iter__"):
-        raise TypeError(f"{caller}: levels is {levels!r}, but a list of epochs is expected.")
-    steps = sorted({style.positive(caller, "a level", level) for level in levels})
-    if not steps:
-        raise ValueError(f"{caller}: there are no levels, expected the epochs of the rungs.")
+    levels = style.a_list(caller, "levels", levels, "epochs")
+    style.check_some(caller, "levels", levels)
+    steps = sorted({integer(f"{caller}: a level", level, least=1) for level in levels})
     trained = trained.astype(int)
     if status is not None:
-        if isinstance(status, str) or not hasattr(status, "__iter__"):
-            raise TypeError(f"{caller}: status is {status!r}, but a list of texts is expected.")
-        ends = np.array([str(s) for s in status], object)
+        ends = np.array([str(s) for s in style.a_list(caller, "status", status, "texts")], object)
         if ends.shape != (n,) or not {*ends} <= {*_STATUS}:
             odd = sorted({*ends} - {*_STATUS})
             raise ValueError(
@@ -352,7 +354,7 @@ def _ends(caller, scores, epochs, levels, status):
 
 
 def _last_finite(y: np.ndarray) -> np.ndarray:
-    """The index of the last finite value of every row, -1 where there is none."""
+    """The index of the last finite value of every row, -1 if there is none."""
     finite = np.isfinite(y)
     return np.where(finite.any(axis=1), y.shape[1] - 1 - finite[:, ::-1].argmax(axis=1), -1)
 
@@ -365,7 +367,7 @@ def _population(caller: str, scores, parents, every: int) -> tuple[np.ndarray, n
     if rows.ndim != 2 or rows.shape[1] != members or rows.dtype.kind not in "iu":
         raise ValueError(
             f"{caller}: the parents have shape {rows.shape} and type {rows.dtype}, expected "
-            f"(rounds, {members}) whole numbers, one a row of the scores."
+            f"(rounds, {members}) integers, one per row of the scores."
         )
     if rows.size and (rows.min() < 0 or rows.max() >= members):
         raise ValueError(
@@ -386,9 +388,7 @@ def _panel(name: str, values, log: bool, rows: np.ndarray):
         table = np.asarray(values)
     except ValueError:  # of rows of unequal length
         table = np.empty(len(values))
-    if table.shape[:2] != shape:
-        raise ValueError(
-            f"lineage: the numbers of {name!r} have shape {table.shape}, expected {shape}, a row "
-            "before each exchange and one after the last."
-        )
+    expected = f"{shape}, a row before each exchange and one after the last"
+    what = f"the numbers of {name!r} have"
+    style.check_shape("lineage", what, table.shape, table.shape[:2] == shape, expected)
     return scale(name, [v for row in table for v in row], log, "lineage")

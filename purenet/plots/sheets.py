@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import real_numbers
+from purenet.core.validate import PositiveInteger, declared, real_numbers
 from purenet.plots import style
 
 
+@declared
 def images(
     path: str | os.PathLike,
     images: Any,
     titles: Sequence[str] | None = None,
-    columns: int = 10,
+    columns: PositiveInteger = 10,
     title: str | None = None,
     limits: tuple[float, float] | None = None,
     dpi: int = 120,
@@ -23,11 +24,11 @@ def images(
     """A grid of greyscale or colour images, all on one scale.
 
     Shapes: images (n, h, w), (n, h, w, 1) or (n, h, w, 3), any real dtype; `titles` n strings.
-    `limits` are the values of black and white: unless given 0..255 for uint8, 0..1 where all
-    values lie in it, else the smallest and the largest value. Returns the path.
-    Raises ValueError for any other shape or number of titles, and a suffix, `columns`, `limits` or
-    `dpi` out of range; TypeError for what are no images, titles or path; OSError where the picture
-    cannot be written.
+    `limits` are the values of black and white. They default to 0..255 for uint8, to 0..1 if all
+    values are in that range, and else to the smallest and the largest value. `columns` is the
+    number of images per row. Returns the path.
+    Raises ValueError for any other shape or number of titles, or a bad suffix, `limits` or `dpi`;
+    TypeError if an argument has the wrong type; OSError if the picture cannot be written.
     Source: the usual sheet of examples.
 
     >>> import tempfile
@@ -40,23 +41,21 @@ def images(
     x = _pixels("images", images)
     if x.ndim == 3:
         x = x[..., None]
-    if x.ndim != 4 or x.shape[3] not in (1, 3) or 0 in x.shape:
-        raise ValueError(
-            f"images: the images have shape {np.shape(images)}, expected (n, height, width), "
-            "(n, height, width, 1) or (n, height, width, 3)."
-        )
+    legal = x.ndim == 4 and x.shape[3] in (1, 3) and 0 not in x.shape
+    expected = "(n, height, width), (n, height, width, 1) or (n, height, width, 3)"
+    style.check_shape("images", "the images have", np.shape(images), legal, expected)
     if titles is not None and not hasattr(titles, "__len__"):
         raise TypeError(f"images: titles is {titles!r}, but a list of texts is expected.")
     if titles is not None and len(titles) != len(x):
         raise ValueError(f"images: there are {len(x)} images, but {len(titles)} titles.")
-    columns = style.positive("images", "columns", columns)
     return _sheet("images", path, x, limits, titles, columns, title, dpi)
 
 
+@declared
 def filters(
     path: str | os.PathLike,
     kernels: Any,
-    columns: int = 10,
+    columns: PositiveInteger = 10,
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
@@ -64,8 +63,8 @@ def filters(
 
     Shapes: kernels (h, w, in, out) with in = 1 (grey) or 3 (colour), any real dtype: `out` images.
     Returns the path.
-    Raises ValueError for any other shape, and a suffix, `columns` or `dpi` out of range; TypeError
-    for what are no kernels or no path; OSError where the picture cannot be written.
+    Raises ValueError for any other shape, or a bad suffix or `dpi`; TypeError if an argument has
+    the wrong type; OSError if the picture cannot be written.
     Source: Krizhevsky, Sutskever & Hinton (2012), figure 3.
 
     >>> import tempfile
@@ -75,15 +74,14 @@ def filters(
     """
     path = style.target("filters", path, dpi)
     w = _pixels("filters", kernels)
-    if w.ndim != 4 or w.shape[2] not in (1, 3) or 0 in w.shape:
-        raise ValueError(
-            f"filters: the kernels have shape {w.shape}, expected (height, width, in, out) with "
-            "in = 1 or 3, as in a first layer; pick input channels of a deeper one, such as "
-            "kernels[:, :, :1]."
-        )
+    legal = w.ndim == 4 and w.shape[2] in (1, 3) and 0 not in w.shape
+    expected = (
+        "(height, width, in, out) with in = 1 or 3, as in a first layer; pick input channels of a "
+        "deeper one, such as kernels[:, :, :1]"
+    )
+    style.check_shape("filters", "the kernels have", w.shape, legal, expected)
     x = np.moveaxis(w.astype(np.float64), 3, 0)
     most = np.abs(x[np.isfinite(x)]).max(initial=0.0) or 1.0
-    columns = style.positive("filters", "columns", columns)
     return _sheet("filters", path, x, (-most, most), None, columns, title, dpi)
 
 

@@ -1,17 +1,17 @@
-"""What every picture shares: its figure and its file, colours, axes, headings, legends."""
+"""What all pictures share: figures and files, checks, colours, axes, headings, legends."""
 
 import io
 import os
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from purenet.core.files import as_path, writable, write_bytes
-from purenet.core.validate import describe_value, is_number
+from purenet.core.validate import Check, describe_value, is_number
 
 # from dark to light, so that neighbours differ in grey too; dashes tell them apart in print
 COLOURS = ("#173f6b", "#e07b24", "#3a8f5c", "#b04a8f", "#6fa8dc", "#7a5c3e", "#c23b3b", "#9a9a9a")
@@ -22,7 +22,7 @@ WIDTH = 8.4  # inches: about 1000 pixels at the default resolution
 
 
 def figure(width: float, height: float) -> Any:
-    """A figure that no one else knows of: pyplot would keep it, and might ask for a screen.
+    """A figure without pyplot, which would keep it and might need a screen.
 
     Raises ModuleNotFoundError without matplotlib.
 
@@ -34,7 +34,7 @@ def figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"plots: pictures need matplotlib, which is not here ({error}); install it by "
+            f"plots: pictures need matplotlib, which is not installed ({error}): "
             "pip install 'purenet[plot]'."
         ) from error
     page = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -43,10 +43,11 @@ def figure(width: float, height: float) -> Any:
 
 
 def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
-    """The path, if a picture can be written there: said before the work of drawing it.
+    """The path, checked before the work of drawing.
 
-    Raises ValueError for another suffix and for a `dpi` outside 10 to 2,400, TypeError for what is
-    no path or no number, FileNotFoundError and IsADirectoryError where no file can be.
+    Raises ValueError for another suffix and for a `dpi` outside 10 to 2,400, TypeError if `path` is
+    not a path or `dpi` not a number, FileNotFoundError or IsADirectoryError if no file can be
+    written there.
 
     >>> target("curves", "a.png", 120).name
     'a.png'
@@ -67,10 +68,10 @@ def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
 def limits_of(
     caller: str, limits: Any, log: bool = False, ordered: bool = True
 ) -> tuple[float, float] | None:
-    """The two ends of an axis, or None to fit.
+    """The two ends of an axis, or None to fit the data.
 
-    Raises TypeError for what are not two numbers, ValueError for ends that are not finite, equal,
-    in the wrong order, or not above 0 on a logarithmic axis.
+    Raises TypeError unless they are two numbers, ValueError for ends that are not finite, equal, in
+    the wrong order, or not above 0 on a logarithmic axis.
 
     >>> limits_of("curves", [0, 1])
     (0.0, 1.0)
@@ -86,8 +87,7 @@ def limits_of(
     if not (np.isfinite([low, high]).all() and (low < high or (high < low and not ordered))):
         raise ValueError(
             f"{caller}: limits is {describe_value(limits)}, but two finite numbers, the lower "
-            "first, are "
-            "expected."
+            "first, are expected."
         )
     if log and low <= 0:
         raise ValueError(f"{caller}: limits begins at {low:g}, but a log axis is above 0.")
@@ -95,7 +95,7 @@ def limits_of(
 
 
 def pairs(caller: str, name: str, values: Any, what: str) -> list[tuple[Any, Any]]:
-    """A list of pairs. Raises TypeError for anything else, which `what` is expected instead of.
+    """A list of pairs, each of them `what`. Raises TypeError for anything else.
 
     >>> pairs("curve_grid", "panels", [("a", {})], "(title, curves)")
     [('a', {})]
@@ -110,21 +110,74 @@ def pairs(caller: str, name: str, values: Any, what: str) -> list[tuple[Any, Any
     return [(first, second) for first, second in values]
 
 
-def names_of(caller: str, log: Any) -> set:
-    """The columns on logarithmic axes. Raises TypeError for what is no list of names.
+def names_of(caller: str, log: Any, known: Any) -> set:
+    """The columns on logarithmic axes. Raises TypeError unless `log` is a list of names, ValueError
+    for one that is not `known`.
 
-    >>> names_of("slices", "rate")
+    >>> names_of("slices", "rate", ["rate", "decay"])
     {'rate'}
     """
-    if isinstance(log, str):
-        return {log}
-    if not hasattr(log, "__iter__"):
-        raise TypeError(f"{caller}: log is {describe_value(log)}, but a list of names is expected.")
-    return {*log}
+    names = {log} if isinstance(log, str) else {*a_list(caller, "log", log, "names")}
+    if unknown := names - {*known}:
+        raise ValueError(
+            f"{caller}: log names {sorted(unknown)[0]!r}, expected some of {[*known]}."
+        )
+    return names
+
+
+def a_list(caller: str, name: str, values: Any, of: str) -> list:
+    """The values as a list. Raises TypeError for a string and for what cannot be iterated over.
+
+    >>> a_list("rungs", "levels", range(2), "epochs")
+    [0, 1]
+    """
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise TypeError(
+            f"{caller}: {name} is {describe_value(values)}, but a list of {of} is expected."
+        )
+    return [*values]
+
+
+def check_some(caller: str, name: str, values: Sized) -> None:
+    """Raises ValueError if there is nothing to draw.
+
+    >>> check_some("curves", "series", {"a": [1.0]})
+    """
+    if not len(values):
+        raise ValueError(f"{caller}: there are no {name} to draw.")
+
+
+def check_finite(caller: str, what: str, finite: np.ndarray) -> None:
+    """Raises ValueError if no entry of `finite` is true.
+
+    >>> check_finite("slices", "the 2 scores", np.array([True, False]))
+    """
+    if not finite.any():
+        raise ValueError(
+            f"{caller}: none of {what} is a finite number, but at least one is expected."
+        )
+
+
+def check_shape(caller: str, what: str, shape: tuple, legal: bool, expected: str) -> None:
+    """Raises ValueError unless the shape is `legal`.
+
+    >>> check_shape("images", "the images have", (1, 8, 8), True, "(n, height, width)")
+    """
+    if not legal:
+        raise ValueError(f"{caller}: {what} shape {shape}, expected {expected}.")
+
+
+def _check_y_scale(name: str, value: Any) -> Any:
+    if value not in ("linear", "log"):
+        raise ValueError(f"{name} is {value!r}, expected 'linear' or 'log'.")
+    return value
+
+
+YScale = Annotated[str, Check(_check_y_scale, "'linear' or 'log'")]
 
 
 def write(caller: str, figure: Any, path: Path, dpi: float) -> Path:
-    """Write the picture complete or not at all. Raises OSError with the path where it cannot be.
+    """Write the picture completely or not at all. Raises OSError, with the path, if it cannot.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +185,7 @@ def write(caller: str, figure: Any, path: Path, dpi: float) -> Path:
     'a.png'
     """
     kind = path.suffix.lower().lstrip(".")
-    # no date inside, so that the same data can give the same file
+    # without a date, so that the same data gives the same file
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     picture = io.BytesIO()
     figure.savefig(picture, format=kind, dpi=dpi, metadata=undated)
@@ -143,17 +196,6 @@ def write(caller: str, figure: Any, path: Path, dpi: float) -> Path:
             error.errno, f"{caller}: cannot write the picture, {error.strerror}", str(path)
         ) from error
     return path
-
-
-def positive(caller: str, name: str, value: Any) -> int:
-    """A whole number above 0. Raises ValueError for anything else.
-
-    >>> positive("images", "columns", 3)
-    3
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
-        raise ValueError(f"{caller}: {name} is {value!r}, expected a positive whole number.")
-    return value.__index__()
 
 
 def line_style(i: int) -> dict[str, Any]:
@@ -183,7 +225,7 @@ def plain_axes(ax: Any, size: float = 7) -> None:
 
 
 def whole_ticks(ax: Any, xs: list[np.ndarray], most: int) -> None:
-    """At most so many round ticks on the x axis, and its range from the longest curve.
+    """At most `most` round ticks on the x axis, and its range from the longest curve.
 
     >>> ax = figure(4, 3).subplots()
     >>> whole_ticks(ax, [np.array([1.0, 11.0])], 5)
@@ -210,7 +252,7 @@ def small_lines(text: str) -> list[str]:
     broken = []
     for line in str(text).split("\n")[1:]:
         current = ""
-        for item in line.split("  "):  # two spaces lie between items, one inside: "rate 9.3e-03"
+        for item in line.split("  "):  # items are two spaces apart, one is inside: "rate 9.3e-03"
             longer = f"{current}  {item}" if current else item
             if current and len(longer) > _SMALL_WIDTH:
                 broken.append(current)
@@ -247,7 +289,7 @@ def heading(ax: Any, text: str) -> None:
 
 
 def legend(figure: Any, handles: Mapping[str, Any], columns: int, **place: Any) -> None:
-    """What the lines mean, {name: line}; nothing where there is none.
+    """The legend, {name: line}; none without lines.
 
     >>> legend(None, {}, 1)
     """
@@ -268,7 +310,7 @@ def legend(figure: Any, handles: Mapping[str, Any], columns: int, **place: Any) 
 
 
 def header(page: Any, title: str | None, handles: Mapping[str, Any]) -> None:
-    """Put the title left and the legend right above the panels, and make the page higher by it.
+    """Add the title and the legend above the panels, and make the page higher by as much.
 
     >>> page = figure(4, 3)
     >>> header(page, "A title", {})
@@ -296,7 +338,7 @@ def header(page: Any, title: str | None, handles: Mapping[str, Any]) -> None:
 
 
 def fold(text: Any, width: int, lines: int = 3) -> str:
-    """A name on several short lines, broken after `_`, `.`, `/`, `-` and blanks, else shortened.
+    """A name on several short lines, broken after `_`, `.`, `/`, `-` and spaces, or cut.
 
     >>> fold("learning_rate_of_the_second_network", 12).split("\\n")
     ['learning_', 'rate_of_the_', 'second_netw…']
@@ -312,7 +354,7 @@ def fold(text: Any, width: int, lines: int = 3) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """A text of at most so many characters.
+    """A text cut to `width` characters.
 
     >>> shorten("learning rate", 9)
     'learning…'

@@ -1,7 +1,7 @@
-"""Hyperparameters against scores: all at once, one by one, and every pair.
+"""Hyperparameters against scores: all at once, one by one, and in pairs.
 
-A score that is not finite is that of a trial that diverged. Light colours are bad scores and dark
-ones good, in print too.
+A score that is not finite belongs to a trial that diverged. Light colours are bad scores and dark
+ones good, also in greyscale.
 """
 
 import os
@@ -19,7 +19,7 @@ _GONE = "#b5b5b5"  # trials that diverged
 _DOT = style.COLOURS[0]
 _STAR = {"marker": "*", "zorder": 4, "color": style.COLOURS[1], "markeredgecolor": "black"}
 _BEYOND = 0.09  # how far from the other scores those that diverged are drawn
-_MOST = 6  # columns of which every pair can be seen
+_MOST = 6  # columns whose pairs fit on a page
 
 
 def parallel_coordinates(
@@ -32,15 +32,15 @@ def parallel_coordinates(
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
-    """A line a trial through one vertical axis a hyperparameter, its colour and its end the score.
+    """Each trial as a line through the vertical axes of its hyperparameters to its score.
 
-    Shapes: `columns` is {name: values (n,)} of numbers, or of anything else as categories; `scores`
-    (n,), not finite for a trial that diverged: thin and grey, behind the others. `log` names the
-    columns on logarithmic axes, and the scores by their label. `largest` says whether large scores
-    are good; the better ones are darker and on top, the best is thick. Returns the path.
+    Shapes: `columns` is {name: values (n,)}, numbers or categories of any type; `scores` (n,), not
+    finite for trials that diverged, which are thin and grey, behind the others. `log` names the
+    columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
+    scores are good: better ones are darker and on top, and the best is thick. Returns the path.
     Raises ValueError for no columns, a column of another length, no finite score, a logarithmic
-    axis with a value that is not above 0, or a suffix or `dpi` out of range; TypeError for what are
-    no columns, numbers, names or path; OSError where the picture cannot be written.
+    axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an argument has
+    the wrong type; OSError if the picture cannot be written.
     Source: Inselberg (1985), The plane with parallel coordinates.
 
     >>> import tempfile
@@ -56,42 +56,11 @@ def parallel_coordinates(
     width = min(max(1.7 * (count + 1), 4.2), max(style.WIDTH, 0.62 * (count + 1)))
     page = style.figure(width, 3.6)
     ax = page.subplots()
-    from matplotlib.collections import LineCollection
-    from matplotlib.patheffects import withStroke
-
     shades = _shades(maximize)
     at = np.where(trials.alive, trials.at, -_BEYOND if maximize else 1 + _BEYOND)
     heights = np.stack([*(axis.at for axis in trials.axes), at], axis=1)
-    lines = np.stack(np.broadcast_arrays(np.arange(count + 1.0), heights), axis=2)
-    thin = min(1.3, max(0.5, 12 / len(at) ** 0.5))
-    gone = lines[~trials.alive]
-    ax.add_collection(LineCollection(list(gone), colors=_GONE, linewidths=min(thin, 0.6)))
-    ranked = lines[trials.order]
-    colours = shades(trials.at[trials.order])
-    alpha = min(1.0, max(0.3, 10 / len(at) ** 0.5))
-    outline = withStroke(linewidth=4.4, foreground="white")
-    ax.add_collection(
-        LineCollection(list(ranked[:-1]), colors=colours[:-1], linewidths=thin, alpha=alpha)
-    )
-    ax.plot(*ranked[-1].T, color=colours[-1], linewidth=2.8, path_effects=[outline])
-
-    # the last axis is the colour bar
-    letters = max(6, int((width - 1.0) / count / 0.083))
-    strip = (count, count + 0.035 * (count + 1) * 4.2 / width)
-    ramp = np.linspace(0, 1, 256)[:, None]
-    ax.imshow(ramp, cmap=shades, extent=(*strip, 0, 1), origin="lower", aspect="auto", zorder=3)
-    for i, axis in enumerate(trials.axes):
-        ticks, labels = axis.ticks(6)
-        _upright(ax, i, i, ticks, [style.shorten(label, letters) for label in labels], "right")
-    _upright(ax, count, strip[1], *trials.score.ticks(6), "left")
-    if not trials.alive.all():
-        _upright(ax, count, count, [at[~trials.alive][0]], ["diverged"], "left")
-    names = [style.fold(axis.name, letters) for axis in [*trials.axes, trials.score]]
-    ax.set_xticks(range(count + 1), names, fontsize=8.5, parse_math=False)
-    ax.tick_params(bottom=False, labelbottom=False, labeltop=True, pad=5)
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)
-    ax.set_xlim(-0.05, strip[1])
+    _trial_lines(ax, trials, heights, shades)
+    _score_bar_and_axes(ax, trials, at, shades, width)
     ax.set_ylim(min(-0.03, heights.min() - 0.02), max(1.03, heights.max() + 0.02))
     best = {"color": shades(trials.at[trials.best]), "linewidth": 2.8}
     looks = {
@@ -112,16 +81,16 @@ def slices(
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
-    """A small panel a hyperparameter: its value against the score of every trial.
+    """A small panel per hyperparameter: its values against the scores of all trials.
 
-    Shapes: `columns` is {name: values (n,)} of numbers, or of anything else as categories; `scores`
-    (n,), not finite for a trial that diverged: a cross at the edge where scores are bad, below
-    where `largest` says that large ones are good, else above. `log` names the columns on
-    logarithmic axes, and the scores by their label. The best is a star; points that share a
-    category, or one of few numbers, are spread sideways. Returns the path.
+    Shapes: `columns` is {name: values (n,)}, numbers or categories of any type; `scores` (n,), not
+    finite for trials that diverged, which are crosses at the edge where scores are bad: below if
+    `maximize`, else above. `log` names the columns with logarithmic axes, or the score by
+    `score_label`. The best is a star; points that share a category, or one of few numbers, are
+    spread sideways. Returns the path.
     Raises ValueError for no columns, a column of another length, no finite score, a logarithmic
-    axis with a value that is not above 0, or a suffix or `dpi` out of range; TypeError for what are
-    no columns, numbers, names or path; OSError where the picture cannot be written.
+    axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an argument has
+    the wrong type; OSError if the picture cannot be written.
     Source: Bergstra & Bengio (2012), Random search for hyper-parameter optimization.
 
     >>> import tempfile
@@ -174,14 +143,14 @@ def pairwise(
 ) -> Path:
     """A map of the trials for every pair of hyperparameters, coloured by score.
 
-    Shapes: `columns` is {name: values (n,)}, two to six of them, of numbers, or of anything else as
-    categories; `scores` (n,), not finite for a trial that diverged: a small cross. `log` names the
-    columns on logarithmic axes, and the scores by their label. `largest` says whether large scores
-    are good; the better ones are darker and on top, the best is a star. Points that share
-    a category, or one of few numbers, are spread around it. Returns the path.
+    Shapes: `columns` is {name: values (n,)}, two to six of them, numbers or categories of any type;
+    `scores` (n,), not finite for trials that diverged, which are small crosses. `log` names the
+    columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
+    scores are good: better ones are darker and on top, and the best is a star. Points that share a
+    category, or one of few numbers, are spread around it. Returns the path.
     Raises ValueError for fewer or more columns, a column of another length, no finite score, a
-    logarithmic axis with a value that is not above 0, or a suffix or `dpi` out of range; TypeError
-    for what are no columns, numbers, names or path; OSError where the picture cannot be written.
+    logarithmic axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an
+    argument has the wrong type; OSError if the picture cannot be written.
     Source: Hartigan (1975), Printer graphics for clustering: the scatter plot matrix.
 
     >>> import tempfile
@@ -193,12 +162,10 @@ def pairwise(
     path = style.target("pairwise", path, dpi)
     if not 2 <= len(mapping("pairwise", "columns", columns)) <= _MOST:
         raise ValueError(
-            f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose those that "
-            "matter most, or draw any number of them by `parallel_coordinates` or `slices`."
+            f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose the most "
+            "important, or draw any number with `parallel_coordinates` or `slices`."
         )
     trials = _trials("pairwise", columns, scores, log, score_label, maximize)
-    from matplotlib.cm import ScalarMappable
-
     shades = _shades(maximize)
     side = len(trials.axes) - 1
     width = {1: 6.0, 2: 7.2}.get(side, style.WIDTH)
@@ -224,20 +191,7 @@ def pairwise(
             ax.tick_params(labelbottom=i == side - 1, labelleft=j == 0)
             _limits(ax, across, "x")
             _limits(ax, up, "y")
-    # the colour bar is in the empty corner, where there is one
-    colours = ScalarMappable(cmap=shades)
-    colours.set_clim(0, 1)
-    if side > 1:
-        place = {"cax": axes[0, -1].inset_axes((0.12, 0.62, 0.8, 0.1))}
-        bar = page.colorbar(colours, orientation="horizontal", **place)
-        bar.ax.set_title(style.fold(score_label, 24), fontsize=8.5, parse_math=False)
-    else:
-        bar = page.colorbar(colours, ax=axes[0, 0], pad=0.03, fraction=0.06)
-        bar.set_label(style.fold(score_label, 36), fontsize=9, parse_math=False)
-    ticks, labels = trials.score.ticks(4 if side > 1 else 6)
-    bar.set_ticks(ticks, labels=labels, fontsize=7, parse_math=False)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=2, width=0.6, color="#888888")
+    _colour_bar(page, axes, trials, shades, score_label)
     style.header(page, title, _star_and_crosses(trials))
     return style.write("pairwise", page, path, dpi)
 
@@ -254,29 +208,18 @@ class _Trials(NamedTuple):
 
 
 def _trials(caller, columns, scores, log, score_label, maximize) -> _Trials:
-    if not mapping(caller, "columns", columns):
-        raise ValueError(f"{caller}: there are no columns to draw.")
+    style.check_some(caller, "columns", mapping(caller, "columns", columns))
     y = real_numbers(caller, "scores", scores)
-    if y.ndim != 1:
-        raise ValueError(f"{caller}: the scores have shape {y.shape}, expected (n,).")
+    style.check_shape(caller, "the scores have", y.shape, y.ndim == 1, "(n,)")
     alive = np.isfinite(y)
-    if not alive.any():
-        raise ValueError(
-            f"{caller}: none of the {y.size} scores is a finite number, expected at least one; "
-            "there is nothing to compare."
-        )
-    log = style.names_of(caller, log)
-    if unknown := log - {*columns} - {score_label}:
-        raise ValueError(
-            f"{caller}: log names {sorted(unknown)[0]!r}, expected some of {[*columns]} or the "
-            f"score, {score_label!r}."
-        )
+    style.check_finite(caller, f"the {y.size} scores", alive)
+    log = style.names_of(caller, log, [*columns, score_label])
     axes = [scale(name, values, name in log, caller) for name, values in columns.items()]
     for axis in axes:
         if axis.at.size != y.size:
             raise ValueError(
                 f"{caller}: the column {axis.name!r} has {axis.at.size} values, expected "
-                f"{y.size}, one a score."
+                f"{y.size}, one per score."
             )
     score = scale(score_label, y[alive], score_label in log, caller)
     at = np.full(y.shape, np.nan)
@@ -286,8 +229,69 @@ def _trials(caller, columns, scores, log, score_label, maximize) -> _Trials:
     return _Trials(axes, score, at, alive, order, int(order[-1]), float(y[order[-1]]))
 
 
+def _trial_lines(ax, trials: _Trials, heights: np.ndarray, shades) -> None:
+    """The lines of parallel coordinates: those that diverged behind, the best in front."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.patheffects import withStroke
+
+    n, places = heights.shape
+    lines = np.stack(np.broadcast_arrays(np.arange(float(places)), heights), axis=2)
+    thin = min(1.3, max(0.5, 12 / n**0.5))
+    gone = lines[~trials.alive]
+    ax.add_collection(LineCollection(list(gone), colors=_GONE, linewidths=min(thin, 0.6)))
+    ranked = lines[trials.order]
+    colours = shades(trials.at[trials.order])
+    alpha = min(1.0, max(0.3, 10 / n**0.5))
+    outline = withStroke(linewidth=4.4, foreground="white")
+    ax.add_collection(
+        LineCollection(list(ranked[:-1]), colors=colours[:-1], linewidths=thin, alpha=alpha)
+    )
+    ax.plot(*ranked[-1].T, color=colours[-1], linewidth=2.8, path_effects=[outline])
+
+
+def _score_bar_and_axes(ax, trials: _Trials, at: np.ndarray, shades, width: float) -> None:
+    """The axes of parallel coordinates, the last of them the colour bar of the scores."""
+    count = len(trials.axes)
+    letters = max(6, int((width - 1.0) / count / 0.083))
+    strip = (count, count + 0.035 * (count + 1) * 4.2 / width)
+    ramp = np.linspace(0, 1, 256)[:, None]
+    ax.imshow(ramp, cmap=shades, extent=(*strip, 0, 1), origin="lower", aspect="auto", zorder=3)
+    for i, axis in enumerate(trials.axes):
+        ticks, labels = axis.ticks(6)
+        _upright(ax, i, i, ticks, [style.shorten(label, letters) for label in labels], "right")
+    _upright(ax, count, strip[1], *trials.score.ticks(6), "left")
+    if not trials.alive.all():
+        _upright(ax, count, count, [at[~trials.alive][0]], ["diverged"], "left")
+    names = [style.fold(axis.name, letters) for axis in [*trials.axes, trials.score]]
+    ax.set_xticks(range(count + 1), names, fontsize=8.5, parse_math=False)
+    ax.tick_params(bottom=False, labelbottom=False, labeltop=True, pad=5)
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.set_xlim(-0.05, strip[1])
+
+
+def _colour_bar(page, axes, trials: _Trials, shades, label: str) -> None:
+    """The colours of the scores, in the empty corner if there is one."""
+    from matplotlib.cm import ScalarMappable
+
+    colours = ScalarMappable(cmap=shades)
+    colours.set_clim(0, 1)
+    corner = len(axes) > 1
+    if corner:
+        place = {"cax": axes[0, -1].inset_axes((0.12, 0.62, 0.8, 0.1))}
+        bar = page.colorbar(colours, orientation="horizontal", **place)
+        bar.ax.set_title(style.fold(label, 24), fontsize=8.5, parse_math=False)
+    else:
+        bar = page.colorbar(colours, ax=axes[0, 0], pad=0.03, fraction=0.06)
+        bar.set_label(style.fold(label, 36), fontsize=9, parse_math=False)
+    ticks, labels = trials.score.ticks(4 if corner else 6)
+    bar.set_ticks(ticks, labels=labels, fontsize=7, parse_math=False)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2, width=0.6, color="#888888")
+
+
 def _shades(maximize: bool):
-    """From a score's position to its colour: light yellow-green is bad and dark violet is good."""
+    """The colour of a score's position: light yellow-green is bad and dark violet is good."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -296,7 +300,7 @@ def _shades(maximize: bool):
 
 
 def _upright(ax, place: float, beside: float, ticks, labels, ha: str) -> None:
-    """A vertical axis from 0 to 1 with its ticks, their labels `beside`, readable on lines."""
+    """A vertical axis from 0 to 1 with its ticks, and their labels at `beside` with a halo."""
     from matplotlib.patheffects import withStroke
 
     ax.plot([place, place], [0, 1], color="#444444", linewidth=0.9, zorder=4)
@@ -309,7 +313,7 @@ def _upright(ax, place: float, beside: float, ticks, labels, ha: str) -> None:
 
 
 def _spread(axis: Scale, seed: int) -> np.ndarray:
-    """The positions, those of one category or of a number that many share side by side."""
+    """The positions, spread where trials share a category or one of few numbers."""
     distinct = np.unique(axis.at)
     width = 0.25 * axis.distance
     if not width and len(distinct) <= 6 and len(axis.at) > 2 * len(distinct):

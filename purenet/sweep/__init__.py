@@ -43,7 +43,7 @@ from purenet.sweep.engine.records import Lineage as Lineage
 from purenet.sweep.results.load import load as load
 from purenet.sweep.results.result import Result as Result
 from purenet.sweep.results.result import Run as Run
-from purenet.sweep.results.result import Trial as Trial
+from purenet.sweep.results.trials import Trial as Trial
 from purenet.sweep.samplers.designs import grid as grid
 from purenet.sweep.samplers.designs import latin_hypercube as latin_hypercube
 from purenet.sweep.samplers.designs import random as random

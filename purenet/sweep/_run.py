@@ -24,7 +24,8 @@ from purenet.sweep.backends.population import train
 from purenet.sweep.config import SweepConfig, reach
 from purenet.sweep.engine.records import ProgramRecord, Report
 from purenet.sweep.group import Group, Pool, Work, Workplace
-from purenet.sweep.results.result import Result, Run
+from purenet.sweep.results.result import Costs, Result, Run
+from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Search, budget
 from purenet.sweep.schedulers.pbt import Population
@@ -349,7 +350,7 @@ class SweepRun:
         statuses = state.statuses()
         leaves = dict(zip(request.space.names, request.space.leaves, strict=True))
         seconds = 0.0 if restored.finished else time.perf_counter() - self.saves.began
-        return Result(
+        outcomes = TrialTable(
             hyper=state.hyper(),
             space={name: leaves[name] for name in request.space.shown},
             seeds=request.seeds,
@@ -358,13 +359,19 @@ class SweepRun:
             curves=jax.tree.map(lambda curve: curve[: len(statuses)], state.curves),
             metric=request.metric,
             maximize=request.maximize,
-            settings=request.settings(),
+        )
+        costs = Costs(
             programs=tuple(self._program_records()),
             plan=self.plan.summary() if self.plan else restored.plan,
             seconds=restored.previous_seconds + seconds,
+        )
+        return Result(
+            outcomes,
+            request.settings(),
+            costs,
             kept={row: self._group_of(row).unpack(row, s) for row, s in state.kept.items()},
             lineage=state.lineage,
-            _again=self.retrain,
+            _retrain=self.retrain,
         )
 
     def _program_records(self) -> Iterator[ProgramRecord]:

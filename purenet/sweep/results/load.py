@@ -10,7 +10,8 @@ from purenet.core.files import as_path
 from purenet.core.tree import short
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, program_records
-from purenet.sweep.results.result import Result, Run
+from purenet.sweep.results.result import Costs, Result, Run
+from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.space.distributions import Choice, is_traced
 from purenet.sweep.space.schema import distribution_of
 from purenet.sweep.storage.reading import (
@@ -28,11 +29,11 @@ def load(path: str | os.PathLike) -> Result:
     """The result of a sweep that wrote its folder to `path`, finished or not.
 
     Functions among the hyperparameters come back as their names. Without the trial function nothing
-    can be trained: for `replay` and `weights`, call `run` with the same arguments and path,
-    which trains nothing that is finished. Nothing is unpickled or evaluated, and `trials.jsonl`,
-    which other programs may have changed, is not read.
-    Raises FileNotFoundError where there is no sweep, ValueError, which names the file, where one
-    is damaged, TypeError for what is no path.
+    can be trained: for `replay` and `weights`, call `run` with the same arguments and path, which
+    does not retrain what is finished. Nothing is unpickled or evaluated, and `trials.jsonl`, which
+    other programs may have changed, is not read.
+    Raises FileNotFoundError if the folder holds no sweep, ValueError, which names the file, if one
+    is damaged, TypeError if `path` is not a path.
 
     >>> load("no-such-folder")
     Traceback (most recent call last):
@@ -41,36 +42,23 @@ def load(path: str | os.PathLike) -> Result:
     folder = as_path("sweep.load", path)
     content = read_settings(folder)
     settings, sweep = content["settings"], content["sweep"]
-    space, trials, seeds, epochs = _asked(folder / SETTINGS, settings)
+    space, trials, seeds, epochs = _read_request(folder / SETTINGS, settings)
     known = stamped_curves(folder / CURVES, sweep)
     if known is None:
         raise FileNotFoundError(f"{folder} holds no results yet: there is no {CURVES}.")
     rows = check_known(folder / CURVES, known, trials, seeds, epochs, settings["metric"])
     for name, array in known.items():
         if array.ndim and not name.startswith("lineage "):
-            known[name] = array[:rows]  # points that were not drawn yet are none
+            known[name] = array[:rows]  # without points that are not sampled yet
     curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for name, array in known.items():
         part, _, metric = name.partition(" ")
         if part in curves:
             curves[part][metric] = array
-    hyper = {}
-    for name, leaf in space.items():
-        if is_traced(leaf):
-            hyper[name] = _drawn(folder / CURVES, known, name)
-        else:
-            hyper[name] = _static(folder / CURVES, known, name, leaf, rows)
     alive, done = known["alive"].astype(bool), known["epochs"] == epochs
     report, _ = stamped_report(folder / REPORT, sweep)
-
-    def again(number: int) -> Run:
-        raise ValueError(
-            f"Result.replay: a result that was read from {folder} has no trial function; call run "
-            "with the same arguments and path, which trains nothing that is finished."
-        )
-
-    return Result(
-        hyper=hyper,
+    outcomes = TrialTable(
+        hyper=_hyper(folder / CURVES, known, space, rows),
         space=space,
         seeds=seeds,
         status=np.where(alive, np.where(done, "done", "stopped"), "diverged"),
@@ -78,25 +66,32 @@ def load(path: str | os.PathLike) -> Result:
         curves=curves,
         metric=settings["metric"],
         maximize=settings["mode"] == "max",
-        settings=settings,
+    )
+    costs = Costs(
         programs=program_records(folder / REPORT, report["programs"]),
         plan=report["plan"],
         seconds=float(report["seconds"]),
-        kept={},
-        lineage=_lineage(folder / CURVES, known),
-        _again=again,
     )
 
+    def retrain(number: int) -> Run:
+        raise ValueError(
+            f"Result.replay: a result that was read from {folder} has no trial function; call run "
+            "with the same arguments and path, which does not retrain what is finished."
+        )
 
-def _asked(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], int, int, int]:
-    """(space, trials, seeds, epochs) of the settings, checked with the rest of them."""
+    lineage = _lineage(folder / CURVES, known)
+    return Result(outcomes, settings, costs, kept={}, lineage=lineage, _retrain=retrain)
+
+
+def _read_request(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], int, int, int]:
+    """(space, trials, seeds, epochs) of the settings, validated."""
     trials, seeds, epochs = (settings.get(name) for name in ("trials", "seeds", "epochs"))
     counts = [trials, seeds, epochs]
     space, metric, mode = (settings.get(name) for name in ("space", "metric", "mode"))
     if not all(type(n) is int and 0 < n < 2**31 for n in counts):
         raise ValueError(
-            f"{path} is damaged: trials, seeds and epochs are {short(counts)}, but whole numbers "
-            "above 0 are expected."
+            f"{path} is damaged: trials, seeds and epochs are {short(counts)}, but integers above "
+            "0 are expected."
         )
     if not (isinstance(space, dict) and isinstance(metric, str) and mode in ("max", "min")):
         raise ValueError(
@@ -113,7 +108,17 @@ def _asked(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], int, i
     return leaves, trials, seeds, epochs  # type: ignore[return-value]
 
 
-def _drawn(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
+def _hyper(path: Path, known: dict[str, np.ndarray], space: dict[str, Any], rows: int):
+    """The column of each hyperparameter."""
+    return {
+        name: _sampled(path, known, name)
+        if is_traced(leaf)
+        else _static(path, known, name, leaf, rows)
+        for name, leaf in space.items()
+    }
+
+
+def _sampled(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
     column = known.get(f"hyper {name}")
     if column is None or column.ndim != 1 or column.dtype.kind not in "fi":
         raise ValueError(f"{path} is damaged: it has no column of numbers 'hyper {name}'.")
@@ -121,7 +126,7 @@ def _drawn(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _static(path: Path, known: dict[str, np.ndarray], name: str, leaf: Any, rows: int):
-    """The values of a constant, or of a choice of which the file holds the places."""
+    """The values of a constant, or of a choice whose positions the file holds."""
     values, places = (leaf,), np.zeros(rows, int)
     if isinstance(leaf, Choice):
         values, places = leaf.values, known.get(f"choice {name}", places.astype(float))
@@ -158,7 +163,7 @@ def _lineage(path: Path, known: dict[str, np.ndarray]) -> Lineage | None:
     if not legal:
         raise ValueError(
             f"{path} is damaged: its lineage is of the shape {parents.shape}, or holds numbers "
-            f"that cannot be, for {members} members."
+            f"out of range, for {members} members."
         )
     return Lineage(int(every), parents, numbers)  # type: ignore[arg-type]
 

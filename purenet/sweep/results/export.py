@@ -1,0 +1,116 @@
+"""Results for other programs: rows, CSV, JSON lines, pandas, Optuna."""
+
+import csv
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from purenet.core.files import writable, write_bytes
+from purenet.core.json_text import json_bytes, plain
+from purenet.sweep.results.trials import TrialTable, value_name
+from purenet.sweep.samplers.optuna import optuna_distribution, optuna_module
+from purenet.sweep.space.distributions import Choice, is_traced
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a text that begins so is a formula to a spreadsheet
+
+
+def rows(trials: TrialTable) -> list[dict[str, Any]]:
+    """One dict per trial: number, status, epochs, hyperparameters, last finite metrics."""
+    last = np.arange(len(trials)), np.maximum(trials.epochs - 1, 0)
+    columns: dict[str, Any] = {"trial": range(len(trials))}
+    if trials.seeds > 1:
+        columns["seed"] = (np.arange(len(trials)) % trials.seeds).tolist()
+    columns |= {"status": trials.status.tolist(), "epochs": trials.epochs.tolist()}
+    columns |= {name: list(column) for name, column in trials.hyper.items()}
+    for part, metrics in trials.curves.items():
+        for name, curve in metrics.items():
+            columns[f"{part} {name}"] = list(np.where(trials.epochs > 0, curve[last], np.nan))
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def to_csv(trials: TrialTable, path: str | os.PathLike) -> None:
+    """One row per trial. Raises what `purenet.core.files.writable` and `write_bytes` raise."""
+    path, found, text = writable("Result.to_csv", path), rows(trials), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_cell, found[0]))
+    writer.writerows(map(_cell, row.values()) for row in found)
+    write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def to_jsonl(trials: TrialTable, path: str | os.PathLike) -> None:
+    """One JSON object per line and trial. Raises what `to_csv` raises."""
+    path = writable("Result.to_jsonl", path)
+    write_bytes(path, b"".join(map(json_bytes, rows(trials))))
+
+
+def to_pandas(trials: TrialTable) -> "pandas.DataFrame":
+    """One row per trial. Raises ModuleNotFoundError without pandas."""
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("to_pandas needs pandas: pip install pandas") from None
+    return pandas.DataFrame(rows(trials)).set_index("trial")
+
+
+def to_optuna(trials: TrialTable) -> "optuna.Study":
+    """An Optuna study in memory. Raises ModuleNotFoundError without Optuna."""
+    optuna = optuna_module()
+    states = optuna.trial.TrialState
+    state_of = {"done": states.COMPLETE, "stopped": states.PRUNED, "diverged": states.FAIL}
+    sampled = {
+        name: _optuna_column(optuna, leaf, trials.hyper[name])
+        for name, leaf in trials.space.items()
+        if hasattr(leaf, "ppf")
+    }
+    study = optuna.create_study(direction="maximize" if trials.maximize else "minimize")
+    for i in range(len(trials)):
+        trial = trials.trial(i)
+        known = trials.score_curves[i, : trial.epochs]
+        fixed = {n: str(value_name(v)) for n, v in trial.hyper.items() if n not in sampled}
+        others = {f"{p} {n}": float(v) for p, m in trial.metrics.items() for n, v in m.items()}
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state_of[trial.status],
+                value=None if trial.status == "diverged" else float(trial.score),
+                params={name: column[i] for name, (_, column) in sampled.items()},
+                distributions={name: distribution for name, (distribution, _) in sampled.items()},
+                intermediate_values={e: float(v) for e, v in enumerate(known, 1)},
+                user_attrs=fixed | others,
+            )
+        )
+    return study
+
+
+# pieces
+def _optuna_column(optuna: Any, leaf: Any, values: np.ndarray) -> tuple[Any, list]:
+    """A hyperparameter's distribution in Optuna, and its values as that takes them."""
+    column = [plain(value) for value in values]
+    if not isinstance(leaf, Choice):
+        ends = min(column), max(column)
+        return _widened(optuna_distribution(leaf, ends), *ends), column
+    if not is_traced(leaf):
+        column = [str(value) for value in column]
+    return optuna.distributions.CategoricalDistribution(sorted(set(column))), column
+
+
+def _widened(distribution: Any, low: float, high: float) -> Any:
+    """The distribution with its ends moved where a value was rounded, or explored, beyond them."""
+    low, high = min(low, distribution.low), max(high, distribution.high)
+    if (low, high) == (distribution.low, distribution.high):
+        return distribution
+    return type(distribution)(low=low, high=high, log=distribution.log)
+
+
+def _cell(value):
+    """A value as a CSV file holds it: numbers unchanged, no text that is a formula."""
+    value = value_name(value)
+    if isinstance(value, (bool, int, float, np.generic, type(None))):
+        return value
+    text = str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

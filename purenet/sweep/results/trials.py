@@ -1,0 +1,154 @@
+"""The trials of a sweep as a table: a row per trial, a column per hyperparameter and curve."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from purenet.core.tree import printable
+from purenet.core.validate import integer
+
+# what tables call the usual metrics and the parts of the data
+SHORT_NAMES = {"accuracy": "acc", "validation": "val"}
+STATUSES = ("done", "stopped", "diverged")  # from good to bad
+
+
+class Trial(NamedTuple):
+    """One trial: its hyperparameters and its result. Prints as one line.
+
+    For a point with several seeds, as `best` returns it, the metrics are means over the seeds.
+
+    >>> print(Trial(3, {"rate": 0.1}, "done", 5, "accuracy", 0.9, {}))
+    (val acc:0.9) | rate:0.1
+    """
+
+    number: int
+    hyper: dict[str, Any]
+    status: str  # "done", "stopped" or "diverged"
+    epochs: int  # completed with finite numbers
+    metric: str  # what trials are ranked by, measured on the validation data
+    score: float  # its value after those epochs; NaN if there is none
+    metrics: dict[str, dict[str, float]]  # part -> metric -> its value after those epochs
+    seeds: int = 1  # number of runs averaged
+    interval: float = np.nan  # the mean score lies in score ± interval with 95% confidence
+
+    def __str__(self):
+        named = ((value_text(name.replace("_", " ")), v) for name, v in self.hyper.items())
+        values = ", ".join(f"{name}:{value_text(value)}" for name, value in named)
+        spread = f" ± {value_text(self.interval)}" if self.seeds > 1 else ""
+        name = value_text(SHORT_NAMES.get(self.metric, self.metric))
+        return f"(val {name}:{value_text(self.score)}{spread}) | {values}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrialTable:
+    """What a sweep measured. The runs of point i are the rows i·seeds to (i + 1)·seeds - 1."""
+
+    hyper: dict[str, np.ndarray]  # (trials,) each
+    space: dict[str, Any]  # the distribution or constant of each hyperparameter
+    seeds: int
+    status: np.ndarray  # (trials,)
+    epochs: np.ndarray  # (trials,)
+    curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (trials, epochs)
+    metric: str
+    maximize: bool
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    @property
+    def score_curves(self) -> np.ndarray:
+        """The metric that trials are ranked by on the validation data: (trials, epochs)."""
+        return self.curves["validation"][self.metric]
+
+    def by_point(self, column: np.ndarray) -> np.ndarray:
+        """A column (trials,) as (points, seeds)."""
+        return column.reshape(-1, self.seeds)
+
+    def last_scores(self) -> np.ndarray:
+        """The score of each trial after its last finite epoch."""
+        return self.score_curves[np.arange(len(self)), np.maximum(self.epochs - 1, 0)]
+
+    def point_scores(self) -> np.ndarray:
+        """The last score of each point, the mean over its seeds; NaN if any of them diverged."""
+        scores = self.last_scores().astype(float)
+        return self.by_point(np.where(self.status == "diverged", np.nan, scores)).mean(axis=1)
+
+    def trial(self, number: int) -> Trial:
+        """One row."""
+        last = int(self.epochs[number]) - 1
+        metrics = {
+            part: {n: c[number, last] if last >= 0 else np.nan for n, c in curves.items()}
+            for part, curves in self.curves.items()
+        }
+        return Trial(
+            number,
+            {name: column[number] for name, column in self.hyper.items()},
+            str(self.status[number]),
+            int(self.epochs[number]),
+            self.metric,
+            metrics["validation"].get(self.metric, np.nan),
+            metrics,
+        )
+
+    def point(self, number: int) -> Trial:
+        """One point of the space, its metrics averaged over its seeds."""
+        runs = [self.trial(i) for i in range(number * self.seeds, (number + 1) * self.seeds)]
+        if self.seeds == 1:
+            return runs[0]
+        from scipy.special import stdtrit
+
+        scores = np.array([run.score for run in runs], float)
+        mean = lambda part, name: float(np.mean([run.metrics[part][name] for run in runs]))
+        metrics = {p: {n: mean(p, n) for n in named} for p, named in runs[0].metrics.items()}
+        error = scores.std(ddof=1) / np.sqrt(self.seeds)
+        worst = max(runs, key=lambda run: STATUSES.index(run.status))
+        return runs[0]._replace(
+            status=worst.status,
+            epochs=min(run.epochs for run in runs),
+            score=scores.mean(),
+            metrics=metrics,
+            seeds=self.seeds,
+            interval=float(stdtrit(self.seeds - 1, 0.975) * error),
+        )
+
+    def ranked(self) -> list[int]:
+        """The points of the space, best first, without those that diverged."""
+        scores = self.by_point(self.last_scores()).mean(axis=1)
+        epochs = self.by_point(self.epochs).min(axis=1)
+        order = np.lexsort((-scores if self.maximize else scores, -epochs))
+        eligible = (self.by_point(self.status) != "diverged").all(axis=1) & (epochs > 0)
+        return order[eligible[order]].tolist()
+
+    def number(self, caller: str, value: Any, kind: str = "trial") -> int:
+        """The number of a trial, or of a point where `kind` is that.
+
+        Raises TypeError unless it is an integer or a Trial, ValueError if it is out of range.
+        """
+        value = value.number if kind == "trial" and isinstance(value, Trial) else value
+        number = integer(f"{caller}: number", value, least=0)
+        count = len(self) // (self.seeds if kind == "point" else 1)
+        if number >= count:
+            raise ValueError(
+                f"{caller}: there is no {kind} {number}; {kind}s are numbered 0 to {count - 1}."
+            )
+        return number
+
+
+def value_name(value: Any) -> Any:
+    """A hyperparameter as it is written: numbers unchanged, functions by name.
+
+    >>> value_name(len), value_name(0.5)
+    ('len', 0.5)
+    """
+    return value.__name__ if callable(value) and hasattr(value, "__name__") else value
+
+
+def value_text(value: Any) -> str:
+    """A hyperparameter or a score in a few printable characters.
+
+    >>> value_text(0.123456), value_text(7), value_text(len)
+    ('0.123', '7', 'len')
+    """
+    value = value_name(value)
+    return f"{value:.3g}" if isinstance(value, (float, np.floating)) else printable(value)
