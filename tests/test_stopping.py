@@ -8,6 +8,7 @@ import pytest
 import purenet as pn
 from purenet import sweep
 from purenet.sweep.engine import layout, pool
+from purenet.sweep.engine import compile as compile_module
 from purenet.sweep.engine import program as engine
 
 DATA = ((np.ones(3),), (np.zeros(3),))
@@ -251,7 +252,7 @@ def test_what_no_population_can_be_is_explained(options, message):
 
 
 def test_a_population_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(engine, "memory", lambda device: 10)
+    monkeypatch.setattr(compile_module, "memory", lambda device: 10)
     with pytest.raises(ValueError, match="12 members do not fit in memory at once, but 4 do"):
         run(12, 9, search=PBT)
 

@@ -317,7 +317,7 @@ BAD = {
     "a search to be called": ({"search": sweep.halving}, TypeError, r"call it: sweep\.halving\(\)"),
     "a grid to be called": ({"search": sweep.grid}, TypeError, r"call it: sweep\.grid\(\)"),
     "no search": ({"search": "random"}, TypeError, "search is 'random', but a sampler"),
-    "no number of trials": ({"trials": None}, ValueError, "trials is missing; only a grid"),
+    "no number of trials": ({"trials": None}, ValueError, "trials is missing; pass trials=N"),
     "a reserved name": ({"space": {"epochs": 1.0}}, ValueError, "cannot be called 'epochs'"),
 }
 

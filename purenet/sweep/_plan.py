@@ -15,9 +15,9 @@ from purenet.sweep.engine.layout import Layout, layout, place, random_key
 from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import Program
+from purenet.sweep.samplers.base import Sampler
 from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Search, budget
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.schedulers.base import Scheduler
 from purenet.sweep.space.space import numbers
 
 _SHOWN = 2  # programs of a plan at a prompt
@@ -102,7 +102,7 @@ def plan(
     epochs: int | None = None,
     seed: int = 0,
     *,
-    search: Search | Population | Callable = random,
+    search: Scheduler | Sampler | Callable = random,
     seeds: int = 1,
     metric: str | None = None,
     mode: str | None = None,
@@ -130,12 +130,7 @@ def plan(
     request = SweepConfig(
         trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
     )
-    planned = request.search
-    points, rows = request.trials, request.trials * request.seeds
-    if isinstance(planned, Population):
-        trial_epochs = rows * request.epochs
-    else:
-        trial_epochs = budget(planned, points, request.epochs) * request.seeds
+    trial_epochs = request.search.budget(request.trials, request.epochs) * request.seeds
     count = np.bincount(request.first.group, minlength=len(request.programs)) * request.seeds
     groups: list[GroupPlan] = []
     platform = request.devices[0].platform

@@ -29,9 +29,9 @@ from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, Program
 from purenet.sweep.engine.records import Lineage, ProgramRecord, Report, best_of
 from purenet.sweep.results.result import Result, Run
+from purenet.sweep.samplers.base import Sampler
 from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Search, budget
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.schedulers.base import Scheduler, as_scheduler
 from purenet.sweep.space.space import add_points, numbers
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
@@ -48,7 +48,7 @@ def run(
     epochs: int | None = None,
     seed: int = 0,
     *,
-    search: Search | Population | Callable = random,
+    search: Scheduler | Sampler | Callable = random,
     seeds: int = 1,
     metric: str | None = None,
     mode: str | None = None,
@@ -111,7 +111,7 @@ def run(
         )
     path = None if path is None else as_path("sweep", path)
     if executor is not None:
-        check(executor, search, plan, devices)
+        check(executor, as_scheduler(search), plan, devices)
     elif trials_per_block is not None:
         raise ValueError("sweep: trials_per_block is for an executor; give one, or leave it out.")
     here = devices if executor is None else None
@@ -126,7 +126,7 @@ def run(
         return sweep.run(progress, began, None)
     settings = request.settings() | {"data": request.fingerprint}
     if several:
-        together.check(settings, search, executor)
+        together.check(settings, request.search, executor)
         progress = progress if multihost.first() else False
     if path is None:
         return sweep.run(progress, began, None)
@@ -175,10 +175,7 @@ class SweepRun:
         self._add_groups()
         if store is not None and store.goes_on:
             resume.load(self, store)
-        if isinstance(request.search, Population):
-            total = request.trials * request.epochs
-        else:
-            total = budget(request.search, request.trials, request.epochs) * request.seeds
+        total = request.search.budget(request.trials, request.epochs) * request.seeds
         with (
             self.hands or contextlib.nullcontext(),
             Progress(total, "trial-epoch", progress, int(self.epochs.sum())) as self.bar,
@@ -190,10 +187,10 @@ class SweepRun:
             self.interrupted = (
                 self.interrupt_requested if multihost.count() == 1 else InterruptFlag()
             )
-            if isinstance(request.search, Population):
-                train(self, resume.back_together(self))
-            else:
+            if request.search.independent:
                 self._rounds()
+            else:
+                train(self, resume.back_together(self))
             self._keep_best()
             self.bar.advance(0, self._standing, total=self.bar.done)
             if store is not None and not self.complete:
@@ -394,7 +391,7 @@ class SweepRun:
         ranked = result.ranked()[: self.keep]
         ranked = [point for point in ranked if result.status[point * self.request.seeds] == "done"]
         rows = [point * self.request.seeds for point in ranked]
-        if isinstance(self.request.search, Population) and {*rows} - {*self.kept}:
+        if not self.request.search.independent and {*rows} - {*self.kept}:
             self.kept = self._population_again()[0].kept
         self.kept = {
             row: self.kept[row] if row in self.kept else self._again_packed(row)[0] for row in rows
@@ -491,7 +488,7 @@ class SweepRun:
         return pool.state(0), jax.tree.map(lambda curve: curve[0], curves)
 
     def _again(self, row: int) -> Run:
-        if isinstance(self.request.search, Population):
+        if not self.request.search.independent:
             _, result = self._population_again()
             own = {p: {n: c[row] for n, c in m.items()} for p, m in result.curves.items()}
             return Run(result.kept.get(row), own)

@@ -15,9 +15,8 @@ from purenet.distributed import multihost
 from purenet.sweep.engine.explain import explained
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.program import PARTS, Program, describe
-from purenet.sweep.samplers import source
-from purenet.sweep.schedulers.base import as_search, checked_rounds
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.samplers.base import as_sampler
+from purenet.sweep.schedulers.base import as_scheduler, checked_rounds
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
@@ -86,18 +85,20 @@ class SweepConfig:
         self.trial, self.epochs = trial, integer("sweep: epochs", epochs, least=1)
         self.seed = checked_seed("sweep: seed", seed)
         self.seeds = integer("sweep: seeds", seeds, least=1)
-        self.search = search if isinstance(search, Population) else as_search(search)
+        self.search = as_scheduler(search)
         self.devices = chosen_devices(devices)
         self.space = take_apart(space)
         for name in self.space.names:
             if name in _RESERVED:
                 raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}; rename it.")
-        if trials is None and self.search.points is not None:
+        if trials is None:
             trials = self.search.points(self.epochs)
-        if trials is None and source.needs_trials(self.search.sampler):
-            raise ValueError("sweep: trials is missing; only a grid knows how many there are.")
-        self.source = source.source(self.search.sampler, self.space, trials, self.seed)
-        self.trials = trials if self.source.points is None else self.source.points
+        sampler = as_sampler("sweep: search", self.search.sampler)
+        self.source = sampler.source(self.space.drawn, trials, self.seed)
+        trials = trials if self.source.points is None else self.source.points
+        if trials is None:
+            raise ValueError("sweep: trials is missing; pass trials=N (only a grid sets it).")
+        self.trials = trials
         self.rounds = checked_rounds(self.search, self.trials, self.epochs)
         self.goals = next(self.rounds)  # of the first round
         check_data("sweep", dict(zip(PARTS, data, strict=True)))

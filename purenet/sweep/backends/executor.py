@@ -23,7 +23,7 @@ from purenet.sweep.backends.task import (
 )
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import Report, TrialCheckpoint, TrialRows
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.schedulers.base import Scheduler
 from purenet.sweep.space.space import Points, numbers
 
 _TRIES = 4  # of a block whose worker dies each time, and of executors that break at once
@@ -76,7 +76,7 @@ class ExecutorPool(TrialRows):
         return {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
 
 
-def check(executor: Any, search: Any, plan: Any, devices: Any) -> None:
+def check(executor: Any, search: Scheduler, plan: Any, devices: Any) -> None:
     """Refuse what cannot run blocks, and what cannot be asked of blocks."""
     if _is_executor(executor):
         _refuse_forks(executor)
@@ -86,7 +86,7 @@ def check(executor: Any, search: Any, plan: Any, devices: Any) -> None:
             "expected, such as ProcessPoolExecutor(...) or Client(...).get_executor() of Dask, or "
             "a function without arguments that makes one."
         )
-    if isinstance(search, Population):
+    if not search.independent:
         raise ValueError(
             "sweep: the members of a population copy each other inside one program, so an executor "
             "cannot take them apart; leave out executor=, or choose another search."
