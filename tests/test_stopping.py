@@ -7,9 +7,8 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep.engine import layout, pool
 from purenet.sweep.engine import compile as compile_module
-from purenet.sweep.engine import program as engine
+from purenet.sweep.engine import layout, pool
 
 DATA = ((np.ones(3),), (np.zeros(3),))
 

@@ -247,7 +247,7 @@ def test_seeds_alone_are_a_sweep():
 
 
 def test_the_program_of_several_devices_communicates_nothing():
-    asked = config.SweepConfig(trial, SPACE, DATA, 8, 2, 0, sweep.random, 1, None, None, None)
+    asked = config.SweepConfig(trial, SPACE, DATA, 8, 2, 0)
     (program,) = asked.programs
     assert len(program.layout.devices) == 2
     key, data = jax.random.key(0), layout.place(program.layout, asked.data)

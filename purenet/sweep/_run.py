@@ -5,8 +5,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -28,10 +28,9 @@ from purenet.sweep.engine.layout import Layout, place, random_key
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, Program
 from purenet.sweep.engine.records import Lineage, ProgramRecord, Report, best_of
+from purenet.sweep.options import SweepOptions, filled, with_options
 from purenet.sweep.results.result import Result, Run
-from purenet.sweep.samplers.base import Sampler
-from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Scheduler, as_scheduler
+from purenet.sweep.schedulers.base import as_scheduler
 from purenet.sweep.space.space import add_points, numbers
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
@@ -40,6 +39,7 @@ from purenet.sweep.storage.shared import SharedStore
 _SAVING = 0.05  # of the time may go into writing what is known, between begin and end
 
 
+@with_options
 def run(
     trial: Callable,
     space: PyTree,
@@ -48,17 +48,13 @@ def run(
     epochs: int | None = None,
     seed: int = 0,
     *,
-    search: Scheduler | Sampler | Callable = random,
-    seeds: int = 1,
-    metric: str | None = None,
-    mode: str | None = None,
-    devices: int | Sequence[jax.Device] | None = None,
     plan: Plan | None = None,
     path: str | os.PathLike | None = None,
     keep: int = 1,
     executor: concurrent.futures.Executor | Callable[[], concurrent.futures.Executor] | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
+    **options: Unpack[SweepOptions],
 ) -> Result:
     """Train many trials in one program a static group, and rank them.
 
@@ -110,14 +106,14 @@ def run(
             f"sweep: plan is {type(plan).__name__}, but what sweep.plan gave is expected."
         )
     path = None if path is None else as_path("sweep", path)
+    asked = filled(options)
+    devices: Any = asked["devices"]
     if executor is not None:
-        check(executor, as_scheduler(search), plan, devices)
+        check(executor, as_scheduler(asked["search"]), plan, devices)
+        asked["devices"] = None  # those of the workers are not here
     elif trials_per_block is not None:
         raise ValueError("sweep: trials_per_block is for an executor; give one, or leave it out.")
-    here = devices if executor is None else None
-    request = SweepConfig(
-        trial, space, data, trials, epochs, seed, search, seeds, metric, mode, here
-    )
+    request = SweepConfig(trial, space, data, trials, epochs, seed, **asked)
     sweep = SweepRun(request, plan, keep)
     if executor is not None:
         sweep.hand_over(executor, devices, trials_per_block)
