@@ -1,4 +1,4 @@
-"""Where the points of a sweep come from: a design drawn beforehand, or ask and tell in batches."""
+"""Ask and tell: the points of a search in batches, for a training loop of your own."""
 
 import math
 from collections.abc import Callable
@@ -48,12 +48,12 @@ class AskTell:
     hypercube) needs `trials`, or knows it. `mode` says whether a large ("max") or a small score
     ("min") is good.
 
-    `ask(n)` gives `Asked(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`, other
-    choices as arrays of objects.
+    `ask(n)` gives `Suggestion(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`,
+    other choices as arrays of objects.
     `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
     that is not finite counts as a failure, which a search that learns takes for the worst score.
-    Raises TypeError for what is no search, TypeError or ValueError for counts and a space that are
-    none, ValueError for a search with rounds, for another `mode` and for missing `trials`.
+    Raises TypeError if `search` is not a sampler, TypeError or ValueError for a bad space, `trials`
+    or `seed`, ValueError for a scheduler, for another `mode` and for missing `trials`.
 
     >>> from purenet.sweep import loguniform, sobol
     >>> study = AskTell({"rate": loguniform(1e-4, 1.0)}, search=sobol, mode="min")
@@ -97,7 +97,7 @@ class AskTell:
 
     def tell(self, numbers: Any, scores: Any) -> None:
         """The scores of some points. Raises ValueError for numbers that were not asked for and
-        scores of another length, TypeError for scores that are no numbers."""
+        scores of another length, TypeError for scores that are not numbers."""
         numbers = np.atleast_1d(np.asarray(numbers))
         scores = np.atleast_1d(real_numbers("AskTell.tell", "scores", scores))
         fits = numbers.ndim == 1 and scores.ndim in (1, 2) and len(scores) == len(numbers)

@@ -217,7 +217,13 @@ def name_of(function: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", getattr(function, "__name__", repr(function)))
 
 
-def checked_design(caller, distributions, trials, seed) -> tuple[int, int]:
+def checked_design(caller: str, distributions: Any, trials: Any, seed: Any) -> tuple[int, int]:
+    """The number of trials and the seed of a design. Raises TypeError or ValueError unless
+    `distributions` is a list of them, and `trials` and `seed` are non-negative integers.
+
+    >>> checked_design("random", [], 3, 0)
+    (3, 0)
+    """
     if not (isinstance(distributions, (list, tuple)) and all(map(is_leaf, distributions))):
         raise TypeError(
             f"{caller}: distributions is {describe_value(distributions)}, but a list of "
