@@ -23,7 +23,7 @@ def of_my_own():
         goals[np.argsort(-np.nansum(scores, axis=1))[:3]] = epochs
         yield goals
 
-    return sweep.Search(sweep.random, rounds, name="of my own")
+    return sweep.Scheduler(sweep.random, rounds, name="of my own")
 
 
 SEARCHES = {

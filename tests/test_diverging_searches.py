@@ -9,8 +9,8 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep.samplers.source import source
-from purenet.sweep.schedulers.base import as_search
+from purenet.sweep.samplers.base import as_sampler
+from purenet.sweep.schedulers.base import as_scheduler
 from purenet.sweep.space.space import add_points, no_points, take_apart
 
 optuna = pytest.importorskip("optuna")
@@ -50,8 +50,9 @@ SEARCHES = {
 
 def trained(search, seed):
     """The curves (TRIALS, EPOCHS) and the rates of a search, trained by NumPy as `trial` is."""
-    space, search = take_apart(SPACE), as_search(search)
-    drawn, points = source(search.sampler, space, TRIALS, seed), no_points(space)
+    space, search = take_apart(SPACE), as_scheduler(search)
+    drawn = as_sampler("test", search.sampler).source(space.drawn, TRIALS, seed)
+    points = no_points(space)
     rounds, goals = search.rounds(TRIALS, EPOCHS), np.zeros(TRIALS, int)
     curves, epochs = np.full((TRIALS, EPOCHS), np.nan), np.arange(1, EPOCHS + 1)
     message = None

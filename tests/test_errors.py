@@ -78,7 +78,7 @@ def sampler(points):
 
 
 def rounds(*goals):
-    return sweep.Search(sweep.random, lambda points, epochs: iter(goals))
+    return sweep.Scheduler(sweep.random, lambda points, epochs: iter(goals))
 
 
 def differences(f=lambda x: (x**2).sum(), tree=jnp.ones(2), **options):
@@ -220,15 +220,17 @@ MISTAKES = {
     "halving": (lambda: sweep.halving(sampler="random"), TypeError, "sampler is 'random', but a f"),
     "hyperband": (lambda: sweep.hyperband(sampler=sweep.grid), TypeError, r"call it: sweep.grid\("),
     "median": (lambda: sweep.median_stopping(sampler=sweep.halving()), TypeError, "the sampler is "
-    ".*Search"),
+    ".*Scheduler"),
     "pbt": (lambda: sweep.pbt(sampler=None), TypeError, "pbt: the sampler is None, but a function"),
     "pbt factors": (lambda: sweep.pbt(factors=("a", 1)), ValueError, r"factors is \('a', 1\), but"),
     "from_optuna": (lambda: sweep.from_optuna(lambda: 3), TypeError, "to call with seed"),
-    "Search without rounds": (
-        lambda: run(search=sweep.Search(sweep.random, None)), TypeError, "rounds of all is None",
+    "Scheduler without rounds": (
+        lambda: run(search=sweep.Scheduler(sweep.random, None)), TypeError, "rounds of all is None",
     ),
-    "Search of no round": (lambda: run(search=rounds()), ValueError, "all has no round"),
-    "Search beyond": (lambda: run(search=rounds(np.full(2, 9))), ValueError, "2 whole .* 0 to 2"),
+    "Scheduler of no round": (lambda: run(search=rounds()), ValueError, "all has no round"),
+    "Scheduler beyond": (
+        lambda: run(search=rounds(np.full(2, 9))), ValueError, "2 integers from 0 to 2",
+    ),
     "a sampler of text": (lambda: ask(search=sampler("ab")), TypeError, "the sampler gave is 'ab'"),
     "a sampler outside": (
         lambda: ask(search=sampler([[0.5], [3.0]]), trials=2), ValueError, "gave 3.0, .* 0 to 1",

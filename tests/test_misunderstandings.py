@@ -57,7 +57,7 @@ MISTAKES = {
         ValueError, r"AskTell: the search halving\(.*stops trials between rounds.*use sweep.run",
     ),
     "own rounds for AskTell": (
-        lambda: sweep.AskTell(SPACE, sweep.Search(sweep.random, lambda points, epochs: iter(()))),
+        lambda: sweep.AskTell(SPACE, sweep.Scheduler(sweep.random, lambda *sizes: iter(()))),
         ValueError, "has no rounds: use sweep.run, or its sampler alone",
     ),
     "no epochs for run": (
@@ -116,9 +116,8 @@ def test_an_error_of_a_sampler_that_was_told_how_many_stays_its_own():
 
 
 def test_ask_and_tell_takes_a_search_without_rounds():
-    from purenet.sweep.schedulers.base import everything
-
-    assert sweep.AskTell(SPACE, everything(sweep.random)).ask(2).numbers.tolist() == [0, 1]
+    for search in (sweep.random, sweep.Sampler(sweep.random, "mine", prefix=True)):
+        assert sweep.AskTell(SPACE, search).ask(2).numbers.tolist() == [0, 1]
 
 
 def test_a_pair_of_constants_may_be_meant():

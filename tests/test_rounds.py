@@ -5,7 +5,7 @@ import pytest
 
 from purenet import sweep
 from purenet.sweep.schedulers import base, halving
-from purenet.sweep.schedulers.base import Search, budget, checked_rounds
+from purenet.sweep.schedulers.base import Scheduler, checked_rounds
 
 
 def asks(*goals):
@@ -15,7 +15,7 @@ def asks(*goals):
         for goal in goals:
             _ = yield goal
 
-    return Search(sweep.random, rounds, name="mine")
+    return Scheduler(sweep.random, rounds, name="mine")
 
 
 def test_goals_from_nothing_to_every_epoch_are_accepted():
@@ -41,10 +41,10 @@ def test_other_goals_are_refused_in_the_first_round_and_in_a_later_one(goals):
 
 
 def test_a_search_has_a_round():
-    with pytest.raises(ValueError, match="the search mine has no round"):
+    with pytest.raises(ValueError, match="the scheduler mine has no round"):
         next(checked_rounds(asks(), 3, 3))
     with pytest.raises(TypeError, match="rounds of mine is 3"):
-        next(checked_rounds(Search(sweep.random, 3, name="mine"), 3, 3))
+        next(checked_rounds(Scheduler(sweep.random, 3, name="mine"), 3, 3))
 
 
 def test_names_say_the_defaults():
@@ -150,6 +150,6 @@ def test_every_search_ends_when_all_are_lost():
 
 
 def test_a_budget_counts_every_point_as_far_as_it_gets():
-    assert budget(base.everything(sweep.random), 4, 5) == 20
-    assert budget(asks([1, 0, 2], [0, 3, 0]), 3, 3) == 6  # a lower goal takes nothing back
-    assert budget(sweep.median_stopping(grace=1), 4, 3) == 4 + 2 + 2
+    assert base.everything(sweep.random).budget(4, 5) == 20
+    assert asks([1, 0, 2], [0, 3, 0]).budget(3, 3) == 6  # a lower goal takes nothing back
+    assert sweep.median_stopping(grace=1).budget(4, 3) == 4 + 2 + 2

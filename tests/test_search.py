@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from purenet import sweep
-from purenet.sweep.schedulers.base import budget
 
 
 def race(search, scores):
@@ -31,7 +30,7 @@ def test_halving_keeps_the_best_third_at_each_rung():
     for level, count in zip([1, 3, 9, 27, 81], [81, 27, 9, 3, 1], strict=True):
         reached = np.flatnonzero(goals[-1] >= level)
         assert reached.tolist() == list(range(81 - count, 81))
-    assert budget(sweep.halving(), 81, 81) == goals[-1].sum() == 81 + 4 * 54
+    assert sweep.halving().budget(81, 81) == goals[-1].sum() == 81 + 4 * 54
 
 
 @pytest.mark.parametrize("eta, first, epochs, levels", [

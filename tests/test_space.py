@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from purenet import sweep
-from purenet.sweep.samplers.source import needs_trials, source
+from purenet.sweep.samplers.base import as_sampler
 from purenet.sweep.space.space import TRACED, add_points, no_points, numbers, take_apart
 
 MIXED = {
@@ -24,8 +24,8 @@ MIXED = {
 def draw(space, sampler, trials, seed=0):
     """The space and its points, all drawn at once."""
     space = take_apart(space)
-    hands = source(sampler, space, trials, seed)
-    return space, add_points(space, no_points(space), hands.ask(hands.points or trials))
+    source = as_sampler("draw", sampler).source(space.drawn, trials, seed)
+    return space, add_points(space, no_points(space), source.ask(source.points or trials))
 
 
 def columns(space, sampler, trials, seed=0):
@@ -66,9 +66,10 @@ def test_a_trial_does_not_depend_on_how_many_there_are(sampler):
 
 def test_points_may_be_drawn_a_few_at_a_time():
     space, whole = draw(MIXED, sweep.random, 12)
-    hands, points = source(sweep.random, space, 12, 0), no_points(space)
+    source = as_sampler("draw", sweep.random).source(space.drawn, 12, 0)
+    points = no_points(space)
     for n in (1, 7, 4):
-        points = add_points(space, points, hands.ask(n))
+        points = add_points(space, points, source.ask(n))
     for a, b in zip(points.columns, whole.columns, strict=True):
         assert a.dtype == b.dtype and list(a) == list(b)
     assert points.group.tolist() == whole.group.tolist() and points.groups == whole.groups
@@ -136,10 +137,12 @@ def test_a_choice_may_hold_shapes_and_functions():
 
 
 def test_only_a_grid_knows_how_many_there_are():
-    assert [needs_trials(s) for s in (sweep.random, sweep.sobol, sweep.latin_hypercube)] == [
-        True
-    ] * 3
-    assert not needs_trials(sweep.grid(2))
+    drawn = {"rate": sweep.uniform(0, 1)}
+    source = lambda sampler: as_sampler("test", sampler).source(drawn, None, 0)
+    assert source(sweep.grid(2)).points == 2
+    assert source(sweep.random).points is None and source(sweep.sobol).points is None
+    with pytest.raises(ValueError, match="trials is missing, and the function latin_hypercube"):
+        source(sweep.latin_hypercube)
 
 
 @pytest.mark.parametrize("make, kind, message", [

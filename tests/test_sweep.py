@@ -247,7 +247,7 @@ def test_seeds_alone_are_a_sweep():
 
 
 def test_the_program_of_several_devices_communicates_nothing():
-    asked = config.SweepConfig(trial, SPACE, DATA, 8, 2, 0, sweep.random, 1, None, None, None)
+    asked = config.SweepConfig(trial, SPACE, DATA, 8, 2, 0)
     (program,) = asked.programs
     assert len(program.layout.devices) == 2
     key, data = jax.random.key(0), layout.place(program.layout, asked.data)
@@ -317,7 +317,7 @@ BAD = {
     "a search to be called": ({"search": sweep.halving}, TypeError, r"call it: sweep\.halving\(\)"),
     "a grid to be called": ({"search": sweep.grid}, TypeError, r"call it: sweep\.grid\(\)"),
     "no search": ({"search": "random"}, TypeError, "search is 'random', but a sampler"),
-    "no number of trials": ({"trials": None}, ValueError, "trials is missing; only a grid"),
+    "no number of trials": ({"trials": None}, ValueError, "trials is missing; pass trials=N"),
     "a reserved name": ({"space": {"epochs": 1.0}}, ValueError, "cannot be called 'epochs'"),
 }
 

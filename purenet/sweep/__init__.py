@@ -15,10 +15,15 @@ Which points are tried
     from_optuna      an Optuna sampler's
 
 Which are stopped early, or copied
-    halving          only the best go on
+    halving          only the best continue
     hyperband        several halvings side by side
     median_stopping  stops what falls behind the median
     pbt              the worst copy the best
+
+Your own
+    Sampler          which points are tried
+    Scheduler        how long each of them is trained
+    testing          check_sampler and check_scheduler, which ours pass too
 
 Running
     run              trains all trials and ranks them
@@ -32,9 +37,9 @@ What they return
     Run              one trial trained again: its state and curves
     Plan             what `plan` found
     Lineage          who copied whom in a population
-    Search           a search, as those above make one
 """
 
+from purenet.sweep import testing as testing
 from purenet.sweep._plan import Plan as Plan
 from purenet.sweep._plan import plan as plan
 from purenet.sweep._run import run as run
@@ -44,12 +49,13 @@ from purenet.sweep.results.load import load as load
 from purenet.sweep.results.result import Result as Result
 from purenet.sweep.results.result import Run as Run
 from purenet.sweep.results.trials import Trial as Trial
+from purenet.sweep.samplers.base import Sampler as Sampler
 from purenet.sweep.samplers.designs import grid as grid
 from purenet.sweep.samplers.designs import latin_hypercube as latin_hypercube
 from purenet.sweep.samplers.designs import random as random
 from purenet.sweep.samplers.designs import sobol as sobol
 from purenet.sweep.samplers.optuna import from_optuna as from_optuna
-from purenet.sweep.schedulers.base import Search as Search
+from purenet.sweep.schedulers.base import Scheduler as Scheduler
 from purenet.sweep.schedulers.halving import halving as halving
 from purenet.sweep.schedulers.halving import hyperband as hyperband
 from purenet.sweep.schedulers.median import median_stopping as median_stopping
@@ -66,7 +72,8 @@ __all__ = [
     "Plan",
     "Result",
     "Run",
-    "Search",
+    "Sampler",
+    "Scheduler",
     "Trial",
     "choice",
     "from_optuna",
@@ -84,6 +91,7 @@ __all__ = [
     "random",
     "run",
     "sobol",
+    "testing",
     "uniform",
 ]
 

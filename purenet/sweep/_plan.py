@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
@@ -15,9 +15,7 @@ from purenet.sweep.engine.layout import Layout, layout, place, random_key
 from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import Program
-from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Search, budget
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.options import SweepOptions, with_options
 from purenet.sweep.space.space import numbers
 
 _SHOWN = 2  # programs of a plan at a prompt
@@ -94,6 +92,7 @@ class Plan(NamedTuple):
         return "\n".join(lines)
 
 
+@with_options
 def plan(
     trial: Callable,
     space: PyTree,
@@ -101,12 +100,7 @@ def plan(
     trials: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
-    *,
-    search: Search | Population | Callable = random,
-    seeds: int = 1,
-    metric: str | None = None,
-    mode: str | None = None,
-    devices: int | Sequence[jax.Device] | None = None,
+    **options: Unpack[SweepOptions],
 ) -> Plan:
     """How `run` with the same arguments would go: programs, memory, strategy and time.
 
@@ -127,15 +121,8 @@ def plan(
     >>> len(found.groups), found.trial_epochs
     (1, 6)
     """
-    request = SweepConfig(
-        trial, space, data, trials, epochs, seed, search, seeds, metric, mode, devices
-    )
-    planned = request.search
-    points, rows = request.trials, request.trials * request.seeds
-    if isinstance(planned, Population):
-        trial_epochs = rows * request.epochs
-    else:
-        trial_epochs = budget(planned, points, request.epochs) * request.seeds
+    request = SweepConfig(trial, space, data, trials, epochs, seed, **options)
+    trial_epochs = request.search.budget(request.trials, request.epochs) * request.seeds
     count = np.bincount(request.first.group, minlength=len(request.programs)) * request.seeds
     groups: list[GroupPlan] = []
     platform = request.devices[0].platform

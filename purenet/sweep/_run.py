@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -24,11 +25,10 @@ from purenet.sweep.backends.population import train
 from purenet.sweep.config import SweepConfig, reach
 from purenet.sweep.engine.records import ProgramRecord, Report
 from purenet.sweep.group import Group, Pool, Work, Workplace
+from purenet.sweep.options import SweepOptions, filled, with_options
 from purenet.sweep.results.result import Costs, Result, Run
 from purenet.sweep.results.trials import TrialTable
-from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Search, budget
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.schedulers.base import as_scheduler
 from purenet.sweep.state import Objective, SweepShape, SweepState
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
@@ -37,6 +37,7 @@ from purenet.sweep.storage.shared import SharedStore
 _SAVING = 0.05  # of the time may be spent on saves before the last one
 
 
+@with_options
 def run(
     trial: Callable,
     space: PyTree,
@@ -45,17 +46,13 @@ def run(
     epochs: int | None = None,
     seed: int = 0,
     *,
-    search: Search | Population | Callable = random,
-    seeds: int = 1,
-    metric: str | None = None,
-    mode: str | None = None,
-    devices: int | Sequence[jax.Device] | None = None,
     plan: Plan | None = None,
     path: str | os.PathLike | None = None,
     keep: int = 1,
     executor: concurrent.futures.Executor | Callable[[], concurrent.futures.Executor] | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
+    **options: Unpack[SweepOptions],
 ) -> Result:
     """Train many trials in one program per static group, and rank them.
 
@@ -109,14 +106,14 @@ def run(
             f"sweep: plan is {type(plan).__name__}, but the result of sweep.plan is expected."
         )
     path = None if path is None else as_path("sweep", path)
+    asked = filled(options)
+    devices: Any = asked["devices"]
     if executor is not None:
-        check(executor, search, plan, devices)
+        check(executor, as_scheduler(asked["search"]), plan, devices)
+        asked["devices"] = None  # those of the workers are not here
     elif trials_per_block is not None:
         raise ValueError("sweep: trials_per_block needs executor=; give one, or leave it out.")
-    here = devices if executor is None else None
-    request = SweepConfig(
-        trial, space, data, trials, epochs, seed, search, seeds, metric, mode, here
-    )
+    request = SweepConfig(trial, space, data, trials, epochs, seed, **asked)
     backend = None
     if executor is not None:
         backend = ExecutorBackend(executor, request, devices, trials_per_block, keep)  # type: ignore[arg-type]
@@ -126,7 +123,7 @@ def run(
     if several or path is not None:
         settings = request.settings() | {"data": request.fingerprint}
         if several:
-            together.check(settings, search, executor)
+            together.check(settings, request.search, executor)
             progress = progress if multihost.first() else False
         if path is not None:
             store = shared.SharedStore(path, settings) if several else Store(path, settings)
@@ -177,10 +174,7 @@ class SweepRun:
         self.add_groups()
         if store is not None and store.resumes:
             resume.load(store, state, self.groups)
-        if isinstance(request.search, Population):
-            total = request.trials * request.epochs
-        else:
-            total = budget(request.search, request.trials, request.epochs) * request.seeds
+        total = request.search.budget(request.trials, request.epochs) * request.seeds
         with (
             self.executor or contextlib.nullcontext(),
             Progress(total, "trial-epoch", progress, int(state.epochs.sum())) as self.bar,
@@ -190,11 +184,11 @@ class SweepRun:
             self.bar.say(f"tracing and compiling ({programs})")
             agreed = requested if multihost.count() == 1 else InterruptFlag()
             self.interrupts = Interrupts(requested, agreed)
-            if isinstance(request.search, Population):
+            if request.search.independent:
+                self._rounds()
+            else:
                 epochs = resume.rejoin_population(state, self.groups[0].restored)
                 train(request.search, request.seed, state, self.groups, epochs, self.record)
-            else:
-                self._rounds()
             self._keep_best()
             self.bar.advance(0, state.status, total=self.bar.done)
             if store is not None and not state.restored.complete:
@@ -337,7 +331,7 @@ class SweepRun:
         state, seeds, result = self.state, self.request.seeds, self.result()
         ranked = result.ranked()[: self.keep]
         rows = [point * seeds for point in ranked if result.status[point * seeds] == "done"]
-        if isinstance(self.request.search, Population) and {*rows} - {*state.kept}:
+        if not self.request.search.independent and {*rows} - {*state.kept}:
             state.kept = self._retrain_population()[0].kept
         state.kept = {
             row: state.kept[row] if row in state.kept else self._group_of(row).retrain(row)[0]
@@ -389,7 +383,7 @@ class SweepRun:
 
     def retrain(self, row: int) -> Run:
         """Train one run again: a member of a population with all the others, any other alone."""
-        if isinstance(self.request.search, Population):
+        if not self.request.search.independent:
             _, result = self._retrain_population()
             own = {p: {n: c[row] for n, c in m.items()} for p, m in result.curves.items()}
             return Run(result.kept.get(row), own)

@@ -1,6 +1,7 @@
-"""Where the points of a sweep come from: a design drawn beforehand, or ask and tell in batches."""
+"""Ask and tell: the points of a search in batches, for a training loop of your own."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +9,9 @@ import numpy as np
 
 from purenet.core.types import PyTree
 from purenet.core.validate import integer, real_numbers
-from purenet.sweep.samplers.designs import latin_hypercube, random
-from purenet.sweep.samplers.optuna import _Optuna
-from purenet.sweep.samplers.source import source
-from purenet.sweep.schedulers.base import as_search, without_rounds
+from purenet.sweep.samplers.base import Sampler, as_sampler
+from purenet.sweep.samplers.designs import random
+from purenet.sweep.schedulers.base import Scheduler, is_scheduler
 from purenet.sweep.space.space import add_points, no_points, take_apart
 
 
@@ -48,12 +48,12 @@ class AskTell:
     hypercube) needs `trials`, or knows it. `mode` says whether a large ("max") or a small score
     ("min") is good.
 
-    `ask(n)` gives `Asked(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`, other
-    choices as arrays of objects.
+    `ask(n)` gives `Suggestion(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`,
+    other choices as arrays of objects.
     `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
     that is not finite counts as a failure, which a search that learns takes for the worst score.
-    Raises TypeError for what is no search, TypeError or ValueError for counts and a space that are
-    none, ValueError for a search with rounds, for another `mode` and for missing `trials`.
+    Raises TypeError if `search` is not a sampler, TypeError or ValueError for a bad space, `trials`
+    or `seed`, ValueError for a scheduler, for another `mode` and for missing `trials`.
 
     >>> from purenet.sweep import loguniform, sobol
     >>> study = AskTell({"rate": loguniform(1e-4, 1.0)}, search=sobol, mode="min")
@@ -66,27 +66,24 @@ class AskTell:
     def __init__(
         self,
         space: PyTree,
-        search: Any = random,
+        search: Scheduler | Sampler | Callable = random,
         trials: int | None = None,
         seed: int = 0,
         mode: str = "max",
     ):
         if mode not in ("max", "min"):
             raise ValueError(f'AskTell: mode is {mode!r}, but "max" or "min" is expected.')
-        search = as_search(search)
-        sampler = search.sampler
-        if not (without_rounds(search) or isinstance(sampler, _Optuna)):
+        if is_scheduler(search):
             raise ValueError(
                 f"AskTell: the search {search.name} stops trials between rounds, but AskTell has "
                 "no rounds: use sweep.run, or its sampler alone, such as search=sweep.random."
             )
-        if trials is None and sampler is latin_hypercube:
-            raise ValueError("AskTell: trials is missing; a Latin hypercube depends on it.")
+        sampler = as_sampler("AskTell: search", search)
         self._space, self._sign = take_apart(space), 1 if mode == "max" else -1
         self._points = no_points(self._space)
         seed = integer("AskTell: seed", seed, least=0)
         trials = None if trials is None else integer("AskTell: trials", trials, least=1)
-        self._source = source(sampler, self._space, trials, seed)
+        self._source = sampler.source(self._space.drawn, trials, seed)
         self._scores: dict[int, float] = {}
 
     def ask(self, n: int) -> Suggestion:
@@ -100,7 +97,7 @@ class AskTell:
 
     def tell(self, numbers: Any, scores: Any) -> None:
         """The scores of some points. Raises ValueError for numbers that were not asked for and
-        scores of another length, TypeError for scores that are no numbers."""
+        scores of another length, TypeError for scores that are not numbers."""
         numbers = np.atleast_1d(np.asarray(numbers))
         scores = np.atleast_1d(real_numbers("AskTell.tell", "scores", scores))
         fits = numbers.ndim == 1 and scores.ndim in (1, 2) and len(scores) == len(numbers)

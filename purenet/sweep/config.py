@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -15,9 +15,9 @@ from purenet.distributed import multihost
 from purenet.sweep.engine.explain import explained
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.program import PARTS, Program, describe
-from purenet.sweep.samplers import source
-from purenet.sweep.schedulers.base import as_search, checked_rounds
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.options import SweepOptions, filled
+from purenet.sweep.samplers.base import Source, as_sampler
+from purenet.sweep.schedulers.base import as_scheduler, checked_rounds
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
@@ -31,18 +31,16 @@ _RESERVED = ("trial", "seed", "status", "epochs")
 
 
 class SweepConfig:
-    """What a sweep is asked to do, checked: raises TypeError or ValueError where that is no sweep.
+    """A sweep that was asked for, checked. Raises TypeError or ValueError for bad arguments.
 
     `first` are the points of the first round, `programs` one program for each group of them,
-    nothing of which is compiled yet. What a trial function itself raises goes through.
+    nothing of which is compiled yet. Exceptions of the trial function itself pass through.
 
     >>> from purenet.core import types
-    >>> from purenet.sweep.samplers.designs import random
     >>> still = lambda hyper: types.Trainable(
     ...     lambda key: hyper, lambda state, data: (state, {}), lambda state, data: {"loss": state}
     ... )
-    >>> data = (np.zeros(1), np.zeros(1))
-    >>> asked = SweepConfig(still, 0.5, data, 3, 1, 0, random, 1, None, None, None)
+    >>> asked = SweepConfig(still, 0.5, (np.zeros(1), np.zeros(1)), trials=3, epochs=1)
     >>> asked.metric, asked.trials
     ('loss', 3)
     """
@@ -52,52 +50,23 @@ class SweepConfig:
         trial: Callable,
         space: PyTree,
         data: Any,
-        trials: Any,
-        epochs: int | None,
-        seed: int,
-        search: Any,
-        seeds: int,
-        metric: str | None,
-        mode: str | None,
-        devices: Any,
+        trials: int | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+        **options: Unpack[SweepOptions],
     ):
-        if isinstance(trial, Trainable):
-            raise TypeError(
-                "sweep: trial is a Trainable, but a function that makes one from a point of the "
-                f"space is expected: lambda hyper: supervised(...). {_ORDER}"
-            )
-        if not callable(trial):
-            raise TypeError(
-                f"sweep: trial is {describe_value(trial)}, but a function of one point is expected."
-            )
-        if not accepts(trial, None):
-            raise TypeError(
-                f"sweep: {describe_value(trial)} cannot be called with one point of the space, as "
-                "a trial "
-                "function is: trial(hyper)."
-            )
+        asked = filled(options)
+        _check_trial(trial)
         _check_order(space, data)
-        if epochs is None:
-            raise TypeError(
-                "sweep: epochs is missing; say how many passes over the data a trial has, such as "
-                "epochs=20."
-            )
         trials = None if trials is None else integer("sweep: trials", trials, least=1)
-        self.trial, self.epochs = trial, integer("sweep: epochs", epochs, least=1)
+        self.trial, self.epochs = trial, _checked_epochs(epochs)
         self.seed = checked_seed("sweep: seed", seed)
-        self.seeds = integer("sweep: seeds", seeds, least=1)
-        self.search = search if isinstance(search, Population) else as_search(search)
-        self.devices = chosen_devices(devices)
+        self.seeds = integer("sweep: seeds", asked["seeds"], least=1)
+        self.search = as_scheduler(asked["search"])
+        self.devices = chosen_devices(asked["devices"])
         self.space = take_apart(space)
-        for name in self.space.names:
-            if name in _RESERVED:
-                raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}; rename it.")
-        if trials is None and self.search.points is not None:
-            trials = self.search.points(self.epochs)
-        if trials is None and source.needs_trials(self.search.sampler):
-            raise ValueError("sweep: trials is missing; only a grid knows how many there are.")
-        self.source = source.source(self.search.sampler, self.space, trials, self.seed)
-        self.trials = trials if self.source.points is None else self.source.points
+        _check_names(self.space.names, _RESERVED)
+        self.source, self.trials = self._points(trials)
         self.rounds = checked_rounds(self.search, self.trials, self.epochs)
         self.goals = next(self.rounds)  # of the first round
         check_data("sweep", dict(zip(PARTS, data, strict=True)))
@@ -105,15 +74,22 @@ class SweepConfig:
         drawn = self.source.ask(reach(self.goals))
         self.first = add_points(self.space, no_points(self.space), drawn)
         self.programs = [self.program(self.first, g) for g in range(len(self.first.groups))]
-        names = [set(program.metrics) for program in self.programs]
-        columns = {f"{part} {name}" for part in PARTS for name in set().union(*names)}
-        for name in self.space.names:
-            if name in columns:
-                raise ValueError(
-                    f"sweep: a hyperparameter is called {name!r}, as the column of a metric; "
-                    "rename it."
-                )
-        self.metric, self.maximize = _objective(names, metric, mode)
+        metrics = [set(program.metrics) for program in self.programs]
+        columns = {f"{part} {name}" for part in PARTS for name in set().union(*metrics)}
+        _check_names(self.space.names, columns, ", as the column of a metric")
+        self.metric, self.maximize = _objective(metrics, asked["metric"], asked["mode"])
+
+    def _points(self, trials: int | None) -> tuple[Source, int]:
+        """Where points come from, and how many there are: as the caller says, or else the
+        scheduler, or else the sampler."""
+        if trials is None:
+            trials = self.search.points(self.epochs)
+        sampler = as_sampler("sweep: search", self.search.sampler)
+        source = sampler.source(self.space.drawn, trials, self.seed)
+        trials = trials if source.points is None else source.points
+        if trials is None:
+            raise ValueError("sweep: trials is missing; pass trials=N (only a grid sets it).")
+        return source, trials
 
     def program(self, points: Points, g: int) -> Program:
         """The program of a group, checked against the data; nothing is compiled."""
@@ -140,7 +116,7 @@ class SweepConfig:
         return fingerprint(self.data)
 
     def settings(self) -> dict:
-        """What must be the same for a sweep to go on where another stopped."""
+        """What must be the same for a sweep to resume another."""
         pairs = dict(zip(self.space.names, self.space.leaves, strict=True))
         return {
             "trial": getattr(self.trial, "__name__", type(self.trial).__name__),
@@ -155,8 +131,41 @@ class SweepConfig:
         }
 
 
+def _check_trial(trial: Any) -> None:
+    if isinstance(trial, Trainable):
+        raise TypeError(
+            "sweep: trial is a Trainable, but a function that makes one from a point of the "
+            f"space is expected: lambda hyper: supervised(...). {_ORDER}"
+        )
+    if not callable(trial):
+        raise TypeError(
+            f"sweep: trial is {describe_value(trial)}, but a function of one point is expected."
+        )
+    if not accepts(trial, None):
+        raise TypeError(
+            f"sweep: {describe_value(trial)} cannot be called with one point of the space, as a "
+            "trial function is: trial(hyper)."
+        )
+
+
+def _checked_epochs(epochs: Any) -> int:
+    if epochs is None:
+        raise TypeError(
+            "sweep: epochs is missing; say how many passes over the data a trial has, such as "
+            "epochs=20."
+        )
+    return integer("sweep: epochs", epochs, least=1)
+
+
+def _check_names(names: Iterable[str], taken: Container[str], why: str = "") -> None:
+    """Hyperparameters are columns of a table, beside others."""
+    for name in names:
+        if name in taken:
+            raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}{why}; rename it.")
+
+
 def _check_order(space: PyTree, data: Any) -> None:
-    """Data and a space in each other's place, or data alone. Raises TypeError or ValueError."""
+    """Refuse data and a space in each other's place, and data alone."""
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(space, is_leaf=is_leaf)):
@@ -170,7 +179,7 @@ def _check_order(space: PyTree, data: Any) -> None:
 
 
 def checked_seed(name: str, seed: Any) -> int:
-    """A seed of JAX's random keys. Raises TypeError or ValueError for what is none.
+    """A seed of JAX's random keys. Raises TypeError or ValueError for anything else.
 
     >>> checked_seed("sweep: seed", 0)
     0

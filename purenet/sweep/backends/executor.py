@@ -26,7 +26,7 @@ from purenet.sweep.backends.task import (
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 from purenet.sweep.group import Group, Work
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.schedulers.base import Scheduler
 
 _TRIES = 4  # of a task whose worker dies each time, and of executors that break at once
 _POLL = 0.2  # seconds between two checks whether the user wants to stop
@@ -80,7 +80,7 @@ class ExecutorPool(TrialRows):
         return {row: self.waiting[row] for row in map(int, rows) if row in self.waiting}
 
 
-def check(executor: object, search: object, plan: object, devices: object) -> None:
+def check(executor: object, search: Scheduler, plan: object, devices: object) -> None:
     """Raises TypeError or ValueError for what cannot run tasks, or cannot be done by tasks."""
     if _is_executor(executor):
         _refuse_forks(executor)
@@ -90,7 +90,7 @@ def check(executor: object, search: object, plan: object, devices: object) -> No
             "expected, such as ProcessPoolExecutor(...) or Client(...).get_executor() of Dask, or "
             "a function without arguments that makes one."
         )
-    if isinstance(search, Population):
+    if not search.independent:
         raise ValueError(
             "sweep: the members of a population copy each other inside one program, so an executor "
             "cannot take them apart; leave out executor=, or choose another search."

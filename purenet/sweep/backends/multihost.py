@@ -17,7 +17,7 @@ from purenet.distributed import multihost
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Report, TrialCheckpoint
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.schedulers.base import Scheduler
 from purenet.sweep.storage.records import from_bytes, pack_records, to_bytes, unpack_records
 
 
@@ -109,14 +109,14 @@ def dealt(remaining: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
     return owner
 
 
-def check(settings: dict[str, Any], search: object, executor: object) -> None:
+def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None:
     """Raises ValueError for what several processes cannot do together."""
     if executor is not None:
         raise ValueError(
             f"sweep: an executor has workers of its own, but {multihost.count()} processes call "
             "run; call it in one, or leave out executor=."
         )
-    if isinstance(search, Population):
+    if not search.independent:
         raise ValueError(
             "sweep: the members of a population copy each other inside one program, so "
             f"{multihost.count()} processes cannot share them; choose another search."

@@ -1,50 +1,232 @@
-"""Samplers: functions (distributions, trials, seed) -> points of the unit cube."""
+"""What a sampler is: it says which points of a space are tried."""
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
-from purenet.core.validate import accepts, describe_value, integer
+import numpy as np
+
+from purenet.core.validate import accepts, describe_value, integer, real_numbers
 from purenet.sweep.space.distributions import is_leaf
 
-_MAKERS: list[Callable] = []
+F = TypeVar("F", bound=Callable)
 
 
-def maker(function: Callable) -> Callable:
-    """Mark a function that makes a sampler or a search, and is none itself.
+class Source(Protocol):
+    """Hands out the points of one sweep, and hears their scores.
+
+    `points` is how many there are in all, None if there is no end. `ask(n)` gives the next `n`,
+    shape (n, distributions), in the unit cube. `tell(numbers, scores)` brings scores
+    (n, epochs): larger is better, NaN where unknown or diverged.
 
     >>> from purenet.sweep.samplers.designs import random
-    >>> maker(lambda: random).__name__
-    '<lambda>'
+    >>> FixedDesign(as_sampler("sweep", random), {}, None, 0).points is None
+    True
     """
-    _MAKERS.append(function)
+
+    @property
+    def points(self) -> int | None: ...
+
+    def ask(self, n: int) -> np.ndarray: ...
+
+    def tell(self, numbers: np.ndarray, scores: np.ndarray) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Which points of a space are tried. A plain function `draw` is a sampler too: the cautious one
+    with the defaults below. `sweep.testing.check_sampler` tests one of your own.
+
+    - `draw(distributions, trials, seed)` gives points of the unit cube, shape (trials,
+      len(distributions)), to be sent through each distribution's ppf. Without a number (`trials` is
+      None) it gives all of them, if it knows how many there are, and raises TypeError if not.
+    - `name` stands in results, and tells sweeps apart when one resumes.
+    - `prefix`: point i is the same however many are drawn, so more can be drawn later.
+    - `batch`: so many points are asked for at a time; None asks for all at once.
+    - `learn(distributions by name, trials, seed)` makes a `Source`, with `ask` and `tell`, for
+      points that depend on scores. Without it the points are those of `draw`, in order.
+
+    >>> middle = lambda distributions, trials, seed: np.full((trials, len(distributions)), 0.5)
+    >>> Sampler(middle, "middle", prefix=True).source({"rate": None}, None, 0).ask(2).tolist()
+    [[0.5], [0.5]]
+    """
+
+    draw: Callable[[list, int | None, int], np.ndarray]
+    name: str
+    prefix: bool = False
+    batch: int | None = None
+    learn: Callable[[Mapping[str, Any], int | None, int], Source] | None = None
+
+    def __call__(self, distributions: list, trials: int | None, seed: int) -> np.ndarray:
+        return self.draw(distributions, trials, seed)
+
+    def source(self, distributions: Mapping[str, Any], trials: int | None, seed: int) -> Source:
+        """What hands out the points of one sweep. Raises ValueError if it needs to know how many
+        there are and `trials` is None; TypeError or ValueError if `draw` gives no points of the
+        unit cube."""
+        if self.learn is not None:
+            return self.learn(distributions, trials, seed)
+        return FixedDesign(self, distributions, trials, seed)
+
+
+class FixedDesign:
+    """Points that are drawn without looking at scores, handed out in order.
+
+    Raises TypeError or ValueError if the sampler gives no points of the unit cube, ValueError if it
+    needs their number and gets none.
+
+    >>> from purenet.sweep.samplers.designs import random
+    >>> from purenet.sweep.space.distributions import uniform
+    >>> FixedDesign(as_sampler("sweep", random), {"rate": uniform(0, 1)}, 3, 0).ask(2).shape
+    (2, 1)
+    """
+
+    def __init__(self, sampler: Sampler, distributions: Mapping, trials: int | None, seed: int):
+        self._sampler, self._seed, self._given = sampler, seed, 0
+        self._distributions = list(distributions.values())
+        endless = trials is None and sampler.prefix
+        self._cube = None if endless else self._draw(trials)
+
+    @property
+    def points(self) -> int | None:
+        """How many there are in all, None if there is no end."""
+        return None if self._cube is None else len(self._cube)
+
+    def ask(self, n: int) -> np.ndarray:
+        """The next `n` points. Raises ValueError if fewer are left."""
+        first, self._given = self._given, self._given + n
+        cube = self._draw(self._given) if self._cube is None else self._cube
+        if self._given > len(cube):
+            raise ValueError(
+                f"AskTell.ask: {n} more points are asked for, but {len(cube) - first} of the "
+                f"{len(cube)} of this design are left."
+            )
+        return cube[first : self._given]
+
+    def tell(self, numbers: np.ndarray, scores: np.ndarray) -> None:
+        """A fixed design learns nothing."""
+
+    def _draw(self, trials: int | None) -> np.ndarray:
+        try:
+            cube = self._sampler.draw(self._distributions, trials, self._seed)
+        except TypeError as error:
+            if trials is not None:
+                raise
+            name = describe_value(self._sampler.draw)
+            raise ValueError(
+                f"sweep: trials is missing, and {name} does not know how many points there are "
+                f"({error}); pass trials=N."
+            ) from error
+        return checked_cube(cube, trials, len(self._distributions))
+
+
+def checked_cube(cube: Any, trials: int | None, distributions: int) -> np.ndarray:
+    """Points of the unit cube, shape (trials, distributions); any number of them if `trials` is
+    None. Raises TypeError or ValueError for anything else.
+
+    >>> checked_cube([[0.5]], 1, 1).tolist()
+    [[0.5]]
+    """
+    cube = real_numbers("sweep", "what the sampler gave", cube)
+    expected = (len(cube) if trials is None and cube.ndim else trials, distributions)
+    if cube.shape != expected:
+        raise ValueError(
+            f"sweep: the sampler gave points of shape {cube.shape}, but {expected} is expected: a "
+            "row for each trial, a column for each distribution."
+        )
+    inside = (cube >= 0) & (cube <= 1)
+    if not inside.all():
+        raise ValueError(
+            f"sweep: the sampler gave {cube[~inside][0]}, but numbers from 0 to 1 are expected: "
+            "each goes through its distribution's ppf."
+        )
+    return cube
+
+
+def maker(function: F) -> F:
+    """Mark a function that makes a sampler or a scheduler, so that one who forgets to call it is
+    told so.
+
+    >>> maker(lambda: None).maker
+    True
+    """
+    vars(function).update(maker=True)
     return function
 
 
-def checked_sampler(caller: str, sampler: Any) -> Callable:
-    """A function (distributions, trials, seed) -> points. Raises TypeError for anything else.
+def prefix_stable(function: F) -> F:
+    """Declare that point i of a sampler is the same however many are drawn.
 
-    >>> from purenet.sweep.samplers.designs import grid
-    >>> checked_sampler("halving", grid)
+    >>> prefix_stable(lambda distributions, trials, seed: None).prefix
+    True
+    """
+    vars(function).update(prefix=True)
+    return function
+
+
+def as_sampler(caller: str, sampler: Any) -> Sampler:
+    """A sampler, from a sampler or a function (distributions, trials, seed) -> points.
+
+    Raises TypeError for anything else.
+
+    >>> from purenet.sweep.samplers.designs import grid, random
+    >>> as_sampler("halving", random).prefix
+    True
+    >>> as_sampler("halving", grid)
     Traceback (most recent call last):
     TypeError: halving: the sampler is the function grid; call it: sweep.grid().
     """
-    if any(sampler is function for function in _MAKERS):
+    if hasattr(sampler, "source"):
+        return sampler
+    if getattr(sampler, "maker", False):
         name = sampler.__name__
         raise TypeError(f"{caller}: the sampler is the function {name}; call it: sweep.{name}().")
     if not (callable(sampler) and accepts(sampler, [], 1, 0)):
         raise TypeError(
             f"{caller}: the sampler is {describe_value(sampler)}, but a function (distributions, "
-            "trials, seed) "
-            "-> points is expected, such as sweep.random."
+            "trials, seed) -> points is expected, such as sweep.random."
+        )
+    return Sampler(sampler, name_of(sampler), getattr(sampler, "prefix", False))
+
+
+def as_design(caller: str, sampler: Any) -> Sampler:
+    """A sampler whose points need no scores, for a scheduler that compares all points at once.
+
+    Raises TypeError for anything else.
+
+    >>> from purenet.sweep.samplers.designs import random
+    >>> as_design("halving", random).name
+    'random'
+    """
+    sampler = as_sampler(caller, sampler)
+    if sampler.batch is not None:
+        raise TypeError(
+            f"{caller}: the sampler is {sampler.name}, whose points come in batches that depend on "
+            f"scores, but {caller} needs all points at once; use it alone: search={sampler.name}."
         )
     return sampler
 
 
-def checked_design(caller, distributions, trials, seed) -> tuple[int, int]:
+def name_of(function: Any) -> str:
+    """The name of a function, the same in every process.
+
+    >>> name_of(print)
+    'print'
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", getattr(function, "__name__", repr(function)))
+
+
+def checked_design(caller: str, distributions: Any, trials: Any, seed: Any) -> tuple[int, int]:
+    """The number of trials and the seed of a design. Raises TypeError or ValueError unless
+    `distributions` is a list of them, and `trials` and `seed` are non-negative integers.
+
+    >>> checked_design("random", [], 3, 0)
+    (3, 0)
+    """
     if not (isinstance(distributions, (list, tuple)) and all(map(is_leaf, distributions))):
         raise TypeError(
             f"{caller}: distributions is {describe_value(distributions)}, but a list of "
-            "distributions is "
-            "expected."
+            "distributions is expected."
         )
     return integer(f"{caller}: trials", trials, least=0), integer(f"{caller}: seed", seed, least=0)

@@ -1,23 +1,24 @@
 """Designs drawn beforehand: random, Sobol, Latin hypercube, grid."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from purenet.core.validate import integer
-from purenet.sweep.samplers.base import checked_design, maker
+from purenet.core.validate import PositiveInteger, declared
+from purenet.sweep.samplers.base import Sampler, checked_design, maker, prefix_stable
 from purenet.sweep.space.distributions import Choice, RandInt
 
 # Samplers: (distributions, trials, seed) -> points of the unit cube (n, len(distributions)), to be
-# sent through each distribution's ppf. Row i depends on the seed and on i, never on how many rows
-# are drawn.
+# sent through each distribution's ppf.
 
 
+@prefix_stable
 def random(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     """Independent uniform points.
 
-    Raises TypeError or ValueError for distributions, trials or a seed that are none.
+    Raises TypeError or ValueError unless distributions is a list of them and trials and seed are
+    non-negative integers.
 
     >>> from purenet.sweep.space.distributions import uniform
     >>> random([uniform(0, 1)], 2, seed=0).shape
@@ -27,10 +28,12 @@ def random(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((trials, len(distributions)))
 
 
+@prefix_stable
 def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     """A scrambled Sobol sequence: points that fill the space more evenly than chance.
 
-    Raises TypeError or ValueError for distributions, trials or a seed that are none, ValueError for
+    Raises TypeError or ValueError unless distributions is a list of them and trials and seed are
+    non-negative integers, ValueError for
     more than 2³⁰ trials.
     Source: Sobol' (1967), scrambled as in Owen (1998); scipy.stats.qmc.
 
@@ -54,7 +57,8 @@ def latin_hypercube(distributions: Sequence, trials: int, seed: int) -> np.ndarr
     """A Latin hypercube: each hyperparameter takes one value in each of `trials` equal parts.
 
     Which points there are depends on how many, unlike with `random` and `sobol`.
-    Raises TypeError or ValueError for distributions, trials or a seed that are none.
+    Raises TypeError or ValueError unless distributions is a list of them and trials and seed are
+    non-negative integers.
     Source: McKay, Beckman & Conover (1979); scipy.stats.qmc.
 
     >>> from purenet.sweep.space.distributions import uniform
@@ -70,21 +74,19 @@ def latin_hypercube(distributions: Sequence, trials: int, seed: int) -> np.ndarr
 
 
 @maker
-def grid(points: int = 5) -> Callable:
+@declared
+def grid(points: PositiveInteger = 5) -> Sampler:
     """A sampler of every combination, the last hyperparameter that was written running fastest.
 
     `points` values of each continuous hyperparameter, evenly from one end of its distribution to
     the other (at the middles of equally likely parts, where an end is infinite or there is only
     one), and every value of a `choice` or a `randint`. `trials` may be left out; a number that is
     not the number of combinations raises ValueError, since nothing is dropped silently.
-    Raises TypeError or ValueError for `points` below 1.
-
     >>> from purenet.sweep.space.distributions import choice
     >>> from purenet.sweep.space.distributions import uniform
     >>> grid(3)([uniform(0, 1), choice(["a", "b"])], None, seed=0).shape
     (6, 2)
     """
-    points = integer("grid: points", points, least=1)
 
     def quantiles(distribution):
         if isinstance(distribution, Choice):
@@ -111,4 +113,4 @@ def grid(points: int = 5) -> Callable:
         mesh = np.meshgrid(*axes, indexing="ij")
         return np.stack([a.ravel() for a in mesh], axis=-1) if axes else np.empty((1, 0))
 
-    return sample
+    return Sampler(sample, f"grid({points=})")

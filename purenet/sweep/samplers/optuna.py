@@ -2,34 +2,32 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import accepts, describe_value, integer
-from purenet.sweep.samplers.base import maker
-from purenet.sweep.schedulers.base import Search
+from purenet.core.validate import PositiveInteger, accepts, declared, describe_value
+from purenet.sweep.samplers.base import Sampler, maker, name_of
 from purenet.sweep.space.distributions import Choice, LogUniform, RandInt, Uniform
-from purenet.sweep.space.space import Space
 
 
 @maker
-def from_optuna(make_sampler: Callable, batch: int = 10) -> Search:
+@declared
+def from_optuna(make_sampler: Callable, batch: PositiveInteger = 10) -> Sampler:
     """Points from an Optuna sampler, `batch` at a time, each batch knowing the scores of the last.
 
     `make_sampler(seed=...)` makes one: `optuna.samplers.TPESampler`, or a function of your own. The
-    points of a batch train side by side. A trial that diverges is told as the worst score, so that
-    every sampler learns to avoid it. Needs Optuna (extra `optuna`).
-    Raises TypeError or ValueError for a batch below 1, TypeError for what cannot be called so; when
-    it is asked, TypeError for what makes no sampler, ModuleNotFoundError without Optuna.
+    points of a batch train side by side. The score of a trial that diverges is reported as the
+    worst, so that every sampler learns to avoid it. Needs Optuna (extra `optuna`).
+    Raises TypeError if `make_sampler` cannot be called with a seed; when points are asked for,
+    TypeError if it makes no Optuna sampler, ModuleNotFoundError without Optuna.
 
     >>> import optuna
     >>> from_optuna(optuna.samplers.TPESampler, batch=16).name
     'from_optuna(TPESampler, batch=16)'
     """
-    batch = integer("from_optuna: batch", batch, least=1)
     if not (callable(make_sampler) and accepts(make_sampler, seed=0)):
         raise TypeError(
             f"from_optuna: make_sampler is {describe_value(make_sampler)}, but something to call "
@@ -37,49 +35,37 @@ def from_optuna(make_sampler: Callable, batch: int = 10) -> Search:
             "be repeated."
         )
 
-    def rounds(points, epochs):
-        goals = np.zeros(points, int)
-        for first in range(0, points, batch):
-            goals[first : first + batch] = epochs
-            yield goals.copy()
-
-    name = f"from_optuna({getattr(make_sampler, '__name__', make_sampler)}, batch={batch})"
-    return Search(_Optuna(make_sampler), rounds, name=name)
-
-
-class _Optuna:
-    """Stands for the sampler of a search whose points depend on the scores."""
-
-    def __init__(self, make: Callable):
-        self.make = make
-
-    def __call__(self, distributions, trials, seed):
+    def draw(distributions, trials, seed):
         raise TypeError("from_optuna: these points depend on scores; use run() or AskTell.")
+
+    def learn(distributions, trials, seed):
+        return _OptunaSource(make_sampler, distributions, seed)
+
+    name = f"from_optuna({name_of(make_sampler)}, batch={batch})"
+    return Sampler(draw, name, batch=batch, learn=learn)
 
 
 class _OptunaSource:
     """The points of a study, in whose terms a plain range is a range and a choice is a choice."""
 
-    def __init__(self, make_sampler: Callable, space: Space, seed: int):
+    points = None
+
+    def __init__(self, make_sampler: Callable, distributions: Mapping[str, Any], seed: int):
         optuna = optuna_module()
-        named = dict(zip(space.names, space.leaves, strict=True))
-        self._pairs = [(n, named[n]) for n in space.shown if hasattr(named[n], "ppf")]
         sampler = make_sampler(seed=seed % 2**32)
         if not isinstance(sampler, optuna.samplers.BaseSampler):
             raise TypeError(
                 f"from_optuna: make_sampler gave {describe_value(sampler)}, but a sampler of "
-                "Optuna is "
-                "expected."
+                "Optuna is expected."
             )
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._leaves = dict(distributions)
         self._distributions = {
-            name: optuna_distribution(leaf, [0.0, 1.0]) for name, leaf in self._pairs
+            name: optuna_distribution(leaf, [0.0, 1.0]) for name, leaf in self._leaves.items()
         }
         self._trials: list[Any] = []
-        self._failed: list[Any] = []  # and not told yet
+        self._failed: list[Any] = []  # reported once a finite score is known
         self._any_finite = False
-
-    points = None
 
     def ask(self, n: int) -> np.ndarray:
         with warnings.catch_warnings():
@@ -87,8 +73,10 @@ class _OptunaSource:
             warnings.filterwarnings("ignore", message="Clip non-finite values")
             asked = [self._study.ask(self._distributions) for _ in range(n)]
         self._trials += asked
-        rows = [[_place(leaf, t.params[name]) for name, leaf in self._pairs] for t in asked]
-        return np.array(rows, float).reshape(n, len(self._pairs))
+        rows = [
+            [_place(leaf, t.params[name]) for name, leaf in self._leaves.items()] for t in asked
+        ]
+        return np.array(rows, float).reshape(n, len(self._leaves))
 
     def tell(self, numbers, scores) -> None:
         for number, row in zip(map(int, numbers), scores, strict=True):

@@ -1,82 +1,117 @@
-"""Searches: which points of a space are tried, and how long each of them is trained.
+"""What a scheduler is: it says how long each point is trained.
 
-A search is a sampler, or a `Search`: a sampler and rounds. A round says how many epochs every point
-should have by its end; the scores that were reached decide on the next one. A decision compares all
-the points of a round, so it depends neither on how many trials fit in memory nor on the devices.
+A scheduler has a sampler and rounds. A round says how many epochs every point should have by its
+end; the scores that were reached decide on the next one. A decision compares all the points of a
+round, so it depends neither on how many trials fit in memory nor on the devices.
 """
 
+import dataclasses
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from purenet.core.validate import describe_value
-from purenet.sweep.samplers.base import checked_sampler
+from purenet.sweep.samplers.base import Sampler, as_sampler
 
 Rounds = Generator[np.ndarray, np.ndarray, None]
 
 
-class Search(NamedTuple):
-    """`rounds(points, epochs)` yields goals (points,), the epochs that each point should have, and
-    is sent scores (points, epochs): larger is better, NaN where unknown or diverged.
+def _unknown(epochs: int) -> None:
+    """The number of points of a scheduler that leaves it to the caller."""
 
-    `sampler` draws the points; `points(epochs)`, where there is one, says how many there are when
-    the caller does not.
 
-    >>> from purenet.sweep.schedulers.halving import halving
-    >>> halving().name
-    'halving(eta=3, first=1, random)'
+@dataclasses.dataclass(frozen=True)
+class Scheduler:
+    """How long each point of a sampler is trained. `sweep.testing.check_scheduler` tests one of
+    your own.
+
+    - `sampler` draws the points: a `Sampler`, or a plain function as one.
+    - `rounds(points, epochs)` is a generator. It yields goals (points,), the epochs that each point
+      should have, and is sent scores (points, epochs): larger is better, NaN where unknown or
+      diverged. When it ends, the sweep does.
+    - `points(epochs)` is how many points there are if the caller does not say, None to require it.
+    - `name` stands in results, and tells sweeps apart when one resumes.
+
+    Every point trains on its own, except in a population (`sweep.pbt`), whose members copy one
+    another: `independent` says which.
+
+    >>> def first_half(points, epochs):
+    ...     yield np.full(points, epochs // 2)
+    >>> Scheduler(lambda distributions, trials, seed: ..., first_half, name="half").budget(3, 10)
+    15
     """
 
-    sampler: Callable
+    sampler: Sampler | Callable
     rounds: Callable[[int, int], Rounds]
-    points: Callable[[int], int] | None = None
+    points: Callable[[int], int | None] = _unknown
     name: str = "all"
 
+    @property
+    def independent(self) -> bool:
+        """Whether a point can be trained without the others."""
+        return True
 
-def everything(sampler: Callable) -> Search:
-    """Every point is trained to the end.
+    def budget(self, points: int, epochs: int) -> int:
+        """The epochs that are trained in all, if one point is always better than the next."""
+        rounds = checked_rounds(self, points, epochs)
+        goals = next(rounds)
+        scores = np.repeat(-np.arange(points, dtype=float)[:, None], epochs, axis=1)
+        try:
+            while True:
+                goals = np.maximum(goals, rounds.send(scores))
+        except StopIteration:
+            return int(goals.sum())
+
+
+def everything(sampler: Sampler | Callable) -> Scheduler:
+    """Every point is trained to the end, in the batches of its sampler.
 
     >>> from purenet.sweep.samplers.designs import random
     >>> next(everything(random).rounds(2, 5)).tolist()
     [5, 5]
     """
-    return Search(sampler, _everything, name=getattr(sampler, "__name__", repr(sampler)))
+    sampler = as_sampler("sweep: search", sampler)
+
+    def rounds(points, epochs):
+        batch = sampler.batch or max(1, points)
+        for end in range(batch, points + batch, batch):
+            yield np.where(np.arange(points) < end, epochs, 0)
+
+    return Scheduler(sampler, rounds, name=sampler.name)
 
 
-def without_rounds(search: Search) -> bool:
-    """Whether a search trains every point to the end, so that its sampler is all there is to it.
+def is_scheduler(search: Any) -> bool:
+    """Whether a search is more than a sampler.
 
-    >>> from purenet.sweep.schedulers.halving import halving
     >>> from purenet.sweep.samplers.designs import random
-    >>> without_rounds(everything(random)), without_rounds(halving())
+    >>> is_scheduler(everything(random)), is_scheduler(random)
     (True, False)
     """
-    return search.rounds is _everything
+    return all(hasattr(search, name) for name in ("sampler", "rounds", "points", "budget"))
 
 
-def as_search(search: Any) -> Search:
-    """A search from what `run` was given. Raises TypeError for what is neither search nor sampler.
+def as_scheduler(search: Any) -> Scheduler:
+    """A scheduler, from a scheduler or a sampler. Raises TypeError for anything else.
 
     >>> from purenet.sweep.samplers.designs import random
-    >>> as_search(random).name
+    >>> as_scheduler(random).name
     'random'
     """
-    if isinstance(search, Search):
+    if is_scheduler(search):
         return search
-    if not callable(search):
+    if not (callable(search) or hasattr(search, "source")):
         raise TypeError(
             f"sweep: search is {describe_value(search)}, but a sampler such as sweep.random or a "
-            "search such "
-            "as sweep.halving() is expected."
+            "scheduler such as sweep.halving() is expected."
         )
-    return everything(checked_sampler("sweep: search", search))
+    return everything(search)
 
 
-def checked_rounds(search: Any, points: int, epochs: int) -> Rounds:
-    """The rounds of a search, each with a goal of 0 to `epochs` for every point.
+def checked_rounds(search: Scheduler, points: int, epochs: int) -> Rounds:
+    """The rounds of a scheduler, each with a goal of 0 to `epochs` for every point.
 
-    Raises TypeError for a search without rounds, ValueError for goals that are none.
+    Raises TypeError if `rounds` is not a function, ValueError for other goals and without a round.
 
     >>> from purenet.sweep.schedulers.halving import halving
     >>> next(checked_rounds(halving(), 3, 9)).tolist()
@@ -84,7 +119,8 @@ def checked_rounds(search: Any, points: int, epochs: int) -> Rounds:
     """
     if not callable(search.rounds):
         raise TypeError(
-            f"sweep: rounds of {search.name} is {describe_value(search.rounds)}, no function."
+            f"sweep: rounds of {search.name} is {describe_value(search.rounds)}, but a function "
+            "(points, epochs) -> goals is expected."
         )
     rounds, scores = search.rounds(points, epochs), None
     while True:
@@ -92,39 +128,13 @@ def checked_rounds(search: Any, points: int, epochs: int) -> Rounds:
             goals = next(rounds) if scores is None else rounds.send(scores)
         except StopIteration:
             if scores is None:
-                raise ValueError(f"sweep: the search {search.name} has no round.") from None
+                raise ValueError(f"sweep: the scheduler {search.name} has no round.") from None
             return
         goals = np.asarray(goals)
         legal = goals.shape == (points,) and goals.dtype.kind in "iu"
         if not legal or (goals < 0).any() or (goals > epochs).any():
             raise ValueError(
                 f"sweep: a round of {search.name} gave the goals {describe_value(goals)}, but "
-                f"{points} whole "
-                f"numbers from 0 to {epochs} are expected."
+                f"{points} integers from 0 to {epochs} are expected."
             )
         scores = yield goals
-
-
-def _everything(points, epochs):
-    yield np.full(points, epochs)
-
-
-def budget(search: Search, points: int, epochs: int) -> int:
-    """The epochs that a search trains in all, if one point is always better than the next.
-
-    >>> from purenet.sweep.schedulers.halving import halving
-    >>> budget(halving(), 9, 9)
-    21
-    """
-    rounds = checked_rounds(search, points, epochs)
-    goals = next(rounds)
-    scores = np.repeat(-np.arange(points, dtype=float)[:, None], epochs, axis=1)
-    try:
-        while True:
-            goals = np.maximum(goals, rounds.send(scores))
-    except StopIteration:
-        return int(goals.sum())
-
-
-def sampler_name(sampler) -> str:
-    return getattr(sampler, "__name__", repr(sampler))

@@ -2,24 +2,30 @@
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 
-from purenet.core.validate import integer
-from purenet.sweep.samplers.base import checked_sampler, maker
+from purenet.core.validate import PositiveInteger, at_least, declared
+from purenet.sweep.samplers.base import Sampler, as_design, maker
 from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Rounds, Search, sampler_name
+from purenet.sweep.schedulers.base import Rounds, Scheduler
+
+_Eta = Annotated[int, at_least(2)]
 
 
 @maker
-def halving(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
-    """Successive halving: at each rung the best 1/eta of the points go on.
+@declared
+def halving(
+    eta: _Eta = 3, first: PositiveInteger = 1, sampler: Sampler | Callable = random
+) -> Scheduler:
+    """Successive halving: at each rung the best 1/eta of the points continue.
 
     Rungs lie at first, first·eta, first·eta² ... epochs; n points become max(1, ⌊n/eta⌋). Points
-    that diverged never go on; ties go to the lower number.
+    that diverged never continue; ties go to the lower number.
     Source: Jamieson & Talwalkar (2016).
-    Raises TypeError or ValueError for an eta below 2 or a first rung below one epoch, TypeError for
-    what is no sampler; when it runs, ValueError where the first rung lies beyond the last epoch.
+    Raises TypeError if `sampler` is not a sampler that knows its points beforehand; when it runs,
+    ValueError if the first rung lies beyond the last epoch.
 
     >>> rounds = halving(eta=3).rounds(9, 9)
     >>> next(rounds).tolist()
@@ -27,49 +33,37 @@ def halving(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
     >>> rounds.send(np.arange(81.0).reshape(9, 9)).tolist()
     [1, 1, 1, 1, 1, 1, 3, 3, 3]
     """
-    eta, first = integer("halving: eta", eta, least=2), integer("halving: first", first, least=1)
-    checked_sampler("halving", sampler)
+    sampler = as_design("halving", sampler)
 
     def rounds(points, epochs):
-        if first > epochs:
-            raise ValueError(
-                f"halving: the first rung is at {first} epochs, but a trial has {epochs}; lower "
-                "`first` or train longer."
-            )
+        _check_first("halving", first, epochs)
         yield from _race(np.arange(points), points, _levels(first, epochs, eta), eta)
 
-    return Search(
-        sampler, rounds, name=f"halving(eta={eta}, first={first}, {sampler_name(sampler)})"
-    )
+    return Scheduler(sampler, rounds, name=f"halving({eta=}, {first=}, {sampler.name})")
 
 
 @maker
-def hyperband(eta: int = 3, first: int = 1, sampler: Callable = random) -> Search:
+@declared
+def hyperband(
+    eta: _Eta = 3, first: PositiveInteger = 1, sampler: Sampler | Callable = random
+) -> Scheduler:
     """Hyperband: several brackets of successive halving side by side, from many points that begin
     with few epochs to few points that are trained to the end at once.
 
     With R epochs and s_max = ⌊log_eta(R/first)⌋ there are brackets s = s_max .. 0 of
-    ⌈(s_max + 1)/(s + 1) · etaˢ⌉ points with a first rung at R·eta⁻ˢ epochs. Where `trials` is
-    given, the brackets share that many points in the same proportions.
+    ⌈(s_max + 1)/(s + 1) · etaˢ⌉ points with a first rung at R·eta⁻ˢ epochs. If `trials` is given,
+    the brackets share that many points in the same proportions.
     Source: Li, Jamieson, DeSalvo, Rostamizadeh & Talwalkar (2018).
     Raises what `halving` raises.
 
     >>> hyperband(eta=3).points(27)
     49
     """
-    eta, first = (
-        integer("hyperband: eta", eta, least=2),
-        integer("hyperband: first", first, least=1),
-    )
-    checked_sampler("hyperband", sampler)
+    sampler = as_design("hyperband", sampler)
 
     def brackets(epochs) -> list[int]:
         """The number of points of each bracket, from s_max to 0."""
-        if first > epochs:
-            raise ValueError(
-                f"hyperband: the first rung is at {first} epochs, but a trial has {epochs}; lower "
-                "`first` or train longer."
-            )
+        _check_first("hyperband", first, epochs)
         most = 0
         while first * eta ** (most + 1) <= epochs:
             most += 1
@@ -85,12 +79,16 @@ def hyperband(eta: int = 3, first: int = 1, sampler: Callable = random) -> Searc
                 races.append(_race(np.arange(end - size, end), points, levels, eta))
         yield from _side_by_side(races)
 
-    return Search(
-        sampler,
-        rounds,
-        lambda epochs: sum(brackets(epochs)),
-        f"hyperband(eta={eta}, first={first}, {sampler_name(sampler)})",
-    )
+    name = f"hyperband({eta=}, {first=}, {sampler.name})"
+    return Scheduler(sampler, rounds, lambda epochs: sum(brackets(epochs)), name)
+
+
+def _check_first(caller: str, first: int, epochs: int) -> None:
+    if first > epochs:
+        raise ValueError(
+            f"{caller}: the first rung is at {first} epochs, but a trial has {epochs}; lower "
+            "`first` or train longer."
+        )
 
 
 def _levels(first: int, epochs: int, eta: int) -> list[int]:
@@ -127,7 +125,8 @@ def _side_by_side(races: list[Rounds]) -> Rounds:
 
 
 def _shares(total: int, sizes: list[int]) -> list[int]:
-    """So many points for brackets of these sizes: in proportion, the largest remainders first."""
+    """`total` points shared by brackets of these sizes: in proportion, the largest remainders
+    first."""
     exact = [total * size / sum(sizes) for size in sizes]
     shares = [math.floor(share) for share in exact]
     by_remainder = sorted(range(len(sizes)), key=lambda i: shares[i] - exact[i])

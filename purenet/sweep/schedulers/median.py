@@ -4,20 +4,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from purenet.core.validate import integer
-from purenet.sweep.samplers.base import checked_sampler, maker
+from purenet.core.validate import PositiveInteger, declared
+from purenet.sweep.samplers.base import Sampler, as_design, maker
 from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Search, sampler_name
+from purenet.sweep.schedulers.base import Scheduler
 
 
 @maker
-def median_stopping(grace: int = 5, every: int = 1, sampler: Callable = random) -> Search:
+@declared
+def median_stopping(
+    grace: PositiveInteger = 5, every: PositiveInteger = 1, sampler: Sampler | Callable = random
+) -> Scheduler:
     """Median stopping: a point is stopped whose best score so far is below the median, over all
     points that got as far, of their mean score so far.
 
     Points are compared after `grace` epochs and then after every `every` more.
     Source: Golovin et al. (2017), section 3.2.1.
-    Raises TypeError or ValueError for numbers below 1, TypeError for what is no sampler.
+    Raises TypeError if `sampler` is not a sampler that knows its points beforehand.
 
     >>> rounds = median_stopping(grace=1).rounds(3, 2)
     >>> next(rounds).tolist()
@@ -25,11 +28,7 @@ def median_stopping(grace: int = 5, every: int = 1, sampler: Callable = random) 
     >>> rounds.send(np.array([[0.1, np.nan], [0.5, np.nan], [0.9, np.nan]])).tolist()
     [1, 2, 2]
     """
-    grace, every = (
-        integer("median: grace", grace, least=1),
-        integer("median: every", every, least=1),
-    )
-    checked_sampler("median", sampler)
+    sampler = as_design("median_stopping", sampler)
 
     def rounds(points, epochs):
         goals = np.full(points, min(grace, epochs))
@@ -46,6 +45,4 @@ def median_stopping(grace: int = 5, every: int = 1, sampler: Callable = random) 
             alive = alive[scores[alive, :level].max(axis=1) >= np.nanmedian(mean)]
             goals[alive] = min(level + every, epochs)
 
-    return Search(
-        sampler, rounds, name=f"median(grace={grace}, every={every}, {sampler_name(sampler)})"
-    )
+    return Scheduler(sampler, rounds, name=f"median({grace=}, {every=}, {sampler.name})")

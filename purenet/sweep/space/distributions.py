@@ -99,7 +99,7 @@ class Choice:
 def uniform(low: float, high: float) -> Uniform:
     """U(low, high).
 
-    Raises TypeError for ends that are no numbers, ValueError unless low < high and both finite.
+    Raises TypeError for ends that are not numbers, ValueError unless low < high and both finite.
 
     >>> uniform(0.0, 2.0).ppf(0.25)
     0.5
@@ -110,7 +110,7 @@ def uniform(low: float, high: float) -> Uniform:
 def loguniform(low: float, high: float) -> LogUniform:
     """10^U(log₁₀ low, log₁₀ high): every decade is as likely.
 
-    Raises TypeError for ends that are no numbers, ValueError unless 0 < low < high and both finite.
+    Raises TypeError unless both are numbers, ValueError unless 0 < low < high and both finite.
 
     >>> float(loguniform(1e-6, 1e-2).ppf(0.5))
     0.0001
@@ -124,7 +124,7 @@ def loguniform(low: float, high: float) -> LogUniform:
 def normal(mean: float, std: float) -> Normal:
     """N(mean, std²).
 
-    Raises TypeError for what are no numbers, ValueError unless both are finite and std > 0.
+    Raises TypeError unless both are numbers, ValueError unless both are finite and std > 0.
 
     >>> float(normal(1.0, 2.0).ppf(0.5))
     1.0
@@ -136,9 +136,9 @@ def normal(mean: float, std: float) -> Normal:
 
 
 def randint(low: int, high: int) -> RandInt:
-    """A whole number, low <= n < high, as NumPy counts; it arrives traced.
+    """An integer, low <= n < high, as NumPy counts; it arrives traced.
 
-    Raises TypeError unless both are whole numbers, ValueError unless low < high.
+    Raises TypeError unless both are integers, ValueError unless low < high.
 
     >>> randint(1, 4).ppf(np.array([0.0, 0.5, 0.99])).tolist()
     [1, 2, 3]
@@ -153,7 +153,7 @@ def randint(low: int, high: int) -> RandInt:
 def choice(values: Iterable, *more: Any) -> Choice:
     """One of the values, each as likely.
 
-    Floats arrive traced; anything else (strings, functions, shapes, whole numbers) is static and
+    Floats arrive traced; anything else (strings, functions, shapes, integers) is static and
     makes one group, one compiled program, a value. Raises ValueError when there is no value, or one
     among floats that is not finite; TypeError for values without an order (a text, a dict, a set),
     for more arguments than one, and for a value that cannot be static, such as a list, or that is
@@ -208,14 +208,17 @@ def _is_float(value) -> bool:
     return np.ndim(value) == 0 and np.issubdtype(getattr(value, "dtype", type(value)), np.floating)
 
 
-def check_hashable(caller, value):
+def check_hashable(caller: str, value: Any) -> None:
+    """Raises TypeError if `value` cannot be static, such as a list or an array.
+
+    >>> check_hashable("choice", (8, 8))
+    """
     try:
         hash(value)
     except TypeError:
         raise TypeError(
             f"{caller}: {value!r} ({type(value).__name__}) cannot be a static value; write a list "
-            "as "
-            "a tuple, and close over arrays in the trial function."
+            "as a tuple, and close over arrays in the trial function."
         ) from None
 
 

@@ -45,10 +45,15 @@ class Space(NamedTuple):
     shown: tuple[str, ...]  # the names in the order they were written
 
     @property
+    def drawn(self) -> dict[str, Any]:
+        """The distributions by name, in the order in which they were written."""
+        named = dict(zip(self.names, self.leaves, strict=True))
+        return {name: named[name] for name in self.shown if hasattr(named[name], "ppf")}
+
+    @property
     def distributions(self) -> list:
         """What is drawn, in the order in which it was written."""
-        named = dict(zip(self.names, self.leaves, strict=True))
-        return [named[name] for name in self.shown if hasattr(named[name], "ppf")]
+        return list(self.drawn.values())
 
     @property
     def traced(self) -> list[bool]:
@@ -157,9 +162,8 @@ def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
 
 def _columns(space: Space, cube) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The values of every leaf for rows of the cube, and of the static choices the places."""
-    columns, choices, named = [], [], dict(zip(space.names, space.leaves, strict=True))
-    written = (name for name in space.shown if hasattr(named[name], "ppf"))
-    drawn = dict(zip(written, np.asarray(cube).T, strict=True))
+    columns, choices = [], []
+    drawn = dict(zip(space.drawn, np.asarray(cube).T, strict=True))
     for name, leaf, traced in zip(space.names, space.leaves, space.traced, strict=True):
         if name in drawn:
             values = leaf.ppf(drawn[name])

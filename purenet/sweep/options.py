@@ -1,0 +1,70 @@
+"""The options that `run`, `plan` and `SweepConfig` share, declared once."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict, TypeVar, get_type_hints
+
+import jax
+
+from purenet.sweep.samplers.base import Sampler
+from purenet.sweep.samplers.designs import random
+from purenet.sweep.schedulers.base import Scheduler
+
+F = TypeVar("F", bound=Callable)
+
+
+class SweepOptions(TypedDict, total=False):
+    """Options by name: which points are tried and how long, the number of seeds of each, what they
+    are ranked by, and the devices that train them.
+
+    >>> sorted(SweepOptions.__optional_keys__)
+    ['devices', 'metric', 'mode', 'search', 'seeds']
+    """
+
+    search: Scheduler | Sampler | Callable
+    seeds: int
+    metric: str | None
+    mode: str | None
+    devices: int | Sequence[jax.Device] | None
+
+
+_DEFAULTS: SweepOptions = {
+    "search": random, "seeds": 1, "metric": None, "mode": None, "devices": None,
+}  # fmt: skip
+
+
+def filled(options: Any) -> SweepOptions:
+    """All options, the defaults where none is given. Raises TypeError for any other name.
+
+    >>> filled({"seeds": 3})["mode"] is None
+    True
+    """
+    for name in options:
+        if name not in _DEFAULTS:
+            raise TypeError(
+                f"sweep: got an unexpected keyword argument {name!r}; the options are "
+                f"{', '.join(_DEFAULTS)}, and those of the function called."
+            )
+    return {**_DEFAULTS, **options}
+
+
+def with_options(function: F) -> F:
+    """Spell out the last parameter, `**options: Unpack[SweepOptions]`, for `help`.
+
+    >>> @with_options
+    ... def asked(trial, *, keep=1, **options): ...
+    >>> print(*inspect.signature(asked).parameters)
+    trial search seeds metric mode devices keep
+    """
+    signature, types = inspect.signature(function), get_type_hints(SweepOptions)
+    *own, _ = signature.parameters.values()
+    shared = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[name]
+        )
+        for name, default in _DEFAULTS.items()
+    ]
+    before = [p for p in own if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    after = own[len(before) :]
+    vars(function)["__signature__"] = signature.replace(parameters=[*before, *shared, *after])
+    return function
