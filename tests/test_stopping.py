@@ -146,9 +146,9 @@ def test_seeds_are_ranked_by_their_mean(full):
 
 def test_pictures_show_the_mean_of_the_seeds(monkeypatch, tmp_path):
     result, drawn = run(6, 4, seeds=3), {}
-    for name in ("parallel_coordinates", "slices", "pairwise"):
+    for name in ("parallel_coordinates", "draw_slices", "pairwise"):
         keep = lambda path, columns, scores, name=name, **_: drawn.update({name: (columns, scores)})
-        monkeypatch.setattr(pn.plots, name, keep)
+        monkeypatch.setattr(f"purenet.sweep.results.figures.{name}", keep)
     result.plot_parallel(tmp_path / "parallel.png")
     result.plot_slices(tmp_path / "slices.png")
     result.plot_map(tmp_path / "map.png", ("limit", "fails"))
@@ -281,7 +281,7 @@ def test_a_plan_knows_how_many_fit(monkeypatch):
 
 
 def test_a_plan_is_a_plan():
-    with pytest.raises(TypeError, match=r"plan is int, but what sweep\.plan gave"):
+    with pytest.raises(TypeError, match=r"plan is int, but the result of sweep\.plan"):
         run(plan=3)
     with pytest.raises(ValueError, match="trials is 0"):
         sweep.plan(learner, SPACE, DATA, 0)

@@ -365,5 +365,5 @@ def test_a_python_branch_on_a_traced_number_is_explained():
 
 def test_a_number_that_is_no_trial_is_explained(result):
     for call in (result.trial, result.replay):
-        with pytest.raises(ValueError, match="no trial 9; trials run from 0 to 8"):
+        with pytest.raises(ValueError, match="no trial 9; trials are numbered 0 to 8"):
             call(9)
