@@ -36,6 +36,7 @@ def _group_normalise(
     is not an integer and an eps that is not a number.
     Source: Wu & He (2018), equations 1 to 3 and 7.
 
+    >>> import jax.numpy as jnp
     >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
     >>> group_normalise(x, jnp.ones(4), jnp.zeros(4), 0.0, 2).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]

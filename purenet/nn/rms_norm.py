@@ -25,8 +25,8 @@ def _rms_normalise(x: Array, gamma: Array, eps: Number) -> jax.Array:
     is negative; TypeError for one that is not a number.
     Source: Zhang & Sennrich (2019), equation 4.
 
-    >>> rms_normalise(jnp.array([[1.0, 7.0]]), jnp.ones(2), 0.0).round(2).tolist()
-    [[0.2, 1.4]]
+    >>> rms_normalise(jnp.array([[2.0, -2.0]]), jnp.ones(2), 0.0).tolist()
+    [[1.0, -1.0]]
     """
     return _rms_normalise_fwd(x, gamma, eps)[0]
 
