@@ -1,7 +1,6 @@
 """Ask and tell: the points of a search in batches, for a training loop of your own."""
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +8,9 @@ import numpy as np
 
 from purenet.core.types import PyTree
 from purenet.core.validate import integer, real_numbers
-from purenet.sweep.samplers.base import Sampler, as_sampler
+from purenet.sweep.samplers.base import as_sampler
 from purenet.sweep.samplers.designs import random
-from purenet.sweep.schedulers.base import Scheduler, is_scheduler
+from purenet.sweep.schedulers.base import is_scheduler
 from purenet.sweep.space.space import add_points, no_points, take_apart
 
 
@@ -66,7 +65,7 @@ class AskTell:
     def __init__(
         self,
         space: PyTree,
-        search: Scheduler | Sampler | Callable = random,
+        search: Any = random,
         trials: int | None = None,
         seed: int = 0,
         mode: str = "max",
