@@ -92,8 +92,8 @@ def checked_path(caller: str, path: str | os.PathLike) -> tuple[Path, Any]:
 
 
 # writing
-def write_tree(caller: str, path, tree: PyTree, document: dict) -> None:
-    path, form = checked_path(caller, path)
+def write_tree(caller: str, path: str | os.PathLike, tree: PyTree, document: dict) -> None:
+    found, form = checked_path(caller, path)
     leaves = named_leaves(caller, tree)
     kinds = {name: leaf_spec(caller, name, leaf, form.NATIVE) for name, leaf in leaves.items()}
     arrays = {name: to_array(caller, name, leaf, kinds[name]) for name, leaf in leaves.items()}
@@ -110,7 +110,7 @@ def write_tree(caller: str, path, tree: PyTree, document: dict) -> None:
         f"{caller}: metadata takes {len(text)} bytes, at most {npz.LONGEST_TEXT} are expected; put "
         "arrays into the tree.",
     )
-    write_bytes(path, form.write(arrays, text))
+    write_bytes(found, form.write(arrays, text))
 
 
 def _plain(value):
@@ -122,10 +122,10 @@ def _plain(value):
 
 # reading
 @contextlib.contextmanager
-def opened(caller: str, path) -> Iterator[tuple[Any, dict]]:
+def opened(caller: str, path: str | os.PathLike) -> Iterator[tuple[Any, dict]]:
     """The file to read leaves from, and its document, checked as far as every reader needs."""
-    path, form = _format(caller, path)
-    with form.opened(caller, path) as file:
+    found, form = _format(caller, path)
+    with form.opened(caller, found) as file:
         try:
             document = json.loads(file.text)
         except (ValueError, RecursionError) as error:
@@ -147,7 +147,7 @@ def _require_metadata(legal: bool, problem: str, document: Any) -> None:
         raise ValueError(f"{problem}: its metadata is {short(document)}.")
 
 
-def read_tree(file, document: dict, like: PyTree) -> PyTree:
+def read_tree(file: Any, document: dict, like: PyTree) -> PyTree:
     """The leaves that `like` asks for, every one compared with it before any is read."""
     leaves = named_leaves(file.caller, like)
     expected = {

@@ -107,7 +107,7 @@ def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTr
     return _take(data, order[held:]), _take(data, order[:held])
 
 
-def check_classes(caller: str, classes) -> None:
+def check_classes(caller: str, classes: Any) -> None:
     legal = isinstance(classes, Integral) and not isinstance(classes, bool) and classes >= 1
     require(legal, f"{caller}: classes is {classes!r}, but a positive integer is expected.")
 

@@ -92,7 +92,14 @@ def mnist(
     )
 
 
-def prepare(images, labels, top, normalise, flatten, classes) -> Dataset:
+def prepare(
+    images: np.ndarray,
+    labels: np.ndarray,
+    top: int,
+    normalise: bool,
+    flatten: bool,
+    classes: int | None,
+) -> Dataset:
     """Images (n, ...) of values 0..top and labels (n,) as the caller asked for them."""
     x = images.astype(np.float32)
     if normalise:

@@ -11,7 +11,7 @@ import numpy as np
 
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
 from purenet.core.dtypes import is_numeric
-from purenet.core.types import Layer, Optimizer, Params, Sizes, Trainable, TrainState
+from purenet.core.types import Layer, Optimizer, Params, PyTree, Sizes, Trainable, TrainState
 from purenet.core.validate import (
     Function,
     PositiveInteger,
@@ -290,7 +290,7 @@ def _in_chunks(f, data, most):
     return total / n, outputs
 
 
-def count_examples(data) -> int:
+def count_examples(data: PyTree) -> int:
     return jax.tree.leaves(data)[0].shape[0]
 
 
