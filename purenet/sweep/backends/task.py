@@ -43,7 +43,7 @@ class Best(NamedTuple):
 
     metric: str
     maximize: bool
-    count: int
+    limit: int
 
 
 class GroupSpec:
@@ -145,7 +145,8 @@ def _trained(task: Task) -> TaskResult:
     spec, best = task.spec, task.spec.best
     compiled, data = _built(spec, task.data)
     pool = LanePool(compiled, engine_layout.random_key(spec.seed), data)
-    pool.add(task.trials.point, task.trials.seed, task.trials.numbers)
+    point, seed, numbers = task.trials
+    pool.add(np.asarray(point), np.asarray(seed), numbers)
     local_row = {int(row): i for i, row in enumerate(task.rows)}
     for row, record in task.records.items():
         pool.put(local_row[row], record)
@@ -161,7 +162,7 @@ def _trained(task: Task) -> TaskResult:
     scores = curves["validation"][best.metric][
         np.arange(len(before)), np.maximum(pool.epochs - before, 1) - 1
     ]
-    ranked = best_of(scores, finished, best.maximize, best.count)
+    ranked = best_of(scores, finished, best.maximize, best.limit)
     kept = pool.records(np.union1d(np.flatnonzero(task.keep & pool.alive), ranked))
     return TaskResult(
         Report(task.rows, before, pool.epochs, pool.alive, curves),
