@@ -492,7 +492,15 @@ def _sweeps() -> list[tuple[Any, dict, dict[str, bytes]]]:
         (sweep.pbt(every=2), _MEMBERS, 1, 5), (sweep.pbt(every=2), _MEMBERS, 1, 99),
     ):  # fmt: skip
         request = runner.SweepConfig(
-            _learner, space, _DATA, 5, 6, 0, search, seeds, None, None, jax.local_devices()[:1]
+            _learner,
+            space,
+            _DATA,
+            5,
+            6,
+            0,
+            search=search,
+            seeds=seeds,
+            devices=jax.local_devices()[:1],
         )
         settings = request.settings() | {"data": request.fingerprint}
         with contextlib.ExitStack() as often:

@@ -11,6 +11,7 @@ import pytest
 import purenet as pn
 from purenet import sweep
 from purenet.core import json_text
+from purenet.core.tree import fingerprint
 from purenet.sweep.engine.records import TrialCheckpoint
 from purenet.sweep.space import schema
 from purenet.sweep.space.distributions import Choice
@@ -250,8 +251,8 @@ def test_records_that_do_not_belong_together_are_refused(name, change):
 def test_data_are_told_apart_by_every_number_shape_dtype_and_name():
     data = {"x": np.arange(6.0).reshape(2, 3), "n": np.zeros(0)}
     same = {"x": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "n": np.zeros(0)}
-    assert folder.fingerprint(data) == folder.fingerprint(same)
-    assert len(folder.fingerprint(data)) == 32
+    assert fingerprint(data) == fingerprint(same)
+    assert len(fingerprint(data)) == 32
     others = [
         {**data, "x": data["x"] + np.eye(2, 3) * 1e-12},
         {**data, "x": data["x"].reshape(3, 2)},
@@ -259,7 +260,7 @@ def test_data_are_told_apart_by_every_number_shape_dtype_and_name():
         {"y": data["x"], "n": data["n"]},
         {**data, "n": np.zeros((0, 2))},
     ]
-    assert len({folder.fingerprint(d) for d in (data, *others)}) == 6
+    assert len({fingerprint(d) for d in (data, *others)}) == 6
 
 
 def test_settings_of_a_new_folder_say_their_format(tmp_path):

@@ -33,8 +33,9 @@ _FUNCTIONS: Registry = {
     "glorot_uniform": initializers.glorot_uniform,
     "he_normal": initializers.he_normal,
     "he_uniform": initializers.he_uniform,
-    "normal": initializers._normal,  # with its number as a keyword, as `normal(std)` gives it
-    "uniform": initializers._uniform,
+    "normal": initializers.normal(1.0).func,  # type: ignore[attr-defined]
+     # with its number as a keyword, as `normal(std)` gives it
+    "uniform": initializers.uniform().func,  # type: ignore[attr-defined]
     **{
         name: getattr(jax.checkpoint_policies, name)  # what `remat` may keep
         for name in (

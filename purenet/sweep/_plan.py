@@ -123,7 +123,7 @@ def plan(
     """
     request = SweepConfig(trial, space, data, trials, epochs, seed, **options)
     trial_epochs = request.search.budget(request.trials, request.epochs) * request.seeds
-    count = np.bincount(request.first.group, minlength=len(request.programs)) * request.seeds
+    count = np.bincount(request.start.points.group, minlength=len(request.programs)) * request.seeds
     groups: list[GroupPlan] = []
     platform = request.devices[0].platform
     for g, program in enumerate(request.programs):
@@ -151,7 +151,7 @@ def plan(
         share = trial_epochs * count[g] / count.sum()
         groups.append(
             GroupPlan(
-                request.static(request.first.groups[g]),
+                request.static(request.start.points.groups[g]),
                 int(count[g]),
                 where,
                 int(chosen.each),
@@ -178,17 +178,17 @@ def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Mea
     few = [jax.tree.map(lambda a: a[:_EXAMPLES], part) for part in request.data]
     examples = lambda data: sum(jax.tree.leaves(part)[0].shape[0] for part in data)
     scale = examples(request.data) / examples(few)
-    members = np.flatnonzero(request.first.group == g)
+    members = np.flatnonzero(request.start.points.group == g)
     devices = program.layout.devices
     lanes = max(2, block)
     where = Layout(devices, lanes, block)
     key, data = random_key(request.seed), place(where, tuple(few))
-    one = numbers(request.space, request.first, members[0])
+    one = numbers(request.space, request.start.points, members[0])
     compiled = Compilation(program._replace(layout=where), one, key, data).result()
     pool = LanePool(compiled, key, data)
     width = compiled.program.layout.width
     points = np.resize(members, width)
-    pool.add(points, np.arange(width), numbers(request.space, request.first, points))
+    pool.add(points, np.arange(width), numbers(request.space, request.start.points, points))
     rates: list[float] = []
     everything, epochs, spent = np.ones(width, bool), 0, 0.0
     while len(rates) < 4 or spent < _SECONDS:

@@ -29,7 +29,7 @@ from purenet.sweep.options import SweepOptions, filled, with_options
 from purenet.sweep.results.result import Costs, Result, Run
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.schedulers.base import as_scheduler
-from purenet.sweep.state import Objective, SweepShape, SweepState
+from purenet.sweep.state import SweepState
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
 from purenet.sweep.storage.shared import SharedStore
@@ -161,9 +161,8 @@ class SweepRun:
         executor: ExecutorBackend | None = None,
     ):
         self.request, self.plan, self.keep, self.executor = request, plan, keep, executor
-        shape = SweepShape(request.trials, request.seeds, request.epochs)
-        objective = Objective(request.metric, request.maximize)
-        self.state = SweepState(request.space, request.first, shape, objective)
+        first = request.start.points
+        self.state = SweepState(request.space, first, request.shape, request.objective)
         self.workplace = Workplace(request.seed, request.data, self._make_pool)
         self.groups: list[Group] = []
         self.saves = Saves(None, time.perf_counter())
@@ -199,7 +198,7 @@ class SweepRun:
 
     # rounds
     def _rounds(self) -> None:
-        request, state, target_epochs = self.request, self.state, self.request.goals
+        request, state, target_epochs = self.request, self.state, self.request.start.targets
         before = np.zeros(request.trials, int)
         reached = before
         scored = 0  # points whose scores the sampler knows
@@ -212,10 +211,10 @@ class SweepRun:
             scores = np.where(asked, state.scores(), np.nan)
             drawn = len(state.points.group)
             if scored < drawn:
-                request.source.tell(np.arange(scored, drawn), scores[scored:drawn])
+                request.start.source.tell(np.arange(scored, drawn), scores[scored:drawn])
                 scored = drawn
             try:
-                target_epochs = request.rounds.send(scores)
+                target_epochs = request.start.rounds.send(scores)
             except StopIteration:
                 return
 
@@ -223,7 +222,7 @@ class SweepRun:
         """Ask the sampler for the points that are not drawn yet."""
         drawn = len(self.state.points.group)
         if count > drawn:
-            self.state.draw(self.request.source.ask(count - drawn))
+            self.state.draw(self.request.start.source.ask(count - drawn))
             self.add_groups()
 
     def add_groups(self) -> None:

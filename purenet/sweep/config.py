@@ -3,12 +3,13 @@
 import functools
 import math
 from collections.abc import Callable, Container, Iterable
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
 
 from purenet.core.contracts import check_data
+from purenet.core.tree import fingerprint
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, describe_value, integer
 from purenet.distributed import multihost
@@ -17,11 +18,11 @@ from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.program import PARTS, Program, describe
 from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
-from purenet.sweep.schedulers.base import as_scheduler, checked_rounds
+from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
-from purenet.sweep.storage.folder import fingerprint
+from purenet.sweep.state import Objective, SweepShape
 
 _ORDER = (
     "The order is run(trial, space, data, trials, epochs, seed), with data = (train, validation), "
@@ -30,11 +31,24 @@ _ORDER = (
 _RESERVED = ("trial", "seed", "status", "epochs")
 
 
+class Start(NamedTuple):
+    """How a sweep begins: where its points come from, and its first round.
+
+    >>> Start._fields
+    ('source', 'rounds', 'targets', 'points')
+    """
+
+    source: Source
+    rounds: Rounds
+    targets: np.ndarray  # (points,) epochs that each point has after the first round
+    points: Points  # those that the first round needs
+
+
 class SweepConfig:
     """A sweep that was asked for, checked. Raises TypeError or ValueError for bad arguments.
 
-    `first` are the points of the first round, `programs` one program for each group of them,
-    nothing of which is compiled yet. Exceptions of the trial function itself pass through.
+    `start` is the first round, `programs` are one program for each group of its points; nothing is
+    compiled yet. Exceptions of the trial function itself pass through.
 
     >>> from purenet.core import types
     >>> still = lambda hyper: types.Trainable(
@@ -59,31 +73,57 @@ class SweepConfig:
         _check_trial(trial)
         _check_order(space, data)
         trials = None if trials is None else integer("sweep: trials", trials, least=1)
-        self.trial, self.epochs = trial, _checked_epochs(epochs)
+        self.trial, epochs = trial, _checked_epochs(epochs)
         self.seed = checked_seed("sweep: seed", seed)
-        self.seeds = integer("sweep: seeds", asked["seeds"], least=1)
+        seeds = integer("sweep: seeds", asked["seeds"], least=1)
         self.search = as_scheduler(asked["search"])
         self.devices = chosen_devices(asked["devices"])
         self.space = take_apart(space)
         _check_names(self.space.names, _RESERVED)
-        self.source, self.trials = self._points(trials)
-        self.rounds = checked_rounds(self.search, self.trials, self.epochs)
-        self.goals = next(self.rounds)  # of the first round
+        source, points = self._points(trials, epochs)
+        self.shape = SweepShape(points, seeds, epochs)
+        rounds = checked_rounds(self.search, points, epochs)
+        targets = next(rounds)
         check_data("sweep", dict(zip(PARTS, data, strict=True)))
         self.data = tuple(jax.tree.map(np.asarray, part) for part in data)
-        drawn = self.source.ask(reach(self.goals))
-        self.first = add_points(self.space, no_points(self.space), drawn)
-        self.programs = [self.program(self.first, g) for g in range(len(self.first.groups))]
+        first = add_points(self.space, no_points(self.space), source.ask(reach(targets)))
+        self.start = Start(source, rounds, targets, first)
+        self.programs = [self.program(first, g) for g in range(len(first.groups))]
         metrics = [set(program.metrics) for program in self.programs]
         columns = {f"{part} {name}" for part in PARTS for name in set().union(*metrics)}
         _check_names(self.space.names, columns, ", as the column of a metric")
-        self.metric, self.maximize = _objective(metrics, asked["metric"], asked["mode"])
+        self.objective = _objective(metrics, asked["metric"], asked["mode"])
 
-    def _points(self, trials: int | None) -> tuple[Source, int]:
+    @property
+    def trials(self) -> int:
+        """How many points there will be."""
+        return self.shape.points
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs a trial has at most."""
+        return self.shape.epochs
+
+    @property
+    def seeds(self) -> int:
+        """How many runs a point has."""
+        return self.shape.seeds
+
+    @property
+    def metric(self) -> str:
+        """What trials are ranked by."""
+        return self.objective.metric
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a large value of the metric is good."""
+        return self.objective.maximize
+
+    def _points(self, trials: int | None, epochs: int) -> tuple[Source, int]:
         """Where points come from, and how many there are: as the caller says, or else the
         scheduler, or else the sampler."""
         if trials is None:
-            trials = self.search.points(self.epochs)
+            trials = self.search.points(epochs)
         sampler = as_sampler("sweep: search", self.search.sampler)
         source = sampler.source(self.space.drawn, trials, self.seed)
         trials = trials if source.points is None else source.points
@@ -200,7 +240,7 @@ def reach(goals: np.ndarray) -> int:
     return int(trained[-1]) + 1 if len(trained) else 0
 
 
-def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> tuple[str, bool]:
+def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> Objective:
     """What trials are ranked by, and whether the largest is best."""
     common = set.intersection(*names)
     usual = {"accuracy": "max", "loss": "min"}
@@ -226,4 +266,4 @@ def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> t
             f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
             f"or a small {metric} is good."
         )
-    return metric, mode == "max"
+    return Objective(metric, mode == "max")

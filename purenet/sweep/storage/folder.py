@@ -13,7 +13,6 @@ leaves them if it is killed between the two: training resumes from the states an
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import platform
@@ -22,15 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from purenet.checkpoint import npz
 from purenet.core.files import write_bytes
 from purenet.core.json_text import json_bytes
 from purenet.core.software import check_resumable, described
 from purenet.core.tree import printable
-from purenet.core.types import PyTree
 from purenet.sweep.storage.lock import Lock
 from purenet.sweep.storage.reading import (
     CURVES,
@@ -146,16 +141,6 @@ class Store:
             before = saved if (self.folder / CURVES).exists() else ""
             message = f"{what} {self.folder}: {error.strerror or error}{before}"
             raise OSError(error.errno, message) from None
-
-
-def fingerprint(data: PyTree) -> str:
-    """A hash of the data: of its shapes, its dtypes and every number."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
-        leaf = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
-        digest.update(leaf.view(np.uint8).data if leaf.size else b"")
-    return digest.hexdigest()
 
 
 def _refuse_others(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
