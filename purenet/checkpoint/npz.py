@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -155,7 +155,7 @@ class Reader:
         )
         length = int.from_bytes(start[-2:], "little")
         text = content.read(length)
-        match = _HEADER.fullmatch(text)
+        match: Any = _HEADER.fullmatch(text)
         require(match is not None, f"its header is {short(text)}")
         try:
             dtype = np.dtype(match[1].decode())

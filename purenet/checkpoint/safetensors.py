@@ -67,7 +67,7 @@ class Reader:
 
     def __init__(self, caller: str, content: Any):
         self.caller, self.content = caller, content
-        entry = (content.metadata() or {}).get(_ENTRY)
+        entry: Any = (content.metadata() or {}).get(_ENTRY)
         require(
             entry is not None,
             f"{caller} is a safetensors file without the entry {_ENTRY!r}, so `save` did not write "

@@ -130,7 +130,7 @@ def opened(caller: str, path: str | os.PathLike) -> Iterator[tuple[Any, dict]]:
             document = json.loads(file.text)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file.caller}: its metadata cannot be read ({error}).") from error
-        version = document.get("format") if isinstance(document, dict) else None
+        version: Any = document.get("format") if isinstance(document, dict) else None
         legal = type(version) is int and version >= 1
         _require_metadata(legal, f"{file.caller} was not written by `save`", document)
         newer = f"is of format {version}, but this purenet reads up to {_FORMAT}; update purenet."

@@ -108,7 +108,7 @@ def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTr
 
 
 def check_classes(caller: str, classes: Any) -> None:
-    legal = isinstance(classes, Integral) and not isinstance(classes, bool) and classes >= 1
+    legal = isinstance(classes, Integral) and not isinstance(classes, bool) and int(classes) >= 1
     require(legal, f"{caller}: classes is {classes!r}, but a positive integer is expected.")
 
 

@@ -7,7 +7,7 @@ compares the three for one operation, `report` for all of `purenet.ops`.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,7 @@ from purenet.core.validate import (
     positive,
     require,
 )
+from purenet.core.vjp import Op
 from purenet.gradcheck.cases import cases
 from purenet.gradcheck.numerical import numerical_gradient as numerical_gradient
 from purenet.nn import ops
@@ -97,7 +98,7 @@ class Check(NamedTuple):
 
 
 def check(
-    op: Callable,
+    op: Op,
     args: Sequence,
     static: tuple = (),
     h: Number | None = None,
@@ -371,12 +372,12 @@ def table(*reports: Sequence[Row]) -> str:
         )
     kinds = ("automatic", "numerical")
     written = lambda errors: [f"{error:.1e}" for error in errors]
-    rows = [["", *(rows[0].dtype for rows in reports for _ in kinds)]]
-    rows.append(["by hand -", *kinds * len(reports)])
+    cells = [["", *(rows[0].dtype for rows in reports for _ in kinds)]]
+    cells.append(["by hand -", *kinds * len(reports)])
     verdicts, failures = ["", ""], []
     for same_op in zip(*reports, strict=True):
         errors = [getattr(row, kind).error for row in same_op for kind in kinds]
-        rows.append([same_op[0].op, *written(errors)])
+        cells.append([same_op[0].op, *written(errors)])
         verdicts.append("  ok" if all(row.passed for row in same_op) else "  FAILED")
         failures += [
             f"{row.op}, {row.dtype}, {kind}: {getattr(row, kind)}"
@@ -384,8 +385,8 @@ def table(*reports: Sequence[Row]) -> str:
             for kind in kinds
             if not getattr(row, kind).error <= getattr(row.tolerance, kind)
         ]
-    rows.append(["tolerance", *written(limit for rows in reports for limit in rows[0].tolerance)])
-    aligned = text_table(rows, left=1, gap=1)
+    cells.append(["tolerance", *written(limit for rows in reports for limit in rows[0].tolerance)])
+    aligned = text_table(cells, left=1, gap=1)
     lines = [line + verdict for line, verdict in zip(aligned, [*verdicts, ""], strict=True)]
     failed, count = verdicts.count("  FAILED"), len(reports[0])
     summary = f"{failed} of {count} operations: FAILED" if failed else f"all {count} operations: ok"

@@ -43,7 +43,7 @@ def scale_and_shift(x_hat: jax.Array, gamma: Array, beta: Array, x: jax.Array) -
     >>> scale_and_shift(jnp.ones((1, 1)), jnp.full(1, 2.0), jnp.ones(1), jnp.ones((1, 1))).tolist()
     [[3.0]]
     """
-    gamma, beta = (per_channel(a.astype(x_hat.dtype), x) for a in (gamma, beta))
+    gamma, beta = (per_channel(jnp.asarray(a, x_hat.dtype), x) for a in (gamma, beta))
     return (gamma * x_hat + beta).astype(x.dtype)
 
 

@@ -31,7 +31,7 @@ def operations() -> dict[str, Op]:
     >>> operations()["affine"].__name__
     'affine'
     """
-    found = {}
+    found: dict[str, Op] = {}
     for module in _modules():
         ops = ops_in(module).items()
         here = {name: op for name, op in ops if op.plain.__module__ == module.__name__}

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from purenet.sweep.options import SweepOptions, filled, with_options
 from purenet.sweep.results.result import Costs, Result, Run
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.schedulers.base import as_scheduler
+from purenet.sweep.schedulers.pbt import Population
 from purenet.sweep.state import SweepState
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
@@ -187,7 +188,8 @@ class SweepRun:
                 self._rounds()
             else:
                 epochs = resume.rejoin_population(state, self.groups[0].restored)
-                train(request.search, request.seed, state, self.groups, epochs, self.record)
+                members = cast(Population, request.search)  # the one kind whose trials are not
+                train(members, request.seed, state, self.groups, epochs, self.record)
             self._keep_best()
             self.bar.advance(0, state.status, total=self.bar.done)
             if store is not None and not state.restored.complete:

@@ -58,7 +58,9 @@ class RunFile:
 
     def _read(self, state, names, epochs: int) -> tuple[PyTree, PyTree, int]:
         metadata = load_metadata(self.path)
-        run = metadata.get("fit", {}) if isinstance(metadata, dict) else {}
+        run: Any = metadata.get("fit", {}) if isinstance(metadata, dict) else {}
+        done: Any
+        data: Any
         done, data = (run.get("epochs"), run.get("data")) if isinstance(run, dict) else (None, None)
         legal = type(done) is int and done >= 0 and isinstance(data, dict)
         self._require(legal, "is not a run of fit, and is not overwritten")
@@ -72,8 +74,8 @@ class RunFile:
         curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
         with jax.transfer_guard_host_to_device("allow"):
             found = load(self.path, {"key": self.key, "state": state, "history": curves})
-        before, now = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
-        self._require(np.array_equal(before, now), "holds a run from another random key")
+        was, now = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
+        self._require(np.array_equal(was, now), "holds a run from another random key")
         return found["state"], found["history"], done
 
     def _require(self, legal: bool, problem: str) -> None:

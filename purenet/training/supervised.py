@@ -101,7 +101,8 @@ def supervised(
     training = _Training(
         net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches
     )
-    return Trainable(*(functools.partial(f, training) for f in (_init, _epoch, _evaluate, _check)))
+    of = lambda f: functools.partial(f, training)
+    return Trainable(of(_init), of(_epoch), of(_evaluate), of(_check))
 
 
 class _Training(NamedTuple):
