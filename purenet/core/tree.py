@@ -98,3 +98,27 @@ def fingerprint(data: PyTree) -> str:
         digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
         digest.update(leaf.view(np.uint8).data if leaf.size else b"")
     return digest.hexdigest()
+
+
+def check_same_structure(caller: str, expected: str, like: Any, **trees: Any) -> None:
+    """Check that trees have the structure and shapes of `like`, which messages call `expected`.
+
+    Raises ValueError for the first that differs.
+
+    >>> check_same_structure("sgd", "the weights", {"w": np.ones(2)}, grads={"w": np.zeros(2)})
+    """
+    for name, tree in trees.items():
+        structures: Any = jax.tree.structure(tree), jax.tree.structure(like)
+        got, wanted = structures
+        if got != wanted:
+            raise ValueError(
+                f"{caller}: the {name} have the structure {got}, but {expected} have {wanted}."
+            )
+        for (path, a), b in zip(
+            jax.tree.leaves_with_path(tree), jax.tree.leaves(like), strict=True
+        ):
+            if np.shape(a) != np.shape(b):
+                raise ValueError(
+                    f"{caller}: the {name}{jax.tree_util.keystr(path)} have shape {np.shape(a)}, "
+                    f"but {expected} there have {np.shape(b)}."
+                )

@@ -209,30 +209,6 @@ def random_key(caller: str, key: Any) -> None:
         raise ValueError(_unexpected(caller, "the key", key, "one random key", hint=hint))
 
 
-def check_same_structure(caller: str, expected: str, like: Any, **trees: Any) -> None:
-    """Check that trees have the structure and shapes of `like`, which messages call `expected`.
-
-    Raises ValueError for the first that differs.
-
-    >>> check_same_structure("sgd", "the weights", {"w": np.ones(2)}, grads={"w": np.zeros(2)})
-    """
-    for name, tree in trees.items():
-        structures: Any = jax.tree.structure(tree), jax.tree.structure(like)
-        got, wanted = structures
-        if got != wanted:
-            raise ValueError(
-                f"{caller}: the {name} have the structure {got}, but {expected} have {wanted}."
-            )
-        for (path, a), b in zip(
-            jax.tree.leaves_with_path(tree), jax.tree.leaves(like), strict=True
-        ):
-            if np.shape(a) != np.shape(b):
-                raise ValueError(
-                    f"{caller}: the {name}{jax.tree_util.keystr(path)} have shape {np.shape(a)}, "
-                    f"but {expected} there have {np.shape(b)}."
-                )
-
-
 def real_numbers(caller: str, name: str, values: Any) -> np.ndarray:
     """Real numbers as float64, None as NaN.
 

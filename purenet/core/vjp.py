@@ -18,14 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from purenet.core.tree import check_same_structure
 from purenet.core.types import PyTree
-from purenet.core.validate import (
-    array,
-    check_function,
-    check_same_structure,
-    describe_value,
-    is_integer,
-)
+from purenet.core.validate import array, check_function, describe_value, is_integer
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -102,6 +97,29 @@ def hand_vjp(
         arrays = [a for i, a in enumerate(args) if i not in static]
         return out, (residuals, _Likes(_like(a) for a in arrays))
 
+    rule: Any = jax.custom_vjp(plain, nondiff_argnums=static)
+    rule.defvjp(forward, _backward(name, bwd))
+    label = lambda i: names[i] if i < len(names) else f"argument {i}"
+    unchecked = {label(i) for i in static}
+
+    @functools.wraps(plain)
+    def op(*args, **kwargs):
+        known = lambda name_of, a: a if name_of in unchecked else array(name, name_of, a)
+        args = tuple(known(label(i), a) for i, a in enumerate(args))
+        kwargs = {name_of: known(name_of, a) for name_of, a in kwargs.items()}
+        if check is not None:
+            check(*args, **kwargs)
+        return rule(*args, **kwargs)
+
+    made: Any = op
+    made.__name__ = made.__qualname__ = name
+    made.plain = plain
+    return made
+
+
+def _backward(name: str, bwd: Callable) -> Callable:
+    """`bwd` with every cotangent made to look like its argument."""
+
     def backward(*args):
         *static_args, (residuals, likes), g = args
 
@@ -126,24 +144,7 @@ def hand_vjp(
             pull = jax.sharding.auto_axes(pull, out_sharding=tuple(a.sharding for a in likes))
         return pull(residuals, g)
 
-    rule: Any = jax.custom_vjp(plain, nondiff_argnums=static)
-    rule.defvjp(forward, backward)
-    label = lambda i: names[i] if i < len(names) else f"argument {i}"
-    unchecked = {label(i) for i in static}
-
-    @functools.wraps(plain)
-    def op(*args, **kwargs):
-        known = lambda name_of, a: a if name_of in unchecked else array(name, name_of, a)
-        args = tuple(known(label(i), a) for i, a in enumerate(args))
-        kwargs = {name_of: known(name_of, a) for name_of, a in kwargs.items()}
-        if check is not None:
-            check(*args, **kwargs)
-        return rule(*args, **kwargs)
-
-    made: Any = op
-    made.__name__ = made.__qualname__ = name
-    made.plain = plain
-    return made
+    return backward
 
 
 def ops_in(module: ModuleType) -> dict[str, Op]:

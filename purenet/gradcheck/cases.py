@@ -56,6 +56,7 @@ def cases(seed: int) -> dict[str, list[Case]]:
     classes = rng.integers(0, 3, 4)
     probabilities = between(0.1, 1, 4, 3)
     elementwise = ("relu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax")
+    pools = (((2, 4, 6, 2), (2, None, 0)), ((1, 5, 6, 2), (3, 2, 1)))
     return {
         **{name: [Case((away(4, 6),))] for name in elementwise},
         "leaky_relu": [Case((away(4, 6), between(0.1, 0.3)))],
@@ -67,14 +68,8 @@ def cases(seed: int) -> dict[str, list[Case]]:
         ],
         "im2col": [Case((away(2, 4, 3, 2),), ((2, 3), (1, 1), (1, 0)))],
         "col2im": [Case((away(1, 2, 3, 8),), ((1, 4, 4, 2), 2, (2, 1), 0))],
-        "pool_max": [
-            Case((distinct(2, 4, 6, 2),), (2, None, 0)),
-            Case((distinct(1, 5, 6, 2),), (3, 2, 1)),
-        ],
-        "pool_average": [
-            Case((away(2, 4, 6, 2),), (2, None, 0)),
-            Case((away(1, 5, 6, 2),), (3, 2, 1)),
-        ],
+        "pool_max": [Case((distinct(*shape),), window) for shape, window in pools],
+        "pool_average": [Case((away(*shape),), window) for shape, window in pools],
         "global_avg_pool": [Case((away(2, 3, 2, 3),))],
         "flatten": [Case((away(2, 3, 2, 2),))],
         "look_up": [Case((away(4, 3), np.array([[1, 1, 3], [0, 1, 3]])))],

@@ -10,12 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.dtypes import floating, widen
+from purenet.core.tree import check_same_structure
 from purenet.core.types import Number, Optimizer, PyTree, Rate, only_weights
-from purenet.core.validate import (
-    array,
-    check_same_structure,
-    is_number,
-)
+from purenet.core.validate import array, is_number
 from purenet.optim.schedules import at
 
 Count = Any  # () int32, the updates so far; Any because every tuple has a method of the name count

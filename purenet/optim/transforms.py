@@ -11,15 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from purenet.core.dtypes import floating, widen
+from purenet.core.tree import check_same_structure
 from purenet.core.types import Optimizer, PyTree
-from purenet.core.validate import (
-    NonNegative,
-    Positive,
-    UnitInterval,
-    check_same_structure,
-    declared,
-    describe_value,
-)
+from purenet.core.validate import NonNegative, Positive, UnitInterval, declared, describe_value
 from purenet.optim.base import (
     Count,
     average,

@@ -171,7 +171,7 @@ class SweepConfig:
         }
 
 
-def _check_trial(trial: Any) -> None:
+def _check_trial(trial: object) -> None:
     if isinstance(trial, Trainable):
         raise TypeError(
             "sweep: trial is a Trainable, but a function that makes one from a point of the "

@@ -1,7 +1,7 @@
 """The options that `run`, `plan` and `SweepConfig` share, declared once."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, get_type_hints
 
 import jax
@@ -33,7 +33,7 @@ _DEFAULTS: SweepOptions = {
 }  # fmt: skip
 
 
-def filled(options: Any) -> SweepOptions:
+def filled(options: Mapping[str, Any]) -> SweepOptions:
     """All options, the defaults where none is given. Raises TypeError for any other name.
 
     >>> filled({"seeds": 3})["mode"] is None
@@ -45,7 +45,7 @@ def filled(options: Any) -> SweepOptions:
                 f"sweep: got an unexpected keyword argument {name!r}; the options are "
                 f"{', '.join(_DEFAULTS)}, and those of the function called."
             )
-    return {**_DEFAULTS, **options}
+    return {**_DEFAULTS, **options}  # type: ignore[typeddict-item]
 
 
 def with_options(function: F) -> F:

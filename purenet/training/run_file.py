@@ -74,8 +74,8 @@ class RunFile:
         curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
         with jax.transfer_guard_host_to_device("allow"):
             found = load(self.path, {"key": self.key, "state": state, "history": curves})
-        was, now = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
-        self._require(np.array_equal(was, now), "holds a run from another random key")
+        mine, theirs = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
+        self._require(np.array_equal(mine, theirs), "holds a run from another random key")
         return found["state"], found["history"], done
 
     def _require(self, legal: bool, problem: str) -> None:

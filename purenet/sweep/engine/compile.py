@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -51,7 +51,7 @@ class Compilation:
         )
         state = [wide(leaf.shape, leaf.dtype) for leaf in program.leaves]
         each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
-        lanes: Any = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
+        lanes = Lanes(each, wide((), bool), wide((), np.int32), state)  # type: ignore[arg-type]
         seats = LaneAssignment(lanes.epochs, lanes.epochs, lanes.numbers)
         self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
         self._again = lambda program: Compilation(program, numbers, key, data)

@@ -165,7 +165,7 @@ def prefix_stable(function: F) -> F:
     return function
 
 
-def as_sampler(caller: str, sampler: Any) -> Sampler:
+def as_sampler(caller: str, sampler: "Sampler | Callable") -> Sampler:
     """A sampler, from a sampler or a function (distributions, trials, seed) -> points.
 
     Raises TypeError for anything else.
@@ -178,7 +178,7 @@ def as_sampler(caller: str, sampler: Any) -> Sampler:
     TypeError: halving: the sampler is the function grid; call it: sweep.grid().
     """
     if hasattr(sampler, "source"):
-        return sampler
+        return sampler  # type: ignore[return-value]
     if getattr(sampler, "maker", False):
         name = sampler.__name__
         raise TypeError(f"{caller}: the sampler is the function {name}; call it: sweep.{name}().")
@@ -190,7 +190,7 @@ def as_sampler(caller: str, sampler: Any) -> Sampler:
     return Sampler(sampler, name_of(sampler), getattr(sampler, "prefix", False))
 
 
-def as_design(caller: str, sampler: Any) -> Sampler:
+def as_design(caller: str, sampler: "Sampler | Callable") -> Sampler:
     """A sampler whose points need no scores, for a scheduler that compares all points at once.
 
     Raises TypeError for anything else.
