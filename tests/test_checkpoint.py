@@ -665,7 +665,7 @@ DESCRIPTIONS = {
     "layers of another type": (layer("serial", layers=3), r"serial, cannot be built: TypeError"),
     "no dtype": (
         layer("serial", layers=[], compute_dtype="int8"),
-        r"serial, cannot be built: ValueError: .*compute_dtype is 'int8', but a dtype",
+        r"serial, cannot be built: ValueError: .*compute_dtype is 'int8', but one of",
     ),
     "dtypes": (
         layer("mlp", compute_dtype=["float32", {"function": "relu"}]),

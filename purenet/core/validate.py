@@ -132,7 +132,12 @@ non_negative, positive = in_range(NON_NEGATIVE), in_range(POSITIVE)
 fraction, finite = in_range(UNIT), in_range(FINITE)
 
 
-def is_function(value) -> bool:
+def is_function(value: Any) -> bool:
+    """Whether `value` is a function, and not a class.
+
+    >>> is_function(print), is_function(dict)
+    (True, False)
+    """
     return callable(value) and not isinstance(value, type)
 
 
@@ -283,7 +288,10 @@ def declared(f: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(f)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs)
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError:  # Python says best which argument is missing or unknown
+            return f(*args, **kwargs)
         for name, (check, default) in checks.items():
             value = given.arguments.get(name, default)
             if value is not default:

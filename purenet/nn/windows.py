@@ -87,7 +87,17 @@ def window(
     return window_counts(sizes, pads, kernel, stride), pads
 
 
-def window_counts(sizes, pads, kernel, stride):
+def window_counts(
+    sizes: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+) -> tuple[int, ...]:
+    """How many windows there are along each axis.
+
+    >>> window_counts((4, 5), ((0, 0), (1, 1)), (2, 3), (2, 1))
+    (2, 5)
+    """
     axes = zip(sizes, pads, kernel, stride, strict=True)
     return tuple((size + sum(p) - k) // s + 1 for size, p, k, s in axes)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.types import Array, Key
 from purenet.sweep.engine.layout import Layout, sharding
 from purenet.sweep.engine.program import Lanes
 from purenet.sweep.space.distributions import Choice
@@ -27,9 +28,17 @@ def reaches(space: Space) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def exchange_lanes(
-    layout: Layout, count: int, lanes: Lanes, key, lane_of, scores, drawn, reaches, factors,
-    resample,
-):  # fmt: skip
+    layout: Layout,
+    count: int,
+    lanes: Lanes,
+    key: Key,
+    lane_of: Array,
+    scores: Array,
+    drawn: tuple[Array, ...],
+    reaches: tuple[Array, Array],
+    factors: tuple[Array, Array],
+    resample: Array,
+) -> tuple[Lanes, jax.Array]:
     """One exchange between the members, which are in the lanes `lane_of`. Returns the lanes, and
     the parent of each member.
 

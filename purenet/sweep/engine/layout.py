@@ -1,7 +1,7 @@
 """How the trials of a sweep are laid out on the devices."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -123,7 +123,7 @@ def random_key(seed: int) -> Key:
         return jax.random.key(seed)
 
 
-def on_every_device(layout: Layout, f, split):
+def on_every_device(layout: Layout, f: Callable, split: Sequence[bool]) -> Callable:
     """f on each device's own lanes, with no communication; `split` marks the arguments that are
     divided over the devices."""
     if len(layout.devices) == 1:
