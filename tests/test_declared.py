@@ -82,7 +82,7 @@ def test_none_passes_where_a_union_has_it_and_a_schedule_where_a_rate_is():
         ({"n": 1, "width": "2"}, TypeError, "shrink: width is '2', but an integer"),
         ({"n": 1, "rate": -1}, ValueError, "shrink: rate is -1, but a finite number of at least 0"),
         ({"n": 1, "weight_init": 3}, TypeError, r"shrink: weight_init is 3, but a function \(key"),
-        ({}, TypeError, "missing a required argument: 'n'"),
+        ({}, TypeError, "missing 1 required positional argument: 'n'"),
     ],
 )
 def test_a_wrong_argument_is_explained(arguments, error, message):
