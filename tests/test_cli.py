@@ -77,8 +77,12 @@ def test_a_sweep_that_was_killed_is_resumed(finished, tmp_path):
     assert refused.code == 2 and "resume that sweep with --resume" in refused.err
     done = purenet(*arguments, "--resume", cwd=tmp_path)
     assert done.code == 0, done.err
-    for name in ("trials.csv", "trials.jsonl", "curves.npz"):
+    for name in ("trials.csv", "trials.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (folder / name).read_bytes()
+    with np.load(tmp_path / "cut" / "curves.npz") as one, np.load(folder / "curves.npz") as other:
+        names = set(one) - {"purenet"}  # which sweep it is, and of which save
+        assert names == set(other) - {"purenet"}
+        assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in names)
     other = purenet(*arguments, "--resume", "--seed", "3", cwd=tmp_path)
     assert other.code == 2 and "was started with --seed 0, but --seed is 3 now" in other.err
 
