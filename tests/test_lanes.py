@@ -83,7 +83,7 @@ def test_rows_are_dealt_to_the_devices_to_and_fro():
     np.ones(2, int), np.ones((3, 1), int), np.ones(4, int), np.ones(3), np.ones(3, bool),
     np.array([1, 1, -1]), np.array([1, 1, 10]),
 ], ids=str)  # fmt: skip
-def test_goals_that_are_none_are_refused_for_every_reason(goals):
+def test_illegal_goals_are_refused_for_every_reason(goals):
     search = sweep.Scheduler(sweep.random, lambda points, epochs: iter([goals]))
-    with pytest.raises(ValueError, match="but 3 whole numbers from 0 to 9 are expected"):
+    with pytest.raises(ValueError, match="but 3 integers from 0 to 9 are expected"):
         next(checked_rounds(search, 3, 9))
