@@ -16,6 +16,7 @@ import numpy as np
 
 import purenet as pn
 from purenet import sweep
+from purenet.sweep.storage.reading import arrays
 
 SEARCHES = {"random": sweep.random, "halving": sweep.halving(eta=2)}
 
@@ -82,7 +83,7 @@ def sweeps(folder: Path) -> dict[str, str]:
             "replayed": digest(result.replay(best)),
             "table": result.table(8),
             "trials.jsonl": (path / "trials.jsonl").read_text(),
-            "states.npz": hashlib.sha256((path / "states.npz").read_bytes()).hexdigest(),
+            "states.npz": digest(arrays(path / "states.npz")),
         }
         found |= {f"{name}: {what}": value for what, value in left.items()}
     return found
