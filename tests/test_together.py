@@ -44,7 +44,7 @@ def test_an_interrupt_in_one_process_ends_both(tmp_path):
     ends = run_two(interrupted, tmp_path)
     assert [end.code for end in ends] == [0, 0]
     assert [said(end) for end in ends] == [["interrupted"]] * 2
-    assert "the same call goes on from there" in ends[0].err
+    assert "the same call resumes from there" in ends[0].err
     assert 0 < sweep.load(tmp_path).epochs.sum() < run("halving").epochs.sum()
 
 

@@ -82,8 +82,8 @@ def grid(points: PositiveInteger = 5) -> Sampler:
     the other (at the middles of equally likely parts, where an end is infinite or there is only
     one), and every value of a `choice` or a `randint`. `trials` may be left out; a number that is
     not the number of combinations raises ValueError, since nothing is dropped silently.
-    >>> from purenet.sweep.space.distributions import choice
-    >>> from purenet.sweep.space.distributions import uniform
+
+    >>> from purenet.sweep.space.distributions import choice, uniform
     >>> grid(3)([uniform(0, 1), choice(["a", "b"])], None, seed=0).shape
     (6, 2)
     """
