@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MODULES = ("jax", "matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.datasets",
-           "purenet.cli", "purenet.plots", "tqdm")  # fmt: skip
+           "purenet.cli", "purenet.plots")  # fmt: skip
 
 _FOLDER, _NUMBERS = tempfile.TemporaryDirectory(prefix="forked-"), itertools.count()
 
