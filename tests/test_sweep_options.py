@@ -25,9 +25,7 @@ def test_help_spells_the_options_out(function):
 
 @pytest.mark.parametrize("function", [sweep.run, sweep.plan, SweepConfig])
 def test_an_option_that_does_not_exist_is_refused_by_its_name(function):
-    with pytest.raises(
-        TypeError, match="unexpected keyword argument 'seek'; the options are sea"
-    ):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'seek'; the options are sea"):
         function(lambda hyper: None, {"rate": 0.1}, DATA, 3, 1, seek=sweep.random)
 
 
