@@ -1,4 +1,4 @@
-"""Files are complete or absent, however many write them; nothing is waited for."""
+"""Files are complete or absent, however many processes write them; no reader blocks."""
 
 import errno
 import os

@@ -28,7 +28,7 @@ def save_network(
     layer of your own, Layer(init, apply, spec=(name, arguments)), is registered under the name in
     its spec, with the function that makes it of the arguments.
     Raises ValueError, naming the layer and the argument, for what has no name or description, and
-    where `params` are not those of `net`; TypeError for a `registry` that is no dict; else what
+    where `params` are not those of `net`; TypeError if `registry` is not a dict; otherwise what
     `save` raises.
 
     >>> import tempfile
@@ -68,7 +68,7 @@ def load_network(
     It is built by name from purenet's layers and functions, and from those in `registry`.
     Raises FileNotFoundError where there is no file; ValueError that names the file and the part for
     names and arguments that are not known, and for everything that `load` refuses; TypeError for
-    what is no path, and for a `registry` that is no dict.
+    a `path` that is not a path, and for a `registry` that is not a dict.
 
     >>> load_network("no-such-file.npz")
     Traceback (most recent call last):

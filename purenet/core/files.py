@@ -157,7 +157,7 @@ def _flush_folder(folder: Path) -> None:
 def open_file(path: Path, caller: str) -> IO[bytes]:
     """The file, to read bytes from; nothing that would keep its reader waiting.
 
-    Raises, in the name of the speaker, ValueError for a directory and for what is no regular file,
+    Raises, in the name of `caller`, ValueError for anything but a regular file,
     and FileNotFoundError.
 
     >>> open_file(Path("no-such-file"), "idx")

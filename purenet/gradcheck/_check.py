@@ -347,7 +347,7 @@ def _as(dtype, args) -> tuple[jax.Array, ...]:
 def table(*reports: Sequence[Row]) -> str:
     """Reports side by side as text: one line an operation, then what fails, or that nothing does.
 
-    Raises TypeError for what is no report, ValueError for none, and for reports of different
+    Raises TypeError for anything but reports, ValueError for none, and for reports of different
     operations.
 
     >>> right, wrong = Worst(1e-15, "x", (0, 0)), Worst(1e-2, "x", (0, 1))

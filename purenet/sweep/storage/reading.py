@@ -201,8 +201,7 @@ def check_known(
 ) -> int:
     """The number of trials in the arrays of curves.npz: those whose points are drawn.
 
-    Raises ValueError, naming the first array that is not what a sweep of so many points, seeds and
-    epochs writes.
+    Raises ValueError, naming the first array that does not fit the sweep's points, seeds and epochs.
     """
 
     def refuse(name, what):
