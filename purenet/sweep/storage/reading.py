@@ -201,7 +201,7 @@ def check_known(
 ) -> int:
     """The number of trials in the arrays of curves.npz: those whose points are drawn.
 
-    Raises ValueError, naming the first array that does not fit the sweep's points, seeds and epochs.
+    Raises ValueError, naming the first array that does not fit the sweep.
     """
 
     def refuse(name, what):
