@@ -90,6 +90,10 @@ class Trainable(NamedTuple):
     with the examples on the leading axis. `check(data)` looks at concrete arrays before anything
     is compiled and raises ValueError or TypeError for data that cannot be trained on.
 
+    Two more are for those that have them. `predict(state, x)` gives one prediction for each example
+    of x: class probabilities where there are classes. `subsets` says that `epoch` and `evaluate`
+    take a `Subset` as data, rows of a larger set; without it they are given the rows, gathered.
+
     >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
     >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
     {'epochs': 1}
@@ -99,9 +103,12 @@ class Trainable(NamedTuple):
     epoch: Callable[[PyTree, PyTree], tuple[PyTree, dict[str, jax.Array]]]
     evaluate: Callable[[PyTree, PyTree], dict[str, jax.Array]]
     check: Callable[[PyTree], None] = lambda data: None
+    predict: Callable[[PyTree, PyTree], Any] | None = None
+    subsets: bool = False
 
     def __repr__(self):
-        return f"Trainable({_arguments(self._asdict())})"
+        parts = {name: part for name, part in self._asdict().items() if part is not False}
+        return f"Trainable({_arguments(parts)})"
 
 
 def _arguments(arguments: dict[str, Any]) -> str:
