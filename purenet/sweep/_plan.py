@@ -11,10 +11,11 @@ import numpy as np
 from purenet.core.types import PyTree
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.compile import Compilation
+from purenet.sweep.engine.folds import first_examples
 from purenet.sweep.engine.layout import Layout, layout, place, random_key
 from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.program import Program
+from purenet.sweep.engine.program import LaneAssignment, Program
 from purenet.sweep.options import SweepOptions, with_options
 from purenet.sweep.space.space import numbers
 
@@ -122,8 +123,9 @@ def plan(
     (1, 6)
     """
     request = SweepConfig(trial, space, data, trials, epochs, seed, **options)
-    trial_epochs = request.search.budget(request.trials, request.epochs) * request.seeds
-    count = np.bincount(request.start.points.group, minlength=len(request.programs)) * request.seeds
+    trial_epochs = request.search.budget(request.trials, request.epochs) * request.shape.runs
+    count = np.bincount(request.start.points.group, minlength=len(request.programs))
+    count *= request.shape.runs
     groups: list[GroupPlan] = []
     platform = request.devices[0].platform
     for g, program in enumerate(request.programs):
@@ -175,20 +177,19 @@ class _Measured(NamedTuple):
 
 def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Measured:
     """Train a few lanes of a group for a moment."""
-    few = [jax.tree.map(lambda a: a[:_EXAMPLES], part) for part in request.data]
-    examples = lambda data: sum(jax.tree.leaves(part)[0].shape[0] for part in data)
-    scale = examples(request.data) / examples(few)
+    few, scale = first_examples(request.data, _EXAMPLES)
     members = np.flatnonzero(request.start.points.group == g)
     devices = program.layout.devices
     lanes = max(2, block)
     where = Layout(devices, lanes, block)
-    key, data = random_key(request.seed), place(where, tuple(few))
+    key, data = random_key(request.seed), place(where, few)
     one = numbers(request.space, request.start.points, members[0])
     compiled = Compilation(program._replace(layout=where), one, key, data).result()
     pool = LanePool(compiled, key, data)
     width = compiled.program.layout.width
     points = np.resize(members, width)
-    pool.add(points, np.arange(width), numbers(request.space, request.start.points, points))
+    seeds, drawn = np.arange(width), numbers(request.space, request.start.points, points)
+    pool.add(LaneAssignment(points, seeds, np.zeros(width, int), drawn))
     rates: list[float] = []
     everything, epochs, spent = np.ones(width, bool), 0, 0.0
     while len(rates) < 4 or spent < _SECONDS:
@@ -202,7 +203,7 @@ def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Mea
             break
         rates.append(seconds / trained)
         spent += seconds
-    bytes_of = lambda data: sum(a.nbytes for part in data for a in jax.tree.leaves(part))
+    bytes_of = lambda data: sum(a.nbytes for a in jax.tree.leaves(data))
     fixed = compiled.bytes - compiled.bytes_per_trial * compiled.program.layout.lanes
     fixed += bytes_of(request.data) - bytes_of(few)
     room = memory(devices[0]) - fixed

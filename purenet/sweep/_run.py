@@ -67,9 +67,16 @@ def run(
       `median` stop bad points early; `pbt` lets bad ones copy good ones; `from_optuna` asks an
       Optuna sampler.
     - `seeds`: number of runs of each point, which is ranked by their mean.
+    - `folds`: cross-validation. `data` is then one data set, and every run of a point is trained on
+      each fold: a number k (shuffled by the seed; stratified where data is (x, t) with integer
+      labels), or pairs (training rows, validation rows) such as scikit-learn's splitters give.
     - `metric` ranks the trials, by its value on the validation data after the last epoch. It
       defaults to "accuracy" if `evaluate` gives it, else to "loss"; any other metric needs
       `mode` "max" or "min".
+    - `patience`: a trial ends, as "plateaued", when its score has not improved for so many
+      evaluations. `select` says which epoch counts and whose weights are kept: "last", or "best",
+      the default with a patience. `evaluate_every` is the number of epochs between evaluations; the
+      last epoch is always evaluated.
     - `devices`: the devices to use, or their number; defaults to all local ones. `plan`, from
       `sweep.plan`, decides how the trials are laid out on them.
     - `path`: a folder for the results so far. The same call resumes from it, under the same number
@@ -174,7 +181,7 @@ class SweepRun:
         self.add_groups()
         if store is not None and store.resumes:
             resume.load(store, state, self.groups)
-        total = request.search.budget(request.trials, request.epochs) * request.seeds
+        total = request.search.budget(request.trials, request.epochs) * request.shape.runs
         with (
             self.executor or contextlib.nullcontext(),
             Progress(total, "trial-epoch", progress, int(state.epochs.sum())) as self.bar,
@@ -248,9 +255,10 @@ class SweepRun:
 
     def _train(self, target_epochs: np.ndarray, racing: np.ndarray) -> None:
         """Train every point to its target; those that are `racing` may have to resume later."""
-        state, seeds = self.state, self.request.seeds
-        target_epochs, racing = np.repeat(target_epochs, seeds), np.repeat(racing, seeds)
-        todo = np.where((state.epochs < target_epochs) & state.alive, target_epochs, 0)
+        state, runs = self.state, self.request.shape.runs
+        target_epochs, racing = np.repeat(target_epochs, runs), np.repeat(racing, runs)
+        going = state.alive & ~state.ended & (state.epochs < target_epochs)
+        todo = np.where(going, target_epochs, 0)
         keep = racing & (target_epochs < self.request.epochs)
         work = [
             Work(group, todo[group.rows], keep[group.rows])
@@ -293,7 +301,7 @@ class SweepRun:
 
     # reports
     def record(self, group: Group, report: Report) -> None:
-        new = group.record(report, self.keep * self.request.seeds)
+        new = group.record(report, self.keep)
         self.bar.advance(new, self.state.status)
         self._stop_if_interrupted()
         if self.saves.store is not None and multihost.broadcast(self.saves.due()):
@@ -329,9 +337,10 @@ class SweepRun:
     # the result
     def _keep_best(self) -> None:
         """Keep the final states of the best points, the few that are not at hand by training."""
-        state, seeds, result = self.state, self.request.seeds, self.result()
-        ranked = result.ranked()[: self.keep]
-        rows = [point * seeds for point in ranked if result.status[point * seeds] == "done"]
+        state, runs, result = self.state, self.request.shape.runs, self.result()
+        best = np.array(result.ranked()[: self.keep], int)
+        rows = (best[:, None] * runs + np.arange(runs)).ravel()
+        rows = [row for row in rows.tolist() if state.complete[row]]
         if not self.request.search.independent and {*rows} - {*state.kept}:
             state.kept = self._retrain_population()[0].kept
         state.kept = {
@@ -349,11 +358,13 @@ class SweepRun:
             hyper=state.hyper(),
             space={name: leaves[name] for name in request.space.shown},
             seeds=request.seeds,
+            folds=request.shape.folds,
             status=statuses,
             epochs=state.epochs[: len(statuses)],
             curves=jax.tree.map(lambda curve: curve[: len(statuses)], state.curves),
             metric=request.metric,
             maximize=request.maximize,
+            best=request.objective.best,
         )
         costs = Costs(
             programs=tuple(self._program_records()),

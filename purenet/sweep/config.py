@@ -11,24 +11,27 @@ import numpy as np
 from purenet.core.contracts import check_data
 from purenet.core.tree import fingerprint
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import accepts, describe_value, integer
+from purenet.core.validate import accepts, describe_value, integer, require
 from purenet.distributed import multihost
 from purenet.sweep.engine.explain import explained
+from purenet.sweep.engine.folds import Folds
 from purenet.sweep.engine.layout import chosen_devices, layout
-from purenet.sweep.engine.program import PARTS, Program, describe
+from purenet.sweep.engine.program import PARTS, Monitor, Program, describe
+from purenet.sweep.folds import make_folds
+from purenet.sweep.objective import checked_epochs, monitor, objective
 from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
 from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
-from purenet.sweep.state import Objective, SweepShape
+from purenet.sweep.state import SweepShape
 
 _ORDER = (
     "The order is run(trial, space, data, trials, epochs, seed), with data = (train, validation), "
     "unlike that of fit(trainable, data, epochs, key)."
 )
-_RESERVED = ("trial", "seed", "status", "epochs")
+_RESERVED = ("trial", "seed", "fold", "status", "epochs", "epoch")
 
 
 class Start(NamedTuple):
@@ -71,9 +74,10 @@ class SweepConfig:
     ):
         asked = filled(options)
         _check_trial(trial)
-        _check_order(space, data)
+        folds = asked["folds"]
+        _check_order(space, data, folds)
         trials = None if trials is None else integer("sweep: trials", trials, least=1)
-        self.trial, epochs = trial, _checked_epochs(epochs)
+        self.trial, epochs = trial, checked_epochs(epochs)
         self.seed = checked_seed("sweep: seed", seed)
         seeds = integer("sweep: seeds", asked["seeds"], least=1)
         self.search = as_scheduler(asked["search"])
@@ -81,18 +85,26 @@ class SweepConfig:
         self.space = take_apart(space)
         _check_names(self.space.names, _RESERVED)
         source, points = self._points(trials, epochs)
-        self.shape = SweepShape(points, seeds, epochs)
         rounds = checked_rounds(self.search, points, epochs)
         targets = next(rounds)
-        check_data("sweep", dict(zip(PARTS, data, strict=True)))
-        self.data = tuple(jax.tree.map(np.asarray, part) for part in data)
+        named = dict(zip(PARTS, data, strict=True)) if folds is None else {"": data}
+        check_data("sweep", named)
+        self.data = jax.tree.map(np.asarray, data if folds is not None else tuple(data))
+        if folds is not None:
+            self.data = make_folds(folds, self.data, self.seed)
+        runs = self.data.count if isinstance(self.data, Folds) else 1
+        self.shape = SweepShape(points, seeds, epochs, runs)
         first = add_points(self.space, no_points(self.space), source.ask(reach(targets)))
         self.start = Start(source, rounds, targets, first)
-        self.programs = [self.program(first, g) for g in range(len(first.groups))]
-        metrics = [set(program.metrics) for program in self.programs]
+        self.monitor = Monitor()
+        programs = [self.program(first, g) for g in range(len(first.groups))]
+        metrics = [set(program.metrics) for program in programs]
         columns = {f"{part} {name}" for part in PARTS for name in set().union(*metrics)}
         _check_names(self.space.names, columns, ", as the column of a metric")
-        self.objective = _objective(metrics, asked["metric"], asked["mode"])
+        self.objective = objective(metrics, asked["metric"], asked["mode"])
+        self.monitor = monitor(asked, self.objective, epochs, targets)
+        self.objective = self.objective._replace(best=self.monitor.keep_best)
+        self.programs = [program.monitored(self.monitor) for program in programs]
 
     @property
     def trials(self) -> int:
@@ -134,12 +146,12 @@ class SweepConfig:
     def program(self, points: Points, g: int) -> Program:
         """The program of a group, checked against the data; nothing is compiled."""
         members = np.flatnonzero(points.group == g)
-        share = math.ceil(len(members) * self.seeds / multihost.count())  # of this process
+        share = math.ceil(len(members) * self.shape.runs / multihost.count())  # of this process
         where = layout(share, self.devices)
         program = Program(self.trial, self.space.treedef, points.groups[g], where)
         one = numbers(self.space, points, members[0])
         with explained(program, self.space, one, self.data):
-            return describe(program, one, self.data)
+            return describe(program, one, self.data).monitored(self.monitor)
 
     def static(self, group: tuple) -> dict[str, str]:
         """The static values of a group by name, as text."""
@@ -164,10 +176,14 @@ class SweepConfig:
             "epochs": self.epochs,
             "seed": self.seed,
             "seeds": self.seeds,
+            "folds": self.shape.folds,
             "space": {name: describe_leaf(pairs[name]) for name in self.space.shown},
             "search": self.search.name,
             "metric": self.metric,
             "mode": "max" if self.maximize else "min",
+            "patience": self.monitor.patience,
+            "select": "best" if self.monitor.keep_best else "last",
+            "evaluate_every": self.monitor.every,
         }
 
 
@@ -188,15 +204,6 @@ def _check_trial(trial: object) -> None:
         )
 
 
-def _checked_epochs(epochs: Any) -> int:
-    if epochs is None:
-        raise TypeError(
-            "sweep: epochs is missing; say how many passes over the data a trial has, such as "
-            "epochs=20."
-        )
-    return integer("sweep: epochs", epochs, least=1)
-
-
 def _check_names(names: Iterable[str], taken: Container[str], why: str = "") -> None:
     """Hyperparameters are columns of a table, beside others."""
     for name in names:
@@ -204,17 +211,26 @@ def _check_names(names: Iterable[str], taken: Container[str], why: str = "") -> 
             raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}{why}; rename it.")
 
 
-def _check_order(space: PyTree, data: Any) -> None:
-    """Refuse data and a space in each other's place, and data alone."""
-    if isinstance(data, (tuple, list)) and len(data) == 2:
+def _check_order(space: PyTree, data: Any, folds: Any) -> None:
+    """Refuse data and a space in each other's place, and data that does not come in parts."""
+    parts = isinstance(data, (tuple, list)) and len(data) == 2
+    if folds is not None:
+        alike = parts and jax.tree.structure(data[0]) == jax.tree.structure(data[1])
+        require(
+            not (alike and not jax.tree_util.all_leaves(data)),
+            "sweep: data is a pair (train, validation), but with folds= it is one data set, such "
+            "as (x, t), which the folds divide.",
+        )
+        return
+    if parts:
         return
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(space, is_leaf=is_leaf)):
         raise TypeError(
             f"sweep: space holds arrays, as data does, and data is {describe_value(data)}. {_ORDER}"
         )
     raise ValueError(
-        f"sweep: data is {describe_value(data)}, but a pair (train, validation) is expected. "
-        f"{_ORDER}"
+        f"sweep: data is {describe_value(data)}, but a pair (train, validation) is expected, or "
+        f"one data set and folds=. {_ORDER}"
     )
 
 
@@ -238,32 +254,3 @@ def reach(goals: np.ndarray) -> int:
     """
     trained = np.flatnonzero(goals)
     return int(trained[-1]) + 1 if len(trained) else 0
-
-
-def _objective(names: list[set[str]], metric: str | None, mode: str | None) -> Objective:
-    """What trials are ranked by, and whether the largest is best."""
-    common = set.intersection(*names)
-    usual = {"accuracy": "max", "loss": "min"}
-    if not isinstance(metric, str | None):
-        raise TypeError(
-            f"sweep: metric is {describe_value(metric)}, but the name of one is expected."
-        )
-    if metric is None:
-        metric = next((name for name in usual if name in common), None)
-    if metric is None:
-        raise ValueError(
-            f"sweep: `evaluate` gives the metrics {sorted(common)}, neither accuracy nor loss; say "
-            "which of them ranks the trials with metric=."
-        )
-    if metric not in common:
-        raise ValueError(
-            f"sweep: `evaluate` gives the metrics {sorted(common)}, and {metric!r} is not one of "
-            "them; name one with metric=."
-        )
-    mode = usual.get(metric) if mode is None else mode
-    if not isinstance(mode, str) or mode not in ("max", "min"):
-        raise ValueError(
-            f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
-            f"or a small {metric} is good."
-        )
-    return Objective(metric, mode == "max")

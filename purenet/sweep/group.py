@@ -6,11 +6,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from purenet.core.types import PyTree
+from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.compile import Compilation, Compiled
 from purenet.sweep.engine.layout import Layout, place, random_key
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.program import Program
+from purenet.sweep.engine.program import LaneAssignment, Program
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, damaged
 from purenet.sweep.state import SweepState
 
@@ -21,7 +21,7 @@ class Pool(Protocol):
     @property
     def cost(self) -> ProgramCost | None: ...
 
-    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None: ...
+    def add(self, trials: LaneAssignment) -> None: ...
 
     def put(self, row: int, record: TrialCheckpoint) -> None: ...
 
@@ -78,8 +78,8 @@ class Group:
             self._add(self._pool, new)
 
     def _add(self, pool: Pool, rows: np.ndarray) -> None:
-        points, seeds = np.divmod(rows, self.state.shape.seeds)
-        pool.add(points, seeds, self.state.numbers(points))
+        points, seeds, folds = self.state.shape.places(rows)
+        pool.add(LaneAssignment(points, seeds, folds, self.state.numbers(points)))
 
     # the program
     def first_numbers(self) -> tuple:
@@ -130,11 +130,11 @@ class Group:
         return pool
 
     def record(self, report: Report, best: int) -> int:
-        """Enter a report of the pool in the table, and keep the final states of the `best` runs.
+        """Enter a report of the pool in the table, and keep the final states of the `best` points.
         Returns how many of its epochs are new."""
         state = self.state
         new = state.record(self.rows[report.rows], report)
-        finished = report.rows[report.after == state.shape.epochs]
+        finished = report.rows[(report.after == state.shape.epochs) | report.ended]
         if best and len(finished):
             among = state.best_rows(best)
             state.kept = {row: packed for row, packed in state.kept.items() if row in among}
@@ -149,9 +149,11 @@ class Group:
         The members of a population resume together, even those that have all their epochs: a
         member without a state has diverged.
         """
-        state, last = self.state, self.state.shape.epochs
+        state = self.state
         kept = {
-            row: TrialCheckpoint(state.numbers(row // state.shape.seeds), last, packed)
+            row: TrialCheckpoint(
+                state.numbers(row // state.shape.runs), int(state.epochs[row]), packed
+            )
             for row, packed in state.kept.items()
             if state.group_of(row) == self.number
         }
@@ -160,7 +162,7 @@ class Group:
         if self._pool is None:
             return {row: rec for row, rec in self.restored.items() if row not in kept} | kept
         together = state.lineage is not None
-        resumable = state.alive if together else state.alive & (state.epochs < last)
+        resumable = state.alive if together else state.alive & ~state.complete
         found = self._pool.records(np.flatnonzero(resumable[self.rows]))
         return kept | {int(self.rows[local]): record for local, record in found.items()}
 
@@ -170,7 +172,7 @@ class Group:
         state, last = self.state, self.state.shape.epochs
         pool = self.lanes()
         self._add(pool, np.array([row]))
-        stopped = state.alive[row] and state.epochs[row] < last
+        stopped = state.alive[row] and not state.complete[row]
         target = state.epochs[row] if stopped else last
         curves = jax.tree.map(lambda curve: np.full((1, last), np.nan, curve.dtype), state.curves)
         for report in pool.train(np.array([target]), np.array([True])):
@@ -178,11 +180,15 @@ class Group:
         return pool.state(0), jax.tree.map(lambda curve: curve[0], curves)
 
     def unpack(self, row: int, packed: list) -> PyTree:
-        """The state of a run as its training has it."""
+        """The state of a run as its training has it: the latest, or that of its best epoch."""
         with jax.transfer_guard_host_to_device("allow"):
-            return self.program.unpack(
-                packed, lambda: self.program.trainable(self.state.final_numbers(row))
-            )
+            state = self.program.unpack(packed, lambda: self.trainable(row))
+        monitor = self.program.monitor
+        return (state.best if monitor.keep_best else state.state) if monitor.tracks else state
+
+    def trainable(self, row: int) -> Trainable:
+        """The training of a run, with the hyperparameters that it has in the end."""
+        return self.program.trainable(self.state.final_numbers(row))
 
 
 class Work(NamedTuple):

@@ -14,22 +14,27 @@ F = TypeVar("F", bound=Callable)
 
 
 class SweepOptions(TypedDict, total=False):
-    """Options by name: which points are tried and how long, the number of seeds of each, what they
-    are ranked by, and the devices that train them.
+    """Options by name: which points are tried and how long, the seeds and folds of each, what they
+    are ranked by and when they are evaluated, and the devices that train them.
 
-    >>> sorted(SweepOptions.__optional_keys__)
-    ['devices', 'metric', 'mode', 'search', 'seeds']
+    >>> sorted(SweepOptions.__optional_keys__)[:4]
+    ['devices', 'evaluate_every', 'folds', 'metric']
     """
 
     search: Scheduler | Sampler | Callable
     seeds: int
+    folds: int | Sequence | None
     metric: str | None
     mode: str | None
+    patience: int | None
+    select: str | None
+    evaluate_every: int
     devices: int | Sequence[jax.Device] | None
 
 
 _DEFAULTS: SweepOptions = {
-    "search": random, "seeds": 1, "metric": None, "mode": None, "devices": None,
+    "search": random, "seeds": 1, "folds": None, "metric": None, "mode": None, "patience": None,
+    "select": None, "evaluate_every": 1, "devices": None,
 }  # fmt: skip
 
 
@@ -54,7 +59,7 @@ def with_options(function: F) -> F:
     >>> @with_options
     ... def asked(trial, *, keep=1, **options): ...
     >>> print(*inspect.signature(asked).parameters)
-    trial search seeds metric mode devices keep
+    trial search seeds folds metric mode patience select evaluate_every devices keep
     """
     signature, types = inspect.signature(function), get_type_hints(SweepOptions)
     *own, _ = signature.parameters.values()

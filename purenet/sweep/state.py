@@ -7,24 +7,40 @@ import jax
 import numpy as np
 
 from purenet.sweep.engine.program import PARTS
-from purenet.sweep.engine.records import Lineage, ProgramRecord, Report, best_of
+from purenet.sweep.engine.records import Lineage, ProgramRecord, Report
+from purenet.sweep.engine.scores import best_of, standings, statuses
 from purenet.sweep.space.space import Points, Space, add_points, numbers
 
 
 class SweepShape(NamedTuple):
     """How large a sweep is.
 
-    >>> SweepShape(points=4, seeds=3, epochs=10).rows
-    12
+    >>> SweepShape(points=4, seeds=3, epochs=10, folds=5).rows
+    60
     """
 
     points: int  # all that will be drawn
-    seeds: int  # runs of each point
+    seeds: int
     epochs: int  # at most, of each run
+    folds: int = 1
+
+    @property
+    def runs(self) -> int:
+        """The runs of each point: each of its seeds on each fold."""
+        return self.seeds * self.folds
 
     @property
     def rows(self) -> int:
-        return self.points * self.seeds
+        return self.points * self.runs
+
+    def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(point, seed, fold) of each of these rows.
+
+        >>> [a.tolist() for a in SweepShape(4, 2, 10, folds=3).places(np.array([0, 4, 11]))]
+        [[0, 0, 1], [0, 1, 1], [0, 1, 2]]
+        """
+        runs, folds = np.divmod(rows, self.folds)
+        return *np.divmod(runs, self.seeds), folds
 
 
 class Objective(NamedTuple):
@@ -36,6 +52,7 @@ class Objective(NamedTuple):
 
     metric: str
     maximize: bool
+    best: bool = False  # whether the best epoch of a trial counts, or else the last
 
     @property
     def sign(self) -> int:
@@ -62,7 +79,8 @@ class Restored(NamedTuple):
 
 
 class SweepState:
-    """One row per run: row i is point `i // seeds` trained with seed `i % seeds`.
+    """One row per run. Those of point i are the rows from i · runs on: its seeds one after the
+    other, each of them on every fold.
 
     >>> from purenet.sweep.space.distributions import uniform
     >>> from purenet.sweep.space.space import no_points, take_apart
@@ -78,6 +96,7 @@ class SweepState:
         self.shape, self.objective = shape, objective
         self.epochs = np.zeros(shape.rows, int)
         self.alive = np.ones(shape.rows, bool)  # every number finite so far
+        self.ended = np.zeros(shape.rows, bool)  # out of patience
         self.curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
         self.kept: dict[int, list] = {}  # row -> its final state, packed
         self.lineage: Lineage | None = None
@@ -100,10 +119,10 @@ class SweepState:
     def rows_of(self, group: int) -> np.ndarray:
         """The rows of a group whose points are drawn."""
         points = np.flatnonzero(self.points.group == group)
-        return (points[:, None] * self.shape.seeds + np.arange(self.shape.seeds)).ravel()
+        return (points[:, None] * self.shape.runs + np.arange(self.shape.runs)).ravel()
 
     def group_of(self, row: int) -> int:
-        return int(self.points.group[row // self.shape.seeds])
+        return int(self.points.group[row // self.shape.runs])
 
     # hyperparameters
     def numbers(self, points: np.ndarray | slice | int) -> tuple[np.ndarray, ...]:
@@ -114,14 +133,14 @@ class SweepState:
         """The traced hyperparameters that a run has in the end."""
         if self.lineage is not None:
             return tuple(column[-1, row] for column in self.lineage.numbers.values())
-        return self.numbers(row // self.shape.seeds)
+        return self.numbers(row // self.shape.runs)
 
     def hyper(self) -> dict[str, np.ndarray]:
         """A column for each hyperparameter, a row for each run whose point is drawn."""
         by_name = dict(zip(self.space.names, self.points.columns, strict=True))
         if self.lineage is not None:  # what the members have in the end
             by_name |= {name: column[-1] for name, column in self.lineage.numbers.items()}
-        return {name: np.repeat(by_name[name], self.shape.seeds) for name in self.space.shown}
+        return {name: np.repeat(by_name[name], self.shape.runs) for name in self.space.shown}
 
     # what was measured
     def record(self, rows: np.ndarray, report: Report) -> int:
@@ -129,25 +148,40 @@ class SweepState:
         new = int((report.after - np.maximum(report.before, self.epochs[rows])).clip(0).sum())
         report.write(self.curves, rows)
         self.epochs[rows] = np.maximum(self.epochs[rows], report.after)
-        self.alive[rows] = report.alive
+        self.alive[rows], self.ended[rows] = report.alive, report.ended
         return new
 
-    def scores(self) -> np.ndarray:
-        """(points, epochs): larger is better, NaN where unknown or diverged."""
+    @property
+    def complete(self) -> np.ndarray:
+        """Which runs have all their epochs, or ended of their own accord."""
+        return self.ended | (self.epochs == self.shape.epochs)
+
+    def _standings(self) -> np.ndarray:
+        """(points, runs, epochs): larger is better, NaN where unknown or diverged."""
         curve = self.objective.sign * self.curves["validation"][self.objective.metric]
-        return curve.reshape(self.shape.points, self.shape.seeds, -1).mean(axis=1).astype(float)
+        standing = standings(curve, self.epochs, self.ended, self.objective.best)
+        return standing.reshape(self.shape.points, self.shape.runs, -1)
+
+    def scores(self) -> np.ndarray:
+        """(points, epochs): how each point stands after every epoch, the mean over its runs; larger
+        is better, NaN where unknown or diverged."""
+        return self._standings().mean(axis=1).astype(float)
 
     def best_rows(self, count: int) -> set[int]:
-        """The best of the runs that are finished."""
-        scores = self.curves["validation"][self.objective.metric][:, -1]
-        finished = self.alive & (self.epochs == self.shape.epochs)
-        return set(best_of(scores, finished, self.objective.maximize, count).tolist())
+        """The finished runs of the best points. A point of which some runs are finished is ranked
+        by those, and one of which a run diverged is not."""
+        of_points = lambda column: column.reshape(self.shape.points, self.shape.runs)
+        finished, final = of_points(self.alive & self.complete), self._standings()[..., -1]
+        ranked = finished.any(axis=1) & of_points(self.alive).all(axis=1)
+        mean = np.where(finished, final, 0).sum(axis=1) / np.maximum(finished.sum(axis=1), 1)
+        best = best_of(mean, ranked, count)
+        rows = best[:, None] * self.shape.runs + np.arange(self.shape.runs)
+        return set(rows[finished[best]].tolist())
 
     def statuses(self) -> np.ndarray:
-        """ "done", "stopped" or "diverged", for each run whose point is drawn."""
-        stopped = np.where(self.epochs < self.shape.epochs, "stopped", "done")
-        drawn = len(self.points.group) * self.shape.seeds
-        return np.where(self.alive, stopped, "diverged")[:drawn]
+        """What became of each run whose point is drawn."""
+        drawn = len(self.points.group) * self.shape.runs
+        return statuses(self.alive, self.ended, self.epochs, self.shape.epochs)[:drawn]
 
     def status(self) -> dict[str, str]:
         """For the progress bar: the best score of the runs that are alive, and their number."""

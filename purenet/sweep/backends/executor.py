@@ -13,7 +13,6 @@ import numpy as np
 from purenet.core.types import PyTree
 from purenet.core.validate import integer
 from purenet.sweep.backends.task import (
-    Best,
     DataMissing,
     DatasetRef,
     GroupSpec,
@@ -198,8 +197,8 @@ class ExecutorBackend:
         keep: int,
     ):
         self.workers, self.request, self.devices = Workers(executor), request, devices
-        self.best = Best(request.metric, request.maximize, keep * request.seeds)
-        self.width = math.ceil(request.trials * request.seeds / _TASKS)
+        self.kept = keep * request.shape.runs
+        self.width = math.ceil(request.shape.rows / _TASKS)
         if trials_per_block is not None:
             self.width = integer("sweep: trials_per_block", trials_per_block, least=1)
         self.name = uuid.uuid4().hex  # of this sweep, in every process
@@ -218,12 +217,16 @@ class ExecutorBackend:
         spec = GroupSpec(
             name=f"{self.name} {group.number}",
             source=ProgramSource(
-                program.trial, program.treedef, program.static, group.first_numbers()
+                program.trial,
+                program.treedef,
+                program.static,
+                group.first_numbers(),
+                program.monitor,
             ),
             seed=request.seed,
             width=self.width,
             devices=self.devices,
-            best=self.best,
+            kept=self.kept,
         )
         pool = self.pools[group.number] = ExecutorPool(spec, DatasetRef(request.fingerprint, None))
         return pool

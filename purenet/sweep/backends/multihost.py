@@ -15,10 +15,12 @@ from purenet.core.interrupts import Interrupts
 from purenet.core.json_text import json_bytes
 from purenet.distributed import multihost
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.program import PARTS
+from purenet.sweep.engine.program import PARTS, LaneAssignment
 from purenet.sweep.engine.records import Report, TrialCheckpoint
 from purenet.sweep.schedulers.base import Scheduler
 from purenet.sweep.storage.records import from_bytes, pack_records, to_bytes, unpack_records
+
+_COLUMNS = ("rows", "before", "after", "alive", "ended")  # of a report
 
 
 class MultiHostPool:
@@ -33,10 +35,10 @@ class MultiHostPool:
         self.owner = np.empty(0, int)  # the process that has a row's state, -1 where all or none do
         self.epochs = np.empty(0, int)  # that this state has
 
-    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
-        self.pool.add(points, seeds, numbers)
-        self.owner = np.append(self.owner, np.full(len(points), -1))
-        self.epochs = np.append(self.epochs, np.zeros(len(points), int))
+    def add(self, trials: LaneAssignment) -> None:
+        self.pool.add(trials)
+        self.owner = np.append(self.owner, np.full(len(trials.point), -1))
+        self.epochs = np.append(self.epochs, np.zeros(len(trials.point), int))
 
     def put(self, row: int, record: TrialCheckpoint) -> None:
         self.pool.put(row, record)
@@ -135,7 +137,7 @@ def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None
 def _packed(report: Report | None, interrupted: bool) -> bytes:
     arrays = {"interrupted": np.array(interrupted)}
     if report is not None:
-        arrays |= {name: getattr(report, name) for name in ("rows", "before", "after", "alive")}
+        arrays |= {name: getattr(report, name) for name in _COLUMNS}
         for part, metrics in report.curves.items():
             arrays |= {f"{part} {name}": latest for name, latest in metrics.items()}
     return to_bytes(arrays)
@@ -146,7 +148,7 @@ def _unpacked(payload: bytes) -> tuple[Report | None, bool]:
     interrupted = bool(arrays.pop("interrupted"))
     if not arrays:
         return None, interrupted
-    named = {name: arrays.pop(name) for name in ("rows", "before", "after", "alive")}
+    named = {name: arrays.pop(name) for name in _COLUMNS}
     curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for name, latest in arrays.items():
         part, _, metric = name.partition(" ")

@@ -42,11 +42,17 @@ def train(
     >>> found.lineage.parents.shape
     (1, 4)
     """
-    members, seeds, last = state.shape
-    if len(groups) != 1 or seeds != 1:
+    members, last = state.shape.points, state.shape.epochs
+    if len(groups) != 1 or state.shape.runs != 1:
         raise ValueError(
-            f"pbt: a population is one program with one seed a member, but the space has "
-            f"{len(groups)} combinations of static choices and seeds is {seeds}."
+            f"pbt: a population is one program with one run a member, but the space has "
+            f"{len(groups)} combinations of static choices, seeds is {state.shape.seeds} and folds "
+            f"are {state.shape.folds}."
+        )
+    if groups[0].program.monitor.tracks:
+        raise ValueError(
+            "pbt: the members of a population copy each other's states and go on together, so none "
+            'has a best epoch of its own: leave out patience= and select="best".'
         )
     # a state is saved before the exchange that follows it
     exchanges = search.exchanges(last)
@@ -103,7 +109,7 @@ def restored_lineage(search: Population, state: SweepState, done: int) -> Lineag
 
     Raises ValueError for a lineage that cannot be of this population.
     """
-    members, _, epochs = state.shape
+    members, epochs = state.shape.points, state.shape.epochs
     exchanges, space, restored = search.exchanges(epochs), state.space, state.restored
     parents = np.tile(np.arange(members), (exchanges, 1))
     traced = [name for name, t in zip(space.names, space.traced, strict=True) if t]

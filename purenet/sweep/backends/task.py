@@ -23,7 +23,8 @@ from purenet.sweep.engine import program as engine_program
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment
-from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, best_of
+from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint
+from purenet.sweep.engine.scores import best_of, standings
 
 _PROGRAMS = 16  # compiled programs that a process keeps
 _DATASETS = 2  # data sets that it keeps
@@ -36,14 +37,7 @@ class ProgramSource(NamedTuple):
     treedef: Any
     static: tuple
     numbers: tuple  # those of one trial, for their dtypes
-
-
-class Best(NamedTuple):
-    """Whose final states return: the best finished trials of a task."""
-
-    metric: str
-    maximize: bool
-    limit: int
+    monitor: engine_program.Monitor
 
 
 class GroupSpec:
@@ -56,11 +50,11 @@ class GroupSpec:
         seed: int,
         width: int,
         devices: int | None,
-        best: Best,
+        kept: int,
     ):
         self.name, self.source, self.seed = name, source, seed
         self.width, self.devices = width, devices  # trials of a full task, devices for them
-        self.best = best
+        self.kept = kept  # so many finished trials of a task, the best, send their final states
         self.software = software()
 
     def __eq__(self, other):
@@ -142,11 +136,10 @@ def _worker() -> str:
 
 
 def _trained(task: Task) -> TaskResult:
-    spec, best = task.spec, task.spec.best
+    spec = task.spec
     compiled, data = _built(spec, task.data)
     pool = LanePool(compiled, engine_layout.random_key(spec.seed), data)
-    point, seed, numbers = task.trials
-    pool.add(np.asarray(point), np.asarray(seed), numbers)
+    pool.add(task.trials)
     local_row = {int(row): i for i, row in enumerate(task.rows)}
     for row, record in task.records.items():
         pool.put(local_row[row], record)
@@ -158,14 +151,14 @@ def _trained(task: Task) -> TaskResult:
     # a finished state is kept until it is known whether it is one of the best
     for report in pool.train(task.target_epochs, np.ones(len(task.rows), bool)):
         report.write(curves, report.rows, before[report.rows])
-    finished = pool.alive & (pool.epochs == task.target_epochs) & ~task.keep
-    scores = curves["validation"][best.metric][
-        np.arange(len(before)), np.maximum(pool.epochs - before, 1) - 1
-    ]
-    ranked = best_of(scores, finished, best.maximize, best.limit)
+    finished = pool.alive & (pool.ended | (pool.epochs == task.target_epochs)) & ~task.keep
+    monitor = spec.source.monitor
+    scores = monitor.sign * curves["validation"][monitor.metric]
+    standing = standings(scores, pool.epochs - before, finished, monitor.keep_best)[:, -1]
+    ranked = best_of(standing, finished, spec.kept)
     kept = pool.records(np.union1d(np.flatnonzero(task.keep & pool.alive), ranked))
     return TaskResult(
-        Report(task.rows, before, pool.epochs, pool.alive, curves),
+        Report(task.rows, before, pool.epochs, pool.alive, pool.ended, curves),
         {int(task.rows[i]): record for i, record in kept.items()},
         _worker(),
         pool.cost,
@@ -183,10 +176,10 @@ def _held(data: DatasetRef) -> PyTree:
 def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]:
     """The compiled programs of a group, and the data on their devices."""
     _refuse_others(spec.software)
-    parts, (trial, treedef, static, numbers) = _held(data), spec.source
+    parts, (trial, treedef, static, numbers, monitor) = _held(data), spec.source
     where = layout(spec.width, chosen_devices(spec.devices))
     program = engine_program.Program(trial, treedef, static, where)
-    program = engine_program.describe(program, numbers, parts)
+    program = engine_program.describe(program, numbers, parts).monitored(monitor)
     placed = engine_layout.place(where, parts)
     key = engine_layout.random_key(spec.seed)
     compiled = compile.Compilation(program, numbers, key, placed).result()

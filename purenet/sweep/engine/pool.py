@@ -16,7 +16,7 @@ import numpy as np
 from purenet.core.types import Key, PyTree
 from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import Layout, place, sharding
-from purenet.sweep.engine.program import BLOCK, Lanes, quarantined
+from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 
 _REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
@@ -32,6 +32,7 @@ class LanePool(TrialRows):
         self.lanes: Lanes | None = None
         self.lane_rows = np.full(self.layout.width, -1)  # the row in each lane
         self.alive = np.empty(0, bool)
+        self.ended = np.empty(0, bool)  # out of patience
         self._pace = 0.0  # seconds for an epoch of one block of lanes
 
     @property
@@ -42,10 +43,12 @@ class LanePool(TrialRows):
     def cost(self) -> ProgramCost:
         return ProgramCost(str(self.layout), self.compiled.seconds, self.compiled.bytes)
 
-    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
+    def add(self, trials: LaneAssignment) -> None:
         """Append trials, a row each."""
-        super().add(points, seeds, numbers)
-        self.alive = np.append(self.alive, np.ones(len(points), bool))
+        super().add(trials)
+        new = len(trials.point)
+        self.alive = np.append(self.alive, np.ones(new, bool))
+        self.ended = np.append(self.ended, np.zeros(new, bool))
 
     def train(self, target_epochs: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
         """Train every row until it has its target number of epochs, reporting now and then.
@@ -55,10 +58,11 @@ class LanePool(TrialRows):
         needed = keep | (target_epochs > self.epochs)
         self.waiting = {row: record for row, record in self.waiting.items() if needed[row]}
         while True:
-            remaining = np.where(self.alive, np.maximum(target_epochs - self.epochs, 0), 0)
+            going = self.alive & ~self.ended
+            remaining = np.where(going, np.maximum(target_epochs - self.epochs, 0), 0)
             if not remaining.any():
                 return
-            self._fill_lanes(remaining, keep & self.alive)
+            self._fill_lanes(remaining, keep & going)
             yield self._advance(remaining)
 
     def state(self, row: int) -> list[np.ndarray]:
@@ -144,6 +148,7 @@ class LanePool(TrialRows):
             record = self.waiting.pop(int(self.lane_rows[lane]))
             back[lane] = incoming.alive[lane] = True
             incoming.epochs[lane] = record.epochs
+            incoming.fold[lane] = self.trials.fold[self.lane_rows[lane]]
             for whole, one in zip(
                 jax.tree.leaves((incoming.numbers, incoming.state)),
                 jax.tree.leaves((record.numbers, record.state)),
@@ -169,9 +174,11 @@ class LanePool(TrialRows):
         before = self.epochs[rows]
         self.epochs[rows] = jax.device_get(self.lanes.epochs)[lanes]
         self.alive[rows] = jax.device_get(self.lanes.alive)[lanes]
+        self.ended[rows] = jax.device_get(self.lanes.ended)[lanes]
         curves = jax.tree.map(lambda a: a[lanes, :longest], jax.device_get(curves))
         self._pace = (time.perf_counter() - began) / (longest * busiest)
-        return Report(rows, before, self.epochs[rows], self.alive[rows], curves)
+        status = self.alive[rows], self.ended[rows]
+        return Report(rows, before, self.epochs[rows], *status, curves)
 
 
 def _busiest(lanes, layout: Layout) -> int:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core import best as tracking
 from purenet.core.contracts import (
     checked_epoch,
     checked_metrics,
@@ -24,7 +25,9 @@ from purenet.core.contracts import (
 )
 from purenet.core.dtypes import is_key
 from purenet.core.jit_cache import jit_for_each
-from purenet.core.types import PyTree, Trainable
+from purenet.core.subset import Subset
+from purenet.core.types import Key, PyTree, Trainable
+from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import Layout, on_every_device, random_key
 from purenet.sweep.space.space import TRACED
 
@@ -33,6 +36,26 @@ PARTS = ("train", "validation")
 
 # One compiled call trains at most this many epochs; how many it does train is an argument.
 BLOCK = 64
+
+
+class Monitor(NamedTuple):
+    """How often the score of a lane is looked at, and what follows from it.
+
+    >>> Monitor().tracks, Monitor(patience=3).tracks
+    (False, True)
+    """
+
+    metric: str = ""  # on the validation data
+    sign: int = 1  # what it is multiplied by so that larger is better
+    every: int = 1  # epochs between two evaluations
+    last: int = 0  # the epoch that is evaluated in any case
+    patience: int | None = None  # evaluations without a better score that end the training
+    keep_best: bool = False  # the state of the best epoch, beside the latest
+
+    @property
+    def tracks(self) -> bool:
+        """Whether a lane remembers its best score."""
+        return self.patience is not None or self.keep_best
 
 
 class Program(NamedTuple):
@@ -46,6 +69,7 @@ class Program(NamedTuple):
     structure: Any = None  # of a state, if it is the same for all trials
     keys: tuple[str | None, ...] = ()  # the implementation of each leaf that is a random key
     leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
+    monitor: Monitor = Monitor()
 
     def trainable(self, numbers: Iterable) -> Trainable:
         remaining = iter(numbers)
@@ -70,8 +94,27 @@ class Program(NamedTuple):
         structure = self.structure
         if structure is None:
             # of a state of the same numbers in the same trace; its leaves are of no use here
-            structure = jax.tree.structure(trainable().init(jax.random.key(0)))
+            structure = jax.tree.structure(self.begin(trainable(), jax.random.key(0)))
         return jax.tree.unflatten(structure, typed)
+
+    def begin(self, trainable: Trainable, key: Key) -> PyTree:
+        """What a lane holds of a trial before its first epoch."""
+        state, monitor = trainable.init(key), self.monitor
+        return tracking.start(state, monitor.keep_best) if monitor.tracks else state
+
+    def monitored(self, monitor: Monitor) -> "Program":
+        """The same program, whose lanes remember what the monitor needs."""
+        if not monitor.tracks:
+            return self._replace(monitor=monitor)
+        start = functools.partial(tracking.start, keep_best=monitor.keep_best)
+        leaves = tuple(jax.tree.leaves(jax.eval_shape(start, list(self.leaves))))
+        keys = self.keys * (2 if monitor.keep_best else 1)
+        structure = self.structure
+        if structure is not None:
+            dummy = jax.tree.unflatten(structure, [0] * len(self.leaves))
+            structure = jax.tree.structure(start(dummy))
+        keys += (None,) * (len(leaves) - len(keys))
+        return self._replace(monitor=monitor, structure=structure, keys=keys, leaves=leaves)
 
 
 class LaneAssignment(NamedTuple):
@@ -79,6 +122,7 @@ class LaneAssignment(NamedTuple):
 
     point: np.ndarray | jax.Array  # int32, the number of the point of the space
     seed: np.ndarray | jax.Array  # int32, which of the point's seeds
+    fold: np.ndarray | jax.Array  # int32, which of the folds of the data
     numbers: tuple  # its traced hyperparameters
 
 
@@ -86,7 +130,9 @@ class Lanes(NamedTuple):
     """The training of each lane, one row per lane."""
 
     numbers: tuple
+    fold: jax.Array  # int32
     alive: jax.Array  # bool: every number finite so far
+    ended: jax.Array  # bool: out of patience
     epochs: jax.Array  # int32, epochs completed with finite numbers
     state: list  # after that many epochs, packed
 
@@ -126,7 +172,7 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
 def check(program: Program, numbers: tuple, data: PyTree) -> None:
     """Let the training of a trial with these hyperparameters check the data."""
     trainable = program.trainable(numbers)
-    for part in data:
+    for part in (data.data,) if isinstance(data, Folds) else data:
         trainable.check(part)
 
 
@@ -140,8 +186,9 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
     trainable = program.trainable(numbers)
     with traced_code("sweep: `init`"):
         state = checked_state("sweep", trainable.init(key))
-    after, metrics = _epoch(trainable, state, data)
-    return state, after, metrics, program.pack(state)
+    parts = parts_of(data, 0)
+    after = _trained(trainable, state, parts)
+    return state, after, _measured(trainable, after, parts), program.pack(state)
 
 
 _looked_at = jit_for_each()(look)  # traced once for a program, and never run
@@ -179,8 +226,9 @@ def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fr
         key = jax.random.fold_in(key, seat.point)
         # a point's first seed is what it would be with one seed only
         key = jnp.where(seat.seed > 0, jax.random.fold_in(key, seat.seed), key)
-        state = program.pack(program.trainable(seat.numbers).init(key))
-        new = Lanes(seat.numbers, jnp.ones((), bool), jnp.zeros((), jnp.int32), state)
+        state = program.pack(program.begin(program.trainable(seat.numbers), key))
+        yes, no, none = jnp.ones((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+        new = Lanes(seat.numbers, seat.fold, yes, no, none, state)
         return jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, lane)
 
     def start(lanes, key, seats, fresh):
@@ -201,21 +249,8 @@ def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fr
 def advance_program(program: Program, lanes: Lanes, data, epochs):
     """Train each lane for its own number of epochs. Returns the lanes, and the metrics after each
     epoch."""
-    layout = program.layout
-
-    def one(lane, active, data):
-        trainable = program.trainable(lane.numbers)
-        state, metrics = _epoch(trainable, program.unpack(lane.state, lambda: trainable), data)
-        # a Trainable of ours keeps its weights in `params`
-        finite = _all_finite((metrics, getattr(state, "params", ())))
-        going = active & finite
-        state = jax.tree.map(
-            lambda new, old: jnp.where(going, new, old), program.pack(state), lane.state
-        )
-        alive = lane.alive & (finite | ~active)
-        return lane._replace(
-            alive=alive, epochs=lane.epochs + going.astype(jnp.int32), state=state
-        ), metrics
+    layout, monitor = program.layout, program.monitor
+    one = functools.partial(_one_epoch, program, data=data)
 
     def advance(lanes, data, epochs):
         def some(i, carry):
@@ -226,12 +261,14 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
 
             def going(loop):
                 epoch, now, _ = loop
-                return (now.alive & (epoch < goal)).any()
+                return _active(now, epoch, goal).any()
 
             def train(loop):
                 epoch, now, measured = loop
-                active = now.alive & (epoch < goal)
-                now, metrics = several(functools.partial(one, data=data))(now, active)
+                active = _active(now, epoch, goal)
+                due = _due(monitor, now.epochs)
+                look = functools.partial(one, any_due=(active & due).any())
+                now, metrics = several(look)(now, active, due)
                 record = lambda curve, m: curve.at[..., epoch].set(m)
                 return epoch + 1, now, jax.tree.map(record, measured, metrics)
 
@@ -242,7 +279,7 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
         rows = layout.lanes
         blank = lambda: jnp.zeros((rows, BLOCK), jnp.result_type(float))
         curves = {part: {name: blank() for name in program.metrics} for part in PARTS}
-        used = jnp.where(lanes.alive & (epochs > 0), jnp.arange(rows) // layout.block + 1, 0)
+        used = jnp.where(_active(lanes, 0, epochs), jnp.arange(rows) // layout.block + 1, 0)
         return jax.lax.fori_loop(0, used.max(), some, (lanes, curves))
 
     return on_every_device(layout, advance, (True, False, True))(lanes, data, epochs)
@@ -267,14 +304,72 @@ def _in_blocks(layout: Layout, i):
     return over(take), over(put), several
 
 
-def _epoch(trainable: Trainable, state, data):
-    """One epoch, and the metrics on both parts of the data after it."""
-    training, validation = data
+# one lane
+def _active(lanes: Lanes, epoch, goal):
+    """Which lanes train one more epoch, after so many of this call."""
+    return lanes.alive & ~lanes.ended & (epoch < goal)
+
+
+def _due(monitor: Monitor, epochs):
+    """Which lanes, after so many epochs, are evaluated at the end of the next one."""
+    if monitor.every == 1:
+        return jnp.ones_like(epochs, bool)
+    return ((epochs + 1) % monitor.every == 0) | (epochs + 1 == monitor.last)
+
+
+def _one_epoch(program: Program, lane: Lanes, active, due, data, any_due):
+    """One epoch of a lane that is `active`, evaluated if it is `due`; the metrics are NaN if not.
+    `any_due` is the same for all lanes of a block, so that none is evaluated in vain."""
+    monitor, trainable = program.monitor, program.trainable(lane.numbers)
+    parts = parts_of(data, lane.fold)
+    before = program.unpack(lane.state, lambda: trainable)
+    state = _trained(trainable, before.state if monitor.tracks else before, parts)
+    # a Trainable of ours keeps its weights in `params`
+    weights, whole = getattr(state, "params", ()), state
+    if monitor.every == 1:
+        metrics = _measured(trainable, state, parts)
+        finite = _all_finite((metrics, weights))
+    else:
+        look = functools.partial(_measured, trainable, parts=parts)
+        blank = lambda state: jax.tree.map(
+            lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(look, state)
+        )
+        metrics = jax.lax.cond(any_due, look, blank, state)
+        finite = _all_finite(weights) & (~due | _all_finite(metrics))
+        metrics = jax.tree.map(lambda m: jnp.where(due, m, jnp.nan), metrics)
+    going, ended = active & finite, lane.ended
+    if monitor.tracks:
+        score = monitor.sign * metrics["validation"][monitor.metric]
+        whole = tracking.update(before, state, score, due)
+        if monitor.patience is not None:
+            ended |= going & tracking.exhausted(whole, monitor.patience)
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(going, new, old), program.pack(whole), lane.state
+    )
+    alive, epochs = lane.alive & (finite | ~active), lane.epochs + going.astype(jnp.int32)
+    return lane._replace(alive=alive, ended=ended, epochs=epochs, state=kept), metrics
+
+
+def _trained(trainable: Trainable, state, parts):
+    """The state after one epoch."""
     with traced_code("sweep: `epoch`"):
-        state, _ = checked_epoch("sweep", trainable.epoch(state, training))
+        one = lambda data: checked_epoch("sweep", trainable.epoch(state, data))[0]
+        return _given(trainable, one, parts[0])
+
+
+def _given(trainable: Trainable, f: Callable, part):
+    """f of the data, as the training takes it."""
+    gathered = isinstance(part, Subset) and not trainable.subsets
+    return part.examples(f) if gathered else f(part)
+
+
+def _measured(trainable: Trainable, state, parts) -> dict:
+    """The metrics on both parts of the data."""
+    look = lambda data: trainable.evaluate(state, data)
     with traced_code("sweep: `evaluate`"):
-        measured = (trainable.evaluate(state, training), trainable.evaluate(state, validation))
-    metrics = dict(zip(PARTS, measured, strict=True))
+        metrics = {
+            name: _given(trainable, look, part) for name, part in zip(PARTS, parts, strict=True)
+        }
     for part in metrics.values():
         if not checked_metrics("sweep: `evaluate`", part):
             raise TypeError("sweep: `evaluate` gave {}, but a dict of scalars is expected.")
@@ -283,7 +378,7 @@ def _epoch(trainable: Trainable, state, data):
             f"sweep: `evaluate` gave the metrics {sorted(metrics['train'])} on the training data, "
             f"but {sorted(metrics['validation'])} on the validation data; both need the same."
         )
-    return state, jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
+    return jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
 
 
 def _all_finite(tree):

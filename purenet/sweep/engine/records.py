@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from purenet.core.tree import short
@@ -25,6 +26,7 @@ class Report(NamedTuple):
     before: np.ndarray  # epochs it had
     after: np.ndarray  # epochs it has, with finite numbers
     alive: np.ndarray
+    ended: np.ndarray  # whether it ran out of patience
     curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (n, epochs since `before`)
 
     def write(
@@ -43,31 +45,23 @@ class Report(NamedTuple):
                 curves[part][name][rows[run], at] = latest[run, epoch]
 
 
-def best_of(scores: np.ndarray, among: np.ndarray, maximize: bool, count: int) -> np.ndarray:
-    """The `count` best rows among those marked; ties go to the lower row."""
-    rows = np.flatnonzero(among)
-    order = np.argsort(-scores[rows] if maximize else scores[rows], kind="stable")
-    return rows[order[:count]]
-
-
 class TrialRows:
     """The trials of one group, one row each, and the states of those that wait for a lane."""
 
     def __init__(self, numbers: tuple):
         """`numbers`: the hyperparameters of any trial, for their dtypes."""
         columns = tuple(np.empty(0, np.asarray(a).dtype) for a in numbers)
-        self.trials = LaneAssignment(np.empty(0, np.int32), np.empty(0, np.int32), columns)
+        none = np.empty(0, np.int32)
+        self.trials = LaneAssignment(none, none, none, columns)
         self.epochs = np.empty(0, int)  # that a row's state has
         self.waiting: dict[int, TrialCheckpoint] = {}
 
-    def add(self, points: np.ndarray, seeds: np.ndarray, numbers: tuple) -> None:
+    def add(self, trials: LaneAssignment) -> None:
         """Append trials, a row each."""
-        self.trials = LaneAssignment(
-            np.append(self.trials.point, np.asarray(points, np.int32)),
-            np.append(self.trials.seed, np.asarray(seeds, np.int32)),
-            tuple(np.append(a, b) for a, b in zip(self.trials.numbers, numbers, strict=True)),
+        self.trials = jax.tree.map(
+            lambda mine, new: np.append(mine, np.asarray(new, mine.dtype)), self.trials, trials
         )
-        self.epochs = np.append(self.epochs, np.zeros(len(points), int))
+        self.epochs = np.append(self.epochs, np.zeros(len(trials.point), int))
 
     def put(self, row: int, record: TrialCheckpoint) -> None:
         """Let a trial resume from a recorded state."""
@@ -75,8 +69,7 @@ class TrialRows:
 
     def some(self, rows: np.ndarray) -> LaneAssignment:
         """These trials, in this order."""
-        point, seed, numbers = self.trials
-        return LaneAssignment(point[rows], seed[rows], tuple(column[rows] for column in numbers))
+        return jax.tree.map(lambda column: column[rows], self.trials)
 
 
 class Lineage(NamedTuple):

@@ -21,16 +21,19 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a text that begins so is a formul
 
 
 def rows(trials: TrialTable) -> list[dict[str, Any]]:
-    """One dict per trial: number, status, epochs, hyperparameters, last finite metrics."""
-    last = np.arange(len(trials)), np.maximum(trials.epochs - 1, 0)
+    """One dict per trial: number, status, epochs, hyperparameters, the metrics that count."""
     columns: dict[str, Any] = {"trial": range(len(trials))}
     if trials.seeds > 1:
-        columns["seed"] = (np.arange(len(trials)) % trials.seeds).tolist()
+        columns["seed"] = (np.arange(len(trials)) // trials.folds % trials.seeds).tolist()
+    if trials.folds > 1:
+        columns["fold"] = (np.arange(len(trials)) % trials.folds).tolist()
     columns |= {"status": trials.status.tolist(), "epochs": trials.epochs.tolist()}
+    if trials.best:
+        columns["epoch"] = trials.epoch.tolist()
     columns |= {name: list(column) for name, column in trials.hyper.items()}
     for part, metrics in trials.curves.items():
         for name, curve in metrics.items():
-            columns[f"{part} {name}"] = list(np.where(trials.epochs > 0, curve[last], np.nan))
+            columns[f"{part} {name}"] = list(trials.at_epoch(curve))
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -62,7 +65,8 @@ def to_optuna(trials: TrialTable) -> "optuna.Study":
     """An Optuna study in memory. Raises ModuleNotFoundError without Optuna."""
     optuna = optuna_module()
     states = optuna.trial.TrialState
-    state_of = {"done": states.COMPLETE, "stopped": states.PRUNED, "diverged": states.FAIL}
+    state_of = {"done": states.COMPLETE, "plateaued": states.COMPLETE}
+    state_of |= {"stopped": states.PRUNED, "diverged": states.FAIL}
     sampled = {
         name: _optuna_column(optuna, leaf, trials.hyper[name])
         for name, leaf in trials.space.items()
@@ -80,7 +84,7 @@ def to_optuna(trials: TrialTable) -> "optuna.Study":
                 value=None if trial.status == "diverged" else float(trial.score),
                 params={name: column[i] for name, (_, column) in sampled.items()},
                 distributions={name: distribution for name, (distribution, _) in sampled.items()},
-                intermediate_values={e: float(v) for e, v in enumerate(known, 1)},
+                intermediate_values={e: float(v) for e, v in enumerate(known, 1) if v == v},
                 user_attrs=fixed | others,
             )
         )

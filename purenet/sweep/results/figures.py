@@ -28,7 +28,7 @@ def learning_curves(trials: TrialTable, path: Path, n: int) -> None:
     for rank, point in enumerate(best_points(trials, n), 1):
         values = "  ".join(f"{name} {value_text(v)}" for name, v in point.hyper.items())
         title = f"Best-{rank}\n{metric} {value_text(point.score)}  {values}"
-        rows = slice(point.number, point.number + trials.seeds)
+        rows = slice(point.number, point.number + trials.runs)
         mean = lambda part, rows=rows: trials.curves[part][trials.metric][rows].mean(axis=0)
         panels.append((title, {part: mean(part) for part in ("validation", "train")}))
     limits = (0, 1) if trials.metric == "accuracy" else None
@@ -61,7 +61,7 @@ def pairs(trials: TrialTable, path: Path, names: Any) -> None:
             )
         if unknown := [name for name in names if name not in trials.hyper]:
             raise ValueError(f"Result.plot_map: {unknown} unknown; choose from {[*trials.hyper]}.")
-        columns = {name: trials.hyper[name][:: trials.seeds] for name in names}
+        columns = {name: trials.hyper[name][:: trials.runs] for name in names}
     pairwise(path, columns, trials.point_scores(), **labels(trials, columns))
 
 
@@ -94,7 +94,7 @@ def lineage(trials: TrialTable, path: Path, found: Lineage | None) -> None:
 # pieces
 def varied(trials: TrialTable) -> dict[str, np.ndarray]:
     """The hyperparameters that differ between trials, or all if none does: one value per point."""
-    by_point = {name: column[:: trials.seeds] for name, column in trials.hyper.items()}
+    by_point = {name: column[:: trials.runs] for name, column in trials.hyper.items()}
     differs = lambda column: len({str(plain(value)) for value in column}) > 1
     return {name: by_point[name] for name, c in trials.hyper.items() if differs(c)} or by_point
 

@@ -10,6 +10,7 @@ from purenet.core.files import as_path
 from purenet.core.tree import short
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, program_records
+from purenet.sweep.engine.scores import statuses
 from purenet.sweep.results.result import Costs, Result, Run
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.space.distributions import Choice, is_traced
@@ -42,11 +43,11 @@ def load(path: str | os.PathLike) -> Result:
     folder = as_path("sweep.load", path)
     content = read_settings(folder)
     settings, sweep = content["settings"], content["sweep"]
-    space, trials, seeds, epochs = _read_request(folder / SETTINGS, settings)
+    space, trials, seeds, folds, epochs = _read_request(folder / SETTINGS, settings)
     known = stamped_curves(folder / CURVES, sweep)
     if known is None:
         raise FileNotFoundError(f"{folder} holds no results yet: there is no {CURVES}.")
-    rows = check_known(folder / CURVES, known, trials, seeds, epochs, settings["metric"])
+    rows = check_known(folder / CURVES, known, trials, seeds * folds, epochs, settings["metric"])
     for name, array in known.items():
         if array.ndim and not name.startswith("lineage "):
             known[name] = array[:rows]  # without points that are not sampled yet
@@ -55,17 +56,19 @@ def load(path: str | os.PathLike) -> Result:
         part, _, metric = name.partition(" ")
         if part in curves:
             curves[part][metric] = array
-    alive, done = known["alive"].astype(bool), known["epochs"] == epochs
+    status = statuses(known["alive"], known["ended"], known["epochs"], epochs)
     report, _ = stamped_report(folder / REPORT, sweep)
     outcomes = TrialTable(
         hyper=_hyper(folder / CURVES, known, space, rows),
         space=space,
         seeds=seeds,
-        status=np.where(alive, np.where(done, "done", "stopped"), "diverged"),
+        folds=folds,
+        status=status,
         epochs=known["epochs"],
         curves=curves,
         metric=settings["metric"],
         maximize=settings["mode"] == "max",
+        best=settings["select"] == "best",
     )
     costs = Costs(
         programs=program_records(folder / REPORT, report["programs"]),
@@ -83,19 +86,21 @@ def load(path: str | os.PathLike) -> Result:
     return Result(outcomes, settings, costs, kept={}, lineage=lineage, _retrain=retrain)
 
 
-def _read_request(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], int, int, int]:
-    """(space, trials, seeds, epochs) of the settings, validated."""
-    trials, seeds, epochs = (settings.get(name) for name in ("trials", "seeds", "epochs"))
-    counts = [trials, seeds, epochs]
+def _read_request(path: Path, settings: dict[str, Any]) -> tuple:
+    """(space, trials, seeds, folds, epochs) of the settings, validated."""
+    counts = [settings.get(name) for name in ("trials", "seeds", "folds", "epochs")]
     space, metric, mode = (settings.get(name) for name in ("space", "metric", "mode"))
+    legal = mode in ("max", "min") and settings.get("select") in ("best", "last")
     if not all(type(n) is int and 0 < n < 2**31 for n in counts):
         raise ValueError(
-            f"{path} is damaged: trials, seeds and epochs are {short(counts)}, but integers above "
-            "0 are expected."
+            f"{path} is damaged: trials, seeds, folds and epochs are {short(counts)}, but integers "
+            "above 0 are expected."
         )
-    if not (isinstance(space, dict) and isinstance(metric, str) and mode in ("max", "min")):
+    if not (isinstance(space, dict) and isinstance(metric, str) and legal):
+        select = settings.get("select")
         raise ValueError(
-            f"{path} is damaged: space, metric and mode are {short([space, metric, mode])}."
+            f"{path} is damaged: space, metric, mode and select are "
+            f"{short([space, metric, mode, select])}."
         )
     leaves = {}
     for name, leaf in space.items():
@@ -105,7 +110,7 @@ def _read_request(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any],
             raise ValueError(
                 f"{path} is damaged: {short(name)} of the space is {short(leaf)} ({error})."
             ) from None
-    return leaves, trials, seeds, epochs  # type: ignore[return-value]
+    return leaves, *counts
 
 
 def _hyper(path: Path, known: dict[str, np.ndarray], space: dict[str, Any], rows: int):

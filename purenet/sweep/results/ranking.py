@@ -46,17 +46,17 @@ def cells(trials: TrialTable, n: int) -> tuple[list[list[str]], list[str]]:
     parts.sort(key=lambda pair: pair[1] != trials.metric)
     named = [f"{SHORT_NAMES.get(p, p)} {SHORT_NAMES.get(m, m)}" for p, m in parts]
     header = ["rank", "trial", *named]
-    if trials.seeds > 1:
+    if trials.runs > 1:
         header.insert(3, "±")
-    stopped = trials.status == "stopped"
-    if stopped.any():
+    early = np.isin(trials.status, ("plateaued", "stopped")).any()
+    if early:
         header.append("epochs")
     rows = [[*map(value_text, (*header, *trials.hyper))]]
     for rank, point in enumerate(map(trials.point, trials.ranked()[:n]), 1):
         values: list[Any] = [point.metrics[p].get(m, np.nan) for p, m in parts]
-        if trials.seeds > 1:
+        if trials.runs > 1:
             values.insert(1, point.interval)
-        if stopped.any():
+        if early:
             values.append(point.epochs)
         values += point.hyper.values()
         rows.append([str(rank), str(point.number), *map(value_text, values)])
@@ -65,6 +65,8 @@ def cells(trials: TrialTable, n: int) -> tuple[list[list[str]], list[str]]:
 
 def _notes(trials: TrialTable) -> list[str]:
     notes = []
+    if plateaued := int((trials.status == "plateaued").sum()):
+        notes.append(f"{plateaued} of {len(trials)} no longer improved, and ended")
     if stopped := int((trials.status == "stopped").sum()):
         notes.append(f"{stopped} of {len(trials)} stopped early")
     diverged = np.flatnonzero(trials.status == "diverged")

@@ -1,22 +1,25 @@
 """The trials of a sweep as a table: a row per trial, a column per hyperparameter and curve."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from purenet.core.tree import printable
 from purenet.core.validate import integer
+from purenet.sweep.engine.scores import chosen_epochs
 
 # what tables call the usual metrics and the parts of the data
 SHORT_NAMES = {"accuracy": "acc", "validation": "val"}
-STATUSES = ("done", "stopped", "diverged")  # from good to bad
+STATUSES = ("done", "plateaued", "stopped", "diverged")  # from good to bad
 
 
 class Trial(NamedTuple):
     """One trial: its hyperparameters and its result. Prints as one line.
 
-    For a point with several seeds, as `best` returns it, the metrics are means over the seeds.
+    For a point with several runs (seeds, folds), as `best` returns it, the metrics are means over
+    the runs.
 
     >>> print(Trial(3, {"rate": 0.1}, "done", 5, "accuracy", 0.9, {}))
     (val acc:0.9) | rate:0.1
@@ -24,25 +27,27 @@ class Trial(NamedTuple):
 
     number: int
     hyper: dict[str, Any]
-    status: str  # "done", "stopped" or "diverged"
+    status: str  # "done", "plateaued", "stopped" or "diverged"
     epochs: int  # completed with finite numbers
     metric: str  # what trials are ranked by, measured on the validation data
-    score: float  # its value after those epochs; NaN if there is none
-    metrics: dict[str, dict[str, float]]  # part -> metric -> its value after those epochs
-    seeds: int = 1  # number of runs averaged
+    score: float  # its value at the epoch that counts; NaN if there is none
+    metrics: dict[str, dict[str, float]]  # part -> metric -> its value then
+    epoch: int = 0  # that epoch: the last that was evaluated, or the best one; 0 if there is none
+    runs: int = 1  # number of runs averaged
     interval: float = np.nan  # the mean score lies in score ± interval with 95% confidence
 
     def __str__(self):
         named = ((value_text(name.replace("_", " ")), v) for name, v in self.hyper.items())
         values = ", ".join(f"{name}:{value_text(value)}" for name, value in named)
-        spread = f" ± {value_text(self.interval)}" if self.seeds > 1 else ""
+        spread = f" ± {value_text(self.interval)}" if self.runs > 1 else ""
         name = value_text(SHORT_NAMES.get(self.metric, self.metric))
         return f"(val {name}:{value_text(self.score)}{spread}) | {values}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrialTable:
-    """What a sweep measured. The runs of point i are the rows i·seeds to (i + 1)·seeds - 1."""
+    """What a sweep measured. The runs of point i are the rows i·runs to (i + 1)·runs - 1: its seeds
+    one after the other, each of them on every fold."""
 
     hyper: dict[str, np.ndarray]  # (trials,) each
     space: dict[str, Any]  # the distribution or constant of each hyperparameter
@@ -52,6 +57,13 @@ class TrialTable:
     curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (trials, epochs)
     metric: str
     maximize: bool
+    folds: int = 1
+    best: bool = False  # whether the best epoch of a trial counts, or else the last
+
+    @property
+    def runs(self) -> int:
+        """The runs of each point."""
+        return self.seeds * self.folds
 
     def __len__(self) -> int:
         return len(self.status)
@@ -62,23 +74,35 @@ class TrialTable:
         return self.curves["validation"][self.metric]
 
     def by_point(self, column: np.ndarray) -> np.ndarray:
-        """A column (trials,) as (points, seeds)."""
-        return column.reshape(-1, self.seeds)
+        """A column (trials,) as (points, runs)."""
+        return column.reshape(-1, self.runs)
 
-    def last_scores(self) -> np.ndarray:
-        """The score of each trial after its last finite epoch."""
-        return self.score_curves[np.arange(len(self)), np.maximum(self.epochs - 1, 0)]
+    @functools.cached_property
+    def epoch(self) -> np.ndarray:
+        """The epoch of each trial that counts: the last that was evaluated, or the best one; 0 if
+        there is none."""
+        sign = 1 if self.maximize else -1
+        return 1 + chosen_epochs(sign * self.score_curves, self.epochs, self.best)
+
+    def at_epoch(self, curve: np.ndarray) -> np.ndarray:
+        """The value of each trial's curve at the epoch that counts, NaN if there is none."""
+        values = curve[np.arange(len(self)), np.maximum(self.epoch - 1, 0)]
+        return np.where(self.epoch > 0, values, np.nan)
+
+    def scores(self) -> np.ndarray:
+        """The score of each trial at the epoch that counts."""
+        return self.at_epoch(self.score_curves)
 
     def point_scores(self) -> np.ndarray:
-        """The last score of each point, the mean over its seeds; NaN if any of them diverged."""
-        scores = self.last_scores().astype(float)
+        """The score of each point, the mean over its runs; NaN if any of them diverged."""
+        scores = self.scores().astype(float)
         return self.by_point(np.where(self.status == "diverged", np.nan, scores)).mean(axis=1)
 
     def trial(self, number: int) -> Trial:
         """One row."""
-        last = int(self.epochs[number]) - 1
+        epoch = int(self.epoch[number])
         metrics = {
-            part: {n: c[number, last] if last >= 0 else np.nan for n, c in curves.items()}
+            part: {n: c[number, epoch - 1] if epoch else np.nan for n, c in curves.items()}
             for part, curves in self.curves.items()
         }
         return Trial(
@@ -89,33 +113,37 @@ class TrialTable:
             self.metric,
             metrics["validation"].get(self.metric, np.nan),
             metrics,
+            epoch,
         )
 
     def point(self, number: int) -> Trial:
-        """One point of the space, its metrics averaged over its seeds."""
-        runs = [self.trial(i) for i in range(number * self.seeds, (number + 1) * self.seeds)]
-        if self.seeds == 1:
+        """One point of the space, its metrics averaged over its runs."""
+        runs = [self.trial(i) for i in range(number * self.runs, (number + 1) * self.runs)]
+        if self.runs == 1:
             return runs[0]
         from scipy.special import stdtrit
 
         scores = np.array([run.score for run in runs], float)
         mean = lambda part, name: float(np.mean([run.metrics[part][name] for run in runs]))
         metrics = {p: {n: mean(p, n) for n in named} for p, named in runs[0].metrics.items()}
-        error = scores.std(ddof=1) / np.sqrt(self.seeds)
+        error = scores.std(ddof=1) / np.sqrt(self.runs)
         worst = max(runs, key=lambda run: STATUSES.index(run.status))
         return runs[0]._replace(
             status=worst.status,
             epochs=min(run.epochs for run in runs),
             score=scores.mean(),
             metrics=metrics,
-            seeds=self.seeds,
-            interval=float(stdtrit(self.seeds - 1, 0.975) * error),
+            epoch=round(np.mean([run.epoch for run in runs])),
+            runs=self.runs,
+            interval=float(stdtrit(self.runs - 1, 0.975) * error),
         )
 
     def ranked(self) -> list[int]:
         """The points of the space, best first, without those that diverged."""
-        scores = self.by_point(self.last_scores()).mean(axis=1)
-        epochs = self.by_point(self.epochs).min(axis=1)
+        scores = self.by_point(self.scores()).mean(axis=1)
+        # one that ended of its own accord is compared with those that trained to the end
+        reached = np.where(self.status == "plateaued", self.score_curves.shape[1], self.epochs)
+        epochs = self.by_point(reached).min(axis=1)
         order = np.lexsort((-scores if self.maximize else scores, -epochs))
         eligible = (self.by_point(self.status) != "diverged").all(axis=1) & (epochs > 0)
         return order[eligible[order]].tolist()
@@ -127,7 +155,7 @@ class TrialTable:
         """
         value = value.number if kind == "trial" and isinstance(value, Trial) else value
         number = integer(f"{caller}: number", value, least=0)
-        count = len(self) // (self.seeds if kind == "point" else 1)
+        count = len(self) // (self.runs if kind == "point" else 1)
         if number >= count:
             raise ValueError(
                 f"{caller}: there is no {kind} {number}; {kind}s are numbered 0 to {count - 1}."

@@ -19,7 +19,7 @@ from purenet.sweep.engine.records import damaged
 
 SETTINGS, TRIALS, CURVES = "settings.json", "trials.jsonl", "curves.npz"
 STATES, REPORT = "states.npz", "report.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class Stamp(NamedTuple):
@@ -197,7 +197,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def check_known(
-    path: Path, known: dict[str, np.ndarray], trials: int, seeds: int, epochs: int, metric: str
+    path: Path, known: dict[str, np.ndarray], trials: int, runs: int, epochs: int, metric: str
 ) -> int:
     """The number of trials in the arrays of curves.npz: those whose points are drawn.
 
@@ -207,21 +207,21 @@ def check_known(
     def refuse(name, what):
         raise damaged(path, f"{name!r} {what}")
 
-    for name in ("epochs", "alive", f"validation {metric}"):
+    for name in ("epochs", "alive", "ended", f"validation {metric}"):
         if name not in known:
             refuse(name, "is missing")
     count = known.get("rows", np.zeros(0))
-    if count.shape != () or count.dtype.kind != "i" or not 0 < count <= trials * seeds:
-        refuse("rows", f"is no number of trials from 1 to {trials * seeds}")
+    if count.shape != () or count.dtype.kind != "i" or not 0 < count <= trials * runs:
+        refuse("rows", f"is no number of trials from 1 to {trials * runs}")
     rows = int(count)
-    if rows % seeds:
-        refuse("rows", f"is {rows}, which are not {seeds} a point")
+    if rows % runs:
+        refuse("rows", f"is {rows}, which are not {runs} a point")
     for name, array in known.items():
         if name.startswith("lineage ") or name == "rows":
             continue
-        columns = name in ("epochs", "alive") or name.startswith(("hyper ", "choice "))
+        columns = name in ("epochs", "alive", "ended") or name.startswith(("hyper ", "choice "))
         expected = (1,) if columns else (2,)
-        kinds = {"epochs": "i", "alive": "b"}.get(name, "fi")
+        kinds = {"epochs": "i", "alive": "b", "ended": "b"}.get(name, "fi")
         curve = expected == (2,)
         if array.ndim not in expected or len(array) < rows or array.dtype.kind not in kinds:
             refuse(

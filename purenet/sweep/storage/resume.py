@@ -54,7 +54,7 @@ def _columns(state: SweepState) -> dict[str, np.ndarray]:
     pairs = zip(state.space.names, state.space.traced, strict=True)
     columns = {f"hyper {name}": hyper[name] for name, traced in pairs if traced}
     columns |= {f"choice {name}": places for name, places in _choices(state).items()}
-    columns |= {"epochs": state.epochs, "alive": state.alive}
+    columns |= {"epochs": state.epochs, "alive": state.alive, "ended": state.ended}
     columns["rows"] = np.array(len(state.statuses()))
     if state.lineage is not None:
         columns |= state.lineage.arrays()
@@ -76,7 +76,7 @@ def _choices(state: SweepState) -> dict[str, np.ndarray]:
     leaves = zip(space.names, space.leaves, space.traced, strict=True)
     names = [name for name, leaf, traced in leaves if isinstance(leaf, Choice) and not traced]
     places = np.array(points.places, int).reshape(len(points.groups), len(names))
-    by_trial = np.repeat(places[points.group], state.shape.seeds, axis=0)
+    by_trial = np.repeat(places[points.group], state.shape.runs, axis=0)
     return dict(zip(names, by_trial.T, strict=True))
 
 
@@ -100,7 +100,7 @@ def load(store: Store | SharedStore, state: SweepState, groups: Sequence[Group])
         programs=program_records(store.folder / REPORT, known.report["programs"]),
         previous_seconds=known.report["seconds"],
     )
-    columns = {"epochs": state.epochs, "alive": state.alive}
+    columns = {"epochs": state.epochs, "alive": state.alive, "ended": state.ended}
     columns |= {name: curve for name, curve in _curves(state).items() if name in known.curves}
     for name, mine in columns.items():
         mine[:] = fitting(curves_path, known.curves, name, mine)
@@ -108,8 +108,9 @@ def load(store: Store | SharedStore, state: SweepState, groups: Sequence[Group])
         raise damaged(curves_path, f"'epochs' holds numbers outside 0 to {last}")
     for group in groups:
         restore(state, group)
-        final = {row: rec for row, rec in group.restored.items() if rec.epochs == last}
-        state.kept |= {row: record.state for row, record in final.items()}
+        for row, record in group.restored.items():
+            if state.complete[row] and record.epochs == state.epochs[row]:
+                state.kept[row] = record.state
 
 
 def restore(state: SweepState, group: Group) -> None:

@@ -1,0 +1,96 @@
+"""Making folds: from their number, or from the rows that a splitter gives."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from purenet.core.types import PyTree
+from purenet.core.validate import describe_value, integer, is_integer, require
+from purenet.sweep.engine.folds import FoldRows, Folds
+
+_STREAM = 0xF01D  # so that the folds are not drawn from the numbers of the points
+
+
+def make_folds(folds: Any, data: PyTree, seed: int) -> Folds:
+    """The folds of a data set, whose arrays have the examples on the leading axis.
+
+    An integer k makes k folds of nearly equal size, each example in the validation rows of one of
+    them: shuffled by the seed, and stratified if `data` is (x, t) with integer labels of which each
+    occurs k times. Anything else is a sequence of (training rows, validation rows).
+    Raises TypeError or ValueError for anything else, and for rows that do not exist.
+
+    >>> made = make_folds(2, np.arange(5), seed=0)
+    >>> made.validation.sizes, sorted(np.concatenate([p.tolist() for p in made.validation.rows]))
+    ((2, 3), [0, 1, 2, 3, 4, 4])
+    """
+    counts = {np.shape(leaf)[0] for leaf in jax.tree.leaves(data)}
+    require(
+        len(counts) == 1,
+        f"sweep: with folds= data is one set of examples, but its arrays have {sorted(counts)} of "
+        "them on the leading axis.",
+    )
+    (n,) = counts
+    pairs = _drawn(folds, data, n, seed) if is_integer(folds) else _given(folds, n)
+    train, validation = zip(*pairs, strict=True)
+    return Folds(data, _stacked(train), _stacked(validation))
+
+
+def _drawn(folds: Any, data: PyTree, n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    k = integer("sweep: folds", folds, least=2)
+    require(k <= n, f"sweep: folds is {k}, but there are {n} examples; make at most {n} folds.")
+    order = np.random.default_rng([seed, _STREAM]).permutation(n)
+    labels = _labels(data)
+    if labels is not None and np.unique(labels, return_counts=True)[1].min() >= k:
+        order = order[np.argsort(labels[order], kind="stable")]  # class after class: dealt evenly
+    fold = np.empty(n, int)
+    fold[order] = np.arange(n) % k
+    return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
+
+
+def _labels(data: PyTree) -> np.ndarray | None:
+    pair = isinstance(data, (tuple, list)) and len(data) == 2
+    t = np.asarray(data[1]) if pair and jax.tree_util.all_leaves([data[1]]) else None
+    return t if t is not None and t.ndim == 1 and t.dtype.kind in "iub" else None
+
+
+def _given(folds: Any, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    expected = (
+        "a number, or pairs (training rows, validation rows) such as KFold(5).split(x) gives, are "
+        "expected."
+    )
+    iterable = isinstance(folds, Iterable) and not isinstance(folds, (str, bytes, dict))
+    require(iterable, f"sweep: folds is {describe_value(folds)}, but {expected}", TypeError)
+    pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else (pair,) for pair in folds]
+    require(len(pairs) > 0, f"sweep: folds is empty, but {expected}")
+    for i, pair in enumerate(pairs):
+        such = f"sweep: fold {i} is {describe_value(folds[i] if isinstance(folds, list) else pair)}"
+        require(len(pair) == 2, f"{such}, but {expected}", TypeError)
+    return [(_rows(i, "training", a, n), _rows(i, "validation", b, n)) for i, (a, b) in
+            enumerate(pairs)]  # fmt: skip
+
+
+def _rows(fold: int, part: str, rows: Any, n: int) -> np.ndarray:
+    rows = np.asarray(rows)
+    what = f"sweep: the {part} rows of fold {fold}"
+    require(
+        rows.ndim == 1 and rows.dtype.kind in "iu",
+        f"{what} are {describe_value(rows)}, but a list of row numbers is expected; of a mask "
+        "numpy.flatnonzero gives them.",
+        TypeError,
+    )
+    require(len(rows) > 0, f"{what} are none, but at least one is expected.")
+    outside = rows[(rows < 0) | (rows >= n)]
+    require(
+        not len(outside), f"{what} hold {outside[:1]}, but the rows of the data are 0 to {n - 1}."
+    )
+    return rows.astype(np.int32)
+
+
+def _stacked(parts: tuple[np.ndarray, ...]) -> FoldRows:
+    """Rows of equal length: short ones are filled up with their last row."""
+    sizes = tuple(sorted({len(rows) for rows in parts}))
+    filled = [np.pad(rows, (0, sizes[-1] - len(rows)), mode="edge") for rows in parts]
+    which = np.array([sizes.index(len(rows)) for rows in parts], np.int32)
+    return FoldRows(np.stack(filled).astype(np.int32), which, sizes)
