@@ -56,7 +56,8 @@ def begin(made, key, lost, points=None, seeds=None, fresh=None, lanes=None):
     points = np.arange(width, dtype=np.int32) if points is None else np.array(points, np.int32)
     seeds = np.zeros(width, np.int32) if seeds is None else np.array(seeds, np.int32)
     fresh = np.ones(width, bool) if fresh is None else np.array(fresh)
-    seats = LaneAssignment(points, seeds, (np.broadcast_to(np.float64(lost), width).copy(),))
+    numbers = (np.broadcast_to(np.float64(lost), width).copy(),)
+    seats = LaneAssignment(points, seeds, np.zeros(width, np.int32), numbers)
     return made.start(lanes, key, split(seats), split(fresh))
 
 
@@ -215,7 +216,9 @@ def building(monkeypatch):
         one._advance = one._start = done
         one._tracing, one._eager = 0.25, False
         one._program = Program(learner, TREE, ("plain", TRACED), layout)
-        one._lanes = Lanes((width(np.float64),), width(bool), width(np.int32), [width(np.float32)])
+        integer, flag = width(np.int32), width(bool)
+        numbers, state = (width(np.float64),), [width(np.float32)]
+        one._lanes = Lanes(numbers, integer, flag, flag, integer, state)
         one._again = lambda smaller: make(smaller.layout, room, analysis)
         return one
 
@@ -223,7 +226,7 @@ def building(monkeypatch):
 
 
 def test_memory_is_that_of_the_lanes_twice_and_of_the_program(building):
-    lane = 8 + 1 + 4 + 4
+    lane = 8 + 4 + 1 + 1 + 4 + 4
     device = tuple(jax.local_devices()[:1])
     found = building(Layout(device, 6, 1), 1e9).result()
     assert (found.bytes, found.bytes_per_trial) == (6 * lane + 160, 2 * lane)
@@ -235,7 +238,7 @@ def test_memory_is_that_of_the_lanes_twice_and_of_the_program(building):
 
 
 def test_lanes_are_halved_until_they_fit_and_two_are_tried_whatever_they_need(building):
-    lane = 17
+    lane = 22
     device = tuple(jax.local_devices()[:1])
     lanes = lambda room: building(Layout(device, 8, 1), room).result().program.layout.lanes
     assert [lanes(8 * lane + 160), lanes(8 * lane + 159), lanes(4 * lane + 159), lanes(0)] == [

@@ -10,6 +10,7 @@ from purenet.sweep.engine import compile, layout
 from purenet.sweep.engine import program as engine_program
 from purenet.sweep.engine.layout import Layout
 from purenet.sweep.engine.pool import LanePool, _round_robin
+from purenet.sweep.engine.program import LaneAssignment
 from purenet.sweep.schedulers.base import checked_rounds
 from purenet.sweep.space.space import TRACED
 
@@ -36,7 +37,8 @@ def compiled():
 def pool(compiled):
     """Three trials that begin at 0, 10 and 20."""
     pool = LanePool(compiled, jax.random.key(0), DATA)
-    pool.add(np.arange(3), np.zeros(3, int), (np.array([0.0, 10.0, 20.0]),))
+    none = np.zeros(3, int)
+    pool.add(LaneAssignment(np.arange(3), none, none, (np.array([0.0, 10.0, 20.0]),)))
     return pool
 
 

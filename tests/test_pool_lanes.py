@@ -11,7 +11,8 @@ from purenet.sweep.engine import pool
 from purenet.sweep.engine import records as pool_records
 from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import Layout, place, sharding
-from purenet.sweep.engine.program import BLOCK, Lanes, Program
+from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program
+from purenet.sweep.engine.scores import best_of
 
 BEGIN = 1000  # the number of a trial is BEGIN * its point + its seed + its epochs
 
@@ -40,7 +41,8 @@ class Stand:
         width = self.layout.width
         row = lambda dtype: jax.ShapeDtypeStruct((width,), dtype)
         pair = jax.ShapeDtypeStruct((width, 2), np.int64)
-        shapes = Lanes((row(np.int32),), row(bool), row(np.int32), [row(np.int64), pair])
+        integer, flag = row(np.int32), row(bool)
+        shapes = Lanes((integer,), integer, flag, flag, integer, [row(np.int64), pair])
         program = Program(None, None, (), self.layout)
         return Compiled(program, shapes, self.start, self.advance, 0.5, 7, 1)
 
@@ -57,7 +59,9 @@ class Stand:
         (numbers,), (state, _) = jax.tree.map(np.asarray, (lanes.numbers, lanes.state))
         return place(self.layout, Lanes(
             (np.where(fresh, np.asarray(seats.numbers[0]), numbers),),
+            np.asarray(lanes.fold),
             np.where(fresh, True, np.asarray(lanes.alive)),
+            np.where(fresh, False, np.asarray(lanes.ended)),
             np.where(fresh, 0, np.asarray(lanes.epochs)).astype(np.int32),
             leaves(np.where(fresh, new, state)),
         ), split=True)  # fmt: skip
@@ -72,15 +76,16 @@ class Stand:
         curve = np.full((len(had), BLOCK), np.nan)
         for lane, count in enumerate(done):
             curve[lane, :count] = state[lane] + 1 + np.arange(count)
-        after = Lanes((numbers,), alive & (done == wanted), (had + done).astype(np.int32),
-                      leaves(state + done))  # fmt: skip
+        after = lanes._replace(numbers=(numbers,), alive=alive & (done == wanted),
+                               epochs=(had + done).astype(np.int32),
+                               state=leaves(state + done))  # fmt: skip
         curves = {"train": {"loss": -curve}, "validation": {"loss": curve}}
         return place(self.layout, after, split=True), curves
 
     def pool(self, trials, lost=()) -> pool.LanePool:
         made = pool.LanePool(self.compiled(), jax.random.key(0), np.zeros(2))
         numbers = np.array([dict(lost).get(i, 0) for i in range(trials)], np.int32)
-        made.add(np.arange(trials), np.full(trials, 5), (numbers,))
+        made.add(LaneAssignment(np.arange(trials), np.full(trials, 5), 0 * numbers, (numbers,)))
         return made
 
 
@@ -262,7 +267,7 @@ def test_a_block_that_is_partly_used_is_a_whole_block():
 def test_curves_are_written_where_their_rows_and_epochs_are():
     latest = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     report = pool_records.Report(np.array([7, 8]), np.array([2, 4]), np.array([5, 5]), np.ones(2,
-    bool), {"train": {"loss": latest}})  # fmt: skip
+    bool), np.zeros(2, bool), {"train": {"loss": latest}})  # fmt: skip
     curves = {"train": {"loss": np.zeros((3, 6))}}
     report.write(curves, np.array([2, 0]))
     assert curves["train"]["loss"].tolist() == [
@@ -278,10 +283,10 @@ def test_curves_are_written_where_their_rows_and_epochs_are():
 
 @pytest.mark.parametrize("maximize, best", [(True, [3, 1]), (False, [0, 4])])
 def test_the_best_rows_are_those_marked_and_ties_go_to_the_lower(maximize, best):
-    scores = np.array([1.0, 5.0, 9.0, 7.0, 1.0])
+    scores = np.array([1.0, 5.0, 9.0, 7.0, 1.0]) * (1 if maximize else -1)
     among = np.array([True, True, False, True, True])
-    assert pool_records.best_of(scores, among, maximize, 2).tolist() == best
-    assert pool_records.best_of(scores, among, maximize, 9).tolist()[:2] == best
+    assert best_of(scores, among, 2).tolist() == best
+    assert best_of(scores, among, 9).tolist()[:2] == best
 
 
 def test_a_pool_says_what_its_program_costs():

@@ -138,6 +138,7 @@ def test_a_file_that_holds_no_object_is_named(tmp_path):
 KNOWN = {
     "epochs": np.array([0, 3, 2]),
     "alive": np.array([True, True, False]),
+    "ended": np.zeros(3, bool),
     "validation loss": np.zeros((3, 3)),
     "train loss": np.zeros((3, 3), np.float32),
     "hyper rate": np.zeros(3),
@@ -149,9 +150,7 @@ KNOWN = {
 def check(changes, rows=3):
     known = {"rows": np.array(rows), **KNOWN, **changes}
     known = {name: a for name, a in known.items() if a is not None}
-    return reading.check_known(
-        Path("curves.npz"), known, trials=3, seeds=1, epochs=3, metric="loss"
-    )
+    return reading.check_known(Path("curves.npz"), known, trials=3, runs=1, epochs=3, metric="loss")
 
 
 def test_arrays_of_a_sweep_are_accepted_also_with_rows_to_spare():
@@ -167,6 +166,7 @@ def test_arrays_of_a_sweep_are_accepted_also_with_rows_to_spare():
     ("rows", np.array(3.0), "1 to 3"),
     ("epochs", None, "missing"),
     ("alive", None, "missing"),
+    ("ended", None, "missing"),
     ("validation loss", None, "missing"),
     ("epochs", np.array([0, 4, 2]), "numbers outside 0 to 3"),
     ("epochs", np.array([-1, 3, 2]), "numbers outside 0 to 3"),

@@ -36,6 +36,7 @@ def report(rows, before, losses, alive=True):
         before,
         before + losses.shape[1],
         np.full(len(rows), alive),
+        np.zeros(len(rows), bool),
         {part: {"loss": losses} for part in ("train", "validation")},
     )
 
