@@ -14,8 +14,7 @@ import numpy as np
 
 import purenet as pn
 from purenet import sweep
-from purenet.core import files
-from purenet.sweep import _run as runner
+from purenet.core import autosave, files
 from purenet.sweep.engine import pool
 from purenet.sweep.storage import reading
 
@@ -79,7 +78,7 @@ def moments(monkeypatch, folder: Path, call) -> tuple:
     watched = Watched(folder)
     with monkeypatch.context() as patched:
         patched.setattr(pool, "_REPORT", 1e-9)
-        patched.setattr(runner, "_SAVING", 1e9)
+        patched.setattr(autosave, "SHARE", 1e9)
         patched.setattr(files, "os", watched)
         result = call()
     watched.look()

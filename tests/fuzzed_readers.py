@@ -24,6 +24,7 @@ from fuzzing import Case, changed, changed_text, damaged, likely
 
 import purenet as pn
 from purenet import checkpoint, data, sweep
+from purenet.core import autosave
 from purenet.nn.base import shape
 from purenet.sweep import _run as runner
 from purenet.sweep.backends import population
@@ -508,7 +509,7 @@ def _sweeps() -> list[tuple[Any, dict, dict[str, bytes]]]:
             store = often.enter_context(contextlib.closing(_Halted(folder, settings)))
             store.left = saves
             for module, name, value in ((LanePool, "_advance", _slowly(LanePool._advance)),
-                                        (runner, "_SAVING", 1e9)):  # fmt: skip
+                                        (autosave, "SHARE", 1e9)):  # fmt: skip
                 often.callback(setattr, module, name, getattr(module, name))
                 setattr(module, name, value)
             with contextlib.suppress(_Enough):
@@ -647,7 +648,7 @@ def resume(folder: Path):
         """All that `run` does with a folder before it trains."""
         with contextlib.closing(Store(folder, settings)) as store:
             going = runner.SweepRun(request, None, 1)
-            going.saves, going.workplace.placed = runner.Saves(store, 0.0), placed
+            going.workplace.placed = placed
             going.add_groups()
             for group, ready in zip(going.groups, compiled, strict=True):
                 group._compilation = ready

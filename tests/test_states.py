@@ -14,6 +14,7 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
+from purenet.core import autosave
 from purenet.sweep.storage.folder import Store
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
@@ -223,7 +224,7 @@ def test_so_it_is_in_every_search_and_after_an_interruption(search, tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "save", interrupt)
-        patch.setattr(sweep._run, "_SAVING", np.inf)  # so a save after every report
+        patch.setattr(autosave, "SHARE", np.inf)  # so a save after every report
         with pytest.raises(KeyboardInterrupt):
             run(trial, search=search, path=tmp_path)
     assert 0 < sweep.load(tmp_path).epochs.sum() < expected.epochs.sum()

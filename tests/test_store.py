@@ -44,7 +44,7 @@ def whole():
 def often(monkeypatch):
     """A report, and a save, after every epoch."""
     monkeypatch.setattr(pool, "_REPORT", 1e-9)
-    monkeypatch.setattr("purenet.sweep._run._SAVING", 1e9)
+    monkeypatch.setattr("purenet.core.autosave.SHARE", 1e9)
 
 
 def same(a, b):
@@ -110,7 +110,7 @@ def test_a_sweep_that_is_really_killed_goes_on(tmp_path, whole):
         "    save(self, *known); n.append(1)\n"
         "    len(n) == 4 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "t.store.Store.save, t.pool._REPORT = killed, 1e-9\n"
-        "import purenet.sweep._run as r; r._SAVING = 1e9\n"
+        "import purenet.core.autosave as a; a.SHARE = 1e9\n"
         f"t.run({str(tmp_path)!r})"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])

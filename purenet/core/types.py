@@ -90,9 +90,9 @@ class Trainable(NamedTuple):
     with the examples on the leading axis. `check(data)` looks at concrete arrays before anything
     is compiled and raises ValueError or TypeError for data that cannot be trained on.
 
-    Two more are for those that have them. `predict(state, x)` gives one prediction for each example
-    of x: class probabilities where there are classes. `subsets` says that `epoch` and `evaluate`
-    take a `Subset` as data, rows of a larger set; without it they are given the rows, gathered.
+    Three more are for those that have them. `predict(state, x)` gives one prediction for each
+    example of x: class probabilities where there are classes. `score(y, t)` gives the metrics of
+    such predictions. `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a larger set; without it they are given the rows, gathered.
 
     >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
     >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
@@ -104,6 +104,7 @@ class Trainable(NamedTuple):
     evaluate: Callable[[PyTree, PyTree], dict[str, jax.Array]]
     check: Callable[[PyTree], None] = lambda data: None
     predict: Callable[[PyTree, PyTree], Any] | None = None
+    score: Callable[[Any, Any], dict[str, jax.Array]] | None = None
     subsets: bool = False
 
     def __repr__(self):

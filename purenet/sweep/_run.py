@@ -3,18 +3,14 @@
 import concurrent.futures
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Unpack, cast
 
-import jax
 import numpy as np
 
 from purenet.core.files import as_path
-from purenet.core.interrupts import InterruptFlag, Interrupts, until_interrupted
-from purenet.core.progress import Progress
-from purenet.core.types import PyTree
+from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import integer
 from purenet.distributed import multihost
 from purenet.sweep._plan import Plan
@@ -22,20 +18,21 @@ from purenet.sweep.backends import multihost as together
 from purenet.sweep.backends.executor import ExecutorBackend, check
 from purenet.sweep.backends.multihost import MultiHostPool
 from purenet.sweep.backends.population import train
-from purenet.sweep.config import SweepConfig, reach
-from purenet.sweep.engine.records import ProgramRecord, Report
+from purenet.sweep.config import SweepConfig
+from purenet.sweep.engine.records import Report
 from purenet.sweep.group import Group, Pool, Work, Workplace
+from purenet.sweep.journal import Journal
 from purenet.sweep.options import SweepOptions, filled, with_options
-from purenet.sweep.results.result import Costs, Result, Run
-from purenet.sweep.results.trials import TrialTable
+from purenet.sweep.results.ensemble import Member
+from purenet.sweep.results.outcome import outcome
+from purenet.sweep.results.result import Result, Run
+from purenet.sweep.rounds import follow
 from purenet.sweep.schedulers.base import as_scheduler
 from purenet.sweep.schedulers.pbt import Population
 from purenet.sweep.state import SweepState
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
 from purenet.sweep.storage.shared import SharedStore
-
-_SAVING = 0.05  # of the time may be spent on saves before the last one
 
 
 @with_options
@@ -139,22 +136,6 @@ def run(
         return sweep.run(progress, began, store)
 
 
-class Saves:
-    """Where a run saves, and when the next save is due."""
-
-    def __init__(self, store: Store | SharedStore | None, began: float):
-        self.store, self.began = store, began
-        self.ended = 0.0  # the last one,
-        self.took = 0.0  # in seconds
-
-    def done(self, began: float) -> None:
-        self.ended = time.perf_counter()
-        self.took = self.ended - began
-
-    def due(self) -> bool:
-        return time.perf_counter() - self.ended >= self.took / _SAVING
-
-
 class SweepRun:
     """One sweep while it runs: the rounds of its search, on the table of trials and their groups.
 
@@ -173,60 +154,26 @@ class SweepRun:
         self.state = SweepState(request.space, first, request.shape, request.objective)
         self.workplace = Workplace(request.seed, request.data, self._make_pool)
         self.groups: list[Group] = []
-        self.saves = Saves(None, time.perf_counter())
+        self.journal = Journal(self.state, self.groups, self._summary)
 
     def run(self, progress: bool | None, began: float, store: Store | SharedStore | None) -> Result:
         request, state = self.request, self.state
-        self.saves = Saves(store, began)
+        self.journal = Journal(state, self.groups, self._summary, store, began)
         self.add_groups()
         if store is not None and store.resumes:
             resume.load(store, state, self.groups)
         total = request.search.budget(request.trials, request.epochs) * request.shape.runs
-        with (
-            self.executor or contextlib.nullcontext(),
-            Progress(total, "trial-epoch", progress, int(state.epochs.sum())) as self.bar,
-            until_interrupted() as requested,
-        ):
-            programs = f"{len(self.groups)} program{'s' * (len(self.groups) != 1)}"
-            self.bar.say(f"tracing and compiling ({programs})")
-            agreed = requested if multihost.count() == 1 else InterruptFlag()
-            self.interrupts = Interrupts(requested, agreed)
+        with self.executor or contextlib.nullcontext(), self.journal.open(total, progress):
             if request.search.independent:
-                self._rounds()
+                follow(request, state, self._draw, self._train)
             else:
                 epochs = resume.rejoin_population(state, self.groups[0].restored)
                 members = cast(Population, request.search)  # the one kind whose trials are not
                 train(members, request.seed, state, self.groups, epochs, self.record)
             self._keep_best()
-            self.bar.advance(0, state.status, total=self.bar.done)
-            if store is not None and not state.restored.complete:
-                self.save(finished=True)
-            if requested and store is not None:
-                self._say_how_to_resume(store)
         return self.result()
 
-    # rounds
-    def _rounds(self) -> None:
-        request, state, target_epochs = self.request, self.state, self.request.start.targets
-        before = np.zeros(request.trials, int)
-        reached = before
-        scored = 0  # points whose scores the sampler knows
-        while True:
-            self._draw(reach(target_epochs))
-            self._train(target_epochs, target_epochs > before)
-            before, reached = target_epochs, np.maximum(reached, target_epochs)
-            # a folder knows more than has been trained so far: decide as if it did not
-            asked = np.arange(request.epochs) < reached[:, None]
-            scores = np.where(asked, state.scores(), np.nan)
-            drawn = len(state.points.group)
-            if scored < drawn:
-                request.start.source.tell(np.arange(scored, drawn), scores[scored:drawn])
-                scored = drawn
-            try:
-                target_epochs = request.start.rounds.send(scores)
-            except StopIteration:
-                return
-
+    # what the search asks for
     def _draw(self, count: int) -> None:
         """Ask the sampler for the points that are not drawn yet."""
         drawn = len(self.state.points.group)
@@ -287,7 +234,7 @@ class SweepRun:
         for group, _, _ in work:
             group.pool()
         try:
-            yield from self.executor.train(work, self._stop_if_interrupted)
+            yield from self.executor.train(work, self.journal.stop_if_interrupted)
         except Exception:
             self.save(finished=False)  # the reports of the other tasks are not lost
             raise
@@ -297,42 +244,13 @@ class SweepRun:
             return self.executor.pool(group)
         if multihost.count() == 1:
             return group.lanes()
-        return MultiHostPool(group.lanes(), self.interrupts)
+        return MultiHostPool(group.lanes(), self.journal.interrupts)
 
-    # reports
     def record(self, group: Group, report: Report) -> None:
-        new = group.record(report, self.keep)
-        self.bar.advance(new, self.state.status)
-        self._stop_if_interrupted()
-        if self.saves.store is not None and multihost.broadcast(self.saves.due()):
-            self.save(finished=False)
+        self.journal.record(group, report, self.keep)
 
     def save(self, finished: bool) -> None:
-        """Save everything that is known now, if the sweep has a folder."""
-        if (store := self.saves.store) is None:
-            return
-        began, result = time.perf_counter(), self.result()
-        about = (result.rows(), result.seconds, result.plan, result.programs)
-        resume.save(store, self.state, self.groups, resume.Summary(finished, *about))
-        self.saves.done(began)
-
-    def _stop_if_interrupted(self) -> None:
-        if not self.interrupts.agreed:
-            return
-        self.save(finished=False)
-        if self.saves.store is not None:
-            self._say_how_to_resume(self.saves.store)
-        self.interrupts.requested.deliver()
-        if multihost.count() > 1:  # the signal may have reached another process
-            raise KeyboardInterrupt
-
-    def _say_how_to_resume(self, store: Store | SharedStore) -> None:
-        done, total = self.bar.done, self.bar.total
-        print(
-            f"\nsweep: interrupted; {done} of about {total} trial-epochs are in {store.folder}, "
-            "and the same call resumes from there.",
-            file=sys.stderr,
-        )
+        self.journal.save(finished)
 
     # the result
     def _keep_best(self) -> None:
@@ -350,45 +268,13 @@ class SweepRun:
 
     def result(self) -> Result:
         """What is known so far, of the points that are drawn."""
-        request, state, restored = self.request, self.state, self.state.restored
-        statuses = state.statuses()
-        leaves = dict(zip(request.space.names, request.space.leaves, strict=True))
-        seconds = 0.0 if restored.finished else time.perf_counter() - self.saves.began
-        outcomes = TrialTable(
-            hyper=state.hyper(),
-            space={name: leaves[name] for name in request.space.shown},
-            seeds=request.seeds,
-            folds=request.shape.folds,
-            status=statuses,
-            epochs=state.epochs[: len(statuses)],
-            curves=jax.tree.map(lambda curve: curve[: len(statuses)], state.curves),
-            metric=request.metric,
-            maximize=request.maximize,
-            best=request.objective.best,
-        )
-        costs = Costs(
-            programs=tuple(self._program_records()),
-            plan=self.plan.summary() if self.plan else restored.plan,
-            seconds=restored.previous_seconds + seconds,
-        )
-        return Result(
-            outcomes,
-            request.settings(),
-            costs,
-            kept={row: self._group_of(row).unpack(row, s) for row, s in state.kept.items()},
-            lineage=state.lineage,
-            _retrain=self.retrain,
-        )
+        seconds = time.perf_counter() - self.journal.began
+        plan = self.plan.summary() if self.plan else None
+        return outcome(self.request, self.state, self.groups, plan, seconds, self)
 
-    def _program_records(self) -> Iterator[ProgramRecord]:
-        """For each group: what was compiled now, or else by an earlier process."""
-        restored = self.state.restored.programs
-        for group in self.groups:
-            static = self.request.static(group.program.static)
-            if group.cost is not None:
-                yield ProgramRecord(static, len(group.rows), *group.cost)
-            else:
-                yield from (program for program in restored if program.static == static)
+    def _summary(self, finished: bool) -> resume.Summary:
+        result = self.result()
+        return resume.Summary(finished, result.rows(), result.seconds, result.plan, result.programs)
 
     def _group_of(self, row: int) -> Group:
         return self.groups[self.state.group_of(row)]
@@ -402,6 +288,20 @@ class SweepRun:
         group = self._group_of(row)
         packed, curves = group.retrain(row)
         return Run(group.unpack(row, packed), curves)
+
+    @property
+    def data(self) -> PyTree:
+        """What the trials train and validate on."""
+        return self.request.data
+
+    def trainable(self, row: int) -> Trainable:
+        """The training of one run."""
+        return self._group_of(row).trainable(row)
+
+    def member(self, row: int, state: PyTree) -> Member:
+        """A run in this state as a member of an ensemble."""
+        group, numbers = self._group_of(row), self.state.final_numbers(row)
+        return Member(row, group.number, group.program.predict, numbers, state)
 
     def _retrain_population(self) -> tuple[SweepState, Result]:
         """Members copy one another: train all of them again, and keep every final state."""

@@ -102,6 +102,16 @@ class Program(NamedTuple):
         state, monitor = trainable.init(key), self.monitor
         return tracking.start(state, monitor.keep_best) if monitor.tracks else state
 
+    def predict(self, numbers: tuple, state: PyTree, x: PyTree) -> Any:
+        """What a trial with these hyperparameters predicts in a state. Raises ValueError for a
+        training that predicts nothing."""
+        predict = self.trainable(numbers).predict
+        if predict is None:
+            raise ValueError(
+                "sweep: the trial function's Trainable has no `predict(state, x)`; give it one."
+            )
+        return predict(state, x)
+
     def monitored(self, monitor: Monitor) -> "Program":
         """The same program, whose lanes remember what the monitor needs."""
         if not monitor.tracks:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.jit_cache import jit_for_each
 from purenet.core.types import Array, PyTree
 from purenet.core.validate import integer, require
 
@@ -108,13 +109,22 @@ def ensemble(
         for group in groups.values()
     )
     functions = tuple(group[0].predict for group in groups.values())
-    apply = functools.partial(_apply, functions)
     total = jnp.asarray([weight for _, weight in pairs], jnp.result_type(float))
     trials = tuple(member.trial for member, _ in pairs)
-    return Ensemble(stacked, total / total.sum(), apply, trials, score, jax.jit(apply))
+    of = functools.partial(weighted_mean, functions)
+    return Ensemble(stacked, total / total.sum(), of, trials, score, _compiled_mean(functions))
 
 
-def _apply(functions: tuple[Callable, ...], members: tuple, weights: jax.Array, x: PyTree) -> Any:
+def weighted_mean(
+    functions: tuple[Callable, ...], members: tuple, weights: jax.Array, x: PyTree
+) -> Any:
+    """The mean of what the members of each group predict, whose function each of them is.
+
+    >>> triple = lambda numbers, state, x: 3 * state * x
+    >>> states = ((), jnp.array([1.0, 5.0]))
+    >>> weighted_mean((triple,), (states,), jnp.array([0.5, 0.5]), 1.0).item()
+    9.0
+    """
     total, first = None, 0
     for f, stacked in zip(functions, members, strict=True):
         count = len(jax.tree.leaves(stacked)[0])
@@ -124,6 +134,9 @@ def _apply(functions: tuple[Callable, ...], members: tuple, weights: jax.Array, 
         total = mean if total is None else jax.tree.map(jnp.add, total, mean)
         first += count
     return total
+
+
+_compiled_mean = jit_for_each()(weighted_mean)
 
 
 def greedy(

@@ -11,7 +11,7 @@ from purenet.core.tree import short
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, program_records
 from purenet.sweep.engine.scores import statuses
-from purenet.sweep.results.result import Costs, Result, Run
+from purenet.sweep.results.result import Costs, Result
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.space.distributions import Choice, is_traced
 from purenet.sweep.space.schema import distribution_of
@@ -76,14 +76,8 @@ def load(path: str | os.PathLike) -> Result:
         seconds=float(report["seconds"]),
     )
 
-    def retrain(number: int) -> Run:
-        raise ValueError(
-            f"Result.replay: a result that was read from {folder} has no trial function; call run "
-            "with the same arguments and path, which does not retrain what is finished."
-        )
-
     lineage = _lineage(folder / CURVES, known)
-    return Result(outcomes, settings, costs, kept={}, lineage=lineage, _retrain=retrain)
+    return Result(outcomes, settings, costs, kept={}, lineage=lineage, _trainer=None)
 
 
 def _read_request(path: Path, settings: dict[str, Any]) -> tuple:

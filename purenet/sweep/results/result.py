@@ -2,16 +2,17 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
 from purenet.core import display
-from purenet.core.types import PyTree
-from purenet.core.validate import integer
+from purenet.core.types import PyTree, Trainable
+from purenet.core.validate import integer, require
 from purenet.sweep.engine.records import Lineage, ProgramRecord
-from purenet.sweep.results import export, figures, ranking
+from purenet.sweep.results import export, figures, predictions, ranking
+from purenet.sweep.results.ensemble import Ensemble, Member, ensemble
 from purenet.sweep.results.trials import Trial, TrialTable
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ class Run(NamedTuple):
         return display.run_text("Run", self.state, self.curves)
 
 
+class Trainer(Protocol):
+    """The run that a result comes from: it trains and predicts again."""
+
+    @property
+    def data(self) -> PyTree: ...
+
+    def retrain(self, row: int) -> Run: ...
+
+    def trainable(self, row: int) -> Trainable: ...
+
+    def member(self, row: int, state: PyTree) -> Member: ...
+
+
 class Costs(NamedTuple):
     """What a sweep cost, and what was planned."""
 
@@ -48,7 +62,8 @@ class Result:
     """The outcome of a sweep: a column per hyperparameter, a row per trial.
 
     `curves["validation"]["accuracy"]` is (trials, epochs), NaN after a trial was stopped or
-    diverged. With several seeds, the runs of point i are the trials i·seeds to (i + 1)·seeds - 1.
+    diverged. With several seeds or folds, the runs of point i are the trials i·runs to
+    (i + 1)·runs - 1: its seeds one after the other, each of them on every fold.
     `len(result)` is the number of trials, and iterating yields each `Trial` in order of number.
     Files are written completely or not at all. Methods that draw or write raise TypeError if `path`
     is not a path, FileNotFoundError or IsADirectoryError if nothing can be written there; those
@@ -78,7 +93,7 @@ class Result:
     costs: Costs
     kept: dict[int, PyTree]  # trial -> its final state
     lineage: Lineage | None
-    _retrain: Callable[[int], Run]
+    _trainer: Trainer | None  # None for a result that was read from a folder
 
     def __repr__(self):
         return display.as_text(self._headline(), ranking.table(self.outcomes, _AT_PROMPT))
@@ -114,13 +129,19 @@ class Result:
         return self.outcomes.space
 
     @property
+    def runs(self) -> int:
+        """The number of runs of each point: its seeds on each fold."""
+        return self.outcomes.runs
+
+    @property
     def seeds(self) -> int:
         """The number of runs of each point."""
         return self.outcomes.seeds
 
     @property
     def status(self) -> np.ndarray:
-        """Of each trial, "done", "stopped" or "diverged": (trials,)."""
+        """Of each trial: (trials,). "done" after all its epochs; "plateaued" where patience ended
+        it; "stopped" by the scheduler or the user; "diverged" where a number was not finite."""
         return self.outcomes.status
 
     @property
@@ -164,7 +185,7 @@ class Result:
         return self.outcomes.trial(self.outcomes.number("Result.trial", number))
 
     def point(self, number: int) -> Trial:
-        """One point of the space, its metrics averaged over its seeds. Raises TypeError or
+        """One point of the space, its metrics averaged over its runs. Raises TypeError or
         ValueError unless `number` is that of a point."""
         return self.outcomes.point(self.outcomes.number("Result.point", number, "point"))
 
@@ -178,8 +199,8 @@ class Result:
         """The best trial, or a list of the best `n`, never including trials that diverged.
 
         Trials trained to the end come before stopped ones, of which the longest trained come
-        first. Ties go to the trial with the lower number. With several seeds, points are ranked by
-        the mean over their seeds, and a point with a diverged seed counts as diverged. Raises
+        first. Ties go to the trial with the lower number. Points with several runs are ranked by
+        the mean over them, and one with a diverged run counts as diverged. Raises
         ValueError if every trial diverged, TypeError or ValueError unless n is a positive integer.
         """
         n = None if n is None else integer("Result.best: n", n, least=1)
@@ -200,22 +221,26 @@ class Result:
 
     # weights
     def weights(self, trial: int | Trial) -> PyTree:
-        """The final parameters of a trial whose state was kept: `state.params`, or the whole state
-        if it has no `params`.
+        """The parameters of a trial whose state was kept, after its last epoch or its best one:
+        `state.params`, or the whole state if it has no `params`.
 
         `trial` is a number or a Trial, such as `best()` returns. `run(keep=n)` keeps the states of
         the best n. Raises ValueError for a trial that was not kept, TypeError or ValueError unless
         `trial` is one of this result.
         """
         number = self.outcomes.number("Result.weights", trial)
+        state = self.kept_state("Result.weights", number)
+        return getattr(state, "params", state)
+
+    def kept_state(self, caller: str, number: int) -> PyTree:
+        """The state of a trial. Raises ValueError if it was not kept."""
         if number not in self.kept:
             kept = ", ".join(map(str, sorted(self.kept))) or "none"
             raise ValueError(
-                f"Result.weights: the weights of trial {number} were not kept (kept: {kept}); "
+                f"{caller}: the weights of trial {number} were not kept (kept: {kept}); "
                 f"replay({number}) retrains it, and run(keep=...) keeps those of more trials."
             )
-        state = self.kept[number]
-        return getattr(state, "params", state)
+        return self.kept[number]
 
     def replay(self, trial: int | Trial) -> Run:
         """Retrain one trial alone: the same curves, and its final state.
@@ -225,7 +250,60 @@ class Result:
         population copy one another, so `replay` retrains the whole population. Raises TypeError or
         ValueError unless `trial` is one of this result, ValueError for a result read by `load`.
         """
-        return self._retrain(self.outcomes.number("Result.replay", trial))
+        number = self.outcomes.number("Result.replay", trial)
+        return self.need_trainer("Result.replay").retrain(number)
+
+    def need_trainer(self, caller: str) -> Trainer:
+        """The run that the result comes from. Raises ValueError if it was read from a folder."""
+        require(
+            self._trainer is not None,
+            f"{caller}: a result that was read from a folder has no trial function; call run with "
+            "the same arguments and path, which does not retrain what is finished.",
+        )
+        assert self._trainer is not None
+        return self._trainer
+
+    # predictions
+    def predict(self, x: PyTree, trial: int | Trial | None = None) -> Any:
+        """What a trial predicts for examples x (n, ...): class probabilities (n, classes) where
+        the loss is a cross-entropy, outputs otherwise.
+
+        Without a `trial`, the best point: the mean over its runs, if it has several. Raises
+        ValueError for a trial that was not kept, for a Trainable without `predict`, and for a
+        result read by `load`.
+        """
+        if trial is None:
+            return self.ensemble(1).predict(x)
+        number = self.outcomes.number("Result.predict", trial)
+        members = predictions.members(self, "Result.predict", [number])
+        return ensemble(members, [1.0], None).predict(x)
+
+    def out_of_fold(self, trial: int | Trial) -> np.ndarray:
+        """What a point predicts for every example of the data by the networks that did not see it:
+        (n, ...).
+
+        `trial` is any run of the point; its seeds are averaged, and so are several folds that hold
+        an example out. An example that none holds out is NaN. Raises ValueError for a sweep
+        without folds, and what `predict` raises.
+        """
+        return predictions.out_of_fold(self, self.outcomes.number("Result.out_of_fold", trial))
+
+    def ensemble(self, method: int | str = "greedy", size: int = 10) -> Ensemble:
+        """The weighted mean of several trials as one network.
+
+        `ensemble(10)` is the plain mean of the ten best points; `ensemble("greedy", size=10)`
+        chooses ten members with replacement among the points whose weights were kept, one after the
+        other, by the ranking metric of their mean on the validation examples (out-of-fold ones,
+        with folds). All runs of a point are members, with equal shares.
+        Raises ValueError if fewer points were kept than are asked for (run(keep=10)), for a
+        training that cannot predict, and for a result read by `load`; TypeError or ValueError for
+        another method or size.
+        Source: Caruana et al. (2004).
+        """
+        size = integer("Result.ensemble: size", size, least=1)
+        if method == "greedy":
+            return predictions.greedy_ensemble(self, size)
+        return predictions.best_ensemble(self, integer("Result.ensemble: method", method, least=1))
 
     # pictures
     def plot(self, path: str | os.PathLike, n: int = 20) -> None:
@@ -240,7 +318,7 @@ class Result:
     def plot_parallel(self, path: str | os.PathLike) -> None:
         """Parallel coordinates: each trial is a line through its hyperparameters to its score.
 
-        Here and in `plot_slices` and `plot_map`, the seeds of a point are averaged. Raises
+        Here and in `plot_slices` and `plot_map`, the runs of a point are averaged. Raises
         ValueError if every trial diverged.
         """
         figures.parallel(self.outcomes, path)

@@ -1,0 +1,93 @@
+"""What a run tells: its progress, its folder, and how to resume it once it was interrupted."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from purenet.core.autosave import Autosave
+from purenet.core.interrupts import InterruptFlag, Interrupts, until_interrupted
+from purenet.core.progress import Progress
+from purenet.distributed import multihost
+from purenet.sweep.engine.records import Report
+from purenet.sweep.group import Group
+from purenet.sweep.state import SweepState
+from purenet.sweep.storage import resume
+from purenet.sweep.storage.folder import Store
+from purenet.sweep.storage.shared import SharedStore
+
+
+class Journal:
+    """Enters the reports of a run in its table, shows and saves how far it is, and ends it when
+    that is asked for.
+
+    `summary(finished)` gives what is saved beside the state; without a `store` nothing is saved.
+    The run `began` then, by `time.perf_counter`.
+    """
+
+    def __init__(
+        self,
+        state: SweepState,
+        groups: Sequence[Group],
+        summary: Callable[[bool], resume.Summary],
+        store: Store | SharedStore | None = None,
+        began: float = 0.0,
+    ):
+        self.state, self.groups, self.summary = state, groups, summary
+        self.store, self.began = store, began
+        self.autosave = Autosave()
+        self.bar = Progress(0, "trial-epoch", show=False)
+        self.interrupts = Interrupts(InterruptFlag(), InterruptFlag())
+
+    @contextlib.contextmanager
+    def open(self, total: int, progress: bool | None) -> Iterator[None]:
+        """Show `total` epochs of trials, and watch the signals, while the run trains."""
+        with (
+            Progress(total, "trial-epoch", progress, int(self.state.epochs.sum())) as self.bar,
+            until_interrupted() as requested,
+        ):
+            programs = f"{len(self.groups)} program{'s' * (len(self.groups) != 1)}"
+            self.bar.say(f"tracing and compiling ({programs})")
+            agreed = requested if multihost.count() == 1 else InterruptFlag()
+            self.interrupts = Interrupts(requested, agreed)
+            yield
+            self.bar.advance(0, self.state.status, total=self.bar.done)
+            if not self.state.restored.complete:
+                self.save(finished=True)
+            if requested:
+                self._say_how_to_resume()
+
+    def record(self, group: Group, report: Report, keep: int) -> None:
+        """Enter a report of a group, which keeps the final states of the `keep` best points."""
+        new = group.record(report, keep)
+        self.bar.advance(new, self.state.status)
+        self.stop_if_interrupted()
+        if self.store is not None and multihost.broadcast(self.autosave.is_due()):
+            self.save(finished=False)
+
+    def save(self, finished: bool) -> None:
+        """Save everything that is known now, if the run has a folder."""
+        if self.store is None:
+            return
+        began = time.perf_counter()
+        resume.save(self.store, self.state, self.groups, self.summary(finished))
+        self.autosave.saved(began)
+
+    def stop_if_interrupted(self) -> None:
+        """Save and let the signal act, if one arrived in any process."""
+        if not self.interrupts.agreed:
+            return
+        self.save(finished=False)
+        self._say_how_to_resume()
+        self.interrupts.requested.deliver()
+        if multihost.count() > 1:  # the signal may have reached another process
+            raise KeyboardInterrupt
+
+    def _say_how_to_resume(self) -> None:
+        if self.store is None:
+            return
+        print(
+            f"\nsweep: interrupted; {self.bar.done} of about {self.bar.total} trial-epochs are in "
+            f"{self.store.folder}, and the same call resumes from there.",
+            file=sys.stderr,
+        )

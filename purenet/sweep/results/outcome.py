@@ -1,0 +1,58 @@
+"""What a run has found so far, as a result."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+from purenet.sweep.config import SweepConfig
+from purenet.sweep.engine.records import ProgramRecord
+from purenet.sweep.group import Group
+from purenet.sweep.results.result import Costs, Result, Trainer
+from purenet.sweep.results.trials import TrialTable
+from purenet.sweep.state import SweepState
+
+
+def outcome(
+    request: SweepConfig,
+    state: SweepState,
+    groups: Sequence[Group],
+    plan: dict[str, Any] | None,
+    seconds: float,
+    trainer: Trainer,
+) -> Result:
+    """What is known so far, of the points that are drawn, after `seconds` of a run that followed
+    the `plan`; `trainer` is that run."""
+    restored, statuses = state.restored, state.statuses()
+    leaves = dict(zip(request.space.names, request.space.leaves, strict=True))
+    outcomes = TrialTable(
+        hyper=state.hyper(),
+        space={name: leaves[name] for name in request.space.shown},
+        seeds=request.seeds,
+        folds=request.shape.folds,
+        status=statuses,
+        epochs=state.epochs[: len(statuses)],
+        curves=jax.tree.map(lambda curve: curve[: len(statuses)], state.curves),
+        metric=request.metric,
+        maximize=request.maximize,
+        best=request.objective.best,
+    )
+    costs = Costs(
+        programs=tuple(_program_records(request, state, groups)),
+        plan=plan or restored.plan,
+        seconds=restored.previous_seconds + (0.0 if restored.finished else seconds),
+    )
+    kept = {row: groups[state.group_of(row)].unpack(row, s) for row, s in state.kept.items()}
+    return Result(outcomes, request.settings(), costs, kept, state.lineage, trainer)
+
+
+def _program_records(
+    request: SweepConfig, state: SweepState, groups: Sequence[Group]
+) -> Iterator[ProgramRecord]:
+    """For each group: what was compiled now, or else by an earlier process."""
+    for group in groups:
+        static = request.static(group.program.static)
+        if group.cost is not None:
+            yield ProgramRecord(static, len(group.rows), *group.cost)
+        else:
+            yield from (p for p in state.restored.programs if p.static == static)

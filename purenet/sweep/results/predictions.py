@@ -1,0 +1,114 @@
+"""What the trials of a result predict: out of fold, and together as ensembles."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purenet.core.types import PyTree
+from purenet.core.validate import require
+from purenet.sweep.engine.folds import Folds
+from purenet.sweep.results.ensemble import Ensemble, Member, ensemble, greedy
+
+if TYPE_CHECKING:
+    from purenet.sweep.results.result import Result
+
+
+def members(result: "Result", caller: str, numbers: Sequence[int]) -> list[Member]:
+    """These trials as members of an ensemble. Raises ValueError if one was not kept."""
+    trainer = result.need_trainer(caller)
+    return [trainer.member(row, result.kept_state(caller, row)) for row in numbers]
+
+
+def out_of_fold(result: "Result", number: int) -> np.ndarray:
+    """The predictions of a point, one of whose runs is `number`, for every example."""
+    caller = "Result.out_of_fold"
+    data = result.need_trainer(caller).data
+    require(isinstance(data, Folds), f"{caller}: the sweep has no folds; give it folds=.")
+    runs = members(result, caller, _runs(result, number // result.runs))
+    x, n = _inputs(data.data), len(jax.tree.leaves(data.data)[0])
+    total, seen = None, np.zeros(n, int)
+    for i, run in enumerate(runs):
+        part = data.validation.of(None, i % data.count)
+        rows = np.asarray(part.rows[: int(part.count)])
+        examples = jax.tree.map(lambda a, rows=rows: a[rows], x)
+        y = np.asarray(ensemble([run], [1.0], None).predict(examples))
+        total = np.zeros((n, *y.shape[1:]), y.dtype) if total is None else total
+        np.add.at(total, rows, y)
+        np.add.at(seen, rows, 1)
+    assert total is not None
+    seen = seen.reshape(-1, *[1] * (total.ndim - 1))
+    return np.where(seen > 0, total / np.maximum(seen, 1), np.nan).astype(total.dtype)
+
+
+def best_ensemble(result: "Result", size: int) -> Ensemble:
+    """The plain mean of the best points."""
+    ranked = result.ranked()
+    require(
+        size <= len(ranked),
+        f"Result.ensemble: {size} points are asked for, but {len(ranked)} did not diverge.",
+    )
+    return _ensemble(result, ranked[:size], [1.0] * size)
+
+
+def greedy_ensemble(result: "Result", size: int) -> Ensemble:
+    """Members chosen one after the other among the points that were kept."""
+    caller = "Result.ensemble"
+    kept = [point for point in result.ranked() if {*_runs(result, point)} <= {*result.kept}]
+    require(
+        len(kept) > 0, f"{caller}: no weights were kept to choose from; run(keep=...) keeps some."
+    )
+    score = _score(result, kept[0])
+    sign = 1 if result.maximize else -1
+    if isinstance(result.need_trainer(caller).data, Folds):
+        predicted = np.stack([out_of_fold(result, point * result.runs) for point in kept])
+        seen = np.isfinite(predicted.reshape(*predicted.shape[:2], -1)).all(axis=(0, 2))
+        rows = np.flatnonzero(seen)
+        predicted, targets = predicted[:, rows], _targets(_data(result))[rows]
+    else:
+        x, targets = _data(result)
+        single = lambda point: _ensemble(result, [point], [1.0]).predict(x)
+        predicted, targets = np.stack([np.asarray(single(p)) for p in kept]), jnp.asarray(targets)
+    ranked_by = lambda y, t: sign * score(y, t)[result.metric]
+    counts = greedy(jnp.asarray(predicted), jnp.asarray(targets), ranked_by, size)
+    chosen = np.flatnonzero(counts)
+    return _ensemble(result, [kept[i] for i in chosen], counts[chosen].tolist())
+
+
+def _ensemble(result: "Result", points: Sequence[int], weights: Sequence[float]) -> Ensemble:
+    rows = [row for point in points for row in _runs(result, point)]
+    shares = np.repeat(weights, result.runs)
+    found = members(result, "Result.ensemble", rows)
+    return ensemble(found, shares, result.need_trainer("Result.ensemble").trainable(rows[0]).score)
+
+
+def _runs(result: "Result", point: int) -> list[int]:
+    return list(range(point * result.runs, (point + 1) * result.runs))
+
+
+def _score(result: "Result", point: int) -> Callable[[Any, Any], dict]:
+    score = result.need_trainer("Result.ensemble").trainable(point * result.runs).score
+    require(
+        score is not None,
+        "Result.ensemble: the trial function's Trainable has no `score(predictions, targets)`, by "
+        "which members are chosen; give it one, or take the best: ensemble(10).",
+    )
+    assert score is not None
+    return score
+
+
+def _data(result: "Result") -> PyTree:
+    """What predictions are compared on: all examples with folds, else those of validation."""
+    data = result.need_trainer("Result.ensemble").data
+    return data.data if isinstance(data, Folds) else data[1]
+
+
+def _inputs(data: PyTree) -> PyTree:
+    """What a network predicts from: x of (x, t), and all of any other data."""
+    return data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
+
+
+def _targets(data: PyTree) -> np.ndarray:
+    return np.asarray(data[1])

@@ -1,0 +1,40 @@
+"""The rounds of a search: which points are drawn, and how far each of them is trained."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from purenet.sweep.config import SweepConfig, reach
+from purenet.sweep.state import SweepState
+
+
+def follow(
+    request: SweepConfig,
+    state: SweepState,
+    draw: Callable[[int], None],
+    train: Callable[[np.ndarray, np.ndarray], None],
+) -> None:
+    """Do what the search of a sweep asks, until it asks no more.
+
+    `draw(n)` brings the number of points to n. `train(targets, racing)` trains every point to its
+    target; those that are `racing` may have to resume later.
+    """
+    source, rounds, target_epochs, _ = request.start
+    before = np.zeros(request.trials, int)
+    reached = before
+    scored = 0  # points whose scores the sampler knows
+    while True:
+        draw(reach(target_epochs))
+        train(target_epochs, target_epochs > before)
+        before, reached = target_epochs, np.maximum(reached, target_epochs)
+        # a folder knows more than has been trained so far: decide as if it did not
+        asked = np.arange(request.epochs) < reached[:, None]
+        scores = np.where(asked, state.scores(), np.nan)
+        drawn = len(state.points.group)
+        if scored < drawn:
+            source.tell(np.arange(scored, drawn), scores[scored:drawn])
+            scored = drawn
+        try:
+            target_epochs = rounds.send(scores)
+        except StopIteration:
+            return
