@@ -138,7 +138,7 @@ def test_no_epoch_and_no_evaluation_gathers_all_rows(key, monkeypatch):
 def test_sizes_on_both_sides_of_the_batch_size_are_refused(key):
     trainable = make(batch_size=20)
     state = trainable.init(key)
-    with pytest.raises(ValueError, match="from 13 to 29 examples.*batch_size of at most 13"):
+    with pytest.raises(ValueError, match=r"from 13 to 29 examples.*batch_size of at most 13"):
         jax.eval_shape(trainable.epoch, state, part(ROWS[:29], (13, 29), 1))
     few = make(batch_size=20, microbatches=20)
     with pytest.raises(ValueError, match="20 microbatches, but there are 13 examples"):
