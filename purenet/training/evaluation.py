@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ _EVALUATION_CHUNK = 1000
 _EVALUATION_NUMBERS = 1_000_000
 
 
-def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> dict:
+def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> dict[str, Any]:
     """The metrics of (x, t), or of just the own examples of a Subset of such a pair."""
     subset = jax.tree.map(jnp.asarray, data) if isinstance(data, Subset) else None
     pick = (lambda rows: take(subset.data, rows)) if subset else lambda part: part

@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
-from purenet.core.types import Layer, Optimizer, PyTree, Sizes
+from purenet.core.types import Array, Layer, Number, Optimizer, PyTree, Sizes
 from purenet.core.validate import describe_value
 from purenet.nn.losses import accuracy, softmax_cross_entropy
 
@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     microbatches: int
 
 
-def loss_of(settings: Settings, y, t):
+def loss_of(settings: Settings, y: Any, t: Any) -> Array:
     """The loss of outputs and targets. Raises TypeError or ValueError unless it is one real number.
 
     >>> from purenet.nn.losses import mean_squared_error
@@ -47,7 +47,7 @@ def loss_of(settings: Settings, y, t):
     return value
 
 
-def penalty_of(penalty: Callable, weights: PyTree):
+def penalty_of(penalty: Callable, weights: PyTree) -> Number:
     """The penalty. Raises TypeError or ValueError unless it is one number.
 
     >>> penalty_of(lambda weights: weights**2, 3.0)
@@ -58,7 +58,7 @@ def penalty_of(penalty: Callable, weights: PyTree):
     return value
 
 
-def measure(settings: Settings, y, t, value) -> dict:
+def measure(settings: Settings, y: Any, t: Any, value: Number) -> dict[str, Any]:
     """The metrics by name, the loss `value` among them.
 
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(metrics={})

@@ -74,7 +74,9 @@ def _microbatched_gradients(settings: Settings, params, pick, rows, key):
 
 
 # one epoch
-def epoch(settings: Settings, state: TrainState, data: PyTree | Subset):
+def epoch(
+    settings: Settings, state: TrainState, data: PyTree | Subset
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """(state, metrics) after one epoch on (x, t), or on a Subset of such a pair.
 
     Of a Subset, rows are gathered minibatch by minibatch, and the steps are those of its own
