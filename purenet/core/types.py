@@ -92,7 +92,8 @@ class Trainable(NamedTuple):
 
     Three more are for those that have them. `predict(state, x)` gives one prediction for each
     example of x: class probabilities where there are classes. `score(y, t)` gives the metrics of
-    such predictions. `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a larger set; without it they are given the rows, gathered.
+    such predictions. `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a
+    larger set; without it they are given the rows, gathered.
 
     >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
     >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
