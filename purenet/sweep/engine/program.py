@@ -260,7 +260,6 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
     """Train each lane for its own number of epochs. Returns the lanes, and the metrics after each
     epoch."""
     layout, monitor = program.layout, program.monitor
-    one = functools.partial(_one_epoch, program, data=data)
 
     def advance(lanes, data, epochs):
         def some(i, carry):
@@ -277,8 +276,8 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
                 epoch, now, measured = loop
                 active = _active(now, epoch, goal)
                 due = _due(monitor, now.epochs)
-                look = functools.partial(one, any_due=(active & due).any())
-                now, metrics = several(look)(now, active, due)
+                one = functools.partial(_one_epoch, program, data, (active & due).any())
+                now, metrics = several(one)(now, active, due)
                 record = lambda curve, m: curve.at[..., epoch].set(m)
                 return epoch + 1, now, jax.tree.map(record, measured, metrics)
 
@@ -327,7 +326,7 @@ def _due(monitor: Monitor, epochs):
     return ((epochs + 1) % monitor.every == 0) | (epochs + 1 == monitor.last)
 
 
-def _one_epoch(program: Program, lane: Lanes, active, due, data, any_due):
+def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     """One epoch of a lane that is `active`, evaluated if it is `due`; the metrics are NaN if not.
     `any_due` is the same for all lanes of a block, so that none is evaluated in vain."""
     monitor, trainable = program.monitor, program.trainable(lane.numbers)
@@ -345,7 +344,8 @@ def _one_epoch(program: Program, lane: Lanes, active, due, data, any_due):
             lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(look, state)
         )
         metrics = jax.lax.cond(any_due, look, blank, state)
-        finite = _all_finite(weights) & (~due | _all_finite(metrics))
+        known = jax.tree.map(lambda m: jnp.where(due, m, 0), metrics)
+        finite = _all_finite((known, weights))
         metrics = jax.tree.map(lambda m: jnp.where(due, m, jnp.nan), metrics)
     going, ended = active & finite, lane.ended
     if monitor.tracks:

@@ -1,0 +1,216 @@
+"""Folds: a lane trains on rows of its own as if it had nothing else."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import purenet as pn
+from purenet import sweep
+from purenet.core.subset import Subset
+from purenet.sweep.folds import make_folds
+
+N = 23
+RNG = np.random.default_rng(0)
+X, T = RNG.normal(size=(N, 3)), np.arange(N) % 3
+SPACE = {"rate": sweep.uniform(0.1, 0.9)}
+
+UNEVEN = [(np.arange(10), np.arange(10, N)), (np.arange(5, N), np.array([0, 2])),
+          (np.array([3, 3, 1, 7]), np.arange(4))]  # fmt: skip
+
+
+def learner(hyper):
+    """A mean that is learnt with noise, from whatever rows it is given."""
+
+    def epoch(state, data):
+        key = jax.random.fold_in(state["key"], state["t"])
+        mean = data[0].mean() + 0.1 * jax.random.normal(key)
+        x = state["x"] + hyper["rate"] * (mean - state["x"])
+        return {"key": state["key"], "t": state["t"] + 1, "x": x}, {}
+
+    return pn.Trainable(
+        init=lambda key: {"key": key, "t": jnp.zeros((), jnp.int32), "x": jax.random.normal(key)},
+        epoch=epoch,
+        evaluate=lambda state, data: {"loss": jnp.abs(data[0].sum(axis=1) - state["x"]).mean()},
+        predict=lambda state, x: x.sum(axis=1) * state["x"],
+    )
+
+
+def run(folds, data=(X, T), trials=4, epochs=5, trial=learner, **options):
+    return sweep.run(trial, SPACE, data, trials, epochs, folds=folds, progress=False, **options)
+
+
+def alone(fold, trial=learner, **options):
+    """What the fold's rows give as an ordinary sweep."""
+    train, validation = (tuple(a[rows] for a in (X, T)) for rows in fold)
+    return sweep.run(trial, SPACE, (train, validation), progress=False, **options)
+
+
+def rows_of(folds: int):
+    made = make_folds(folds, (X, T), 0)
+    own = lambda part: [np.asarray(p.rows[: int(p.count)]) for p in part]
+    parts = [made.parts(i) for i in range(folds)]
+    return [own(pair) for pair in parts]
+
+
+@pytest.mark.parametrize("folds", [3, UNEVEN])
+@pytest.mark.parametrize("options", [
+    {}, {"seeds": 2}, {"devices": 2}, {"search": sweep.halving(eta=2)},
+])  # fmt: skip
+def test_a_fold_is_the_training_on_its_rows_alone(folds, options):
+    found = run(folds, **options)
+    count = folds if isinstance(folds, int) else len(folds)
+    seeds = options.get("seeds", 1)
+    for i, fold in enumerate(rows_of(3) if isinstance(folds, int) else folds):
+        one = alone(fold, trials=4, epochs=5, seeds=seeds)
+        for part in ("train", "validation"):
+            own = found.curves[part]["loss"][i::count]
+            known = np.isfinite(own)
+            np.testing.assert_array_equal(own[known], one.curves[part]["loss"][known])
+    assert len(found) == 4 * seeds * count and np.isfinite(found.curves["train"]["loss"]).any()
+
+
+def network(hyper):
+    return pn.supervised(
+        net=pn.mlp(batch_norm=True, dropout=0.2), sizes=(3, 5, 3), optimizer=pn.adam(hyper["rate"]),
+        loss=pn.softmax_cross_entropy, batch_size=4,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("folds", [4, UNEVEN])
+def test_a_network_on_a_fold_is_the_network_on_its_rows(folds):
+    found = run(folds, trial=network, epochs=3, trials=2)
+    count = folds if isinstance(folds, int) else len(folds)
+    for i, fold in enumerate(rows_of(4) if isinstance(folds, int) else folds):
+        one = alone(fold, network, trials=2, epochs=3)
+        for name in ("loss", "accuracy"):
+            own = found.curves["validation"][name][i::count]
+            np.testing.assert_allclose(own, one.curves["validation"][name], rtol=1e-10)
+
+
+# how a sweep with folds is ranked, saved and taken up again
+def test_points_are_ranked_by_the_mean_over_their_folds():
+    found = run(3, seeds=2)
+    final = found.curves["validation"]["loss"][:, -1].reshape(4, 6)
+    assert found.ranked() == np.argsort(final.mean(axis=1)).tolist()
+    best = found.best()
+    assert best.runs == 6 and best.score == pytest.approx(final.mean(axis=1).min())
+    assert best.interval == pytest.approx(
+        2.5706 * final[best.number // 6].std(ddof=1) / np.sqrt(6), rel=1e-4
+    )
+    row = found.rows()[7]
+    assert (row["trial"], row["seed"], row["fold"]) == (7, 0, 1)
+    assert "±" in found.table()
+
+
+def test_every_run_of_the_best_points_is_kept():
+    found = run(3, keep=2)
+    expected = {3 * point + i for point in found.ranked()[:2] for i in range(3)}
+    assert {*found.kept} == expected
+    for row in expected:
+        assert found.replay(row).state["x"] == found.weights(row)["x"]
+
+
+def test_a_sweep_with_folds_is_read_and_taken_up_again(tmp_path):
+    at_once = run(3, epochs=6)
+    with pytest.raises(ValueError, match="folds"):
+        run(3, epochs=6, path=tmp_path)
+        run(4, epochs=6, path=tmp_path)
+    read, again = sweep.load(tmp_path), run(3, epochs=6, path=tmp_path)
+    for other in (read, again):
+        np.testing.assert_array_equal(
+            other.curves["validation"]["loss"], at_once.curves["validation"]["loss"]
+        )
+        assert other.ranked() == at_once.ranked() and other.outcomes.folds == 3
+    assert again.weights(again.best())["x"] == at_once.weights(at_once.best())["x"]
+
+
+def test_other_rows_are_another_sweep(tmp_path):
+    run(UNEVEN, path=tmp_path)
+    changed = [*UNEVEN[:2], (np.array([3, 3, 1, 8]), np.arange(4))]
+    with pytest.raises(ValueError, match="data: was"):
+        run(changed, path=tmp_path)
+
+
+# making folds
+def test_folds_by_number_partition_the_examples_and_every_class():
+    made = make_folds(3, (X, T), seed=1)
+    rows = [np.asarray(made.validation.of(None, i).rows) for i in range(3)]
+    counts = [int(made.validation.of(None, i).count) for i in range(3)]
+    own = [r[:n] for r, n in zip(rows, counts, strict=True)]
+    assert sorted(np.concatenate(own).tolist()) == list(range(N))
+    for held_out in own:  # 8, 8 and 7 of a class
+        assert np.bincount(T[held_out], minlength=3).min() >= 2
+    for i, held_out in enumerate(own):
+        train = made.train.of(None, i)
+        assert sorted({*range(N)} - {*held_out}) == train.rows[: int(train.count)].tolist()
+    assert not np.array_equal(own[0], np.asarray(make_folds(3, (X, T), seed=2).validation.rows[0]))
+
+
+def test_a_class_with_few_examples_is_not_stratified():
+    labels = np.array([0] * 9 + [1])
+    made = make_folds(5, (np.zeros((10, 1)), labels), seed=0)
+    assert made.validation.sizes == (2,)
+
+
+@pytest.mark.parametrize("folds, error, message", [
+    (1, ValueError, "folds is 1"),
+    (24, ValueError, "folds is 24, but there are 23 examples"),
+    ("5", TypeError, "pairs"),
+    ([], ValueError, "empty"),
+    ([np.arange(3)], TypeError, "fold 0"),
+    ([(np.arange(3), [23])], ValueError, r"validation rows of fold 0 hold \[23\].*0 to 22"),
+    ([([-1], [1])], ValueError, "training rows of fold 0"),
+    ([([], [1])], TypeError, "training rows of fold 0"),
+    ([(np.zeros(0, int), [1])], ValueError, "training rows of fold 0 are none"),
+    ([(np.ones(N, bool), [1])], TypeError, "flatnonzero"),
+])  # fmt: skip
+def test_folds_that_cannot_be_are_named(folds, error, message):
+    with pytest.raises(error, match=message):
+        run(folds)
+
+
+def test_data_in_two_parts_is_no_data_for_folds():
+    with pytest.raises(ValueError, match="one data set"):
+        run(3, data=((X, T), (X, T)))
+    with pytest.raises(ValueError, match=r"\[22, 23\]"):
+        run(3, data=(X, T[1:]))
+
+
+def test_a_population_has_no_folds():
+    with pytest.raises(ValueError, match="folds are 3"):
+        run(3, search=sweep.pbt(every=2))
+
+
+def test_a_generator_of_folds_is_read_once():
+    found = run((fold for fold in UNEVEN), trials=1, epochs=1)
+    assert len(found) == 3
+
+
+# what they predict
+def test_every_example_is_predicted_by_the_run_that_did_not_see_it():
+    found = run(3, keep=1)
+    best = found.best()
+    predicted = found.out_of_fold(best)
+    for i, (_, held_out) in enumerate(rows_of(3)):
+        state = found.weights(best.number + i)["x"]
+        np.testing.assert_allclose(predicted[held_out], X[held_out].sum(axis=1) * state, rtol=1e-12)
+    uneven = run(UNEVEN, trials=1)
+    predicted = uneven.out_of_fold(0)
+    seen = np.unique(np.concatenate([held_out for _, held_out in UNEVEN]))
+    assert np.isfinite(predicted[seen]).all()
+    assert np.isnan(np.delete(predicted, seen)).all()
+
+
+def test_without_folds_none_is_held_out():
+    found = sweep.run(learner, SPACE, ((X, T), (X, T)), 2, 1, progress=False)
+    with pytest.raises(ValueError, match="no folds"):
+        found.out_of_fold(0)
+
+
+def test_a_subset_travels():
+    part = Subset(np.arange(4), np.array([1, 2]), np.array(0), (2,))
+    again = pickle.loads(pickle.dumps(part))
+    assert again.sizes == (2,) and again.rows.tolist() == [1, 2]
