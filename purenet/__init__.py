@@ -72,6 +72,7 @@ Transformations of gradients
 Training
     supervised                  a network, a loss and an optimizer as a Trainable
     fit                         trains one network
+    predict                     the outputs of a network for many examples
     sweep                       trains hundreds at once (module)
     use_cpu_cores               one device a core, before anything is computed
 
@@ -182,6 +183,7 @@ from purenet.optim.transforms import exponential_moving_average as exponential_m
 from purenet.optim.transforms import scale_by_schedule as scale_by_schedule
 from purenet.training.fit import Fit as Fit
 from purenet.training.fit import fit as fit
+from purenet.training.predict import predict as predict
 from purenet.training.supervised import supervised as supervised
 
 if TYPE_CHECKING:
@@ -253,6 +255,7 @@ __all__ = [
     "nesterov",
     "ops",
     "plots",
+    "predict",
     "relu",
     "remat",
     "residual",
