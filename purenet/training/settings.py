@@ -4,12 +4,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
 from purenet.core.types import Array, Layer, Number, Optimizer, PyTree, Sizes
-from purenet.core.validate import describe_value
-from purenet.nn.losses import accuracy, softmax_cross_entropy
+from purenet.core.validate import describe_value, require
+from purenet.nn.activations import sigmoid, softmax
+from purenet.nn.losses import accuracy, sigmoid_binary_cross_entropy, softmax_cross_entropy
 
 
 class Settings(NamedTuple):
@@ -28,16 +30,29 @@ class Settings(NamedTuple):
     batches: str
     metrics: dict[str, Callable] | None
     microbatches: int
+    weights: Callable | Array | None = None
+    augment: Callable | None = None
 
 
-def loss_of(settings: Settings, y: Any, t: Any) -> Array:
+def loss_of(settings: Settings, y: Any, t: Any, total: Number | None = None) -> Array:
     """The loss of outputs and targets. Raises TypeError or ValueError unless it is one real number.
+
+    With weights it is Σ wᵢ lᵢ / total, where `total` is Σ wᵢ unless it is given.
 
     >>> from purenet.nn.losses import mean_squared_error
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(loss=mean_squared_error)
     >>> loss_of(settings, jnp.ones(2), jnp.zeros(2)).item()
     1.0
     """
+    if settings.weights is None:
+        return _checked_loss(settings, y, t)
+    alone = jax.vmap(lambda y, t: _checked_loss(settings, y[None], t[None]))(y, t)
+    weights = weights_of(settings, y, t).astype(alone.dtype)
+    total = weights.sum() if total is None else jnp.asarray(total, alone.dtype)
+    return (weights * alone).sum() / jnp.where(total == 0, 1, total)  # 0 where nothing counts
+
+
+def _checked_loss(settings: Settings, y, t):
     value = settings.loss(y, t)
     check_scalar("supervised: the loss", value)
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
@@ -45,6 +60,41 @@ def loss_of(settings: Settings, y: Any, t: Any) -> Array:
             f"supervised: the loss is {describe_value(value)}, but one real number is expected."
         )
     return value
+
+
+def weights_of(settings: Settings, y: Any, t: Any) -> jax.Array:
+    """The weight of each example, (n,): of its class, or what the user's function says.
+
+    Raises ValueError for another number of class weights than of classes, for targets that are no
+    classes, and for a function that gives another shape.
+
+    >>> settings = Settings(*[None] * len(Settings._fields))._replace(weights=jnp.array([1.0, 5.0]))
+    >>> weights_of(settings, jnp.zeros((3, 2)), jnp.array([1, 0, 1])).tolist()
+    [5.0, 1.0, 5.0]
+    """
+    weights, t = settings.weights, jnp.asarray(t)
+    if callable(weights):
+        with traced_code("supervised: `weights`"):
+            found = weights(t)
+        shape, expected = jnp.shape(found), t.shape[:1]
+        text = f"supervised: weights(t) has shape {shape}, but one weight an example, {expected}"
+        require(shape == expected, f"{text}, is expected for t of shape {t.shape}.")
+        return jnp.asarray(found)
+    weights, columns = jnp.asarray(weights), y.shape[1] if y.ndim == 2 else 1
+    classes = max(2, columns)
+    require(
+        weights.shape == (classes,),
+        f"supervised: weights has shape {weights.shape}, but the network's outputs {y.shape} are "
+        f"those of {classes} classes, so that ({classes},) is expected.",
+    )
+    if t.ndim == 2 and t.shape[1] == classes:  # one-hot, or the mean over its probabilities
+        return t.astype(weights.dtype) @ weights
+    require(
+        t.size == len(t) and not jnp.issubdtype(t.dtype, jnp.inexact),
+        f"supervised: class weights need class numbers or one-hot rows as targets, but t is "
+        f"{describe_value(t)}; give a function weights(t) instead.",
+    )
+    return weights[t.reshape(-1).astype(jnp.int32)]
 
 
 def penalty_of(penalty: Callable, weights: PyTree) -> Number:
@@ -75,15 +125,39 @@ def measure(settings: Settings, y: Any, t: Any, value: Number) -> dict[str, Any]
 
 def _suggested(loss, t):
     """The metrics that the loss and the targets suggest."""
-    if whole(loss) is softmax_cross_entropy or jnp.issubdtype(t.dtype, jnp.integer):
+    if _whole(loss) is sigmoid_binary_cross_entropy:
+        return {"accuracy": _binary_accuracy}
+    if _whole(loss) is softmax_cross_entropy or jnp.issubdtype(t.dtype, jnp.integer):
         return {"accuracy": accuracy}
     return {}
 
 
-def whole(loss: Callable) -> Callable:
-    """A loss without the arguments that functools.partial has filled in.
+def _binary_accuracy(y, t):
+    """The share of right answers to all questions of yes or no."""
+    return accuracy(y.reshape(-1), t.reshape(-1) > 0.5)
 
-    >>> whole(functools.partial(softmax_cross_entropy, smoothing=0.1)) is softmax_cross_entropy
-    True
+
+def is_binary(settings: Settings) -> bool:
+    """Whether the loss takes one logit for each question of yes or no.
+
+    >>> is_binary(Settings(*[None] * len(Settings._fields)))
+    False
     """
+    return _whole(settings.loss) is sigmoid_binary_cross_entropy
+
+
+def as_prediction(settings: Settings, y: jax.Array) -> jax.Array:
+    """Class probabilities where the loss is a cross-entropy, the outputs as they are elsewhere.
+
+    >>> settings = Settings(*[None] * len(Settings._fields))
+    >>> as_prediction(settings._replace(loss=softmax_cross_entropy), jnp.zeros((1, 2))).tolist()
+    [[0.5, 0.5]]
+    """
+    if is_binary(settings):
+        return sigmoid(y)
+    return softmax(y) if _whole(settings.loss) is softmax_cross_entropy else y
+
+
+def _whole(loss):
+    """A loss without the arguments that functools.partial has filled in."""
     return loss.func if isinstance(loss, functools.partial) else loss
