@@ -599,7 +599,7 @@ def load(folder: Path):
 
     def legal(result):
         n = result.trials
-        assert n > 0 and result.seeds > 0 and n % result.seeds == 0
+        assert n > 0 and result.seeds > 0 and n % result.runs == 0
         assert set(result.status.tolist()) <= {"done", "stopped", "diverged"}
         assert result.epochs.shape == (n,) and result.epochs.min() >= 0
         assert result.metric in result.curves["validation"]
@@ -696,7 +696,7 @@ def resume(folder: Path):
             if parents.size:
                 assert parents.min() >= 0 and parents.max() < result.trials
         for row, state in result.kept.items():
-            assert 0 <= row < request.trials * request.seeds
+            assert 0 <= row < request.shape.rows
             alike(state, jax.eval_shape(lambda: _learner({"kind": pn.relu, "limit": 0.5}).init(
                 jax.random.key(0))))  # fmt: skip
 

@@ -68,7 +68,8 @@ def test_a_fold_is_the_training_on_its_rows_alone(folds, options):
         for part in ("train", "validation"):
             own = found.curves[part]["loss"][i::count]
             known = np.isfinite(own)
-            np.testing.assert_array_equal(own[known], one.curves[part]["loss"][known])
+            # a sum over rows that are picked may be rounded in another order
+            np.testing.assert_allclose(own[known], one.curves[part]["loss"][known], rtol=1e-13)
     assert len(found) == 4 * seeds * count and np.isfinite(found.curves["train"]["loss"]).any()
 
 

@@ -130,7 +130,7 @@ def test_seeds_are_ranked_by_their_mean(full):
     final = result.curves["validation"]["accuracy"][:, -1].reshape(6, 3)
     assert len(set(final.ravel())) == 18
     best = result.best()
-    assert best.number == 3 * final.mean(1).argmax() and best.seeds == 3
+    assert best.number == 3 * final.mean(1).argmax() and best.runs == 3
     np.testing.assert_allclose(best.score, final.mean(1).max())
     scores = final[best.number // 3]
     half = 4.302652729911275 * scores.std(ddof=1) / np.sqrt(3)  # t(2) at 97.5%

@@ -406,7 +406,7 @@ def test_what_is_no_sweep_is_not_read(tmp_path, folder):
         sweep.load(tmp_path)
     content = json.loads((folder / "settings.json").read_text()) | {"format": 99}
     (tmp_path / "settings.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="has the format 99, but 2 is what"):
+    with pytest.raises(ValueError, match="has the format 99, but 3 is what"):
         sweep.load(tmp_path)
 
 

@@ -266,9 +266,9 @@ def test_data_are_told_apart_by_every_number_shape_dtype_and_name():
 def test_settings_of_a_new_folder_say_their_format(tmp_path):
     folder.Store(tmp_path, {"trials": 3}).close()
     content = json.loads((tmp_path / "settings.json").read_text())
-    assert content["format"] == 2 and content["settings"] == {"trials": 3}
+    assert content["format"] == 3 and content["settings"] == {"trials": 3}
     assert reading.read_settings(tmp_path) == content  # and whose they are
-    for wrong in ({"format": 1}, {"format": 3}):
+    for wrong in ({"format": 2}, {"format": 4}):
         (tmp_path / "settings.json").write_text(json.dumps({**content, **wrong}))
         with pytest.raises(ValueError, match="has the format"):
             reading.read_settings(tmp_path)

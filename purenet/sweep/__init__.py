@@ -46,8 +46,8 @@ from purenet.sweep._run import run as run
 from purenet.sweep.ask_tell import AskTell as AskTell
 from purenet.sweep.engine.records import Lineage as Lineage
 from purenet.sweep.results.load import load as load
+from purenet.sweep.results.networks import Run as Run
 from purenet.sweep.results.result import Result as Result
-from purenet.sweep.results.result import Run as Run
 from purenet.sweep.results.trials import Trial as Trial
 from purenet.sweep.samplers.base import Sampler as Sampler
 from purenet.sweep.samplers.designs import grid as grid

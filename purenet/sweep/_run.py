@@ -24,8 +24,9 @@ from purenet.sweep.group import Group, Pool, Work, Workplace
 from purenet.sweep.journal import Journal
 from purenet.sweep.options import SweepOptions, filled, with_options
 from purenet.sweep.results.ensemble import Member
+from purenet.sweep.results.networks import Run
 from purenet.sweep.results.outcome import outcome
-from purenet.sweep.results.result import Result, Run
+from purenet.sweep.results.result import Result
 from purenet.sweep.rounds import follow
 from purenet.sweep.schedulers.base import as_scheduler
 from purenet.sweep.schedulers.pbt import Population

@@ -25,7 +25,7 @@ from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
-from purenet.sweep.state import SweepShape
+from purenet.sweep.state import Objective, SweepShape
 
 _ORDER = (
     "The order is run(trial, space, data, trials, epochs, seed), with data = (train, validation), "
@@ -101,9 +101,8 @@ class SweepConfig:
         metrics = [set(program.metrics) for program in programs]
         columns = {f"{part} {name}" for part in PARTS for name in set().union(*metrics)}
         _check_names(self.space.names, columns, ", as the column of a metric")
-        self.objective = objective(metrics, asked["metric"], asked["mode"])
-        self.monitor = monitor(asked, self.objective, epochs, targets)
-        self.objective = self.objective._replace(best=self.monitor.keep_best)
+        ranking = objective(metrics, asked["metric"], asked["mode"])
+        self.monitor = monitor(asked, ranking, epochs, targets)
         self.programs = [program.monitored(self.monitor) for program in programs]
 
     @property
@@ -120,6 +119,12 @@ class SweepConfig:
     def seeds(self) -> int:
         """How many runs a point has."""
         return self.shape.seeds
+
+    @property
+    def objective(self) -> Objective:
+        """What trials are ranked by."""
+        monitor = self.monitor
+        return Objective(monitor.metric, monitor.sign > 0, monitor.keep_best)
 
     @property
     def metric(self) -> str:
@@ -211,7 +216,7 @@ def _check_names(names: Iterable[str], taken: Container[str], why: str = "") -> 
             raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}{why}; rename it.")
 
 
-def _check_order(space: PyTree, data: Any, folds: Any) -> None:
+def _check_order(space: PyTree, data: Any, folds: object) -> None:
     """Refuse data and a space in each other's place, and data that does not come in parts."""
     parts = isinstance(data, (tuple, list)) and len(data) == 2
     if folds is not None:

@@ -1,7 +1,6 @@
 """Making folds: from their number, or from the rows that a splitter gives."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +12,7 @@ from purenet.sweep.engine.folds import FoldRows, Folds
 _STREAM = 0xF01D  # so that the folds are not drawn from the numbers of the points
 
 
-def make_folds(folds: Any, data: PyTree, seed: int) -> Folds:
+def make_folds(folds: object, data: PyTree, seed: int) -> Folds:
     """The folds of a data set, whose arrays have the examples on the leading axis.
 
     An integer k makes k folds of nearly equal size, each example in the validation rows of one of
@@ -37,7 +36,7 @@ def make_folds(folds: Any, data: PyTree, seed: int) -> Folds:
     return Folds(data, _stacked(train), _stacked(validation))
 
 
-def _drawn(folds: Any, data: PyTree, n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _drawn(folds: object, data: PyTree, n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     k = integer("sweep: folds", folds, least=2)
     require(k <= n, f"sweep: folds is {k}, but there are {n} examples; make at most {n} folds.")
     order = np.random.default_rng([seed, _STREAM]).permutation(n)
@@ -55,7 +54,7 @@ def _labels(data: PyTree) -> np.ndarray | None:
     return t if t is not None and t.ndim == 1 and t.dtype.kind in "iub" else None
 
 
-def _given(folds: Any, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _given(folds: object, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
     expected = (
         "a number, or pairs (training rows, validation rows) such as KFold(5).split(x) gives, are "
         "expected."
@@ -71,7 +70,7 @@ def _given(folds: Any, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
             enumerate(pairs)]  # fmt: skip
 
 
-def _rows(fold: int, part: str, rows: Any, n: int) -> np.ndarray:
+def _rows(fold: int, part: str, rows: object, n: int) -> np.ndarray:
     rows = np.asarray(rows)
     what = f"sweep: the {part} rows of fold {fold}"
     require(

@@ -78,6 +78,18 @@ class Restored(NamedTuple):
     previous_seconds: float = 0.0  # spent by earlier processes
 
 
+class Standing(NamedTuple):
+    """How far each run is, a row each.
+
+    >>> int(Standing(np.zeros(2, int), np.ones(2, bool), np.zeros(2, bool)).alive.sum())
+    2
+    """
+
+    epochs: np.ndarray  # with finite numbers
+    alive: np.ndarray  # every number finite so far
+    ended: np.ndarray  # out of patience
+
+
 class SweepState:
     """One row per run. Those of point i are the rows from i · runs on: its seeds one after the
     other, each of them on every fold.
@@ -94,13 +106,27 @@ class SweepState:
     def __init__(self, space: Space, points: Points, shape: SweepShape, objective: Objective):
         self.space, self.points = space, points  # the points drawn so far
         self.shape, self.objective = shape, objective
-        self.epochs = np.zeros(shape.rows, int)
-        self.alive = np.ones(shape.rows, bool)  # every number finite so far
-        self.ended = np.zeros(shape.rows, bool)  # out of patience
+        of_all = lambda value: np.full(shape.rows, value)
+        self.standing = Standing(epochs=of_all(0), alive=of_all(True), ended=of_all(False))
         self.curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
         self.kept: dict[int, list] = {}  # row -> its final state, packed
         self.lineage: Lineage | None = None
         self.restored = Restored()
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """Epochs that each run has, with finite numbers."""
+        return self.standing.epochs
+
+    @property
+    def alive(self) -> np.ndarray:
+        """Whether every number of a run was finite so far."""
+        return self.standing.alive
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Whether a run is out of patience."""
+        return self.standing.ended
 
     # the rows
     def draw(self, cube: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from purenet.core.subset import Subset, take
 from purenet.core.types import PyTree, TrainState
 from purenet.distributed.mesh import shard_batch
-from purenet.training.settings import Settings, as_prediction, loss_of, measure
+from purenet.training.settings import Settings, as_outputs, as_prediction, loss_of, measure
 from purenet.training.steps import count_examples
 
 # Evaluation runs through the data in chunks: of at most this many examples, which are enough for
@@ -58,6 +58,12 @@ def predict(settings: Settings, state: TrainState, x: PyTree) -> jax.Array:
         return (), as_prediction(settings, y)
 
     return in_chunks(chunk, x, _most(settings, x))[1]
+
+
+def score(settings: Settings, predictions: jax.Array, t: jax.Array) -> dict[str, Any]:
+    """The metrics of predictions, as `predict` gives them, and targets."""
+    y = as_outputs(settings, predictions)
+    return measure(settings, y, t, loss_of(settings, y, t))
 
 
 def _most(settings: Settings, x) -> int:

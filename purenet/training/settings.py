@@ -158,6 +158,21 @@ def as_prediction(settings: Settings, y: jax.Array) -> jax.Array:
     return softmax(y) if _whole(settings.loss) is softmax_cross_entropy else y
 
 
+def as_outputs(settings: Settings, p: jax.Array) -> jax.Array:
+    """Outputs of which these are the predictions; a probability of 0 counts as the smallest number.
+
+    >>> settings = Settings(*[None] * len(Settings._fields))
+    >>> y = as_outputs(settings._replace(loss=softmax_cross_entropy), jnp.array([[0.25, 0.75]]))
+    >>> softmax(y).tolist()
+    [[0.25, 0.75]]
+    """
+    p = jnp.asarray(p)
+    if not (is_binary(settings) or _whole(settings.loss) is softmax_cross_entropy):
+        return p
+    log = lambda p: jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
+    return log(p) - log(1 - p) if is_binary(settings) else log(p)
+
+
 def _whole(loss):
     """A loss without the arguments that functools.partial has filled in."""
     return loss.func if isinstance(loss, functools.partial) else loss

@@ -19,7 +19,7 @@ from purenet.core.validate import (
     require,
 )
 from purenet.optim.base import with_extras
-from purenet.training.evaluation import evaluate, predict
+from purenet.training.evaluation import evaluate, predict, score
 from purenet.training.settings import Settings, is_binary
 from purenet.training.steps import epoch, init
 
@@ -75,7 +75,8 @@ def supervised(
 
     `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` gives the network's
     outputs, as class probabilities where the loss is `softmax_cross_entropy` or
-    `sigmoid_binary_cross_entropy`, also with arguments filled in by functools.partial.
+    `sigmoid_binary_cross_entropy`, also with arguments filled in by functools.partial;
+    `score(predictions, t)` gives the loss and the metrics of such predictions.
 
     Raises ValueError if `microbatches` does not divide `batch_size`, and for another word in
     `batches`; TypeError if `net` is not a Layer, `optimizer` not a pair (init, update), a metric
@@ -116,7 +117,8 @@ def supervised(
         weights, augment,
     )  # fmt: skip
     of = lambda f: functools.partial(f, settings)
-    return Trainable(of(init), of(epoch), of(evaluate), of(_check), of(predict), subsets=True)
+    functions = map(of, (init, epoch, evaluate, _check, predict, score))
+    return Trainable(*functions, subsets=True)
 
 
 # checks

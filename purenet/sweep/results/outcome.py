@@ -8,7 +8,8 @@ import jax
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import ProgramRecord
 from purenet.sweep.group import Group
-from purenet.sweep.results.result import Costs, Result, Trainer
+from purenet.sweep.results.networks import Trainer
+from purenet.sweep.results.result import Costs, Result
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.state import SweepState
 

@@ -1,7 +1,7 @@
 """What the trials of a result predict: out of fold, and together as ensembles."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,24 +10,16 @@ import numpy as np
 from purenet.core.types import PyTree
 from purenet.core.validate import require
 from purenet.sweep.engine.folds import Folds
-from purenet.sweep.results.ensemble import Ensemble, Member, ensemble, greedy
-
-if TYPE_CHECKING:
-    from purenet.sweep.results.result import Result
+from purenet.sweep.results.ensemble import Ensemble, ensemble, greedy
+from purenet.sweep.results.networks import Networks
 
 
-def members(result: "Result", caller: str, numbers: Sequence[int]) -> list[Member]:
-    """These trials as members of an ensemble. Raises ValueError if one was not kept."""
-    trainer = result.need_trainer(caller)
-    return [trainer.member(row, result.kept_state(caller, row)) for row in numbers]
-
-
-def out_of_fold(result: "Result", number: int) -> np.ndarray:
+def out_of_fold(networks: Networks, number: int) -> np.ndarray:
     """The predictions of a point, one of whose runs is `number`, for every example."""
     caller = "Result.out_of_fold"
-    data = result.need_trainer(caller).data
+    data = networks.trainer_for(caller).data
     require(isinstance(data, Folds), f"{caller}: the sweep has no folds; give it folds=.")
-    runs = members(result, caller, _runs(result, number // result.runs))
+    runs = networks.members(caller, networks.runs(number // networks.outcomes.runs))
     x, n = _inputs(data.data), len(jax.tree.leaves(data.data)[0])
     total, seen = None, np.zeros(n, int)
     for i, run in enumerate(runs):
@@ -43,53 +35,53 @@ def out_of_fold(result: "Result", number: int) -> np.ndarray:
     return np.where(seen > 0, total / np.maximum(seen, 1), np.nan).astype(total.dtype)
 
 
-def best_ensemble(result: "Result", size: int) -> Ensemble:
+def best_ensemble(networks: Networks, size: int) -> Ensemble:
     """The plain mean of the best points."""
-    ranked = result.ranked()
+    ranked = networks.outcomes.ranked()
     require(
         size <= len(ranked),
         f"Result.ensemble: {size} points are asked for, but {len(ranked)} did not diverge.",
     )
-    return _ensemble(result, ranked[:size], [1.0] * size)
+    return _ensemble(networks, ranked[:size], [1.0] * size)
 
 
-def greedy_ensemble(result: "Result", size: int) -> Ensemble:
+def greedy_ensemble(networks: Networks, size: int) -> Ensemble:
     """Members chosen one after the other among the points that were kept."""
     caller = "Result.ensemble"
-    kept = [point for point in result.ranked() if {*_runs(result, point)} <= {*result.kept}]
+    kept = [
+        point for point in networks.outcomes.ranked() if {*networks.runs(point)} <= {*networks.kept}
+    ]
     require(
         len(kept) > 0, f"{caller}: no weights were kept to choose from; run(keep=...) keeps some."
     )
-    score = _score(result, kept[0])
-    sign = 1 if result.maximize else -1
-    if isinstance(result.need_trainer(caller).data, Folds):
-        predicted = np.stack([out_of_fold(result, point * result.runs) for point in kept])
+    score = _score(networks, kept[0])
+    sign = 1 if networks.outcomes.maximize else -1
+    if isinstance(networks.trainer_for(caller).data, Folds):
+        predicted = np.stack(
+            [out_of_fold(networks, point * networks.outcomes.runs) for point in kept]
+        )
         seen = np.isfinite(predicted.reshape(*predicted.shape[:2], -1)).all(axis=(0, 2))
         rows = np.flatnonzero(seen)
-        predicted, targets = predicted[:, rows], _targets(_data(result))[rows]
+        predicted, targets = predicted[:, rows], _targets(_data(networks))[rows]
     else:
-        x, targets = _data(result)
-        single = lambda point: _ensemble(result, [point], [1.0]).predict(x)
+        x, targets = _data(networks)
+        single = lambda point: _ensemble(networks, [point], [1.0]).predict(x)
         predicted, targets = np.stack([np.asarray(single(p)) for p in kept]), jnp.asarray(targets)
-    ranked_by = lambda y, t: sign * score(y, t)[result.metric]
+    ranked_by = lambda y, t: sign * score(y, t)[networks.outcomes.metric]
     counts = greedy(jnp.asarray(predicted), jnp.asarray(targets), ranked_by, size)
     chosen = np.flatnonzero(counts)
-    return _ensemble(result, [kept[i] for i in chosen], counts[chosen].tolist())
+    return _ensemble(networks, [kept[i] for i in chosen], counts[chosen].tolist())
 
 
-def _ensemble(result: "Result", points: Sequence[int], weights: Sequence[float]) -> Ensemble:
-    rows = [row for point in points for row in _runs(result, point)]
-    shares = np.repeat(weights, result.runs)
-    found = members(result, "Result.ensemble", rows)
-    return ensemble(found, shares, result.need_trainer("Result.ensemble").trainable(rows[0]).score)
+def _ensemble(networks: Networks, points: Sequence[int], weights: Sequence[float]) -> Ensemble:
+    rows = [row for point in points for row in networks.runs(point)]
+    shares = np.repeat(weights, networks.outcomes.runs)
+    found = networks.members("Result.ensemble", rows)
+    return ensemble(found, shares, networks.trainer_for("Result.ensemble").trainable(rows[0]).score)
 
 
-def _runs(result: "Result", point: int) -> list[int]:
-    return list(range(point * result.runs, (point + 1) * result.runs))
-
-
-def _score(result: "Result", point: int) -> Callable[[Any, Any], dict]:
-    score = result.need_trainer("Result.ensemble").trainable(point * result.runs).score
+def _score(networks: Networks, point: int) -> Callable[[Any, Any], dict]:
+    score = networks.trainer_for("Result.ensemble").trainable(point * networks.outcomes.runs).score
     require(
         score is not None,
         "Result.ensemble: the trial function's Trainable has no `score(predictions, targets)`, by "
@@ -99,9 +91,9 @@ def _score(result: "Result", point: int) -> Callable[[Any, Any], dict]:
     return score
 
 
-def _data(result: "Result") -> PyTree:
+def _data(networks: Networks) -> PyTree:
     """What predictions are compared on: all examples with folds, else those of validation."""
-    data = result.need_trainer("Result.ensemble").data
+    data = networks.trainer_for("Result.ensemble").data
     return data.data if isinstance(data, Folds) else data[1]
 
 

@@ -3,16 +3,17 @@
 import dataclasses
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 from purenet.core import display
-from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import integer, require
+from purenet.core.types import PyTree
+from purenet.core.validate import integer
 from purenet.sweep.engine.records import Lineage, ProgramRecord
 from purenet.sweep.results import export, figures, predictions, ranking
-from purenet.sweep.results.ensemble import Ensemble, Member, ensemble
+from purenet.sweep.results.ensemble import Ensemble, ensemble
+from purenet.sweep.results.networks import Networks, Run, Trainer
 from purenet.sweep.results.trials import Trial, TrialTable
 
 if TYPE_CHECKING:
@@ -20,33 +21,6 @@ if TYPE_CHECKING:
     import pandas
 
 _AT_PROMPT, _IN_NOTEBOOK = 5, 10  # trials shown
-
-
-class Run(NamedTuple):
-    """A retrained trial: its final state, and its curves, part -> metric -> (epochs,).
-
-    >>> Run({"w": 1.0}, {"train": {"loss": np.ones(2)}}).state["w"]
-    1.0
-    """
-
-    state: PyTree
-    curves: dict[str, dict[str, np.ndarray]]
-
-    def __repr__(self):
-        return display.run_text("Run", self.state, self.curves)
-
-
-class Trainer(Protocol):
-    """The run that a result comes from: it trains and predicts again."""
-
-    @property
-    def data(self) -> PyTree: ...
-
-    def retrain(self, row: int) -> Run: ...
-
-    def trainable(self, row: int) -> Trainable: ...
-
-    def member(self, row: int, state: PyTree) -> Member: ...
 
 
 class Costs(NamedTuple):
@@ -229,18 +203,8 @@ class Result:
         `trial` is one of this result.
         """
         number = self.outcomes.number("Result.weights", trial)
-        state = self.kept_state("Result.weights", number)
+        state = self._networks.state("Result.weights", number)
         return getattr(state, "params", state)
-
-    def kept_state(self, caller: str, number: int) -> PyTree:
-        """The state of a trial. Raises ValueError if it was not kept."""
-        if number not in self.kept:
-            kept = ", ".join(map(str, sorted(self.kept))) or "none"
-            raise ValueError(
-                f"{caller}: the weights of trial {number} were not kept (kept: {kept}); "
-                f"replay({number}) retrains it, and run(keep=...) keeps those of more trials."
-            )
-        return self.kept[number]
 
     def replay(self, trial: int | Trial) -> Run:
         """Retrain one trial alone: the same curves, and its final state.
@@ -251,17 +215,11 @@ class Result:
         ValueError unless `trial` is one of this result, ValueError for a result read by `load`.
         """
         number = self.outcomes.number("Result.replay", trial)
-        return self.need_trainer("Result.replay").retrain(number)
+        return self._networks.trainer_for("Result.replay").retrain(number)
 
-    def need_trainer(self, caller: str) -> Trainer:
-        """The run that the result comes from. Raises ValueError if it was read from a folder."""
-        require(
-            self._trainer is not None,
-            f"{caller}: a result that was read from a folder has no trial function; call run with "
-            "the same arguments and path, which does not retrain what is finished.",
-        )
-        assert self._trainer is not None
-        return self._trainer
+    @property
+    def _networks(self) -> Networks:
+        return Networks(self.outcomes, self.kept, self._trainer)
 
     # predictions
     def predict(self, x: PyTree, trial: int | Trial | None = None) -> Any:
@@ -275,7 +233,7 @@ class Result:
         if trial is None:
             return self.ensemble(1).predict(x)
         number = self.outcomes.number("Result.predict", trial)
-        members = predictions.members(self, "Result.predict", [number])
+        members = self._networks.members("Result.predict", [number])
         return ensemble(members, [1.0], None).predict(x)
 
     def out_of_fold(self, trial: int | Trial) -> np.ndarray:
@@ -286,7 +244,9 @@ class Result:
         an example out. An example that none holds out is NaN. Raises ValueError for a sweep
         without folds, and what `predict` raises.
         """
-        return predictions.out_of_fold(self, self.outcomes.number("Result.out_of_fold", trial))
+        return predictions.out_of_fold(
+            self._networks, self.outcomes.number("Result.out_of_fold", trial)
+        )
 
     def ensemble(self, method: int | str = "greedy", size: int = 10) -> Ensemble:
         """The weighted mean of several trials as one network.
@@ -302,8 +262,10 @@ class Result:
         """
         size = integer("Result.ensemble: size", size, least=1)
         if method == "greedy":
-            return predictions.greedy_ensemble(self, size)
-        return predictions.best_ensemble(self, integer("Result.ensemble: method", method, least=1))
+            return predictions.greedy_ensemble(self._networks, size)
+        return predictions.best_ensemble(
+            self._networks, integer("Result.ensemble: method", method, least=1)
+        )
 
     # pictures
     def plot(self, path: str | os.PathLike, n: int = 20) -> None:
