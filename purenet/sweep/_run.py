@@ -70,7 +70,11 @@ def run(
       `sweep.plan`, decides how the trials are laid out on them.
     - `path`: a folder for the results so far. The same call resumes from it, under the same number
       settings of JAX and the same versions. Ctrl-C, SIGTERM and SIGHUP first save, and act at the
-      next report; a second one acts at once.
+      next report; a second one acts at once. With more `trials` or `epochs` the sweep is extended:
+      the result is that of asking for all of them at once. Trials that get more epochs resume from
+      their final states where these were kept, and start again where not. ValueError says why a
+      search cannot be extended: `halving`, `hyperband` and `pbt` never can, and one whose points
+      depend on their number gets no more of them.
     - `keep`: number of best points whose final weights are kept.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, which defaults to 1/16 of the trials; `devices` is then a number of
@@ -123,7 +127,8 @@ def run(
             together.check(settings, request.search, executor)
             progress = progress if multihost.first() else False
         if path is not None:
-            store = shared.SharedStore(path, settings) if several else Store(path, settings)
+            kind = shared.SharedStore if several else Store
+            store = kind(path, settings, request.extends)
     with contextlib.closing(store) if store else contextlib.nullcontext():
         return sweep.run(progress, began, store)
 

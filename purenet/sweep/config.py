@@ -19,6 +19,7 @@ from purenet.sweep.engine.program import PARTS, Program, describe
 from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
 from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
+from purenet.sweep.schedulers.extending import Extent, unsaid
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
@@ -149,6 +150,10 @@ class SweepConfig:
             for name, value in pairs
             if value is not TRACED
         }
+
+    def extends(self, before: Extent, after: Extent) -> str | None:
+        """Why a sweep of the extent `before` cannot become one of `after`, None if it can."""
+        return getattr(self.search, "extends", unsaid)(before, after)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -12,8 +12,10 @@ from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, program_records
 from purenet.sweep.results.result import Costs, Result, Run
 from purenet.sweep.results.trials import TrialTable
+from purenet.sweep.schedulers.extending import Extent
 from purenet.sweep.space.distributions import Choice, is_traced
 from purenet.sweep.space.schema import distribution_of
+from purenet.sweep.storage.extend import earlier, padded
 from purenet.sweep.storage.reading import (
     CURVES,
     REPORT,
@@ -46,6 +48,7 @@ def load(path: str | os.PathLike) -> Result:
     known = stamped_curves(folder / CURVES, sweep)
     if known is None:
         raise FileNotFoundError(f"{folder} holds no results yet: there is no {CURVES}.")
+    known = padded(known, earlier(folder / SETTINGS, content), Extent(trials, epochs), seeds)
     rows = check_known(folder / CURVES, known, trials, seeds, epochs, settings["metric"])
     for name, array in known.items():
         if array.ndim and not name.startswith("lineage "):
