@@ -65,6 +65,19 @@ def all_searches(folder):
             print("refused:", " ".join(text.split())[:110])
 
 
+def goes_on(folder):
+    """A small sweep is extended, is out of time at once and later, and is resumed."""
+    whole = lambda **options: sweep.run(trial, SPACE, DATA, 15, 9, path=folder, **options)
+    sweep.run(trial, SPACE, DATA, 8, 5, path=folder)
+    print(whole(seconds=1e-6).epochs.tolist())
+    print("done in time" if (whole(seconds=0.3).status != "stopped").all() else "out of time")
+    print(digest(whole(keep=2)))
+    try:
+        whole(seconds=1 + jax.process_index())
+    except ValueError as error:
+        print("refused:", str(error)[:99])
+
+
 def dies(folder):
     """The second process is killed when some trials are known; the first has saved them."""
     record = SweepRun.record

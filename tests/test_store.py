@@ -169,8 +169,6 @@ def test_a_population_is_read_back(tmp_path):
 
 OTHERS = {
     "seed": ({"seed": 1}, "seed: was 0, is 1 now"),
-    "epochs": ({"epochs": 8}, "epochs: was 9, is 8 now"),
-    "trials": ({"trials": 8}, "trials: was 9, is 8 now"),
     "space": ({"space": {**SPACE, "k": 0.25}}, r"space: was \{.*'k': 0.5\}, is .*0.25. now"),
     "search": ({"search": sweep.sobol}, "search: was 'random', is 'sobol' now"),
     "data": ({"data": (DATA[0], DATA[0])}, "data: was"),

@@ -2,7 +2,18 @@
 
 import numpy as np
 import pytest
-from shared_sweep import SEARCHES, all_searches, dies, digest, interrupted, run
+from shared_sweep import (
+    DATA,
+    SEARCHES,
+    SPACE,
+    all_searches,
+    dies,
+    digest,
+    goes_on,
+    interrupted,
+    run,
+    trial,
+)  # fmt: skip
 from two_processes import run_two
 
 from purenet import sweep
@@ -39,6 +50,19 @@ def test_a_peer_is_killed_and_the_same_call_goes_on(tmp_path):
     expected = run("halving")
     assert 0 < known < expected.epochs.sum()
     assert digest(run("halving", path=tmp_path)) == digest(expected)
+
+
+@pytest.mark.slow
+def test_two_processes_extend_a_sweep_and_stop_in_time(tmp_path):
+    first, second = run_two(goes_on, tmp_path)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert said(first) == said(second)
+    epochs, _, found, refused = said(first)
+    before = sweep.run(trial, SPACE, DATA, 8, 5).epochs.tolist()
+    assert epochs == str(before + [0] * 7)
+    assert found == digest(run("random"))
+    assert "seconds is 2 there, but 1 here" in refused
+    assert "stopped after 1e-06 s" in first.err and "stopped after" not in second.err
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 
 from purenet.core.files import as_path
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import integer
+from purenet.core.validate import integer, positive
 from purenet.distributed import multihost
 from purenet.sweep._plan import Plan
 from purenet.sweep.backends import multihost as together
@@ -48,6 +48,7 @@ def run(
     plan: Plan | None = None,
     path: str | os.PathLike | None = None,
     keep: int = 1,
+    seconds: float | None = None,
     executor: concurrent.futures.Executor | Callable[[], concurrent.futures.Executor] | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
@@ -79,8 +80,15 @@ def run(
       `sweep.plan`, decides how the trials are laid out on them.
     - `path`: a folder for the results so far. The same call resumes from it, under the same number
       settings of JAX and the same versions. Ctrl-C, SIGTERM and SIGHUP first save, and act at the
-      next report; a second one acts at once.
+      next report; a second one acts at once. With more `trials` or `epochs` the sweep is extended:
+      the result is that of asking for all of them at once. Trials that get more epochs resume from
+      their final states where these were kept, and start again where not. ValueError says why a
+      search cannot be extended: `halving`, `hyperband` and `pbt` never can, and one whose points
+      depend on their number gets no more of them.
     - `keep`: number of best points whose final weights are kept.
+    - `seconds`: no block of epochs starts later than this after the call. What is known by then is
+      returned, with unfinished trials as "stopped"; with `path=` the same call resumes from there,
+      with a limit of its own, which compiling counts towards.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
       `trials_per_block` trials, which defaults to 1/16 of the trials; `devices` is then a number of
       devices per worker. The results are those without an executor; a block whose worker dies is
@@ -107,6 +115,8 @@ def run(
     """
     began = time.perf_counter()
     keep = integer("sweep: keep", keep, least=0)
+    if seconds is not None:
+        positive("sweep", seconds=seconds)
     if plan is not None and not hasattr(plan, "layout"):
         raise TypeError(
             f"sweep: plan is {type(plan).__name__}, but the result of sweep.plan is expected."
@@ -129,12 +139,13 @@ def run(
     if several or path is not None:
         settings = request.settings() | {"data": request.fingerprint}
         if several:
-            together.check(settings, request.search, executor)
+            together.check(settings | {"seconds": seconds}, request.search, executor)
             progress = progress if multihost.first() else False
         if path is not None:
-            store = shared.SharedStore(path, settings) if several else Store(path, settings)
+            kind = shared.SharedStore if several else Store
+            store = kind(path, settings, request.extends)
     with contextlib.closing(store) if store else contextlib.nullcontext():
-        return sweep.run(progress, began, store)
+        return sweep.run(progress, began, store, seconds)
 
 
 class SweepRun:
@@ -157,9 +168,15 @@ class SweepRun:
         self.groups: list[Group] = []
         self.journal = Journal(self.state, self.groups, self._summary)
 
-    def run(self, progress: bool | None, began: float, store: Store | SharedStore | None) -> Result:
+    def run(
+        self,
+        progress: bool | None,
+        began: float,
+        store: Store | SharedStore | None,
+        seconds: float | None = None,
+    ) -> Result:
         request, state = self.request, self.state
-        self.journal = Journal(state, self.groups, self._summary, store, began)
+        self.journal = Journal(state, self.groups, self._summary, store, began, seconds)
         self.add_groups()
         if store is not None and store.resumes:
             resume.load(store, state, self.groups)
@@ -168,9 +185,7 @@ class SweepRun:
             if request.search.independent:
                 follow(request, state, self._draw, self._train)
             else:
-                epochs = resume.rejoin_population(state, self.groups[0].restored)
-                members = cast(Population, request.search)  # the one kind whose trials are not
-                train(members, request.seed, state, self.groups, epochs, self.record)
+                self._train_population(cast(Population, request.search))  # the one such kind
             self._keep_best()
         return self.result()
 
@@ -217,28 +232,47 @@ class SweepRun:
         for group, report in self.train_remote(work) if remote else self.train_local(work):
             self.record(group, report)
 
+    def _train_population(self, search: Population) -> None:
+        """Train the members of a population together."""
+        epochs = resume.rejoin_population(self.state, self.groups[0].restored)
+        late = self.journal.stop_if_late
+        train(search, self.request.seed, self.state, self.groups, epochs, self.record, late)
+
     def train_local(self, work: Sequence[Work]) -> Iterator[tuple[Group, Report]]:
         """Train one group after the other, each to its targets."""
         following = [*work, None][1:]
-        for (group, target_epochs, keep), then in zip(work, following, strict=True):
+        for one, then in zip(work, following, strict=True):
+            group, target_epochs, keep = one
+            self.journal.stop_if_late()
             pool = group.training_pool()
             if then is not None:
                 then.group.compile()  # while this group trains
+            self.journal.stop_if_late()  # compiling took a while
             for report in pool.train(target_epochs, keep):
                 yield group, report
+                if one.is_left():
+                    self.journal.stop_if_late()
             if len(self.groups) > 1:
                 pool.release(keep)
 
     def train_remote(self, work: Sequence[Work]) -> Iterator[tuple[Group, Report]]:
         """Train all groups at once, by the workers of the executor."""
         assert self.executor is not None
+        self.journal.stop_if_late()
         for group, _, _ in work:
             group.pool()
         try:
-            yield from self.executor.train(work, self.journal.stop_if_interrupted)
+            yield from self.executor.train(work, self._pause)
         except Exception:
             self.save(finished=False)  # the reports of the other tasks are not lost
             raise
+        if any(one.is_left() for one in work):
+            self.journal.stop_if_late()
+
+    def _pause(self) -> bool:
+        """Called while the workers train. Whether those that have no task yet get none."""
+        self.journal.stop_if_interrupted()
+        return self.journal.is_late()
 
     def _make_pool(self, group: Group) -> Pool:
         if self.executor is not None:
@@ -261,11 +295,13 @@ class SweepRun:
         rows = (best[:, None] * runs + np.arange(runs)).ravel()
         rows = [row for row in rows.tolist() if state.complete[row]]
         if not self.request.search.independent and {*rows} - {*state.kept}:
+            self.journal.stop_if_late()
             state.kept = self._retrain_population()[0].kept
-        state.kept = {
-            row: state.kept[row] if row in state.kept else self._group_of(row).retrain(row)[0]
-            for row in rows
-        }
+        for row in rows:
+            if row not in state.kept:
+                self.journal.stop_if_late()
+                state.kept[row] = self._group_of(row).retrain(row)[0]
+        state.kept = {row: state.kept[row] for row in rows}
 
     def result(self) -> Result:
         """What is known so far, of the points that are drawn."""

@@ -22,6 +22,7 @@ from purenet.sweep.objective import checked_epochs, monitor, objective
 from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
 from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
+from purenet.sweep.schedulers.extending import Extent, unsaid
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
@@ -166,6 +167,13 @@ class SweepConfig:
             for name, value in pairs
             if value is not TRACED
         }
+
+    def extends(self, before: Extent, after: Extent) -> str | None:
+        """Why a sweep of the extent `before` cannot become one of `after`, None if it can."""
+        every = self.monitor.every
+        if before.epochs != after.epochs and before.epochs % every:
+            return f"epoch {before.epochs} was evaluated as the last, though not one in {every}"
+        return getattr(self.search, "extends", unsaid)(before, after)
 
     @functools.cached_property
     def fingerprint(self) -> str:

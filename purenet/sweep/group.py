@@ -197,3 +197,8 @@ class Work(NamedTuple):
     group: Group
     target_epochs: np.ndarray  # 0: nothing to do
     keep: np.ndarray  # whether a run may have to resume later
+
+    def is_left(self) -> bool:
+        """Whether any run has not got to its target yet."""
+        state, rows = self.group.state, self.group.rows
+        return bool((state.alive[rows] & (state.epochs[rows] < self.target_epochs)).any())

@@ -17,12 +17,16 @@ from purenet.sweep.storage.folder import Store
 from purenet.sweep.storage.shared import SharedStore
 
 
+class OutOfTimeError(Exception):
+    """The time of a run is up, and something is left to do."""
+
+
 class Journal:
     """Enters the reports of a run in its table, shows and saves how far it is, and ends it when
     that is asked for.
 
     `summary(finished)` gives what is saved beside the state; without a `store` nothing is saved.
-    The run `began` then, by `time.perf_counter`.
+    The run `began` then, by `time.perf_counter`, and may take so many `seconds`.
     """
 
     def __init__(
@@ -32,16 +36,20 @@ class Journal:
         summary: Callable[[bool], resume.Summary],
         store: Store | SharedStore | None = None,
         began: float = 0.0,
+        seconds: float | None = None,
     ):
         self.state, self.groups, self.summary = state, groups, summary
-        self.store, self.began = store, began
+        self.store, self.began, self.seconds = store, began, seconds
         self.autosave = Autosave()
         self.bar = Progress(0, "trial-epoch", show=False)
         self.interrupts = Interrupts(InterruptFlag(), InterruptFlag())
 
     @contextlib.contextmanager
     def open(self, total: int, progress: bool | None) -> Iterator[None]:
-        """Show `total` epochs of trials, and watch the signals, while the run trains."""
+        """Show `total` epochs of trials, watch the signals and save the end, while the run trains.
+
+        A run that is out of time ends here.
+        """
         with (
             Progress(total, "trial-epoch", progress, int(self.state.epochs.sum())) as self.bar,
             until_interrupted() as requested,
@@ -50,12 +58,18 @@ class Journal:
             self.bar.say(f"tracing and compiling ({programs})")
             agreed = requested if multihost.count() == 1 else InterruptFlag()
             self.interrupts = Interrupts(requested, agreed)
-            yield
+            try:
+                yield
+            except OutOfTimeError:
+                self.save(finished=False)
+                if multihost.first():
+                    self._say_how_to_resume(f"stopped after {self.seconds:g} s")
+                return
             self.bar.advance(0, self.state.status, total=self.bar.done)
             if not self.state.restored.complete:
                 self.save(finished=True)
             if requested:
-                self._say_how_to_resume()
+                self._say_how_to_resume("interrupted")
 
     def record(self, group: Group, report: Report, keep: int) -> None:
         """Enter a report of a group, which keeps the final states of the `keep` best points."""
@@ -78,16 +92,28 @@ class Journal:
         if not self.interrupts.agreed:
             return
         self.save(finished=False)
-        self._say_how_to_resume()
+        self._say_how_to_resume("interrupted")
         self.interrupts.requested.deliver()
         if multihost.count() > 1:  # the signal may have reached another process
             raise KeyboardInterrupt
 
-    def _say_how_to_resume(self) -> None:
+    # the limit of time
+    def is_late(self) -> bool:
+        """Whether the time of the run is up, as the first process sees it."""
+        if self.seconds is None:
+            return False
+        return multihost.broadcast(time.perf_counter() - self.began >= self.seconds)
+
+    def stop_if_late(self) -> None:
+        """Raises OutOfTimeError if the time of the run is up."""
+        if self.is_late():
+            raise OutOfTimeError
+
+    def _say_how_to_resume(self, ended: str) -> None:
         if self.store is None:
             return
         print(
-            f"\nsweep: interrupted; {self.bar.done} of about {self.bar.total} trial-epochs are in "
+            f"\nsweep: {ended}; {self.bar.done} of about {self.bar.total} trial-epochs are in "
             f"{self.store.folder}, and the same call resumes from there.",
             file=sys.stderr,
         )

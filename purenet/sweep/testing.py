@@ -16,6 +16,7 @@ import numpy as np
 
 from purenet.sweep.samplers.base import Sampler, as_sampler
 from purenet.sweep.schedulers.base import Scheduler, as_scheduler, checked_rounds
+from purenet.sweep.schedulers.extending import Extent, unsaid
 from purenet.sweep.space.distributions import choice, loguniform, randint, uniform
 
 _SPACES: tuple[dict[str, Any], ...] = (
@@ -56,7 +57,8 @@ def check_scheduler(scheduler: Scheduler | Sampler | Callable) -> None:
 
     The goals of a round are integers from 0 to the last epoch, one for each point, and the first
     round trains something; goals never decrease; the same scores give the same rounds; rounds end,
-    with scores of any kind, infinite and equal ones too; a point that diverged (its score is NaN)
+    with scores of any kind, infinite and equal ones too; what `extends` allows only adds trials and
+    epochs; a point that diverged (its score is NaN)
     is not trained any further; no more is trained than `budget` says if one point is always better
     than the next, and `budget` is at most every point to the end; the name is the same in every
     process. Numbers of points and epochs that the scheduler refuses with ValueError are left out.
@@ -83,6 +85,7 @@ def check_scheduler(scheduler: Scheduler | Sampler | Callable) -> None:
                 for scores in _scores(points, epochs):
                     _check_rounds(scheduler, scores)
                 _check_budget(scheduler, points, epochs)
+                _check_extends(scheduler, Extent(points, epochs))
     _promise(accepted, scheduler.name, "it refuses every number of points and epochs")
 
 
@@ -226,3 +229,20 @@ def _check_budget(scheduler: Scheduler, points: int, epochs: int) -> None:
         total <= said <= points * epochs, scheduler.name,
         f"the budget of {points} points and {epochs} epochs is {said}, but {total} are trained",
     )  # fmt: skip
+
+
+def _check_extends(scheduler: Scheduler, before: Extent) -> None:
+    """Nothing that the smaller sweep trains is missing in the larger one."""
+    points, epochs = before
+    for after in (Extent(2 * points, epochs), Extent(points, epochs + 3), Extent(points + 4, 30)):
+        reason = getattr(scheduler, "extends", unsaid)(before, after)
+        if reason is not None or not _accepts(scheduler, *after):
+            continue
+        for final in _scores(*after):
+            smaller = np.max(_play(scheduler, final[:points, :epochs]), axis=0)
+            larger = np.max(_play(scheduler, final), axis=0)[:points]
+            for point in np.flatnonzero(smaller > larger):
+                _promise(
+                    False, scheduler.name, f"it says that {before} can become {after}, but point "
+                    f"{point} has {smaller[point]} epochs in one and {larger[point]} in the other",
+                )  # fmt: skip

@@ -232,10 +232,10 @@ class ExecutorBackend:
         return pool
 
     def train(
-        self, work: Iterable[Work], pause: Callable[[], None]
+        self, work: Iterable[Work], pause: Callable[[], bool]
     ) -> Iterator[tuple[Group, Report]]:
         """Train all groups, whose pools were made here, at once. Yields the report of each task
-        when it is done; `pause` is called several times a second."""
+        when it is done; `pause` is called several times a second, and true once none may start."""
         groups, tasks = {}, []
         for group, target_epochs, keep in work:
             groups[group.number] = group
@@ -253,19 +253,21 @@ class _Try(NamedTuple):
 
 
 def hand_out(
-    workers: Workers, tasks: Iterable[tuple[int, Task]], data: PyTree, pause: Callable[[], None]
+    workers: Workers, tasks: Iterable[tuple[int, Task]], data: PyTree, pause: Callable[[], bool]
 ) -> Iterator[tuple[int, TaskResult]]:
     """Have tasks trained, given with the numbers of their groups; yields each result when it
     arrives.
 
     A task whose worker died is submitted again, four times at most. The data travels with one task
-    for each process that reports that it has none. `pause` is called several times a second.
+    for each process that reports that it has none. `pause` is called several times a second; once
+    it is true, only the tasks that run already are waited for.
     Raises RuntimeError for a task that fails in its worker and for an executor that takes no more
     of them, TypeError for a task that cannot be sent.
     """
     running: dict[concurrent.futures.Future, _Try] = {}
     held: list[_Try] = []  # until some process certainly has the data
     lacking: set[str] = set()  # the processes that have reported that they have none
+    late = False
 
     def submit(attempt: _Try, with_data: bool = False) -> None:
         carried = DatasetRef(attempt.task.data.name, data if with_data else None)
@@ -283,10 +285,16 @@ def hand_out(
             done, _ = concurrent.futures.wait(
                 running, _POLL, return_when=concurrent.futures.FIRST_COMPLETED
             )
-            pause()
+            if pause():
+                late = True
+                held.clear()
+                running = {future: t for future, t in running.items() if not future.cancel()}
+                done &= running.keys()
             for future in sorted(done, key=_has_failed):  # what was done before the executor broke
                 attempt = running.pop(future)
                 result = _answer(future, attempt, workers)
+                if late and not isinstance(result, TaskResult):
+                    continue
                 if isinstance(result, _Try):
                     submit(result)
                 elif isinstance(result, DataMissing):

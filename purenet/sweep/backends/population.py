@@ -24,10 +24,12 @@ def train(
     groups: Sequence[Group],
     epochs: int,
     record: Callable[[Group, Report], None],
+    stop_if_late: Callable[[], None] = lambda: None,
 ) -> None:
     """Train the members of a population side by side, with exchanges between them.
 
-    All members have completed `epochs` epochs; `record` is called with every report.
+    All members have completed `epochs` epochs; `record` is called with every report,
+    and `stop_if_late` before every block, and before the exchange that comes between two.
     Raises ValueError for several programs or seeds, and for members that do not fit in memory at
     once.
 
@@ -67,11 +69,14 @@ def train(
         raise ValueError(
             f"pbt: {members} members do not fit in memory at once, but {pool.layout.width} do."
         )
+    stop_if_late()
     for exchange in range(done, exchanges + 1):
         target = (exchange + 1) * search.every if exchange < exchanges else last
         target_epochs = np.where(state.alive & (state.epochs < target), target, 0)
         for report in pool.train(target_epochs, np.ones(members, bool)):
             record(group, report)
+            if (state.alive & (state.epochs < last)).any():
+                stop_if_late()
         if target == last or not state.alive.any():
             return
         with jax.transfer_guard_host_to_device("allow"):

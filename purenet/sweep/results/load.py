@@ -13,8 +13,10 @@ from purenet.sweep.engine.records import Lineage, program_records
 from purenet.sweep.engine.scores import statuses
 from purenet.sweep.results.result import Costs, Result
 from purenet.sweep.results.trials import TrialTable
+from purenet.sweep.schedulers.extending import Extent
 from purenet.sweep.space.distributions import Choice, is_traced
 from purenet.sweep.space.schema import distribution_of
+from purenet.sweep.storage.extend import earlier, padded
 from purenet.sweep.storage.reading import (
     CURVES,
     REPORT,
@@ -47,7 +49,9 @@ def load(path: str | os.PathLike) -> Result:
     known = stamped_curves(folder / CURVES, sweep)
     if known is None:
         raise FileNotFoundError(f"{folder} holds no results yet: there is no {CURVES}.")
-    rows = check_known(folder / CURVES, known, trials, seeds * folds, epochs, settings["metric"])
+    runs = seeds * folds
+    known = padded(known, earlier(folder / SETTINGS, content), Extent(trials, epochs), runs)
+    rows = check_known(folder / CURVES, known, trials, runs, epochs, settings["metric"])
     for name, array in known.items():
         if array.ndim and not name.startswith("lineage "):
             known[name] = array[:rows]  # without points that are not sampled yet

@@ -29,6 +29,11 @@ def best_points(trials: TrialTable, n: int) -> list[Trial]:
 
 def all_diverged(trials: TrialTable) -> ValueError:
     """The error for a sweep without a single trial to rank."""
+    if (trials.status == "stopped").any():
+        return ValueError(
+            "no trial has been trained yet; call run with more seconds=, or resume the sweep from "
+            "its folder."
+        )
     return ValueError(
         f"every trial diverged:\n{table(trials, 1)}\nlower the learning rates of the space."
     )

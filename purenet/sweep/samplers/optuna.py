@@ -42,7 +42,7 @@ def from_optuna(make_sampler: Callable, batch: PositiveInteger = 10) -> Sampler:
         return _OptunaSource(make_sampler, distributions, seed)
 
     name = f"from_optuna({name_of(make_sampler)}, batch={batch})"
-    return Sampler(draw, name, batch=batch, learn=learn)
+    return Sampler(draw, name, prefix=True, batch=batch, learn=learn)
 
 
 class _OptunaSource:

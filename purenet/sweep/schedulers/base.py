@@ -13,6 +13,7 @@ import numpy as np
 
 from purenet.core.validate import describe_value
 from purenet.sweep.samplers.base import Sampler, as_sampler
+from purenet.sweep.schedulers.extending import Extends, by_sampler, unsaid
 
 Rounds = Generator[np.ndarray, np.ndarray, None]
 
@@ -32,6 +33,9 @@ class Scheduler:
       diverged. When it ends, the sweep does.
     - `points(epochs)` is how many points there are if the caller does not say, None to require it.
     - `name` stands in results, and tells sweeps apart when one resumes.
+    - `extends(before, after)`, of two pairs (trials, epochs), says why a sweep of the first cannot
+      become one of the second, or gives None: with the same scores, no point may be trained longer
+      by the smaller sweep than by the larger. Without it, no sweep can be extended.
 
     Every point trains on its own, except in a population (`sweep.pbt`), whose members copy one
     another: `independent` says which.
@@ -46,6 +50,7 @@ class Scheduler:
     rounds: Callable[[int, int], Rounds]
     points: Callable[[int], int | None] = _unknown
     name: str = "all"
+    extends: Extends = unsaid
 
     @property
     def independent(self) -> bool:
@@ -78,7 +83,7 @@ def everything(sampler: Sampler | Callable) -> Scheduler:
         for end in range(batch, points + batch, batch):
             yield np.where(np.arange(points) < end, epochs, 0)
 
-    return Scheduler(sampler, rounds, name=sampler.name)
+    return Scheduler(sampler, rounds, name=sampler.name, extends=by_sampler(sampler))
 
 
 def is_scheduler(search: Any) -> bool:

@@ -10,8 +10,10 @@ from purenet.core.validate import PositiveInteger, at_least, declared
 from purenet.sweep.samplers.base import Sampler, as_design, maker
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Rounds, Scheduler
+from purenet.sweep.schedulers.extending import never
 
 _Eta = Annotated[int, at_least(2)]
+_EXTENDS = never("its rungs compare all points, so others would have been stopped")
 
 
 @maker
@@ -39,7 +41,8 @@ def halving(
         _check_first("halving", first, epochs)
         yield from _race(np.arange(points), points, _levels(first, epochs, eta), eta)
 
-    return Scheduler(sampler, rounds, name=f"halving({eta=}, {first=}, {sampler.name})")
+    name = f"halving({eta=}, {first=}, {sampler.name})"
+    return Scheduler(sampler, rounds, name=name, extends=_EXTENDS)
 
 
 @maker
@@ -80,7 +83,7 @@ def hyperband(
         yield from _side_by_side(races)
 
     name = f"hyperband({eta=}, {first=}, {sampler.name})"
-    return Scheduler(sampler, rounds, lambda epochs: sum(brackets(epochs)), name)
+    return Scheduler(sampler, rounds, lambda epochs: sum(brackets(epochs)), name, _EXTENDS)
 
 
 def _check_first(caller: str, first: int, epochs: int) -> None:

@@ -8,6 +8,7 @@ from purenet.core.validate import PositiveInteger, declared
 from purenet.sweep.samplers.base import Sampler, as_design, maker
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Scheduler
+from purenet.sweep.schedulers.extending import Extent, by_sampler
 
 
 @maker
@@ -45,4 +46,11 @@ def median_stopping(
             alive = alive[scores[alive, :level].max(axis=1) >= np.nanmedian(mean)]
             goals[alive] = min(level + every, epochs)
 
-    return Scheduler(sampler, rounds, name=f"median({grace=}, {every=}, {sampler.name})")
+    def extends(before: Extent, after: Extent) -> str | None:
+        # with more epochs, the points that go on at each level are the same
+        if after.trials != before.trials:
+            return "the median of more points is another, so others would have been stopped"
+        return by_sampler(sampler)(before, after)
+
+    name = f"median({grace=}, {every=}, {sampler.name})"
+    return Scheduler(sampler, rounds, name=name, extends=extends)

@@ -11,6 +11,7 @@ from purenet.core.validate import PositiveInteger, declared, is_number
 from purenet.sweep.samplers.base import Sampler, as_design, maker
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Rounds, Scheduler
+from purenet.sweep.schedulers.extending import never
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ def pbt(
     return Population(
         sampler, functools.partial(_rounds, every), name=name, every=every, fraction=fraction,
         factors=(factors[0], factors[1]), resample=resample,
+        extends=never("its members copy one another, at exchanges that depend on both numbers"),
     )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ leaves them if it is killed between the two: training resumes from the states an
 
 import contextlib
 import errno
-import json
 import os
 import platform
 import uuid
@@ -25,7 +24,8 @@ from purenet.checkpoint import npz
 from purenet.core.files import write_bytes
 from purenet.core.json_text import json_bytes
 from purenet.core.software import check_resumable, described
-from purenet.core.tree import printable
+from purenet.sweep.schedulers.extending import Extends, unsaid
+from purenet.sweep.storage.extend import extended, with_room
 from purenet.sweep.storage.lock import Lock
 from purenet.sweep.storage.reading import (
     CURVES,
@@ -47,10 +47,13 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 class Store:
     """One sweep's folder, locked for other processes while it is open."""
 
-    def __init__(self, path: str | os.PathLike, settings: dict[str, Any]):
+    def __init__(
+        self, path: str | os.PathLike, settings: dict[str, Any], extends: Extends = unsaid
+    ):
         """Start a sweep in a new folder, or resume one of the same settings.
 
-        A finished sweep can also be opened from a folder that cannot be written.
+        One of fewer trials or epochs is extended where `extends` gives no reason against it. A
+        finished sweep can also be opened from a folder that cannot be written.
         Raises ValueError for a folder that holds another sweep, files that are damaged or do not
         belong together, or an unfinished sweep of other software; BlockingIOError if another
         process uses the folder; OSError if it cannot be written.
@@ -64,7 +67,7 @@ class Store:
         try:
             self.resumes = (self.folder / SETTINGS).exists()
             if self.resumes:
-                self._find(settings, unwritable)
+                self._find(settings, extends, unwritable)
             else:
                 self._begin(settings)
         except BaseException:
@@ -95,16 +98,19 @@ class Store:
         content["python"] = platform.python_version()
         self._write(SETTINGS, json_bytes(content, indent=2))
 
-    def _find(self, settings: dict[str, Any], unwritable: OSError | None) -> None:
-        content = read_settings(self.folder)
-        self.sweep = content["sweep"]
-        _refuse_others(self.folder, content["settings"], settings)
-        self._saves, self.known = read_folder(self.folder, self.sweep)
+    def _find(self, settings: dict[str, Any], extends: Extends, unwritable: OSError | None) -> None:
+        found = read_settings(self.folder)
+        self.sweep = found["sweep"]
+        content = extended(self.folder, found, settings, extends)
+        self._saves, known = read_folder(self.folder, self.sweep)
+        self.known = with_room(self.folder, content, known)
         if unwritable is not None:
             if not self.known.finished:
                 raise unwritable
             self.known = self.known._replace(complete=True)
         check_resumable(str(self.folder), content, self.known.finished)
+        if content != found:
+            self._write(SETTINGS, json_bytes(content, indent=2))
 
     def close(self) -> None:
         if self._lock is not None:
@@ -141,14 +147,3 @@ class Store:
             before = saved if (self.folder / CURVES).exists() else ""
             message = f"{what} {self.folder}: {error.strerror or error}{before}"
             raise OSError(error.errno, message) from None
-
-
-def _refuse_others(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
-    asked = json.loads(json_bytes(asked))
-    names = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
-    if names:
-        lines = [f"  {printable(n)}: was {found.get(n)!r}, is {asked.get(n)!r} now" for n in names]
-        raise ValueError(
-            f"{folder} holds another sweep; use the same settings, or choose another folder:\n"
-            + "\n".join(lines)
-        )

@@ -10,6 +10,7 @@ import numpy as np
 
 from purenet.core.json_text import json_bytes
 from purenet.distributed import multihost
+from purenet.sweep.schedulers.extending import Extends, unsaid
 from purenet.sweep.storage.folder import Store
 from purenet.sweep.storage.reading import Known
 from purenet.sweep.storage.records import from_bytes, to_bytes
@@ -18,12 +19,14 @@ from purenet.sweep.storage.records import from_bytes, to_bytes
 class SharedStore:
     """The folder of the first process, as every process sees it."""
 
-    def __init__(self, path: str | os.PathLike, settings: dict[str, Any]):
+    def __init__(
+        self, path: str | os.PathLike, settings: dict[str, Any], extends: Extends = unsaid
+    ):
         self.folder = Path(path)
         self.store: Store | None = None
 
         def open_it():
-            self.store = Store(path, settings)
+            self.store = Store(path, settings, extends)
             return to_bytes({"resumes": np.array(self.store.resumes)})
 
         self.resumes = bool(from_bytes(multihost.broadcast_bytes(open_it))["resumes"])
