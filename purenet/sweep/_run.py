@@ -187,7 +187,7 @@ class SweepRun:
             if request.search.independent:
                 self._rounds()
             else:
-                epochs = resume.rejoin_population(state, self.groups[0].restored)
+                epochs = resume.rejoin_population(state, self.groups)
                 members = cast(Population, request.search)  # the one kind whose trials are not
                 train(members, request.seed, state, self.groups, epochs, self.record)
             self._keep_best()
@@ -343,11 +343,10 @@ class SweepRun:
         """What is known so far, of the points that are drawn."""
         request, state, restored = self.request, self.state, self.state.restored
         statuses = state.statuses()
-        leaves = dict(zip(request.space.names, request.space.leaves, strict=True))
         seconds = 0.0 if restored.finished else time.perf_counter() - self.saves.began
         outcomes = TrialTable(
             hyper=state.hyper(),
-            space={name: leaves[name] for name in request.space.shown},
+            space=request.space.columns,
             seeds=request.seeds,
             status=statuses,
             epochs=state.epochs[: len(statuses)],
