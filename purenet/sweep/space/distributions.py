@@ -276,7 +276,10 @@ def choice(values: Iterable, *more: Any) -> Choice:
 def _branches(branches: tuple[dict, ...]) -> Branches:
     constants = []  # of each branch, as text
     for branch in branches:
-        leaves = named_leaves("choice", branch, is_leaf)
+        leaves = {}  # in the order in which they were written
+        named_leaves("choice", branch, is_leaf)
+        for key, part in branch.items():
+            leaves |= named_leaves("choice", {key: part}, is_leaf)
         for name, leaf in leaves.items():
             check_hashable(f"choice: {name!r}", leaf)
         fixed = {name: leaf for name, leaf in leaves.items() if not hasattr(leaf, "ppf")}
