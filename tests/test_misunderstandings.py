@@ -35,7 +35,7 @@ MISTAKES = {
     ),
     "a dict with a distribution": (
         lambda: sweep.choice([{"kind": "adam", "rate": RANGE}, "sgd"]),
-        TypeError, "choice: the value .*'kind': 'adam'.* holds a distribution.*every value as a dict",
+        TypeError, "choice: the value .*'kind': 'adam'.* holds a distribution.*value as a dict",
     ),
     "a distribution deep in a list": (
         lambda: sweep.choice([["adam", ("b1", [RANGE])]]), TypeError, "holds a distribution",

@@ -229,7 +229,8 @@ def _columns(space: Space, cube) -> tuple[list[np.ndarray], dict[int, np.ndarray
             values = [leaf] * len(cube)
         if traced:  # as the device holds it, so that what is recorded is what was trained
             column = np.asarray(values)
-            kept = column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
+            dtype = np.dtype("int32") if isinstance(leaf, Padded) else column.dtype
+            kept = column.astype(jax.dtypes.canonicalize_dtype(dtype))
             if column.dtype.kind == "i" and (kept != column).any():
                 raise ValueError(
                     f"sweep: {leaf!r} of {name!r} gave {column[kept != column][0]}, which "
