@@ -11,7 +11,8 @@ import purenet as pn
 from purenet import sweep
 from purenet.sweep.samplers.base import as_sampler
 from purenet.sweep.schedulers.base import as_scheduler
-from purenet.sweep.space.space import add_points, no_points, take_apart
+from purenet.sweep.space.points import add_points, no_points
+from purenet.sweep.space.space import take_apart
 
 optuna = pytest.importorskip("optuna")
 

@@ -13,7 +13,7 @@ import purenet as pn
 from purenet.sweep.engine.compile import Compilation
 from purenet.sweep.engine.layout import Layout, place
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program, describe
-from purenet.sweep.space.space import TRACED
+from purenet.sweep.space.structure import TRACED
 
 DATA = ((np.full(3, 2.0),), (np.full(3, 5.0),))
 KEY = jax.random.key(3)

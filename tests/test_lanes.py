@@ -12,7 +12,7 @@ from purenet.sweep.engine.layout import Layout
 from purenet.sweep.engine.pool import LanePool, _round_robin
 from purenet.sweep.engine.program import LaneAssignment
 from purenet.sweep.schedulers.base import checked_rounds
-from purenet.sweep.space.space import TRACED
+from purenet.sweep.space.structure import TRACED
 
 DATA = (np.zeros(1), np.zeros(1))
 

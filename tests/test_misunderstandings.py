@@ -34,8 +34,8 @@ MISTAKES = {
         TypeError, r"choice: the value \('adam', Uniform.*holds a distribution.*beside the choice",
     ),
     "a dict with a distribution": (
-        lambda: sweep.choice([{"kind": "adam", "rate": RANGE}, {"kind": "sgd"}]),
-        TypeError, "choice: the value .*'kind': 'adam'.* holds a distribution",
+        lambda: sweep.choice([{"kind": "adam", "rate": RANGE}, "sgd"]),
+        TypeError, "choice: the value .*'kind': 'adam'.* holds a distribution.*value as a dict",
     ),
     "a distribution deep in a list": (
         lambda: sweep.choice([["adam", ("b1", [RANGE])]]), TypeError, "holds a distribution",

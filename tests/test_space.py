@@ -6,7 +6,9 @@ import scipy.stats
 
 from purenet import sweep
 from purenet.sweep.samplers.base import as_sampler
-from purenet.sweep.space.space import TRACED, add_points, no_points, numbers, take_apart
+from purenet.sweep.space.points import add_points, no_points, numbers
+from purenet.sweep.space.space import take_apart
+from purenet.sweep.space.structure import TRACED
 
 MIXED = {
     "rate": sweep.loguniform(1e-4, 1e-1),

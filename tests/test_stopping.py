@@ -239,7 +239,7 @@ def test_a_population_of_whole_numbers_stays_whole():
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"space": {**SPACE, "k": sweep.choice(["a", "b"])}}, "2 combinations of static choices"),
+    ({"space": {**SPACE, "k": sweep.choice(range(99))}, "trials": 2}, "nobody to copy; use more"),
     ({"seeds": 2}, "seeds is 2"),
     ({"epochs": 3}, "needs 4 or more, but it has 3"),
     ({"trials": 1}, "population of 1"),

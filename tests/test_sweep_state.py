@@ -8,7 +8,8 @@ import pytest
 
 from purenet import sweep
 from purenet.sweep.engine.records import Lineage, Report
-from purenet.sweep.space.space import no_points, take_apart
+from purenet.sweep.space.points import no_points
+from purenet.sweep.space.space import take_apart
 from purenet.sweep.state import Objective, SweepShape, SweepState
 
 ROOMS = Path(sweep.__file__).parent

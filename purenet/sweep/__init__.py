@@ -5,7 +5,9 @@ Distributions of a hyperparameter
     loguniform       every decade as likely
     normal           the normal distribution
     randint          integers
-    choice           one of some values
+    lograndint       integers, every factor as likely
+    choice           one of some values, or of some dicts with distributions of their own
+    padded           integers as sizes: a program for each of a few capacities
 
 Which points are tried
     random           by chance
@@ -61,10 +63,12 @@ from purenet.sweep.schedulers.halving import hyperband as hyperband
 from purenet.sweep.schedulers.median import median_stopping as median_stopping
 from purenet.sweep.schedulers.pbt import pbt as pbt
 from purenet.sweep.space.distributions import choice as choice
+from purenet.sweep.space.distributions import lograndint as lograndint
 from purenet.sweep.space.distributions import loguniform as loguniform
 from purenet.sweep.space.distributions import normal as normal
 from purenet.sweep.space.distributions import randint as randint
 from purenet.sweep.space.distributions import uniform as uniform
+from purenet.sweep.space.padded import padded as padded
 
 __all__ = [
     "AskTell",
@@ -82,9 +86,11 @@ __all__ = [
     "hyperband",
     "latin_hypercube",
     "load",
+    "lograndint",
     "loguniform",
     "median_stopping",
     "normal",
+    "padded",
     "pbt",
     "plan",
     "randint",

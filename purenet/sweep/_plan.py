@@ -17,7 +17,7 @@ from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment, Program
 from purenet.sweep.options import SweepOptions, with_options
-from purenet.sweep.space.space import numbers
+from purenet.sweep.space.points import numbers
 
 _SHOWN = 2  # programs of a plan at a prompt
 _EXAMPLES = 2000  # at most so many of each part of the data are used to measure

@@ -234,7 +234,7 @@ class SweepRun:
 
     def _train_population(self, search: Population) -> None:
         """Train the members of a population together."""
-        epochs = resume.rejoin_population(self.state, self.groups[0].restored)
+        epochs = resume.rejoin_population(self.state, self.groups)
         late = self.journal.stop_if_late
         train(search, self.request.seed, self.state, self.groups, epochs, self.record, late)
 

@@ -11,7 +11,8 @@ from purenet.core.validate import integer, real_numbers
 from purenet.sweep.samplers.base import as_sampler
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import is_scheduler
-from purenet.sweep.space.space import add_points, no_points, take_apart
+from purenet.sweep.space.points import add_points, hyper_arrays, no_points
+from purenet.sweep.space.space import take_apart
 
 
 class Suggestion(NamedTuple):
@@ -48,7 +49,8 @@ class AskTell:
     ("min") is good.
 
     `ask(n)` gives `Suggestion(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`,
-    other choices as arrays of objects.
+    other choices as arrays of objects, among them the dict that was taken of a choice of dicts, and
+    a `PaddedSize` for a padded size.
     `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
     that is not finite counts as a failure, which a search that learns takes for the worst score.
     Raises TypeError if `search` is not a sampler, TypeError or ValueError for a bad space, `trials`
@@ -129,8 +131,8 @@ class AskTell:
         return Best(number, jax.tree.map(one, self._hyper([number])), self._sign * finite[number])
 
     def _hyper(self, numbers) -> PyTree:
-        columns = [_numbers(column[numbers]) for column in self._points.columns]
-        return jax.tree.unflatten(self._space.treedef, columns)
+        found = hyper_arrays(self._space, self._points, np.asarray(numbers))
+        return jax.tree.map(_numbers, found)
 
 
 def _numbers(column: np.ndarray) -> np.ndarray:

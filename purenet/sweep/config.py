@@ -24,8 +24,10 @@ from purenet.sweep.samplers.base import Source, as_sampler
 from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
 from purenet.sweep.schedulers.extending import Extent, unsaid
 from purenet.sweep.space.distributions import is_leaf
+from purenet.sweep.space.points import Points, add_points, no_points, numbers
 from purenet.sweep.space.schema import describe_leaf
-from purenet.sweep.space.space import TRACED, Points, add_points, no_points, numbers, take_apart
+from purenet.sweep.space.space import take_apart
+from purenet.sweep.space.structure import static_values, structure
 from purenet.sweep.state import Objective, SweepShape
 
 _ORDER = (
@@ -154,19 +156,16 @@ class SweepConfig:
         members = np.flatnonzero(points.group == g)
         share = math.ceil(len(members) * self.shape.runs / multihost.count())  # of this process
         where = layout(share, self.devices)
-        program = Program(self.trial, self.space.treedef, points.groups[g], where)
+        treedef = structure(self.space, points.places[g])
+        program = Program(self.trial, treedef, points.groups[g], where)
         one = numbers(self.space, points, members[0])
         with explained(program, self.space, one, self.data):
             return describe(program, one, self.data).monitored(self.monitor)
 
     def static(self, group: tuple) -> dict[str, str]:
         """The static values of a group by name, as text."""
-        pairs = zip(self.space.names, group, strict=True)
-        return {
-            name: str(getattr(value, "__name__", value))
-            for name, value in pairs
-            if value is not TRACED
-        }
+        values = static_values(self.space, group)
+        return {name: str(getattr(value, "__name__", value)) for name, value in values.items()}
 
     def extends(self, before: Extent, after: Extent) -> str | None:
         """Why a sweep of the extent `before` cannot become one of `after`, None if it can."""
@@ -182,7 +181,6 @@ class SweepConfig:
 
     def settings(self) -> dict:
         """What must be the same for a sweep to resume another."""
-        pairs = dict(zip(self.space.names, self.space.leaves, strict=True))
         return {
             "trial": getattr(self.trial, "__name__", type(self.trial).__name__),
             "trials": self.trials,
@@ -190,7 +188,7 @@ class SweepConfig:
             "seed": self.seed,
             "seeds": self.seeds,
             "folds": self.shape.folds,
-            "space": {name: describe_leaf(pairs[name]) for name in self.space.shown},
+            "space": {name: describe_leaf(leaf) for name, leaf in self.space.top.items()},
             "search": self.search.name,
             "metric": self.metric,
             "mode": "max" if self.maximize else "min",

@@ -9,7 +9,15 @@ import numpy as np
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, ProgramRecord, Report
 from purenet.sweep.engine.scores import best_of, standings, statuses
-from purenet.sweep.space.space import Points, Space, add_points, numbers
+from purenet.sweep.space.points import (
+    Points,
+    add_points,
+    hyper_columns,
+    numbers,
+    taken_points,
+    traced_leaves,
+)
+from purenet.sweep.space.space import Space
 
 
 class SweepShape(NamedTuple):
@@ -95,7 +103,8 @@ class SweepState:
     other, each of them on every fold.
 
     >>> from purenet.sweep.space.distributions import uniform
-    >>> from purenet.sweep.space.space import no_points, take_apart
+    >>> from purenet.sweep.space.points import no_points
+    >>> from purenet.sweep.space.space import take_apart
     >>> space = take_apart({"rate": uniform(0.0, 2.0)})
     >>> state = SweepState(space, no_points(space), SweepShape(2, 1, 3), Objective("loss", False))
     >>> state.draw(np.array([[0.25], [0.5]]))
@@ -158,15 +167,23 @@ class SweepState:
     def final_numbers(self, row: int) -> tuple:
         """The traced hyperparameters that a run has in the end."""
         if self.lineage is not None:
-            return tuple(column[-1, row] for column in self.lineage.numbers.values())
+            keys, group = self.space.keys, self.group_of(row)
+            leaves = traced_leaves(self.space, self.points, group)
+            return tuple(self.lineage.numbers[keys[i]][-1, row] for i in leaves)
         return self.numbers(row // self.shape.runs)
 
     def hyper(self) -> dict[str, np.ndarray]:
         """A column for each hyperparameter, a row for each run whose point is drawn."""
-        by_name = dict(zip(self.space.names, self.points.columns, strict=True))
+        taken = taken_points(self.space, self.points)
+        columns = hyper_columns(self.space, self.final_columns(), taken)
+        return {name: np.repeat(column, self.shape.runs) for name, column in columns.items()}
+
+    def final_columns(self) -> dict[str, np.ndarray]:
+        """A column for each leaf of the space by key, a row for each point."""
+        by_key = dict(zip(self.space.keys, self.points.columns, strict=True))
         if self.lineage is not None:  # what the members have in the end
-            by_name |= {name: column[-1] for name, column in self.lineage.numbers.items()}
-        return {name: np.repeat(by_name[name], self.shape.runs) for name in self.space.shown}
+            by_key |= {key: column[-1] for key, column in self.lineage.numbers.items()}
+        return by_key
 
     # what was measured
     def record(self, rows: np.ndarray, report: Report) -> int:

@@ -18,12 +18,15 @@ from purenet.sweep.samplers.base import Sampler, as_sampler
 from purenet.sweep.schedulers.base import Scheduler, as_scheduler, checked_rounds
 from purenet.sweep.schedulers.extending import Extent, unsaid
 from purenet.sweep.space.distributions import choice, loguniform, randint, uniform
+from purenet.sweep.space.space import take_apart
 
 _SPACES: tuple[dict[str, Any], ...] = (
     {},
     {"rate": loguniform(1e-4, 1.0)},
     {"rate": loguniform(1e-4, 1.0), "units": randint(1, 9), "slope": uniform(-1.0, 1.0),
      "kind": choice(["a", "b", "c"])},
+    take_apart({"kind": choice([{"name": "a", "rate": loguniform(1e-4, 1.0)},
+                                {"name": "b", "units": randint(1, 9)}])}).drawn,
 )  # fmt: skip
 _TRIALS = (1, 7, 16)  # where the sampler leaves it to the caller
 _MANY = 1000  # rounds: a scheduler that has more does not end

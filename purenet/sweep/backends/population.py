@@ -12,7 +12,7 @@ from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.records import Lineage, Report, damaged
 from purenet.sweep.group import Group
 from purenet.sweep.schedulers.pbt import Population
-from purenet.sweep.space.space import add_points, no_points, numbers
+from purenet.sweep.space.points import fresh_numbers, traced_leaves
 from purenet.sweep.state import SweepState
 from purenet.sweep.storage.reading import fitting
 
@@ -28,10 +28,12 @@ def train(
 ) -> None:
     """Train the members of a population side by side, with exchanges between them.
 
-    All members have completed `epochs` epochs; `record` is called with every report,
-    and `stop_if_late` before every block, and before the exchange that comes between two.
-    Raises ValueError for several programs or seeds, and for members that do not fit in memory at
-    once.
+    Members of different programs, as static choices make them, do not copy one another: each
+    program has a population of its own. `epochs` is what the members that are furthest have
+    completed; `record` is called with every report, and `stop_if_late` before every block, and
+    before the exchange that comes between two.
+    Raises ValueError for several seeds or folds, for a monitor that remembers a best score, for
+    programs that all have one member, and for members that do not fit in memory at once.
 
     >>> from purenet.sweep.schedulers.pbt import pbt
     >>> import purenet as pn
@@ -45,10 +47,9 @@ def train(
     (1, 4)
     """
     members, last = state.shape.points, state.shape.epochs
-    if len(groups) != 1 or state.shape.runs != 1:
+    if state.shape.runs != 1:
         raise ValueError(
-            f"pbt: a population is one program with one run a member, but the space has "
-            f"{len(groups)} combinations of static choices, seeds is {state.shape.seeds} and folds "
+            f"pbt: a member of a population is one run, but seeds is {state.shape.seeds} and folds "
             f"are {state.shape.folds}."
         )
     if groups[0].program.monitor.tracks:
@@ -56,57 +57,82 @@ def train(
             "pbt: the members of a population copy each other's states and go on together, so none "
             'has a best epoch of its own: leave out patience= and select="best".'
         )
+    if all(len(group.rows) == 1 for group in groups):
+        raise ValueError(
+            f"pbt: each of the {members} members has other static choices than all others, and "
+            "nobody to copy; use more trials, or fewer choices."
+        )
     # a state is saved before the exchange that follows it
     exchanges = search.exchanges(last)
     done = min(max(0, -(-epochs // search.every) - 1), exchanges)
     state.lineage = restored_lineage(search, state, done)
     if state.restored.finished:
         return
-    (group,) = groups
-    pool = group.pool()
-    assert isinstance(pool, LanePool)
-    if pool.layout.width < members:
-        raise ValueError(
-            f"pbt: {members} members do not fit in memory at once, but {pool.layout.width} do."
-        )
+    for group in groups:
+        group.compile()
+    pools = [_members(group) for group in groups]
     stop_if_late()
     for exchange in range(done, exchanges + 1):
         target = (exchange + 1) * search.every if exchange < exchanges else last
-        target_epochs = np.where(state.alive & (state.epochs < target), target, 0)
-        for report in pool.train(target_epochs, np.ones(members, bool)):
-            record(group, report)
-            if (state.alive & (state.epochs < last)).any():
-                stop_if_late()
+        for group, pool in zip(groups, pools, strict=True):
+            rows = group.rows
+            target_epochs = np.where(state.alive[rows] & (state.epochs[rows] < target), target, 0)
+            for report in pool.train(target_epochs, np.ones(len(rows), bool)):
+                record(group, report)
+                if (state.alive & (state.epochs < last)).any():
+                    stop_if_late()
         if target == last or not state.alive.any():
             return
-        with jax.transfer_guard_host_to_device("allow"):
-            key = jax.random.fold_in(jax.random.fold_in(group.workplace.key, members), exchange)
-        _exchange(search, key, state, pool, exchange, _drawn(state, seed, exchange))
+        cube = np.random.default_rng([seed, 1 + exchange])
+        cube = cube.random((members, len(state.space.distributions)))
+        for moved in state.lineage.numbers.values():
+            moved[exchange + 1] = moved[exchange]
+        for group, pool in zip(groups, pools, strict=True):
+            if state.alive[group.rows].any():
+                with jax.transfer_guard_host_to_device("allow"):
+                    key = jax.random.fold_in(group.workplace.key, members)
+                    key = jax.random.fold_in(key, exchange)
+                    key = jax.random.fold_in(key, group.number) if group.number else key
+                _exchange(search, key, group, pool, exchange, cube[group.rows])
+
+
+def _members(group: Group) -> LanePool:
+    """The pool of a group, all of whose members have a lane at once."""
+    pool = group.pool()
+    assert isinstance(pool, LanePool)
+    if pool.layout.width < len(group.rows):
+        raise ValueError(
+            f"pbt: {len(group.rows)} members do not fit in memory at once, but "
+            f"{pool.layout.width} do."
+        )
+    return pool
 
 
 def _exchange(
-    search: Population, key: Key, state: SweepState, pool: LanePool, exchange: int, drawn: tuple
+    search: Population, key: Key, group: Group, pool: LanePool, exchange: int, cube: np.ndarray
 ) -> None:
-    """Let bad members copy good ones, and enter it in the lineage."""
+    """Let the bad members of a group copy good ones, and enter it in the lineage."""
+    state, rows = group.state, group.rows
     assert state.lineage is not None
     last = (exchange + 1) * search.every
-    scores = np.where(state.alive, state.scores()[:, last - 1], -np.inf)
+    scores = np.where(state.alive[rows], state.scores()[rows, last - 1], -np.inf)
     lane_of = pool.lanes_of_all()
+    keys, traced = state.space.keys, traced_leaves(state.space, state.points, group.number)
+    ends = reaches([state.space.leaves[i] for i in traced])
+    drawn = fresh_numbers(state.space, state.points, group.number, cube)
     lanes, parents = exchange_lanes(
         pool.layout,
         max(1, int(search.fraction * len(scores))),
         pool.lanes,
-        *place(
-            pool.layout,
-            (key, lane_of, scores, drawn, reaches(state.space), search.factors, search.resample),
-        ),
+        *place(pool.layout, (key, lane_of, scores, drawn, ends, search.factors, search.resample)),
     )
     pool.lanes = lanes
-    state.lineage.parents[exchange] = parents = jax.device_get(parents)
+    parents = jax.device_get(parents)
+    state.lineage.parents[exchange, rows] = rows[parents]
     pool.epochs, pool.alive = pool.epochs[parents], pool.alive[parents]
-    state.epochs[:], state.alive[:] = pool.epochs, pool.alive
-    for moved, column in zip(state.lineage.numbers.values(), lanes.numbers, strict=True):
-        moved[exchange + 1] = jax.device_get(column)[lane_of]
+    state.epochs[rows], state.alive[rows] = pool.epochs, pool.alive
+    for i, column in zip(traced, lanes.numbers, strict=True):
+        state.lineage.numbers[keys[i]][exchange + 1, rows] = jax.device_get(column)[lane_of]
 
 
 def restored_lineage(search: Population, state: SweepState, done: int) -> Lineage:
@@ -117,9 +143,8 @@ def restored_lineage(search: Population, state: SweepState, done: int) -> Lineag
     members, epochs = state.shape.points, state.shape.epochs
     exchanges, space, restored = search.exchanges(epochs), state.space, state.restored
     parents = np.tile(np.arange(members), (exchanges, 1))
-    traced = [name for name, t in zip(space.names, space.traced, strict=True) if t]
-    first = zip(traced, state.numbers(slice(None)), strict=True)
-    moved = {name: np.tile(column, (exchanges + 1, 1)) for name, column in first}
+    first = zip(space.keys, state.points.columns, space.traced, strict=True)
+    moved = {key: np.tile(column, (exchanges + 1, 1)) for key, column, traced in first if traced}
     lineage = Lineage(search.every, parents, moved)
     for name, mine in lineage.arrays().items() if done else ():
         known = done if mine is parents else done + 1
@@ -128,11 +153,3 @@ def restored_lineage(search: Population, state: SweepState, done: int) -> Lineag
     if not ((parents >= 0) & (parents < members)).all():
         raise damaged(restored.curves_path, f"its lineage has parents outside 0 to {members - 1}")
     return lineage
-
-
-def _drawn(state: SweepState, seed: int, exchange: int) -> tuple:
-    """For each member a fresh value of every traced hyperparameter."""
-    space = state.space
-    rng = np.random.default_rng([seed, 1 + exchange])
-    cube = rng.random((state.shape.points, len(space.distributions)))
-    return numbers(space, add_points(space, no_points(space), cube), slice(None))

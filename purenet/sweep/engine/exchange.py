@@ -1,6 +1,7 @@
 """One exchange of a population, compiled: bad members copy good ones and move on from there."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +11,23 @@ from purenet.core.types import Array, Key
 from purenet.sweep.engine.layout import Layout, sharding
 from purenet.sweep.engine.program import Lanes
 from purenet.sweep.space.distributions import Choice
-from purenet.sweep.space.space import Space
+from purenet.sweep.space.padded import Padded
+
+_KEPT = (1.0, 0.0)  # the reach of a number that goes with the state that is copied
 
 
-def reaches(space: Space) -> tuple[np.ndarray, np.ndarray]:
+def reaches(leaves: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest value of each traced hyperparameter; they are equal for one that
-    must not be multiplied: a constant, or a choice."""
+    must not be multiplied: a constant, or a choice. For one that must not change at all, the shape
+    of the state, the smallest is above the largest."""
     ends = []
-    for leaf, traced in zip(space.leaves, space.traced, strict=True):
-        if traced:
+    for leaf in leaves:
+        if isinstance(leaf, Padded):
+            low_high: Sequence = _KEPT
+        else:
             fixed = isinstance(leaf, Choice) or not hasattr(leaf, "ppf")
             low_high = (0.0, 0.0) if fixed else leaf.ppf(np.array([0.0, 1.0]))
-            ends.append([float(end) for end in low_high])
+        ends.append([float(end) for end in low_high])
     low, high = np.array(ends).reshape(-1, 2).T
     return low, high
 
@@ -65,7 +71,8 @@ def exchange_lanes(
         if jnp.issubdtype(old.dtype, jnp.integer):
             moved = jnp.round(moved)
         moved = jnp.where(low < high, moved, before)
-        new = jnp.where(jax.random.bernoulli(anew, resample, (members,)), drawn, moved)
+        resampled = jax.random.bernoulli(anew, resample, (members,)) & (low <= high)
+        new = jnp.where(resampled, drawn, moved)
         return old.at[lane_of].set(jnp.where(replaced, new, before).astype(old.dtype))
 
     moved = map(changed, lanes.numbers, explore, drawn, *reaches)

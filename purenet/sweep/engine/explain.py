@@ -12,6 +12,7 @@ from purenet.core.validate import is_number
 from purenet.sweep.engine.program import Program, abstract, check, look
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.space import Space
+from purenet.sweep.space.structure import Traced
 
 
 @contextlib.contextmanager
@@ -32,7 +33,8 @@ def explained(
 
 def _of_traced_numbers(program, space, numbers, data) -> Iterator[str]:
     """The hyperparameters that cause the error: it goes away once they are not traced."""
-    names = [name for name, traced in zip(space.names, space.traced, strict=True) if traced]
+    pairs = zip(space.names, program.static, strict=True)
+    names = [name for name, value in pairs if isinstance(value, Traced)]
     every = range(len(names))
     if not names or not _works(program, numbers, data, ()):
         return
@@ -65,9 +67,8 @@ def _works(program, numbers, data, traced: tuple[int, ...]) -> bool:
 
 
 def _of_pairs(program, space, numbers, data) -> Iterator[str]:
-    tree = jax.tree.unflatten(space.treedef, space.leaves)
     ends = lambda value: is_leaf(value) or _is_pair(value)
-    for path, value in jax.tree_util.tree_flatten_with_path(tree, is_leaf=ends)[0]:
+    for path, value in jax.tree_util.tree_flatten_with_path(space.tree, is_leaf=ends)[0]:
         if _is_pair(value):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             yield (

@@ -29,7 +29,7 @@ from purenet.core.subset import Subset
 from purenet.core.types import Key, PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import Layout, on_every_device, random_key
-from purenet.sweep.space.space import TRACED
+from purenet.sweep.space.structure import Traced, Untaken
 
 # What the two parts of the data are called wherever they are named.
 PARTS = ("train", "validation")
@@ -73,7 +73,8 @@ class Program(NamedTuple):
 
     def trainable(self, numbers: Iterable) -> Trainable:
         remaining = iter(numbers)
-        leaves = [next(remaining) if value is TRACED else value for value in self.static]
+        taken = [value for value in self.static if value is not Untaken.UNTAKEN]
+        leaves = [next(remaining) if isinstance(v, Traced) else v for v in taken]
         trainable = self.trial(jax.tree.unflatten(self.treedef, leaves))
         if not isinstance(trainable, Trainable):
             raise TypeError(

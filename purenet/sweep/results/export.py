@@ -3,15 +3,18 @@
 import csv
 import io
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from purenet.core.files import writable, write_bytes
 from purenet.core.json_text import json_bytes, plain
-from purenet.sweep.results.trials import TrialTable, value_name
+from purenet.sweep.results.trials import TrialTable, is_absent, value_name
 from purenet.sweep.samplers.optuna import optuna_distribution, optuna_module
 from purenet.sweep.space.distributions import Choice, is_traced
+from purenet.sweep.space.padded import Padded
+from purenet.sweep.space.space import Alternatives
 
 if TYPE_CHECKING:
     import optuna
@@ -42,7 +45,9 @@ def to_csv(trials: TrialTable, path: str | os.PathLike) -> None:
     path, found, text = writable("Result.to_csv", path), rows(trials), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(_cell, found[0]))
-    writer.writerows(map(_cell, row.values()) for row in found)
+    for row in found:
+        absent = {name for name in trials.hyper if is_absent(row[name])}
+        writer.writerow("" if name in absent else _cell(value) for name, value in row.items())
     write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
@@ -67,23 +72,28 @@ def to_optuna(trials: TrialTable) -> "optuna.Study":
     states = optuna.trial.TrialState
     state_of = {"done": states.COMPLETE, "plateaued": states.COMPLETE}
     state_of |= {"stopped": states.PRUNED, "diverged": states.FAIL}
-    sampled = {
-        name: _optuna_column(optuna, leaf, trials.hyper[name])
-        for name, leaf in trials.space.items()
-        if hasattr(leaf, "ppf")
+    leaves = _drawn_leaves(trials)
+    distributions = {
+        key: _optuna_distribution(optuna, leaf, column) for key, (leaf, column) in leaves.items()
     }
     study = optuna.create_study(direction="maximize" if trials.maximize else "minimize")
     for i in range(len(trials)):
         trial = trials.trial(i)
         known = trials.score_curves[i, : trial.epochs]
-        fixed = {n: str(value_name(v)) for n, v in trial.hyper.items() if n not in sampled}
+        keys = {name: _key(trials.space[name], name, trial.hyper) for name in trial.hyper}
+        fixed = {n: str(value_name(v)) for n, v in trial.hyper.items() if keys[n] not in leaves}
+        params = {
+            key: _optuna_value(leaves[key][0], trial.hyper[name])
+            for name, key in keys.items()
+            if key in leaves
+        }
         others = {f"{p} {n}": float(v) for p, m in trial.metrics.items() for n, v in m.items()}
         study.add_trial(
             optuna.trial.create_trial(
                 state=state_of[trial.status],
                 value=None if trial.status == "diverged" else float(trial.score),
-                params={name: column[i] for name, (_, column) in sampled.items()},
-                distributions={name: distribution for name, (distribution, _) in sampled.items()},
+                params=params,
+                distributions={key: distributions[key] for key in params},
                 intermediate_values={e: float(v) for e, v in enumerate(known, 1) if v == v},
                 user_attrs=fixed | others,
             )
@@ -92,15 +102,36 @@ def to_optuna(trials: TrialTable) -> "optuna.Study":
 
 
 # pieces
-def _optuna_column(optuna: Any, leaf: Any, values: np.ndarray) -> tuple[Any, list]:
-    """A hyperparameter's distribution in Optuna, and its values as that takes them."""
-    column = [plain(value) for value in values]
-    if not isinstance(leaf, Choice):
-        ends = min(column), max(column)
-        return _widened(optuna_distribution(leaf, ends), *ends), column
-    if not is_traced(leaf):
-        column = [str(value) for value in column]
-    return optuna.distributions.CategoricalDistribution(sorted(set(column))), column
+def _key(leaf: Any, name: str, hyper: Mapping[str, Any]) -> str:
+    """What a hyperparameter is called where branches that share a name are told apart."""
+    return leaf.taken(hyper) if isinstance(leaf, Alternatives) else name
+
+
+def _drawn_leaves(trials: TrialTable) -> dict[str, tuple[Any, list]]:
+    """By key, each distribution that a trial drew from, and the values that there are of it."""
+    found: dict[str, tuple[Any, list]] = {}
+    for hyper in (trials.trial(i).hyper for i in range(len(trials))):
+        for name, value in hyper.items():
+            leaf = trials.space[name]
+            key = _key(leaf, name, hyper)
+            leaf = leaf.leaves[key] if isinstance(leaf, Alternatives) else leaf
+            if hasattr(leaf, "ppf"):
+                found.setdefault(key, (leaf, []))[1].append(_optuna_value(leaf, value))
+    return found
+
+
+def _optuna_value(leaf: Any, value: Any) -> Any:
+    return str(plain(value)) if isinstance(leaf, Choice) and not is_traced(leaf) else plain(value)
+
+
+def _optuna_distribution(optuna: Any, leaf: Any, values: list) -> Any:
+    """A hyperparameter's distribution in Optuna, with these values among its own."""
+    if isinstance(leaf, Padded):
+        leaf = leaf.distribution
+    if isinstance(leaf, Choice):
+        return optuna.distributions.CategoricalDistribution(sorted(set(values)))
+    ends = min(values), max(values)
+    return _widened(optuna_distribution(leaf, ends), *ends)
 
 
 def _widened(distribution: Any, low: float, high: float) -> Any:

@@ -14,8 +14,9 @@ from purenet.plots.sweeps import pairwise, parallel_coordinates
 from purenet.plots.sweeps import slices as draw_slices
 from purenet.sweep.engine.records import Lineage
 from purenet.sweep.results.ranking import all_diverged, best_points
-from purenet.sweep.results.trials import SHORT_NAMES, TrialTable, value_text
-from purenet.sweep.space.distributions import LogUniform, Uniform, is_traced
+from purenet.sweep.results.trials import SHORT_NAMES, TrialTable, is_absent, value_text
+from purenet.sweep.space.distributions import LogRandInt, LogUniform, Uniform, is_traced
+from purenet.sweep.space.space import Alternatives
 
 _LOG_RANGE = 100  # a range that spans more than this factor gets a logarithmic axis
 
@@ -84,8 +85,9 @@ def lineage(trials: TrialTable, path: Path, found: Lineage | None) -> None:
     """Who copied whom. Raises ValueError if the sweep did not train a population."""
     if found is None:
         raise ValueError("Result.plot_lineage: only a sweep with search=pbt() has a lineage.")
-    sampled = {n for n, leaf in trials.space.items() if hasattr(leaf, "ppf")}
-    columns = {n: c for n, c in found.numbers.items() if n in sampled}
+    pairs = [pair for name, leaf in trials.space.items() for pair in _leaves(name, leaf).items()]
+    sampled = {key for key, leaf in pairs if hasattr(leaf, "ppf")}
+    columns = {key: column for key, column in found.numbers.items() if key in sampled}
     draw_lineage(
         path, trials.score_curves, found.parents, found.every, columns, **labels(trials, columns)
     )
@@ -101,16 +103,24 @@ def varied(trials: TrialTable) -> dict[str, np.ndarray]:
 
 def labels(trials: TrialTable, columns: dict[str, np.ndarray]) -> dict[str, Any]:
     """What the pictures of `purenet.plots` are told about the columns and the score."""
-    log = [name for name, column in columns.items() if _is_wide(trials.space.get(name), column)]
+    log = [name for name, column in columns.items() if _is_wide(trials, name, column)]
     label = f"validation {trials.metric}"
     return {"log": log, "score_label": label, "maximize": trials.maximize}
 
 
-def _is_wide(leaf: Any, column: np.ndarray) -> bool:
+def _leaves(name: str, leaf: Any) -> dict[str, Any]:
+    """The leaf, or those of several branches that share its name."""
+    return leaf.leaves if isinstance(leaf, Alternatives) else {name: leaf}
+
+
+def _is_wide(trials: TrialTable, name: str, column: np.ndarray) -> bool:
     """Whether the values were drawn from several decades."""
-    if isinstance(leaf, LogUniform):
+    leaves = list(_leaves(name, trials.space.get(name)).values())
+    if all(isinstance(leaf, LogUniform | LogRandInt) for leaf in leaves):
         return True
-    if leaf is None or isinstance(leaf, Uniform) or not is_traced(leaf):
+    known = [leaf is None or isinstance(leaf, Uniform) or not is_traced(leaf) for leaf in leaves]
+    numbers = np.array([value for value in column.ravel() if not is_absent(value)])
+    if any(known) or not len(numbers):
         return False
-    low, high = np.min(column), np.max(column)
+    low, high = np.min(numbers), np.max(numbers)
     return bool(low > 0 and high / low > _LOG_RANGE)

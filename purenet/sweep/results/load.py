@@ -14,8 +14,10 @@ from purenet.sweep.engine.scores import statuses
 from purenet.sweep.results.result import Costs, Result
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.schedulers.extending import Extent
-from purenet.sweep.space.distributions import Choice, is_traced
+from purenet.sweep.space.distributions import Choice
+from purenet.sweep.space.points import hyper_columns, taken_rows
 from purenet.sweep.space.schema import distribution_of
+from purenet.sweep.space.space import Space, of_columns
 from purenet.sweep.storage.extend import earlier, padded
 from purenet.sweep.storage.reading import (
     CURVES,
@@ -64,7 +66,7 @@ def load(path: str | os.PathLike) -> Result:
     report, _ = stamped_report(folder / REPORT, sweep)
     outcomes = TrialTable(
         hyper=_hyper(folder / CURVES, known, space, rows),
-        space=space,
+        space=space.columns,
         seeds=seeds,
         folds=folds,
         status=status,
@@ -108,17 +110,23 @@ def _read_request(path: Path, settings: dict[str, Any]) -> tuple:
             raise ValueError(
                 f"{path} is damaged: {short(name)} of the space is {short(leaf)} ({error})."
             ) from None
-    return leaves, *counts
+    try:
+        return of_columns(leaves), *counts
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def _hyper(path: Path, known: dict[str, np.ndarray], space: dict[str, Any], rows: int):
+def _hyper(path: Path, known: dict[str, np.ndarray], space: Space, rows: int):
     """The column of each hyperparameter."""
-    return {
-        name: _sampled(path, known, name)
-        if is_traced(leaf)
-        else _static(path, known, name, leaf, rows)
-        for name, leaf in space.items()
-    }
+    columns, places = {}, {}
+    pairs = zip(space.keys, space.leaves, space.traced, strict=True)
+    for i, (key, leaf, traced) in enumerate(pairs):
+        here = taken_rows(space, places, rows, last=i)[i]
+        if traced:
+            columns[key] = _sampled(path, known, key)
+        else:
+            columns[key], places[i] = _static(path, known, key, leaf, here)
+    return hyper_columns(space, columns, taken_rows(space, places, rows))
 
 
 def _sampled(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -128,20 +136,22 @@ def _sampled(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
     return column
 
 
-def _static(path: Path, known: dict[str, np.ndarray], name: str, leaf: Any, rows: int):
-    """The values of a constant, or of a choice whose positions the file holds."""
-    values, places = (leaf,), np.zeros(rows, int)
+def _static(path: Path, known: dict[str, np.ndarray], name: str, leaf: Any, here: np.ndarray):
+    """The values of a constant, or of a choice whose positions the file holds, and the positions
+    in the rows where it is taken."""
+    values, places = (leaf,), np.zeros(len(here), int)
     if isinstance(leaf, Choice):
         values, places = leaf.values, known.get(f"choice {name}", places.astype(float))
-    if places.dtype.kind != "i" or not ((places >= 0) & (places < len(values))).all():
+    inside = (places >= 0) & (places < len(values))
+    if places.dtype.kind != "i" or not inside[here].all():
         raise ValueError(
             f"{path} is damaged: it has no column 'choice {name}' of numbers from 0 to "
             f"{len(values) - 1}."
         )
-    column = np.empty(rows, object)
-    for row, place in enumerate(places):  # one by one: a shape must stay one value
-        column[row] = _hashable(values[place])
-    return column
+    column = np.full(len(here), np.nan, object)
+    for row in np.flatnonzero(here):  # one by one: a shape must stay one value
+        column[row] = _hashable(values[places[row]])
+    return column, np.where(here, places, -1)
 
 
 def _lineage(path: Path, known: dict[str, np.ndarray]) -> Lineage | None:

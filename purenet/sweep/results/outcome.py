@@ -25,10 +25,9 @@ def outcome(
     """What is known so far, of the points that are drawn, after `seconds` of a run that followed
     the `plan`; `trainer` is that run."""
     restored, statuses = state.restored, state.statuses()
-    leaves = dict(zip(request.space.names, request.space.leaves, strict=True))
     outcomes = TrialTable(
         hyper=state.hyper(),
-        space={name: leaves[name] for name in request.space.shown},
+        space=request.space.columns,
         seeds=request.seeds,
         folds=request.shape.folds,
         status=statuses,

@@ -63,7 +63,7 @@ def cells(trials: TrialTable, n: int) -> tuple[list[list[str]], list[str]]:
             values.insert(1, point.interval)
         if early:
             values.append(point.epochs)
-        values += point.hyper.values()
+        values += [point.hyper.get(name, "") for name in trials.hyper]
         rows.append([str(rank), str(point.number), *map(value_text, values)])
     return rows, _notes(trials)
 

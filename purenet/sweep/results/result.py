@@ -94,12 +94,14 @@ class Result:
 
     @property
     def hyper(self) -> dict[str, np.ndarray]:
-        """The hyperparameters: name -> (trials,)."""
+        """The hyperparameters: name -> (trials,). One of a branch of a `choice` of dicts is NaN in
+        the trials that do not take the branch."""
         return self.outcomes.hyper
 
     @property
     def space(self) -> dict[str, Any]:
-        """The distribution or constant of each hyperparameter."""
+        """The distribution or constant of each hyperparameter; `Alternatives`, with several of
+        them, where branches of a `choice` of dicts share a name."""
         return self.outcomes.space
 
     @property
@@ -335,7 +337,7 @@ class Result:
         """The sweep as an Optuna study in memory, with the score of every epoch; needs Optuna.
 
         Stopped trials are PRUNED, diverged ones FAIL. Constants and other metrics are user
-        attributes; a static choice is the name or text of its value. Raises ModuleNotFoundError
-        without Optuna.
+        attributes; a static choice is the name or text of its value. A trial has the parameters of
+        the branches that it takes. Raises ModuleNotFoundError without Optuna.
         """
         return export.to_optuna(self.outcomes)

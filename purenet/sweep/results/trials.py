@@ -49,8 +49,8 @@ class TrialTable:
     """What a sweep measured. The runs of point i are the rows i·runs to (i + 1)·runs - 1: its seeds
     one after the other, each of them on every fold."""
 
-    hyper: dict[str, np.ndarray]  # (trials,) each
-    space: dict[str, Any]  # the distribution or constant of each hyperparameter
+    hyper: dict[str, np.ndarray]  # (trials,) each, NaN where its branch is not taken
+    space: dict[str, Any]  # the distribution, constant or `Alternatives` of each hyperparameter
     seeds: int
     status: np.ndarray  # (trials,)
     epochs: np.ndarray  # (trials,)
@@ -107,7 +107,7 @@ class TrialTable:
         }
         return Trial(
             number,
-            {name: column[number] for name, column in self.hyper.items()},
+            {n: c[number] for n, c in self.hyper.items() if not is_absent(c[number])},
             str(self.status[number]),
             int(self.epochs[number]),
             self.metric,
@@ -170,6 +170,15 @@ def value_name(value: Any) -> Any:
     ('len', 0.5)
     """
     return value.__name__ if callable(value) and hasattr(value, "__name__") else value
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a column of hyperparameters has no value here: its branch is not taken.
+
+    >>> is_absent(np.nan), is_absent(0.5), is_absent(None)
+    (True, False, False)
+    """
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def value_text(value: Any) -> str:

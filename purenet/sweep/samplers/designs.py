@@ -2,12 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from purenet.core.validate import PositiveInteger, declared
 from purenet.sweep.samplers.base import Sampler, checked_design, maker, prefix_stable
-from purenet.sweep.space.distributions import Choice, RandInt
+from purenet.sweep.space.distributions import (
+    Branches,
+    Choice,
+    Conditional,
+    LogRandInt,
+    RandInt,
+)
+from purenet.sweep.space.padded import Padded
 
 # Samplers: (distributions, trials, seed) -> points of the unit cube (n, len(distributions)), to be
 # sent through each distribution's ppf.
@@ -80,8 +88,10 @@ def grid(points: PositiveInteger = 5) -> Sampler:
 
     `points` values of each continuous hyperparameter, evenly from one end of its distribution to
     the other (at the middles of equally likely parts, where an end is infinite or there is only
-    one), and every value of a `choice` or a `randint`. `trials` may be left out; a number that is
-    not the number of combinations raises ValueError, since nothing is dropped silently.
+    one), and every value of a `choice` or a `randint`; of a `lograndint`, `points` integers evenly
+    on a logarithmic scale, each once. A branch of a `choice` of dicts is combined with what it
+    holds, and with nothing of the other branches. `trials` may be left out; a number that is not
+    the number of combinations raises ValueError, since nothing is dropped silently.
 
     >>> from purenet.sweep.space.distributions import choice, uniform
     >>> grid(3)([uniform(0, 1), choice(["a", "b"])], None, seed=0).shape
@@ -89,6 +99,13 @@ def grid(points: PositiveInteger = 5) -> Sampler:
     """
 
     def quantiles(distribution):
+        if isinstance(distribution, Conditional):
+            return quantiles(distribution.leaf)
+        if isinstance(distribution, Padded):
+            return quantiles(distribution.distribution)
+        if isinstance(distribution, LogRandInt):
+            ends = np.linspace(0.0, 1.0, points) if points > 1 else np.array([0.5])
+            return ends[np.unique(distribution.ppf(ends), return_index=True)[1]]
         if isinstance(distribution, Choice):
             n = len(distribution.values)
         elif isinstance(distribution, RandInt):
@@ -103,14 +120,57 @@ def grid(points: PositiveInteger = 5) -> Sampler:
     def sample(distributions, trials, seed):
         checked_design("grid", distributions, trials or 0, seed)
         axes = [quantiles(d) for d in distributions]
-        total = math.prod(map(len, axes))
+        total = _combinations(distributions, axes, None)
         if trials is not None and trials != total:
             shape = " x ".join(str(len(axis)) for axis in axes) or "1"
+            branches = any(isinstance(d, Conditional) for d in distributions)
             raise ValueError(
-                f"grid: {shape} = {total} combinations, but trials is {trials}; leave `trials` "
-                "out, or change `points` or the space."
+                f"grid: {total if branches else f'{shape} = {total}'} combinations, but trials is "
+                f"{trials}; leave `trials` out, or change `points` or the space."
             )
-        mesh = np.meshgrid(*axes, indexing="ij")
-        return np.stack([a.ravel() for a in mesh], axis=-1) if axes else np.empty((1, 0))
+        return _mesh(distributions, axes)
 
     return Sampler(sample, f"grid({points=})")
+
+
+def _combinations(
+    distributions: Sequence, axes: list[np.ndarray], branch: tuple[int, int] | None
+) -> int:
+    """How many there are of the distributions in a branch, (number of the choice, place)."""
+    total = 1
+    for i, distribution in enumerate(distributions):
+        if _branch(distribution) == branch:
+            inside = [(i, place) for place in range(len(axes[i]))]
+            several = isinstance(_leaf(distribution), Branches)
+            counts = [_combinations(distributions, axes, b) if several else 1 for b in inside]
+            total *= sum(counts)
+    return total
+
+
+def _mesh(distributions: Sequence, axes: list[np.ndarray]) -> np.ndarray:
+    """Every combination, a row each; 0.5 where a branch is not taken."""
+    cube, taken, places = np.empty((1, 0)), [], []
+    for distribution, axis in zip(distributions, axes, strict=True):
+        here = np.ones(len(cube), bool)
+        if (branch := _branch(distribution)) is not None:
+            choice, place = branch
+            here = taken[choice] & (places[choice] == place)
+        counts = np.where(here, len(axis), 1)
+        rows = np.repeat(np.arange(len(cube)), counts)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        column = np.where(here[rows], axis[within % len(axis)], 0.5)
+        cube = np.concatenate([cube[rows], column[:, None]], axis=1)
+        taken = [known[rows] for known in taken] + [here[rows]]
+        choice_of_branches = isinstance(_leaf(distribution), Branches)
+        place_of = distribution.ppf(column) if choice_of_branches else np.zeros(len(rows), int)
+        places = [known[rows] for known in places] + [place_of]
+    return cube
+
+
+def _leaf(distribution: Any) -> Any:
+    return distribution.leaf if isinstance(distribution, Conditional) else distribution
+
+
+def _branch(distribution: Any) -> tuple[int, int] | None:
+    conditional = isinstance(distribution, Conditional)
+    return (distribution.choice, distribution.place) if conditional else None

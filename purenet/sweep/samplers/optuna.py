@@ -10,7 +10,15 @@ import numpy as np
 
 from purenet.core.validate import PositiveInteger, accepts, declared, describe_value
 from purenet.sweep.samplers.base import Sampler, maker, name_of
-from purenet.sweep.space.distributions import Choice, LogUniform, RandInt, Uniform
+from purenet.sweep.space.distributions import (
+    Choice,
+    Conditional,
+    LogRandInt,
+    LogUniform,
+    RandInt,
+    Uniform,
+)
+from purenet.sweep.space.padded import Padded
 
 
 @maker
@@ -61,7 +69,9 @@ class _OptunaSource:
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._leaves = dict(distributions)
         self._distributions = {
-            name: optuna_distribution(leaf, [0.0, 1.0]) for name, leaf in self._leaves.items()
+            name: optuna_distribution(leaf, [0.0, 1.0])
+            for name, leaf in self._leaves.items()
+            if not isinstance(leaf, Conditional)
         }
         self._trials: list[Any] = []
         self._failed: list[Any] = []  # reported once a finite score is known
@@ -71,12 +81,24 @@ class _OptunaSource:
         with warnings.catch_warnings():
             # a Gaussian process takes the worst finite value in the place of -inf, and says so
             warnings.filterwarnings("ignore", message="Clip non-finite values")
-            asked = [self._study.ask(self._distributions) for _ in range(n)]
-        self._trials += asked
-        rows = [
-            [_place(leaf, t.params[name]) for name, leaf in self._leaves.items()] for t in asked
-        ]
+            rows = [self._asked() for _ in range(n)]
         return np.array(rows, float).reshape(n, len(self._leaves))
+
+    def _asked(self) -> list[float]:
+        """One point. What is in a branch is suggested if that branch is taken."""
+        trial = self._study.ask(self._distributions)
+        self._trials.append(trial)
+        row: list[float] = []
+        taken: list[int | None] = []  # of each leaf, the place of a choice that is taken
+        for name, leaf in self._leaves.items():
+            here = True
+            if isinstance(leaf, Conditional):
+                here, leaf = taken[leaf.choice] == leaf.place, leaf.leaf
+                if here:
+                    _suggest(trial, name, optuna_distribution(leaf, [0.0, 1.0]))
+            row.append(_place(leaf, trial.params[name]) if here else 0.5)
+            taken.append(int(leaf.ppf(row[-1])) if here and isinstance(leaf, Choice) else None)
+        return row
 
     def tell(self, numbers, scores) -> None:
         for number, row in zip(map(int, numbers), scores, strict=True):
@@ -126,21 +148,39 @@ def optuna_distribution(leaf: Any, reach: Any) -> Any:
         return distributions.FloatDistribution(leaf.low, leaf.high)
     if isinstance(leaf, LogUniform):
         return distributions.FloatDistribution(leaf.low, leaf.high, log=True)
+    if isinstance(leaf, Padded):
+        return optuna_distribution(leaf.distribution, reach)
     if isinstance(leaf, RandInt):
         return distributions.IntDistribution(leaf.low, leaf.high - 1)
+    if isinstance(leaf, LogRandInt):
+        return distributions.IntDistribution(leaf.low, leaf.high - 1, log=True)
     if isinstance(leaf, Choice):
         return distributions.CategoricalDistribution(range(len(leaf.values)))
     return distributions.FloatDistribution(*reach)
 
 
+def _suggest(asked: Any, name: str, distribution: Any) -> None:
+    """Let a trial that was asked for choose one more value."""
+    if hasattr(distribution, "choices"):
+        asked.suggest_categorical(name, distribution.choices)
+        return
+    whole = isinstance(distribution, optuna_module().distributions.IntDistribution)
+    suggest = asked.suggest_int if whole else asked.suggest_float
+    suggest(name, distribution.low, distribution.high, log=distribution.log)
+
+
 def _place(leaf, value) -> float:
     """Where in the unit interval a value lies: what the distribution's ppf takes."""
+    if isinstance(leaf, Padded):
+        return _place(leaf.distribution, value)
     if isinstance(leaf, Uniform):
         return (value - leaf.low) / (leaf.high - leaf.low)
     if isinstance(leaf, LogUniform):
         return math.log(value / leaf.low) / math.log(leaf.high / leaf.low)
     if isinstance(leaf, RandInt):
         return (value - leaf.low + 0.5) / (leaf.high - leaf.low)
+    if isinstance(leaf, LogRandInt):
+        return math.log((value + 0.5) / leaf.low) / math.log(leaf.high / leaf.low)
     if isinstance(leaf, Choice):
         return (value + 0.5) / len(leaf.values)
     return value

@@ -54,13 +54,16 @@ def pbt(
 
     To explore is to draw a hyperparameter anew from its distribution, with probability `resample`,
     or else to multiply it by one of `factors`, within the reach of the distribution; a choice of
-    floats is drawn anew or kept. All of it happens in a compiled program, with nothing sent
+    floats is drawn anew or kept; a padded size goes with the state that is copied. Members whose
+    static choices differ, such as branches of a `choice` of dicts or the capacities of `padded`, do
+    not copy one another: each combination is a population of its own, in its own program, and a
+    member keeps its branch. All of it happens in a compiled program, with nothing sent
     to the host but the scores. `result.lineage` says who copied whom.
     Source: Jaderberg et al. (2017).
     Raises ValueError unless 0 < fraction <= 0.5, 0 <= resample <= 1 and `factors` are two numbers
     above 0; TypeError if `sampler` is not a sampler that knows its points beforehand; when it runs,
-    ValueError for a space with static choices, for several seeds, if there is no time for an
-    exchange, nobody to copy, or a population that does not fit on the devices at once.
+    ValueError for several seeds, if there is no time for an exchange, nobody to copy, or a
+    population that does not fit on the devices at once.
 
     >>> pbt(every=10).fraction
     0.25

@@ -1,34 +1,54 @@
-"""Spaces of hyperparameters: distributions, ways to sample them, groups of static choices.
+"""Spaces of hyperparameters, taken apart: their leaves, and the branches that those are in.
 
 A space is a pytree whose leaves are distributions and constants. Numbers reach the trial function
 traced, so that no value of them costs a compilation: drawn numbers, and constants and choices that
 are floats. Everything else is static: strings, functions, shapes, and whole numbers in a constant
-or a `choice` (they are widths, depths, batch sizes). Trials are grouped by their static values and
-each group is one program.
+or a `choice` (they are widths, depths, batch sizes).
+
+A choice of dicts is a leaf too, with the leaves of all its branches after it; each of those has a
+condition, the branch that it belongs to.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from purenet.core.tree import named_leaves as leaves_by_name
 from purenet.core.types import PyTree
-from purenet.sweep.space.distributions import Choice, check_hashable, is_leaf, is_traced
+from purenet.sweep.space.distributions import (
+    Choice,
+    Conditional,
+    check_hashable,
+    is_leaf,
+    is_traced,
+)
+from purenet.sweep.space.padded import Padded
 
 
-class _Traced:
-    """Stands in a group's static values where a traced number goes."""
+class Condition(NamedTuple):
+    """Where a leaf is taken: in the branch at `place` of the leaf number `choice`."""
 
-    def __repr__(self):
-        return "TRACED"
-
-    def __reduce__(self):
-        return "TRACED"  # the one and only, in another process too
+    choice: int
+    place: int
 
 
-TRACED = _Traced()
+@dataclasses.dataclass(frozen=True)
+class Alternatives:
+    """The leaves of one name in several branches: at most one of them is taken.
+
+    >>> Alternatives({"rate [a]": 0.1}, {"rate [a]": {"kind": "a"}}).taken({"kind": "a"})
+    'rate [a]'
+    """
+
+    leaves: dict[str, Any]  # by key
+    above: dict[str, dict[str, Any]]  # by key: the choices above the leaf, and what they are then
+
+    def taken(self, hyper: Mapping[str, Any]) -> str:
+        """The key of the leaf that has a value in a trial of these hyperparameters."""
+        has = lambda above: all(hyper.get(name) == value for name, value in above.items())
+        return next(key for key, above in self.above.items() if has(above))
 
 
 class Space(NamedTuple):
@@ -39,16 +59,67 @@ class Space(NamedTuple):
     [False, True]
     """
 
-    treedef: Any
-    names: tuple[str, ...]
+    treedef: Any  # a choice of dicts is one leaf of it
+    names: tuple[str, ...]  # the columns; leaves of different branches may share one
     leaves: tuple
-    shown: tuple[str, ...]  # the names in the order they were written
+    conditions: tuple[Condition | None, ...]
+    written: tuple[int, ...]  # the numbers of the leaves in the order in which they were written
+
+    @property
+    def keys(self) -> list[str]:
+        """A name for each leaf that no other has."""
+        shared = {name for name in self.names if self.names.count(name) > 1}
+        return [
+            f"{name} [{', '.join(str(v) for v in self.above(i).values())}]"
+            if name in shared
+            else name
+            for i, name in enumerate(self.names)
+        ]
+
+    @property
+    def shown(self) -> list[str]:
+        """The columns of tables, in the order in which they were written."""
+        return list(dict.fromkeys(self.names[i] for i in self.written if not self._is_label(i)))
+
+    @property
+    def top(self) -> dict[str, Any]:
+        """The leaves outside branches by name, in the order in which they were written."""
+        return {self.names[i]: self.leaves[i] for i in self.written if self.conditions[i] is None}
+
+    @property
+    def tree(self) -> PyTree:
+        """The space as it was given."""
+        top = [leaf for leaf, c in zip(self.leaves, self.conditions, strict=True) if c is None]
+        return jax.tree.unflatten(self.treedef, top)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What each column shows: a leaf, or `Alternatives` where branches share the name."""
+        keys, found = self.keys, dict[str, Any]()
+        for name in self.shown:
+            same = [i for i in self.written if self.names[i] == name]
+            found[name] = self.leaves[same[0]]
+            if len(same) > 1:
+                found[name] = Alternatives(
+                    {keys[i]: self.leaves[i] for i in same}, {keys[i]: self.above(i) for i in same}
+                )
+        return found
 
     @property
     def drawn(self) -> dict[str, Any]:
-        """The distributions by name, in the order in which they were written."""
-        named = dict(zip(self.names, self.leaves, strict=True))
-        return {name: named[name] for name in self.shown if hasattr(named[name], "ppf")}
+        """The distributions by key, in the order in which they were written; those of a branch are
+        `Conditional`."""
+        keys = self.keys
+        found: dict[str, Any] = {}
+        number: dict[int, int] = {}  # of each leaf that is drawn, among these
+        for i in self.written:
+            leaf, condition = self.leaves[i], self.conditions[i]
+            if hasattr(leaf, "ppf"):
+                number[i] = len(found)
+                if condition is not None:
+                    leaf = Conditional(leaf, number[condition.choice], condition.place)
+                found[keys[i]] = leaf
+        return found
 
     @property
     def distributions(self) -> list:
@@ -60,25 +131,39 @@ class Space(NamedTuple):
         """Which leaves reach the trial function as traced numbers."""
         return [is_traced(leaf) for leaf in self.leaves]
 
+    @property
+    def grouped(self) -> list[int]:
+        """The leaves whose places tell groups apart: static choices and padded sizes."""
+        pairs = enumerate(zip(self.leaves, self.traced, strict=True))
+        static = lambda leaf, traced: isinstance(leaf, Choice) and not traced
+        return [i for i, (leaf, t) in pairs if static(leaf, t) or isinstance(leaf, Padded)]
 
-class Points(NamedTuple):
-    """Points of a space, and the groups of them that share their static values.
+    def above(self, i: int) -> dict[str, Any]:
+        """The choices above a leaf, from the outermost, and what they are where it is taken."""
+        condition = self.conditions[i]
+        if condition is None:
+            return {}
+        choice, place = condition
+        return self.above(choice) | {self.names[choice]: self.leaves[choice].values[place]}
 
-    >>> no_points(take_apart({"rate": 0.1})).groups
-    ()
-    """
+    def taken(self, places: tuple[int, ...]) -> list[bool]:
+        """Which leaves a group takes, whose places of the `grouped` leaves these are."""
+        at = dict(zip(self.grouped, places, strict=True))
+        return [c is None or at[c.choice] == c.place for c in self.conditions]
 
-    columns: tuple[np.ndarray, ...]  # (n,) values of each leaf
-    group: np.ndarray  # (n,) the group of each point
-    groups: tuple[tuple, ...]  # of each group: its static values, TRACED in place of numbers
-    places: tuple[tuple, ...]  # of each group: which values of the static choices those are
+    def _is_label(self, i: int) -> bool:
+        """Whether a leaf is the name by which its choice shows the branch."""
+        condition = self.conditions[i]
+        if condition is None or not self.leaves[condition.choice].named:
+            return False
+        return self.names[i] == f"{self.names[condition.choice]}.name"
 
 
 def take_apart(space: PyTree) -> Space:
     """The leaves of a space.
 
     Raises TypeError for a constant that cannot be static and for a dict whose keys have no order;
-    ValueError for two leaves of one name.
+    ValueError for two leaves of one name, unless they are of different branches of one choice.
 
     >>> from purenet.sweep.space.distributions import uniform
     >>> take_apart({"rate": uniform(0, 1), "layers": {"width": 8}}).names
@@ -87,64 +172,16 @@ def take_apart(space: PyTree) -> Space:
     pairs = named_leaves(space)
     for name, leaf in pairs:
         check_hashable(f"sweep: the constant {name!r}", leaf)
-    names = tuple(name for name, _ in pairs)
-    shown = sorted(names, key=_written_order(space)) if isinstance(space, dict) else names
-    treedef = jax.tree.structure(space, is_leaf=is_leaf)
-    return Space(treedef, names, tuple(leaf for _, leaf in pairs), tuple(shown))
+    return _expanded(pairs, _written_order(space), jax.tree.structure(space, is_leaf=is_leaf))
 
 
-def no_points(space: Space) -> Points:
-    """The points of a space before any is drawn.
+def of_columns(leaves: dict[str, Any]) -> Space:
+    """The space of leaves that are known by name only, as a file holds them.
 
-    >>> len(no_points(take_apart({"rate": 0.1})).group)
-    0
+    >>> of_columns({"layers.width": 8, "rate": 0.1}).shown
+    ['layers.width', 'rate']
     """
-    empty = np.empty((0, len(space.distributions)))
-    return Points(tuple(_columns(space, empty)[0]), np.empty(0, int), (), ())
-
-
-def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
-    """The points and some more, from rows of the unit cube.
-
-    Raises ValueError for values outside a distribution's reach, or beyond the numbers of JAX.
-
-    >>> from purenet.sweep.space.distributions import uniform
-    >>> space = take_apart({"rate": uniform(0.0, 2.0)})
-    >>> add_points(space, no_points(space), np.array([[0.25]])).columns[0].tolist()
-    [0.5]
-    """
-    columns, choices = _columns(space, cube)
-    for name, leaf, column in zip(space.names, space.leaves, columns, strict=True):
-        if is_traced(leaf) and not np.isfinite(column.astype(float)).all():
-            raise ValueError(f"sweep: {leaf!r} of {name!r} gave a number that is not finite.")
-    # static values are told apart by their place in the choice, so that any value will do
-    keys = list(zip(*(c.tolist() for c in choices), strict=True)) if choices else [()] * len(cube)
-    known = {place: i for i, place in enumerate(points.places)}
-    groups = list(points.groups)
-    for row, key in enumerate(keys):
-        if key not in known:
-            known[key] = len(groups)
-            pairs = zip(columns, space.traced, strict=True)
-            groups.append(tuple(TRACED if traced else c[row] for c, traced in pairs))
-    both = zip(points.columns, columns, strict=True)
-    return Points(
-        tuple(np.concatenate(pair) for pair in both),
-        np.concatenate([points.group, np.array([known[key] for key in keys], int)]),
-        tuple(groups),
-        tuple(known),
-    )
-
-
-def numbers(space: Space, points: Points, rows: np.ndarray | slice | int) -> tuple[np.ndarray, ...]:
-    """The traced hyperparameters of some points, a row a point.
-
-    >>> from purenet.sweep.space.distributions import uniform
-    >>> space = take_apart({"rate": uniform(0.0, 2.0)})
-    >>> numbers(space, add_points(space, no_points(space), np.array([[0.25]])), 0)[0].item()
-    0.5
-    """
-    pairs = zip(points.columns, space.traced, strict=True)
-    return tuple(column[rows] for column, traced in pairs if traced)
+    return _expanded(list(leaves.items()), list(range(len(leaves))), None)
 
 
 def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
@@ -160,37 +197,66 @@ def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
     return [("value" if alone else name, leaf) for name, leaf in found.items()]
 
 
-def _columns(space: Space, cube) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The values of every leaf for rows of the cube, and of the static choices the places."""
-    columns, choices = [], []
-    drawn = dict(zip(space.drawn, np.asarray(cube).T, strict=True))
-    for name, leaf, traced in zip(space.names, space.leaves, space.traced, strict=True):
-        if name in drawn:
-            values = leaf.ppf(drawn[name])
-            if isinstance(leaf, Choice):
-                if not traced:
-                    choices.append(values)
-                values = [leaf.values[place] for place in values]
-        else:
-            values = [leaf] * len(cube)
-        if traced:  # as the device holds it, so that what is recorded is what was trained
-            column = np.asarray(values)
-            kept = column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
-            if column.dtype.kind == "i" and (kept != column).any():
+def leaves_inside(name: str, branch: dict) -> list[tuple[str, Any]]:
+    """The leaves of a branch of the choice `name`, with their names in the space.
+
+    >>> leaves_inside("optimizer", {"rate": 0.1})
+    [('optimizer.rate', 0.1)]
+    """
+    return [(f"{name}.{inner}", leaf) for inner, leaf in named_leaves(branch)]
+
+
+# pieces
+def _expanded(pairs: list[tuple[str, Any]], rank: list[int], treedef: Any) -> Space:
+    """The space with the leaves of all branches after their choices."""
+    names: list[str] = []
+    leaves: list[Any] = []
+    conditions: list[Condition | None] = []
+    order: list[tuple[int, ...]] = []  # leaves sorted by it are in the order that was written
+
+    def add(pairs, rank, condition, first):
+        for (name, leaf), at in zip(pairs, rank, strict=True):
+            number, place = len(names), (*first, at)
+            names.append(name)
+            leaves.append(leaf)
+            conditions.append(condition)
+            order.append(place)
+            for b, branch in enumerate(getattr(leaf, "branches", ())):
+                inside, inner = leaves_inside(name, branch), _written_order(branch)
+                add(inside, inner, Condition(number, b), (*place, b))
+
+    add(pairs, rank, None, ())
+    written = sorted(range(len(names)), key=order.__getitem__)
+    space = Space(treedef, tuple(names), tuple(leaves), tuple(conditions), tuple(written))
+    _check_names(space)
+    return space
+
+
+def _check_names(space: Space) -> None:
+    """Raises ValueError for two leaves of one name that a point may take both."""
+    chains = [_chain(space, i) for i in range(len(space.names))]
+    first: dict[str, list[dict]] = {}
+    for name, chain in zip(space.names, chains, strict=True):
+        for other in first.setdefault(name, []):
+            if all(other.get(choice, place) == place for choice, place in chain.items()):
                 raise ValueError(
-                    f"sweep: {leaf!r} of {name!r} gave {column[kept != column][0]}, which "
-                    f"{kept.dtype} cannot hold; switch on jax_enable_x64, or lower it."
+                    f"sweep: two leaves would both be called {name!r}; rename one of them."
                 )
-            column = kept
-        else:
-            column = np.empty(len(cube), object)
-            for row, value in enumerate(values):  # one by one: a shape must stay one value
-                column[row] = value
-        columns.append(column)
-    return columns, choices
+        first[name].append(chain)
 
 
-def _written_order(space: dict) -> Callable[[str], int]:
+def _chain(space: Space, i: int) -> dict[int, int]:
+    """The branches that a leaf is in: choice -> place."""
+    condition = space.conditions[i]
+    if condition is None:
+        return {}
+    return _chain(space, condition.choice) | {condition.choice: condition.place}
+
+
+def _written_order(tree: PyTree) -> list[int]:
     """People read hyperparameters in the order they wrote them; a pytree sorts a dict's keys."""
-    order = [name for key in space for name, _ in named_leaves({key: space[key]})]
-    return order.index
+    own = [name for name, _ in named_leaves(tree)]
+    if not isinstance(tree, dict):
+        return list(range(len(own)))
+    order = [name for key in tree for name, _ in named_leaves({key: tree[key]})]
+    return [order.index(name) for name in own]

@@ -5,12 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purenet.sweep.engine.records import (
-    ProgramRecord,
-    TrialCheckpoint,
-    damaged,
-    program_records,
-)
+from purenet.sweep.engine.records import ProgramRecord, damaged, program_records
 from purenet.sweep.group import Group
 from purenet.sweep.space.distributions import Choice
 from purenet.sweep.state import Restored, SweepState
@@ -50,10 +45,10 @@ def save(
 
 def _columns(state: SweepState) -> dict[str, np.ndarray]:
     """The arrays of curves.npz."""
-    hyper = state.hyper()
-    pairs = zip(state.space.names, state.space.traced, strict=True)
-    columns = {f"hyper {name}": hyper[name] for name, traced in pairs if traced}
-    columns |= {f"choice {name}": places for name, places in _choices(state).items()}
+    by_key, runs = state.final_columns(), state.shape.runs
+    pairs = zip(state.space.keys, state.space.traced, strict=True)
+    columns = {f"hyper {key}": np.repeat(by_key[key], runs) for key, traced in pairs if traced}
+    columns |= {f"choice {key}": places for key, places in _choices(state).items()}
     columns |= {"epochs": state.epochs, "alive": state.alive, "ended": state.ended}
     columns["rows"] = np.array(len(state.statuses()))
     if state.lineage is not None:
@@ -71,13 +66,13 @@ def _curves(state: SweepState) -> dict[str, np.ndarray]:
 
 
 def _choices(state: SweepState) -> dict[str, np.ndarray]:
-    """For each static choice, by name: the index of the value that each trial has."""
+    """For each static choice, by key: the index of the value that each trial has, -1 where the
+    choice is in a branch that is not taken."""
     space, points = state.space, state.points
-    leaves = zip(space.names, space.leaves, space.traced, strict=True)
-    names = [name for name, leaf, traced in leaves if isinstance(leaf, Choice) and not traced]
-    places = np.array(points.places, int).reshape(len(points.groups), len(names))
-    by_trial = np.repeat(places[points.group], state.shape.runs, axis=0)
-    return dict(zip(names, by_trial.T, strict=True))
+    places = np.array(points.places, int).reshape(len(points.groups), len(space.grouped))
+    by_trial = np.repeat(places[points.group], state.shape.runs, axis=0).T
+    pairs = zip(space.grouped, by_trial, strict=True)
+    return {space.keys[i]: row for i, row in pairs if isinstance(space.leaves[i], Choice)}
 
 
 def load(store: Store | SharedStore, state: SweepState, groups: Sequence[Group]) -> None:
@@ -121,7 +116,7 @@ def restore(state: SweepState, group: Group) -> None:
         records = unpack_records(state.restored.states, group.number)
     except ValueError as error:
         raise damaged(path, f"it holds states that cannot be: {error}") from None
-    numbers = [(a.dtype, ()) for a in state.numbers(slice(None))]
+    numbers = [(a.dtype, ()) for a in group.first_numbers()]
     for row, record in records.items():
         if not (0 <= row < state.shape.rows and 0 <= record.epochs <= state.shape.epochs):
             raise damaged(path, f"it holds one of row {row} after {record.epochs} epochs")
@@ -138,13 +133,18 @@ def restore(state: SweepState, group: Group) -> None:
         group.restored[row] = record._replace(state=[a.view(like.dtype) for a, like in pairs])
 
 
-def rejoin_population(state: SweepState, restored: dict[int, TrialCheckpoint]) -> int:
-    """The epoch that the members of a population resume from together: that of their states on
-    disk, which may be older than the curves."""
+def rejoin_population(state: SweepState, groups: Sequence[Group]) -> int:
+    """The epoch that the members of a population resume from: that of their states on disk, which
+    may be older than the curves. The members of a group resume together; groups train one after
+    the other, so that some may be a few epochs ahead of others."""
     if state.restored.finished or state.restored.curves is None:
         return int(state.epochs.max()) if state.restored.finished else 0
-    level = max((record.epochs for record in restored.values()), default=0)
-    there = np.isin(np.arange(len(state.alive)), list(restored))  # all that were alive then
-    state.alive[:] = there if level else True
-    state.epochs[:] = np.minimum(state.epochs, level)
-    return level
+    levels = []
+    for group in groups:
+        rows, restored = group.rows, group.restored
+        level = max((record.epochs for record in restored.values()), default=0)
+        there = np.isin(rows, list(restored))  # all that were alive then
+        state.alive[rows] = there if level else True
+        state.epochs[rows] = np.minimum(state.epochs[rows], level)
+        levels.append(level)
+    return max(levels)
