@@ -80,6 +80,12 @@ def cases(seed: int) -> dict[str, list[Case]]:
                 nondifferentiable=(1,),
             )
         ],
+        "drop_padded": [
+            Case(
+                (away(5, 6), between(0.3, 0.5), jax.random.key(rng.integers(2**31)), 4, 3),
+                nondifferentiable=(1, 3, 4),
+            )
+        ],
         "local_response_normalise": [
             Case((0.5 * away(2, 3, 7), between(1.5, 2.5), between(0.1, 0.2), between(0.5, 1)), (5,))
         ],
@@ -87,6 +93,7 @@ def cases(seed: int) -> dict[str, list[Case]]:
             Case((away(12, 3), away(3), away(3), eps)),
             Case((away(3, 2, 2, 3), away(3), away(3), eps)),
         ],
+        "batch_normalise_padded": [Case((away(12, 3), away(3), away(3), eps, np.array(9)))],
         "normalise": [Case((away(2, 2, 2, 3), away(3), between(0.5, 1.5, 3), *away(2, 3), eps))],
         "layer_normalise": [Case((away(2, 2, 8), away(8), away(8), eps))],
         **_declared(np.random.default_rng(seed)),
