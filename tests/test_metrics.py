@@ -12,7 +12,7 @@ import sklearn.metrics as sk
 
 import purenet as pn
 from purenet import metrics as pm
-from purenet.training import supervised
+from purenet.training import evaluation
 
 N, K = 120, 4
 RNG = np.random.default_rng(0)
@@ -253,7 +253,7 @@ def test_evaluation_gives_a_metric_all_outputs_at_once(key, monkeypatch, chunk):
     net = pn.serial(pn.dense(K))
     trainable = pn.supervised(net, 3, pn.sgd(0.1), pn.softmax_cross_entropy, 5, metrics=CHOSEN)
     state = trainable.init(key)
-    monkeypatch.setattr(supervised, "_EVALUATION_CHUNK", chunk)
+    monkeypatch.setattr(evaluation, "_EVALUATION_CHUNK", chunk)
     # in order of their classes: every chunk has few of them
     x, t = jnp.asarray(REALS), jnp.asarray(np.sort(CLASSES))
     y, _ = net.apply(state.params, x, False, None)
@@ -264,7 +264,7 @@ def test_evaluation_gives_a_metric_all_outputs_at_once(key, monkeypatch, chunk):
 
 
 def test_a_metric_sees_each_example_once_and_outputs_of_any_shape(key, monkeypatch):
-    monkeypatch.setattr(supervised, "_EVALUATION_CHUNK", 7)
+    monkeypatch.setattr(evaluation, "_EVALUATION_CHUNK", 7)
     square = pn.Layer(
         lambda key, sizes: pn.Params(jnp.ones(())),
         lambda params, x, train, key: (params.weights * x.reshape(-1, 2), ()),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import purenet as pn
+from purenet.training import evaluation, rows, run_file
 from purenet.training import fit as training_fit
-from purenet.training import run_file, supervised
 from purenet.training.run_file import RunFile
 
 
@@ -113,12 +113,12 @@ def test_batches_with_replacement_are_drawn_at_random():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 1000, 2**16, 2**16 + 1])
 def test_an_order_holds_every_place_once(n, key):
-    order = np.asarray(jax.jit(supervised._permutation, static_argnums=1)(key, n))
+    order = np.asarray(jax.jit(rows.permutation, static_argnums=1)(key, n))
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
 
 
 def test_every_place_is_as_likely_everywhere(key):
-    draw = jax.jit(jax.vmap(lambda k: supervised._permutation(k, 4)))
+    draw = jax.jit(jax.vmap(lambda k: rows.permutation(k, 4)))
     orders = np.asarray(draw(jax.random.split(key, 20000)))
     for place in range(4):
         shares = np.bincount(orders[:, place], minlength=4) / 20000
@@ -146,7 +146,7 @@ def test_evaluation_in_chunks_is_the_evaluation_of_the_whole(data, key, monkeypa
     trainable = make(net=pn.mlp(batch_norm=True))
     state = trainable.init(key)
     y, _ = pn.mlp(batch_norm=True).apply(state.params, jnp.asarray(x), False, None)
-    monkeypatch.setattr(supervised, "_EVALUATION_CHUNK", chunk)
+    monkeypatch.setattr(evaluation, "_EVALUATION_CHUNK", chunk)
     got = trainable.evaluate(state, (jnp.asarray(x), jnp.asarray(t)))
     np.testing.assert_allclose(got["loss"], pn.softmax_cross_entropy(y, t), rtol=1e-12)
     np.testing.assert_allclose(got["accuracy"], (y.argmax(1) == t).mean(), rtol=1e-6)

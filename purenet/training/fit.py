@@ -33,7 +33,7 @@ from purenet.core.validate import Count, PositiveInteger, declared, random_key
 from purenet.distributed import multihost
 from purenet.distributed.mesh import replicate
 from purenet.distributed.sharding import Placement, placement
-from purenet.training.supervised import count_examples
+from purenet.training.steps import count_examples
 
 # One compiled call trains at most this many epochs; how many it does train is an argument.
 _BLOCK = 64

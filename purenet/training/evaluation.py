@@ -1,0 +1,78 @@
+"""A network's outputs for many examples, and what is measured on them."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from purenet.core.subset import Subset, take
+from purenet.core.types import PyTree, TrainState
+from purenet.distributed.mesh import shard_batch
+from purenet.training.settings import Settings, loss_of, measure
+from purenet.training.steps import count_examples
+
+# Evaluation runs through the data in chunks: of at most this many examples, which are enough for
+# efficient products, and of at most this many numbers (but no fewer examples than training has in
+# memory at once), so that the activations of large images fit in memory.
+_EVALUATION_CHUNK = 1000
+_EVALUATION_NUMBERS = 1_000_000
+
+
+def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> dict[str, Any]:
+    """The metrics of (x, t), or of just the own examples of a Subset of such a pair."""
+    subset = jax.tree.map(jnp.asarray, data) if isinstance(data, Subset) else None
+    pick = (lambda rows: take(subset.data, rows)) if subset else lambda part: part
+    examples, (all_x, all_t) = (subset.rows, subset.data) if subset else (data, data)
+    # the loss of padding counts for nothing, so with padding it is taken afterwards
+    padded = subset is not None and len(subset.sizes) > 1
+
+    def chunk(part):
+        x, t = shard_batch(pick(part))
+        y, _ = settings.net.apply(state.params, x, False, None)
+        return () if padded else loss_of(settings, y, t), y
+
+    value, y = in_chunks(chunk, examples, _most(settings, all_x))
+    if padded:
+
+        def own(rows, data):
+            y, t = data[0][: len(rows)], take(data[1], rows)
+            return measure(settings, y, t, loss_of(settings, y, t))
+
+        return dataclasses.replace(subset, data=(y, all_t)).each(own)
+    t = take(all_t, subset.rows) if subset else all_t
+    return measure(settings, shard_batch(y), shard_batch(t), value)
+
+
+def _most(settings: Settings, x) -> int:
+    """The number of examples in a chunk."""
+    numbers = max(1, math.prod(jnp.shape(x)[1:]))
+    at_once = settings.batch_size // settings.microbatches
+    return min(_EVALUATION_CHUNK, max(at_once, _EVALUATION_NUMBERS // numbers))
+
+
+def in_chunks(f: Callable, data: PyTree, most: int) -> tuple[PyTree, PyTree]:
+    """f of the examples, `most` at a time: the means of its means, and its outputs for all of them.
+
+    f(part) -> (means over the part, arrays with the examples first), two trees.
+
+    >>> means, doubled = in_chunks(lambda x: (x.mean(), 2 * x), jnp.arange(5.0), most=2)
+    >>> means.item(), doubled.tolist()
+    (2.0, [0.0, 2.0, 4.0, 6.0, 8.0])
+    """
+    n = count_examples(data)
+    count = math.ceil(n / most)
+    size = n // count
+    if count == 1:
+        return f(data)
+    head = jax.tree.map(lambda a: a[: count * size].reshape(count, size, *a.shape[1:]), data)
+    means, outputs = jax.lax.map(f, head)
+    total = jax.tree.map(lambda a: a.sum(axis=0) * size, means)
+    outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), outputs)
+    if rest := n % count:
+        mean, last = f(jax.tree.map(lambda a: a[count * size :], data))
+        total = jax.tree.map(lambda a, b: a + b * rest, total, mean)
+        outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), outputs, last)
+    return jax.tree.map(lambda a: a / n, total), outputs

@@ -1,0 +1,74 @@
+"""Which examples an epoch trains on, minibatch by minibatch."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def minibatch_rows(
+    key: jax.Array, batches: str, sizes: tuple[int, ...], which: jax.Array | int, size: int
+) -> jax.Array:
+    """Minibatches of `size` from n = sizes[which] examples: numbers below n, (steps, size).
+
+    With several sizes there are as many steps as the largest allows, of which the first n // size
+    are those of n examples alone: with a counter-based generator, JAX's default, random numbers do
+    not depend on how many of them are drawn. The later ones are padding.
+
+    >>> minibatch_rows(jax.random.key(0), "shuffled", (7,), 0, size=3).shape
+    (2, 3)
+    """
+    most = sizes[-1]
+    n = most if len(sizes) == 1 else jnp.asarray(sizes, jnp.int32)[which]
+    steps = most // size
+    if batches == "with_replacement":
+        return jax.random.randint(key, (steps, size), 0, n)
+    order = permutation(key, most) if len(sizes) == 1 else permutation_of_first(key, sizes, n)
+    return order[: steps * size].reshape(steps, size)
+
+
+def permutation(key: jax.Array, n: int) -> jax.Array:
+    """A random order of 0 .. n - 1: that of n random numbers of 32 bits.
+
+    What `jax.random.permutation` gives, in a quarter of its time on a CPU, where numbers are sorted
+    much faster than pairs of numbers. So every sort is of single numbers, some random bits above
+    the place they belong to; sorted by the low bits first, then by the higher ones.
+
+    >>> sorted(permutation(jax.random.key(0), 3).tolist())
+    [0, 1, 2]
+    """
+    places = jnp.arange(n, dtype=jnp.uint32)
+    below = (n - 1).bit_length()
+    mask = jnp.uint32(2**below - 1)
+    order = places
+    for k in jax.random.split(key, _rounds(below)):
+        mixed = jnp.sort((jax.random.bits(k, (n,)) & ~mask) | places)
+        order = order[mixed & mask]
+    return order
+
+
+def permutation_of_first(key: jax.Array, sizes: tuple[int, ...], n: jax.Array) -> jax.Array:
+    """`permutation(key, n)` of a traced n, one of `sizes`, and then the numbers from n on.
+
+    >>> permutation_of_first(jax.random.key(0), (3, 6), jnp.int32(3)).tolist()[3:]
+    [3, 4, 5]
+    """
+    most = sizes[-1]
+    places = jnp.arange(most, dtype=jnp.uint32)
+    own = places < n.astype(jnp.uint32)
+    below = 32 - jax.lax.clz(n.astype(jnp.uint32) - 1)  # as bit_length
+    mask = (jnp.uint32(1) << below) - jnp.uint32(1)
+    rounds = [_rounds((size - 1).bit_length()) for size in sizes]
+    due = jnp.asarray(rounds, jnp.int32)[jnp.searchsorted(jnp.asarray(sizes, jnp.int32), n)]
+    order = places
+    for i, k in enumerate(jax.random.split(key, max(rounds))):
+        mixed = (jax.random.bits(k, (most,)) & ~mask) | places
+        # padding is the largest number there is, so that it stays at the end
+        mixed = jnp.sort(jnp.where(own, mixed, jnp.uint32(2**32 - 1)))
+        order = jnp.where(i < due, order[jnp.where(own, mixed & mask, places)], order)
+    return order
+
+
+def _rounds(below: int) -> int:
+    """How many sorts bring 32 random bits to the places, which take up the low bits `below`."""
+    return math.ceil(32 / (32 - below))

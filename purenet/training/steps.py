@@ -1,0 +1,151 @@
+"""One optimizer step, and an epoch of them as one loop."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from purenet.core.subset import Subset, take
+from purenet.core.types import Params, PyTree, TrainState
+from purenet.distributed.mesh import shard_batch
+from purenet.optim.transforms import apply_updates
+from purenet.training.rows import minibatch_rows
+from purenet.training.settings import Settings, loss_of, measure, penalty_of
+
+
+def init(settings: Settings, key: jax.Array) -> TrainState:
+    """The state before the first step."""
+    for_params, for_run = jax.random.split(key)
+    params = settings.net.init(for_params, settings.sizes)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(params, settings.optimizer.init(params.weights), for_run, step)
+
+
+# one step
+def _step(settings: Settings, state, pick, rows, key):
+    """One optimizer step on the examples `rows`, which `pick` takes from the data."""
+    params = state.params
+    if settings.microbatches == 1:
+        objective = functools.partial(_objective, settings, settings.penalty)
+        grads, (stats, values) = _gradients(objective, params, pick(rows), key)
+    else:
+        grads, (stats, values) = _microbatched_gradients(settings, params, pick, rows, key)
+    updates, opt_state = settings.optimizer.update(
+        grads, state.opt_state, params.weights, value=values["loss"]
+    )
+    params = Params(apply_updates(params.weights, updates), stats)
+    return TrainState(params, opt_state, state.key, state.step + 1), values
+
+
+def _objective(settings: Settings, penalty, weights, stats, minibatch, key):
+    """What is minimised, and beside it (the new statistics, the metrics)."""
+    x, t = minibatch
+    y, stats = settings.net.apply(Params(weights, stats), x, True, key)
+    value = loss_of(settings, y, t)
+    total = value if penalty is None else value + penalty_of(penalty, weights)
+    return total, (stats, measure(settings, y, t, value))
+
+
+def _gradients(objective, params, minibatch, key):
+    return jax.grad(objective, has_aux=True)(params.weights, params.stats, minibatch, key)
+
+
+def _microbatched_gradients(settings: Settings, params, pick, rows, key):
+    """What `_gradients` gives, part by part; no example is picked before its part's turn."""
+    microbatches, penalty = settings.microbatches, settings.penalty
+    objective = functools.partial(_objective, settings, None)
+
+    def add(carry, now):
+        total, stats = carry
+        rows, key = now
+        part = Params(params.weights, stats)
+        grads, (stats, values) = _gradients(objective, part, pick(rows), key)
+        return (jax.tree.map(jnp.add, total, grads), stats), values
+
+    zeros = jax.tree.map(jnp.zeros_like, params.weights)
+    # every k-th row is a part: on a mesh, each device has some of the rows of every part
+    parts = rows.reshape(-1, microbatches).T, jax.random.split(key, microbatches)
+    (total, stats), values = jax.lax.scan(add, (zeros, params.stats), parts)
+    grads = jax.tree.map(lambda a: a / microbatches, total)
+    if penalty is not None:
+        slopes = jax.grad(lambda weights: 0.0 + penalty_of(penalty, weights))(params.weights)
+        grads = jax.tree.map(jnp.add, grads, slopes)
+    return grads, (stats, jax.tree.map(lambda a: a.mean(axis=0), values))
+
+
+# one epoch
+def epoch(
+    settings: Settings, state: TrainState, data: PyTree | Subset
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """(state, metrics) after one epoch on (x, t), or on a Subset of such a pair.
+
+    Of a Subset, rows are gathered minibatch by minibatch, and the steps are those of its own
+    examples alone.
+    """
+    data = jax.tree.map(jnp.asarray, data)
+    subset = data if isinstance(data, Subset) else None
+    data, which = (subset.data, subset.which) if subset else (data, 0)
+    sizes = subset.sizes if subset else (count_examples(data),)
+    size = _minibatch_size(settings, sizes)
+    # derived from the step count, so that it does not matter where a run was interrupted
+    for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
+    rows = minibatch_rows(for_rows, settings.batches, sizes, which, size)
+    keys = jax.random.split(for_steps, len(rows))
+    if subset:
+        rows = take(subset.rows, rows)
+
+    def pick(rows):
+        return take(data, shard_batch(rows))  # each device gathers its own
+
+    def body(state, now):
+        return _step(settings, state, pick, *now)
+
+    if len(sizes) == 1:
+        state, values = jax.lax.scan(body, state, (rows, keys))
+        return state, jax.tree.map(jnp.mean, values)
+    return _first_steps(body, state, (rows, keys), subset.count // size)
+
+
+def _first_steps(body, state, now, steps):
+    """The state after the first `steps` of a scan, a traced number, and the means of its values."""
+    most = count_examples(now)
+    at = lambda i: jax.tree.map(lambda a: a[i], now)
+    shapes = jax.eval_shape(body, state, at(0))[1]
+    values = jax.tree.map(lambda a: jnp.zeros((most, *a.shape), a.dtype), shapes)
+
+    def one(i, carry):
+        state, values = carry
+        state, new = body(state, at(i))
+        return state, jax.tree.map(lambda a, value: a.at[i].set(value), values, new)
+
+    steps = steps.astype(jnp.int32)
+    state, values = jax.lax.fori_loop(jnp.int32(0), steps, one, (state, values))
+    done = jnp.arange(most, dtype=jnp.int32) < steps
+    return state, jax.tree.map(lambda a: a.mean(where=done), values)
+
+
+def _minibatch_size(settings: Settings, sizes: tuple[int, ...]) -> int:
+    """The size of a minibatch, which is a shape: the same for each of these numbers of examples."""
+    microbatches = settings.microbatches
+    found = {size - size % microbatches for n in sizes for size in [min(settings.batch_size, n)]}
+    if min(found) == 0:
+        raise ValueError(
+            f"supervised: a minibatch is split into {microbatches} microbatches, but there are "
+            f"{sizes[0]} examples; use at most {sizes[0]} microbatches."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"supervised: batch_size is {settings.batch_size}, but the parts of the data that are "
+            f"trained on together have from {sizes[0]} to {sizes[-1]} examples, and a minibatch is "
+            f"never larger than its part; use a batch_size of at most {sizes[0]}."
+        )
+    return found.pop()
+
+
+def count_examples(data: PyTree) -> int:
+    """How many examples there are in arrays.
+
+    >>> count_examples((jnp.ones((3, 2)), jnp.ones(3)))
+    3
+    """
+    return jax.tree.leaves(data)[0].shape[0]
