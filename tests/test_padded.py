@@ -1,4 +1,4 @@
-"""Padded sizes: networks of any widths and depth in one program, each that of its own sizes."""
+"""Padded sizes: any widths, depth and batch size in one program, each as if built alone."""
 
 import functools
 
@@ -11,6 +11,7 @@ from jax.tree_util import DictKey, tree_leaves_with_path
 
 import purenet as pn
 from purenet import initializers, sweep
+from purenet.core.subset import Subset
 from purenet.nn.dropout import drop, drop_padded
 
 PaddedSize = pn.PaddedSize
@@ -65,7 +66,7 @@ def numbers(state):
 
 
 def trained(net, trainable, state, data):
-    """Four epochs: the state, and losses, accuracies and logits after each."""
+    """Three epochs: the state, and losses, accuracies and logits after each."""
     evaluated = lambda state: (
         trainable.evaluate(state, data),
         net.apply(state.params, data[0], False, None)[0],
@@ -81,10 +82,10 @@ def trained(net, trainable, state, data):
 # before batch_norm, the gradient of b is 0 but for rounding, which a small eps would blow up
 OPTIMIZERS_OF_RUNS = {"sgd": pn.sgd(0.1), "adam": pn.adam(0.01, eps=1e-2)}
 CAPACITIES = (6, 12, 12, 12, 3)
-RUNS = [  # the widths, and how many layers act
-    ((5, 12, 1), 3),
-    ((4, 9, 7), 2),
-    ((8, 2, 3), 1),
+RUNS = [  # the widths, how many layers act, the batch size
+    ((5, 12, 1), 3, 20),
+    ((4, 9, 7), 2, 7),
+    ((8, 2, 3), 1, 15),
 ]
 
 
@@ -92,14 +93,16 @@ def network(depth=None):
     return pn.mlp(pn.softplus, batch_norm=True, dropout=0.2, depth=depth)  # softplus(0) is not 0
 
 
-def trainable_of(net, sizes, optimizer):
-    return pn.supervised(net, sizes, optimizer, pn.softmax_cross_entropy, 20, penalty=penalty)
+def trainable_of(net, sizes, optimizer, batch_size):
+    return pn.supervised(
+        net, sizes, optimizer, pn.softmax_cross_entropy, batch_size, penalty=penalty
+    )
 
 
-def padded_run(optimizer, data, widths, depth, key):
+def padded_run(optimizer, data, widths, depth, batch_size, key):
     sizes = (6, *map(PaddedSize, widths, CAPACITIES[1:-1]), 3)
     net = network(PaddedSize(depth, 3))
-    trainable = trainable_of(net, sizes, optimizer)
+    trainable = trainable_of(net, sizes, optimizer, PaddedSize(batch_size, 20))
     state = trainable.init(key)
     return state, *trained(net, trainable, state, data)
 
@@ -111,12 +114,11 @@ def test_it_trains_as_the_network_of_those_sizes(name, dtype, tolerance):
     with jax.enable_x64(dtype == np.float64):
         optimizer, data = OPTIMIZERS_OF_RUNS[name], (X.astype(dtype), T)
         run = jax.jit(functools.partial(padded_run, optimizer, data))
-        for seed, (widths, depth) in enumerate(RUNS):
-            start, end, curves = run(
-                list(map(jnp.array, widths)), jnp.array(depth), jax.random.key(seed)
-            )
+        for widths, depth, batch_size in RUNS:
+            traced = jax.tree.map(jnp.array, (list(widths), depth, batch_size))
+            start, end, curves = run(*traced, jax.random.key(depth))
             net, sizes = network(), (6, *widths[:depth], 3)
-            small = trainable_of(net, sizes, optimizer)
+            small = trainable_of(net, sizes, optimizer, batch_size)
             like = numbers(jax.eval_shape(small.init, jax.random.key(0)))
             first, rest = split(numbers(start), like)
             assert all_zero(rest)
@@ -238,6 +240,97 @@ def test_a_sweep_over_widths_is_one_program():
         assert all_zero(rest)
         loss = pn.softmax_cross_entropy(small.apply(active, X, False, None)[0], T)
         np.testing.assert_allclose(loss, losses[i, -1], rtol=1e-9)
+
+
+# batch sizes
+def mean_of(stats):
+    """A layer of one's own that sees the whole batch: stats are the mean of its real examples."""
+
+    def apply(params, x, train, key):
+        real = jnp.arange(len(x)) < (train.size if isinstance(train, PaddedSize) else len(x))
+        return x, {"mean": x.mean(0, where=real[:, None])} if train else params.stats
+
+    return pn.Layer(lambda key, sizes: pn.Params((), {"mean": jnp.zeros(stats)}), apply)
+
+
+def conv_net():
+    block = pn.serial(pn.conv(3, 2), pn.batch_norm(), pn.relu, pn.dropout(0.3))
+    return pn.serial(
+        lambda x: x.reshape(-1, 2, 3, 1), pn.remat(block), pn.flatten, mean_of(6), pn.dense(3)
+    )
+
+
+@pytest.mark.parametrize("batches", ["shuffled", "with_replacement"])
+def test_a_padded_minibatch_is_one_of_its_size(batches, key):
+    metrics = {"accuracy": pn.accuracy, "f1": pn.metrics.f1}
+
+    def run(batch_size, key):
+        trainable = pn.supervised(
+            conv_net(), 6, pn.momentum(0.03), pn.softmax_cross_entropy, batch_size,
+            batches=batches, metrics=metrics,
+        )  # fmt: skip
+        state, metrics_of_epoch = trainable.epoch(trainable.init(key), (X, T))
+        return state._replace(key=0), metrics_of_epoch
+
+    padded = jax.jit(lambda size, key: run(PaddedSize(size, 80), key))
+    for size in (1, 7, 16, 70):  # at most all 60 examples
+        (state, found), (expected, wanted) = (
+            padded(size, key),
+            jax.jit(run, static_argnums=0)(size, key),
+        )
+        chex.assert_trees_all_close(state, expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found["loss"], wanted["loss"], rtol=1e-12)
+        np.testing.assert_allclose(found["accuracy"], wanted["accuracy"], rtol=1e-6)
+        assert abs(found["f1"] - wanted["f1"]) < (1e-12 if 60 % size == 0 else 0.1)
+    assert padded._cache_size() == 1
+
+
+def test_padded_minibatches_of_some_rows_are_those_of_these_rows(key):
+    def trainable(batch_size):
+        return pn.supervised(
+            pn.mlp(pn.tanh, True), (6, 4, 3), pn.sgd(0.1), pn.softmax_cross_entropy, batch_size
+        )
+
+    @jax.jit
+    def on_rows(size, which):
+        rows = (7 * jnp.arange(50)) % 60
+        one = trainable(PaddedSize(size, 16))
+        return one.epoch(one.init(key), Subset((X, T), rows, which, (5, 50)))
+
+    for size, which, count in [(9, 0, 5), (9, 1, 50), (16, 1, 50)]:
+        rows = ((7 * np.arange(50)) % 60)[:count]
+        alone = trainable(size)
+        expected = jax.jit(alone.epoch)(alone.init(key), (X[rows], T[rows]))
+        state, found = on_rows(size, which)
+        chex.assert_trees_all_close(
+            (state.params, state.step, found["loss"]),
+            (expected[0].params, expected[0].step, expected[1]["loss"]),
+            rtol=1e-12,
+        )
+
+
+def test_batch_sizes_in_the_lanes_of_one_sweep():
+    def trial(hyper):
+        batch_size = PaddedSize(hyper["batch_size"], 32)
+        net = pn.mlp(batch_norm=True)
+        return pn.supervised(net, (6, 4, 3), pn.sgd(0.1), pn.softmax_cross_entropy, batch_size)
+
+    space = {"batch_size": sweep.randint(5, 33)}
+    result = sweep.run(trial, space, ((X, T), (X, T)), trials=4, epochs=2)
+    assert len(result.programs) == 1 and len(set(result.hyper["batch_size"])) > 2
+    for i in range(4):
+        state, _ = result.replay(i)
+        assert state.step == 2 * (60 // int(result.hyper["batch_size"][i]))
+
+
+def test_wrong_padded_batch_sizes_are_explained():
+    make = lambda batch_size, **options: pn.supervised(
+        pn.mlp(), (6, 3), pn.sgd(0.1), pn.softmax_cross_entropy, batch_size, **options
+    )
+    with pytest.raises(ValueError, match="supervised: batch_size.size is 9, but a number from 1"):
+        make(PaddedSize(9, 8))
+    with pytest.raises(ValueError, match="microbatches 2, but a padded minibatch is not split"):
+        make(PaddedSize(4, 8), microbatches=2)
 
 
 # layers in a chain

@@ -15,8 +15,8 @@ from purenet.checkpoint.spec import (
     rebuild_sizes,
 )
 from purenet.checkpoint.trees import leaf_specs, opened, read_tree, write_tree
-from purenet.core.tree import short
 from purenet.core.padded import PaddedSizes
+from purenet.core.tree import short
 from purenet.core.types import Layer, Params, PyTree
 from purenet.nn.base import as_layer
 

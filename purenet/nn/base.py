@@ -16,7 +16,7 @@ from purenet.core.padded import (
     keep_first,
     padded_size,
 )
-from purenet.core.types import Initializer, Layer, Number, Params, PyTree, Sizes
+from purenet.core.types import Initializer, Layer, Number, Params, PyTree
 from purenet.core.validate import (
     FINITE,
     NON_NEGATIVE,

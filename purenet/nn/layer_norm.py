@@ -1,7 +1,6 @@
 """Layer normalisation: x̂ = (x - μ) / √(v + eps) of each example, y = gamma x̂ + beta."""
 
 import jax
-import jax.numpy as jnp
 
 from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number

@@ -1,4 +1,4 @@
-"""Padded sizes in a chain of layers: what the next layer is told, and layers that may be skipped."""
+"""Padded sizes in a chain of layers: what the next layer is told, and layers to skip."""
 
 from collections.abc import Callable
 

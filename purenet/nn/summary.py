@@ -4,8 +4,8 @@ import math
 
 import jax
 
-from purenet.core.text_table import text_table
 from purenet.core.padded import PaddedSizes
+from purenet.core.text_table import text_table
 from purenet.core.types import Layer
 from purenet.core.validate import describe_value
 from purenet.nn.combinators import output_shape

@@ -4,10 +4,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
-from purenet.core.types import Array, Layer, Number, Optimizer, PyTree, Sizes
+from purenet.core.padded import PaddedSizes, Size, keep_first
+from purenet.core.types import Array, Layer, Number, Optimizer, PyTree
 from purenet.core.validate import describe_value
 from purenet.nn.losses import accuracy, softmax_cross_entropy
 
@@ -20,24 +22,28 @@ class Settings(NamedTuple):
     """
 
     net: Layer
-    sizes: Sizes
+    sizes: PaddedSizes
     optimizer: Optimizer
     loss: Callable
-    batch_size: int
+    batch_size: Size
     penalty: Callable | None
     batches: str
     metrics: dict[str, Callable] | None
     microbatches: int
 
 
-def loss_of(settings: Settings, y: Any, t: Any) -> Array:
-    """The loss of outputs and targets. Raises TypeError or ValueError unless it is one real number.
+def loss_of(settings: Settings, y: Any, t: Any, rows: Number | None = None) -> Array:
+    """The loss of outputs and targets; of the first `rows` of them, if there is such a number.
+
+    Raises TypeError or ValueError unless it is one real number.
 
     >>> from purenet.nn.losses import mean_squared_error
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(loss=mean_squared_error)
     >>> loss_of(settings, jnp.ones(2), jnp.zeros(2)).item()
     1.0
     """
+    if rows is not None:
+        return _mean_of_first(rows, functools.partial(loss_of, settings), y, t)
     value = settings.loss(y, t)
     check_scalar("supervised: the loss", value)
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
@@ -45,6 +51,13 @@ def loss_of(settings: Settings, y: Any, t: Any) -> Array:
             f"supervised: the loss is {describe_value(value)}, but one real number is expected."
         )
     return value
+
+
+def _mean_of_first(rows, f, y, t):
+    """f of the first `rows` examples, where it is a mean over examples."""
+    alone = lambda tree: jax.tree.map(lambda a: a[None], tree)
+    each = jax.vmap(lambda y, t: f(alone(y), alone(t)))(y, t)
+    return keep_first(each, rows, 0).sum() / jnp.asarray(rows, each.dtype)
 
 
 def penalty_of(penalty: Callable, weights: PyTree) -> Number:
@@ -58,8 +71,10 @@ def penalty_of(penalty: Callable, weights: PyTree) -> Number:
     return value
 
 
-def measure(settings: Settings, y: Any, t: Any, value: Number) -> dict[str, Any]:
-    """The metrics by name, the loss `value` among them.
+def measure(
+    settings: Settings, y: Any, t: Any, value: Number, rows: Number | None = None
+) -> dict[str, Any]:
+    """The metrics by name, the loss `value` among them; of the first `rows`, if there are such.
 
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(metrics={})
     >>> measure(settings, jnp.ones(2), jnp.zeros(2), 1.0)
@@ -69,8 +84,20 @@ def measure(settings: Settings, y: Any, t: Any, value: Number) -> dict[str, Any]
     named = {}
     for name, metric in (_suggested(settings.loss, t) if metrics is None else metrics).items():
         with traced_code(f"supervised: the metric {name!r}"):
-            named[name] = metric(y, t)
+            named[name] = metric(y, t) if rows is None else _of_first(rows, metric, y, t)
     return checked_metrics("supervised", {"loss": value, **named})
+
+
+def _of_first(rows, metric, y, t):
+    """A metric of the first `rows` examples; unless it is the accuracy, but for their weights.
+
+    Which sizes of arrays it will take is known for the whole batch alone, so the examples are
+    repeated to fill it: each as often as the others where `rows` divides it.
+    """
+    if whole(metric) is accuracy:
+        return _mean_of_first(rows, metric, y, t)
+    repeated = lambda a: a[jnp.arange(a.shape[0]) % rows]
+    return metric(*jax.tree.map(repeated, (y, t)))
 
 
 def _suggested(loss, t):

@@ -5,11 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from purenet.core.padded import PaddedSize, count_of
 from purenet.core.subset import Subset, take
 from purenet.core.types import Params, PyTree, TrainState
 from purenet.distributed.mesh import shard_batch
 from purenet.optim.transforms import apply_updates
-from purenet.training.rows import minibatch_rows
+from purenet.training.rows import example_order, minibatch_rows
 from purenet.training.settings import Settings, loss_of, measure, penalty_of
 
 
@@ -22,11 +23,16 @@ def init(settings: Settings, key: jax.Array) -> TrainState:
 
 
 # one step
-def _step(settings: Settings, state, pick, rows, key):
-    """One optimizer step on the examples `rows`, which `pick` takes from the data."""
+def _step(settings: Settings, state, pick, rows, key, train=True):
+    """One optimizer step on the examples `rows`, which `pick` takes from the data.
+
+    `train` is what `net.apply` is given: a PaddedSize where only the first rows are real. It goes
+    to every layer as an argument, so that no layer has to look for it elsewhere, and a layer that
+    does not ask trains as on whole batches: a PaddedSize is true.
+    """
     params = state.params
     if settings.microbatches == 1:
-        objective = functools.partial(_objective, settings, settings.penalty)
+        objective = functools.partial(_objective, settings, settings.penalty, train)
         grads, (stats, values) = _gradients(objective, params, pick(rows), key)
     else:
         grads, (stats, values) = _microbatched_gradients(settings, params, pick, rows, key)
@@ -37,13 +43,13 @@ def _step(settings: Settings, state, pick, rows, key):
     return TrainState(params, opt_state, state.key, state.step + 1), values
 
 
-def _objective(settings: Settings, penalty, weights, stats, minibatch, key):
+def _objective(settings: Settings, penalty, train, weights, stats, minibatch, key):
     """What is minimised, and beside it (the new statistics, the metrics)."""
     x, t = minibatch
-    y, stats = settings.net.apply(Params(weights, stats), x, True, key)
-    value = loss_of(settings, y, t)
+    y, stats = settings.net.apply(Params(weights, stats), x, train, key)
+    value = loss_of(settings, y, t, count_of(train))
     total = value if penalty is None else value + penalty_of(penalty, weights)
-    return total, (stats, measure(settings, y, t, value))
+    return total, (stats, measure(settings, y, t, value, count_of(train)))
 
 
 def _gradients(objective, params, minibatch, key):
@@ -53,7 +59,7 @@ def _gradients(objective, params, minibatch, key):
 def _microbatched_gradients(settings: Settings, params, pick, rows, key):
     """What `_gradients` gives, part by part; no example is picked before its part's turn."""
     microbatches, penalty = settings.microbatches, settings.penalty
-    objective = functools.partial(_objective, settings, None)
+    objective = functools.partial(_objective, settings, None, True)
 
     def add(carry, now):
         total, stats = carry
@@ -86,9 +92,11 @@ def epoch(
     subset = data if isinstance(data, Subset) else None
     data, which = (subset.data, subset.which) if subset else (data, 0)
     sizes = subset.sizes if subset else (count_examples(data),)
-    size = _minibatch_size(settings, sizes)
     # derived from the step count, so that it does not matter where a run was interrupted
     for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
+    if isinstance(settings.batch_size, PaddedSize):
+        return _padded_epoch(settings, state, data, subset, for_rows, for_steps)
+    size = _minibatch_size(settings, sizes)
     rows = minibatch_rows(for_rows, settings.batches, sizes, which, size)
     keys = jax.random.split(for_steps, len(rows))
     if subset:
@@ -104,6 +112,29 @@ def epoch(
         state, values = jax.lax.scan(body, state, (rows, keys))
         return state, jax.tree.map(jnp.mean, values)
     return _first_steps(body, state, (rows, keys), subset.count // size)
+
+
+def _padded_epoch(settings: Settings, state, data, subset, for_rows, for_steps):
+    """An epoch of minibatches of which a traced number of rows are real: `size`, the first ones.
+
+    Steps, rows and keys are those of an epoch with the batch size `size`: with a counter-based
+    generator, JAX's default, random numbers do not depend on how many of them are drawn.
+    """
+    sizes, which = (subset.sizes, subset.which) if subset else ((count_examples(data),), 0)
+    n, most = subset.count if subset else sizes[0], sizes[-1]
+    capacity = min(settings.batch_size.capacity, most)
+    size = jnp.minimum(settings.batch_size.size, n).astype(jnp.int32)
+    order = example_order(for_rows, settings.batches, sizes, which)
+    order = take(subset.rows, order) if subset else order
+    keys = jax.random.split(for_steps, most)
+
+    def body(state, now):
+        i, key = now
+        places = jnp.minimum(i * size + jnp.arange(capacity, dtype=jnp.int32), most - 1)
+        pick = lambda rows: take(data, shard_batch(rows))
+        return _step(settings, state, pick, order[places], key, PaddedSize(size, capacity))
+
+    return _first_steps(body, state, (jnp.arange(most, dtype=jnp.int32), keys), n // size)
 
 
 def _first_steps(body, state, now, steps):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.dtypes import is_numeric
-from purenet.core.types import Layer, Optimizer, Sizes, Trainable
+from purenet.core.padded import AnySize, PaddedSize, PaddedSizes
+from purenet.core.types import Layer, Optimizer, Trainable
 from purenet.core.validate import (
     Function,
     PositiveInteger,
@@ -25,10 +26,10 @@ from purenet.training.steps import epoch, init
 @declared
 def supervised(
     net: Layer,
-    sizes: Sizes,
+    sizes: PaddedSizes,
     optimizer: Optimizer,
     loss: Function,
-    batch_size: PositiveInteger,
+    batch_size: AnySize,
     penalty: Function | None = None,
     batches: str = "shuffled",
     metrics: dict[str, Callable] | None = None,
@@ -59,7 +60,16 @@ def supervised(
     running ones k times a step; each part has a dropout key of its own. Where there are fewer
     examples than batch_size, a minibatch is the most of them that k divides.
 
-    Raises ValueError if `microbatches` does not divide `batch_size`, and for another word in
+    With `batch_size=PaddedSize(size, capacity)` minibatches are arrays of `capacity` examples, of
+    which the first `size`, a number that may be traced, are real: one program trains with every
+    batch size. Steps, order and random keys are those of `batch_size=size`, and so are, but for
+    rounding, gradients, losses, dropout and the statistics of batch_norm, as long as the loss is a
+    mean over examples. The network gets the PaddedSize as `train`, so a layer of your own that
+    mixes examples can tell which are real. Of a minibatch, metrics other than accuracy are those
+    of its real examples, repeated to fill the capacity: exact where `size` divides it.
+
+    Raises ValueError if `microbatches` does not divide `batch_size` or are more than 1 where it is
+    padded, and for another word in
     `batches`; TypeError if `net` is not a Layer, `optimizer` not a pair (init, update), or a metric
     not a function. `check(data)` raises for data that does not fit the network, and, when it is
     traced, `epoch` for fewer examples than `microbatches` and for a loss or a metric that gives no
@@ -78,7 +88,12 @@ def supervised(
     _expect(isinstance(net, Layer), "net", net, "a Layer such as mlp()")
     pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
     _expect(pair, "optimizer", optimizer, "a pair (init, update) such as sgd(0.1)")
-    if batch_size % microbatches:
+    if isinstance(batch_size, PaddedSize) and microbatches > 1:
+        raise ValueError(
+            f"supervised: batch_size is {batch_size} and microbatches {microbatches}, but a padded "
+            "minibatch is not split; use microbatches=1 or a plain batch size."
+        )
+    if not isinstance(batch_size, PaddedSize) and batch_size % microbatches:
         raise ValueError(
             f"supervised: batch_size {batch_size} is not a multiple of microbatches "
             f"{microbatches}, but parts of equal size are expected."

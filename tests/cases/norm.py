@@ -16,9 +16,7 @@ CASES = {
     "batch_normalise, ties": Case(
         batch_normalise, (np.full((3, 1), 5.0), (1,), (1,), np.array(1.0))
     ),
-    "batch_normalise_padded": Case(
-        batch_normalise_padded, ((5, 3), (3,), (3,), EPS, np.array(3))
-    ),
+    "batch_normalise_padded": Case(batch_normalise_padded, ((5, 3), (3,), (3,), EPS, np.array(3))),
     "batch_normalise_padded, images, an eps a channel": Case(
         batch_normalise_padded,
         ((3, 2, 2, 3), (3,), (3,), np.array([1e-2, 1e-1, 1.0]), np.array(2)),
