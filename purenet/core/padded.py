@@ -45,7 +45,7 @@ def padded_size(name: str, value: PaddedSize) -> PaddedSize:
     if isinstance(size, bool) or not (is_number(size) or _is_one_number(size)):
         raise TypeError(f"{name}.size is {describe_value(size)}, but one number is expected.")
     if not is_number(size):
-        down = size if jnp.issubdtype(size.dtype, jnp.integer) else jnp.floor(size)
+        down = jnp.floor(size) if jnp.issubdtype(jnp.result_type(size), jnp.floating) else size
         return PaddedSize(jnp.clip(jnp.asarray(down).astype(jnp.int32), 1, capacity), capacity)
     if not 1 <= size <= capacity:
         raise ValueError(

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from purenet.core.dtypes import inexact, widen
-from purenet.core.padded import capacity_of, count_of, counts, keep_first
-from purenet.core.types import Array, Layer, Number, Params, Sizes
+from purenet.core.padded import PaddedSizes, capacity_of, count_of, counts, keep_first
+from purenet.core.types import Array, Layer, Number, Params
 from purenet.core.validate import UnitInterval, declared
 from purenet.core.vjp import hand_vjp
 from purenet.nn.base import (
@@ -314,7 +314,7 @@ def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
     return Layer(init, apply, spec=("batch_norm", {"momentum": momentum, "eps": eps}))
 
 
-def gamma_and_beta(caller: str, sizes: Sizes) -> tuple[dict[str, jax.Array], int]:
+def gamma_and_beta(caller: str, sizes: PaddedSizes) -> tuple[dict[str, jax.Array], int]:
     """The weights of a normalisation that changes nothing more, and the number of channels.
 
     Raises ValueError for examples without an axis.
@@ -326,7 +326,7 @@ def gamma_and_beta(caller: str, sizes: Sizes) -> tuple[dict[str, jax.Array], int
     return {"gamma": jnp.ones(channels), "beta": jnp.zeros(channels)}, channels
 
 
-def channels_of(caller: str, sizes: Sizes) -> int:
+def channels_of(caller: str, sizes: PaddedSizes) -> int:
     """The number of channels, which is on the last axis. Raises ValueError without an axis.
 
     >>> channels_of("rms_norm", (28, 28, 3))

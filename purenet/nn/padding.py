@@ -19,8 +19,8 @@ def output_sizes(layer: Layer, sizes: PaddedSizes, shape: tuple[int, ...]) -> tu
     >>> output_sizes(as_layer(relu), PaddedSize(3, capacity=8), (8,))
     (PaddedSize(size=3, capacity=8),)
     """
-    *_, last = None, *padded_shape(sizes)
-    last = _padded_end(layer, last if isinstance(last, PaddedSize) else None)
+    *_, end = None, *padded_shape(sizes)
+    last = _padded_end(layer, end if isinstance(end, PaddedSize) else None)
     if last is None:
         return shape
     if shape != (last.capacity,):

@@ -95,8 +95,9 @@ def epoch(
     # derived from the step count, so that it does not matter where a run was interrupted
     for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
     if isinstance(settings.batch_size, PaddedSize):
-        return _padded_epoch(settings, state, data, subset, for_rows, for_steps)
-    size = _minibatch_size(settings, sizes)
+        batch_size = settings.batch_size
+        return _padded_epoch(settings, batch_size, state, data, subset, for_rows, for_steps)
+    size = _minibatch_size(settings, settings.batch_size, sizes)
     rows = minibatch_rows(for_rows, settings.batches, sizes, which, size)
     keys = jax.random.split(for_steps, len(rows))
     if subset:
@@ -114,7 +115,9 @@ def epoch(
     return _first_steps(body, state, (rows, keys), subset.count // size)
 
 
-def _padded_epoch(settings: Settings, state, data, subset, for_rows, for_steps):
+def _padded_epoch(
+    settings: Settings, batch_size: PaddedSize, state, data, subset, for_rows, for_steps
+):
     """An epoch of minibatches of which a traced number of rows are real: `size`, the first ones.
 
     Steps, rows and keys are those of an epoch with the batch size `size`: with a counter-based
@@ -122,8 +125,8 @@ def _padded_epoch(settings: Settings, state, data, subset, for_rows, for_steps):
     """
     sizes, which = (subset.sizes, subset.which) if subset else ((count_examples(data),), 0)
     n, most = subset.count if subset else sizes[0], sizes[-1]
-    capacity = min(settings.batch_size.capacity, most)
-    size = jnp.minimum(settings.batch_size.size, n).astype(jnp.int32)
+    capacity = min(batch_size.capacity, most)
+    size = jnp.minimum(batch_size.size, n).astype(jnp.int32)
     order = example_order(for_rows, settings.batches, sizes, which)
     order = take(subset.rows, order) if subset else order
     keys = jax.random.split(for_steps, most)
@@ -155,10 +158,10 @@ def _first_steps(body, state, now, steps):
     return state, jax.tree.map(lambda a: a.mean(where=done), values)
 
 
-def _minibatch_size(settings: Settings, sizes: tuple[int, ...]) -> int:
+def _minibatch_size(settings: Settings, batch_size: int, sizes: tuple[int, ...]) -> int:
     """The size of a minibatch, which is a shape: the same for each of these numbers of examples."""
     microbatches = settings.microbatches
-    found = {size - size % microbatches for n in sizes for size in [min(settings.batch_size, n)]}
+    found = {size - size % microbatches for n in sizes for size in [min(batch_size, n)]}
     if min(found) == 0:
         raise ValueError(
             f"supervised: a minibatch is split into {microbatches} microbatches, but there are "
@@ -166,7 +169,7 @@ def _minibatch_size(settings: Settings, sizes: tuple[int, ...]) -> int:
         )
     if len(found) > 1:
         raise ValueError(
-            f"supervised: batch_size is {settings.batch_size}, but the parts of the data that are "
+            f"supervised: batch_size is {batch_size}, but the parts of the data that are "
             f"trained on together have from {sizes[0]} to {sizes[-1]} examples, and a minibatch is "
             f"never larger than its part; use a batch_size of at most {sizes[0]}."
         )
