@@ -40,7 +40,9 @@ Activations
 
 Losses, metrics and penalties
     softmax_cross_entropy       for classes, from scores
+    sigmoid_binary_cross_entropy  for two classes or several labels, from scores
     mean_squared_error          for numbers
+    huber                       for numbers with outliers
     accuracy                    the share of right answers
     l1                          a penalty on magnitudes
     l2                          a penalty on squares
@@ -71,6 +73,7 @@ Transformations of gradients
 Training
     supervised                  a network, a loss and an optimizer as a Trainable
     fit                         trains one network
+    predict                     the outputs of a network for many examples
     sweep                       trains hundreds at once (module)
     use_cpu_cores               one device a core, before anything is computed
 
@@ -143,9 +146,11 @@ from purenet.nn.group_norm import group_norm as group_norm
 from purenet.nn.layer_norm import layer_norm as layer_norm
 from purenet.nn.local_response_norm import local_response_norm as local_response_norm
 from purenet.nn.losses import accuracy as accuracy
+from purenet.nn.losses import huber as huber
 from purenet.nn.losses import l1 as l1
 from purenet.nn.losses import l2 as l2
 from purenet.nn.losses import mean_squared_error as mean_squared_error
+from purenet.nn.losses import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
 from purenet.nn.losses import softmax_cross_entropy as softmax_cross_entropy
 from purenet.nn.models import alexnet as alexnet
 from purenet.nn.models import deep_convnet as deep_convnet
@@ -180,6 +185,7 @@ from purenet.optim.transforms import exponential_moving_average as exponential_m
 from purenet.optim.transforms import scale_by_schedule as scale_by_schedule
 from purenet.training.fit import Fit as Fit
 from purenet.training.fit import fit as fit
+from purenet.training.predict import predict as predict
 from purenet.training.supervised import supervised as supervised
 
 if TYPE_CHECKING:
@@ -231,6 +237,7 @@ __all__ = [
     "gradcheck",
     "group_norm",
     "hand_vjp",
+    "huber",
     "im2col",
     "initializers",
     "jvp",
@@ -251,6 +258,7 @@ __all__ = [
     "nesterov",
     "ops",
     "plots",
+    "predict",
     "relu",
     "remat",
     "residual",
@@ -264,6 +272,7 @@ __all__ = [
     "serial",
     "sgd",
     "sigmoid",
+    "sigmoid_binary_cross_entropy",
     "silu",
     "simple_convnet",
     "softmax",

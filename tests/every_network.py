@@ -38,6 +38,10 @@ LOSSES = {
     "softmax_cross_entropy, smoothed": lambda y: pn.softmax_cross_entropy(
         y, jax.nn.softmax(2 * y), 0.1
     ),
+    "sigmoid_binary_cross_entropy": lambda y: pn.sigmoid_binary_cross_entropy(
+        y, jax.nn.sigmoid(jnp.cos(y)), 0.1
+    ),
+    "huber": lambda y: pn.huber(y, jnp.cos(y), 0.3),
     "mean_squared_error": lambda y: pn.mean_squared_error(y, jnp.cos(y)),
     "accuracy": lambda y: pn.accuracy(y, jnp.argmin(y, 1)),
 }
@@ -54,7 +58,10 @@ def covered():
         and not name.startswith("_")
     }
     layers = set(spec._LAYERS) | {name for name in spec._FUNCTIONS if name in dir(pn)}
-    losses = {"softmax_cross_entropy", "mean_squared_error", "accuracy"}
+    losses = {
+        "softmax_cross_entropy", "sigmoid_binary_cross_entropy", "mean_squared_error", "huber",
+        "accuracy",
+    }  # fmt: skip
     first = lambda table: {name.partition(",")[0] for name in table}
     return (ready | layers | losses) - first(NETWORKS) - first(LOSSES)
 

@@ -69,6 +69,8 @@ OPERANDS = {
     "pool_average": (IMAGES, 2),
     "pool_max": (IMAGES, 2),
     "mean_squared_error": (ROWS, ROWS),
+    "huber": (ROWS, ROWS),
+    "sigmoid_binary_cross_entropy": (ROWS, ROWS > 0),
     "softmax_cross_entropy": (ROWS, np.array([0, 1, 2, 0, 1])),
 }  # fmt: skip
 OPERANDS |= {  # those that a file declares itself
@@ -135,6 +137,10 @@ SETTINGS = {
         Setting(lambda v: pn.softmax_cross_entropy(*OPERANDS["softmax_cross_entropy"], v),
                 "smoothing", SHARE)
     ],
+    "sigmoid_binary_cross_entropy": [
+        Setting(lambda v: pn.sigmoid_binary_cross_entropy(ROWS, ROWS > 0, v), "smoothing", SHARE)
+    ],
+    "huber": [Setting(lambda v: pn.huber(ROWS, ROWS, v), "delta", ABOVE_0)],
     "l1": [Setting(pn.l1, "strength", NEGATIVE)],
     "l2": [Setting(pn.l2, "strength", NEGATIVE)],
     **{
@@ -502,6 +508,11 @@ OTHERS = [
          ValueError, r"\(5,\) and t \(5, 1\)"),
         ("mean_squared_error: empty", lambda: pn.mean_squared_error(ROWS[:0], ROWS[:0]), ValueError,
          r"\(0, 3\).*at least one element"),
+        ("sigmoid_binary_cross_entropy: n and n x 1",
+         lambda: pn.sigmoid_binary_cross_entropy(ROWS[:, :1], np.zeros(5, int)),
+         ValueError, r"\(5, 1\) and the labels \(5,\).*t\[:, None\]"),
+        ("huber: n and n x 1", lambda: pn.huber(ROWS[:, 0], ROWS[:, :1]),
+         ValueError, r"huber: y has shape \(5,\) and t \(5, 1\)"),
         ("accuracy: a list", lambda: pn.accuracy([[1.0]], B),
          TypeError, r"accuracy: y is \[\[1\.0\]\]"),
         ("accuracy: no labels", lambda: pn.accuracy(ROWS, None), TypeError, "accuracy: t is None"),

@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purenet.nn.losses import accuracy, l1, l2, mean_squared_error, softmax_cross_entropy
+from purenet.nn.losses import (
+    accuracy,
+    huber,
+    l1,
+    l2,
+    mean_squared_error,
+    sigmoid_binary_cross_entropy,
+    softmax_cross_entropy,
+)
 from purenet.nn.losses import half_sum_of_squares as half_squares
 
 CLASSES = np.array([2, 0, 1, 2])
@@ -74,6 +82,63 @@ def test_accuracy_counts_the_right_ones_and_gives_a_tie_to_the_first():
     np.testing.assert_allclose(share, 2 / 3, rtol=1e-6)
 
 
+BITS = np.array([1, 0, 0, 1])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, np.float32])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_binary_cross_entropy_equals_its_definition(logits, dtype, smoothing):
+    z = np.asarray(logits[:, 0])
+    p, t = 1 / (1 + np.exp(-z)), (1 - smoothing) * BITS + smoothing / 2
+    expected = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
+    for y, labels in ((z, BITS), (z[:, None], BITS[:, None])):
+        got = sigmoid_binary_cross_entropy(jnp.asarray(y), labels.astype(dtype), smoothing)
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_binary_cross_entropy_is_that_of_two_classes(logits):
+    two = jnp.stack([jnp.zeros(4), logits[:, 0]], axis=1)
+    got = sigmoid_binary_cross_entropy(logits[:, 0], BITS)
+    np.testing.assert_allclose(got, softmax_cross_entropy(two, BITS), rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1000.0, np.inf])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_certain_logits_are_exact(size, dtype):
+    z = jnp.array([size, -size], dtype)
+    right, wrong = jnp.array([1.0, 0.0], dtype), jnp.array([0.0, 1.0], dtype)
+    for f in (sigmoid_binary_cross_entropy, sigmoid_binary_cross_entropy.plain):
+        assert f(z, right) == 0 and f(z, wrong) == size
+    gradient = jax.grad(sigmoid_binary_cross_entropy, (0, 1))
+    np.testing.assert_allclose(gradient(z, right)[0], [0, 0])
+    np.testing.assert_allclose(gradient(z, wrong)[0], [0.5, -0.5])
+    if np.isfinite(size):
+        np.testing.assert_allclose(gradient(z, right)[1], -z / 2)
+
+
+def test_a_small_logit_has_the_exact_slope_in_its_label():
+    z = jnp.array([1e-6], jnp.float32)
+    slope = jax.grad(sigmoid_binary_cross_entropy, 1)(z, jnp.ones(1, jnp.float32))
+    np.testing.assert_allclose(slope, -z, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [-1, 2])
+def test_a_binary_label_that_is_neither_is_seen(bad):
+    z = jnp.zeros(2)
+    assert jnp.isnan(sigmoid_binary_cross_entropy(z, jnp.array([bad, 1])))
+    assert jnp.isfinite(sigmoid_binary_cross_entropy(z, jnp.array([0, 1])))
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 2.0])
+def test_huber_equals_its_definition(logits, delta):
+    e = np.abs(logits)
+    expected = np.where(e <= delta, e**2 / 2, delta * (e - delta / 2)).mean()
+    np.testing.assert_allclose(huber(logits, 0 * logits, delta), expected, rtol=1e-12)
+    half = mean_squared_error(logits, 0 * logits) / 2
+    np.testing.assert_allclose(huber(logits, 0 * logits, 100.0), half, rtol=1e-12)
+    assert huber(logits.astype(jnp.bfloat16), logits).dtype == jnp.float64
+
+
 WEIGHTS = {
     "dense": {"w": jnp.array([[1.0, -2.0], [0.0, 3.0]]), "b": jnp.ones(2)},
     "conv": {"w": jnp.full((1, 1, 2, 1), -0.5)},
@@ -101,13 +166,15 @@ def test_penalties_of_nothing_are_zero_and_integers_will_do(penalty):
     "f",
     [
         lambda h, y: softmax_cross_entropy(y, CLASSES, h),
+        lambda h, y: sigmoid_binary_cross_entropy(y[:, 0], BITS, h),
+        lambda h, y: huber(y, jnp.ones((4, 3)), h),
         lambda h, y: l1(h)({"w": y}),
         lambda h, y: l2(h)({"w": y}),
     ],
-    ids=["smoothing", "l1", "l2"],
+    ids=["smoothing", "binary smoothing", "delta", "l1", "l2"],
 )
 def test_forty_hyperparameter_values_are_one_trace(f, logits):
-    values = jnp.linspace(0, 0.9, 40)
+    values = jnp.linspace(0.1, 0.9, 40)
     chex.clear_trace_counter()
     both = lambda h: jax.value_and_grad(f, argnums=(0, 1))(h, logits)
     swept = jax.jit(jax.vmap(chex.assert_max_traces(both, 1)))

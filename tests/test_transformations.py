@@ -40,7 +40,7 @@ CHOSEN = _chosen()
 SMOOTH = [
     name for name, case in CHOSEN.items()
     if case.op.__name__ not in ("relu", "leaky_relu", "elu", "selu", "pool_max", "drop",
-                                "sum_of_magnitudes")
+                                "sum_of_magnitudes", "huber")
 ]  # fmt: skip
 
 
@@ -89,7 +89,11 @@ def _doubled(case, i, a):
 
 
 # which arguments hold the examples; the first alone elsewhere
-BATCHED = {"look_up": (1,), "softmax_cross_entropy": (0, 1), "mean_squared_error": (0, 1)}
+BATCHED = {
+    "look_up": (1,),
+    **dict.fromkeys(("softmax_cross_entropy", "sigmoid_binary_cross_entropy"), (0, 1)),
+    **dict.fromkeys(("mean_squared_error", "huber"), (0, 1)),
+}
 
 
 def weighted(f):

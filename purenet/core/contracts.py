@@ -40,7 +40,8 @@ def traced_code(what: str) -> Iterator[None]:
 
 # code that can be trained
 def checked_trainable(caller: str, trainable: Any) -> Trainable:
-    """A Trainable of three functions. Raises TypeError for anything else.
+    """A Trainable of three functions, and of `predict` if it has it. Raises TypeError for anything
+    else.
 
     >>> checked_trainable("fit", 3)
     Traceback (most recent call last):
@@ -48,10 +49,12 @@ def checked_trainable(caller: str, trainable: Any) -> Trainable:
     """
     legal = isinstance(trainable, Trainable)
     _expect(legal, f"{caller}: trainable", trainable, "a Trainable such as supervised(...)")
-    for name, count in (("init", 1), ("epoch", 2), ("evaluate", 2)):
-        part = getattr(trainable, name)
+    calls = {"init": "(key)", "epoch": "(state, data)", "evaluate": "(state, data)"}
+    if trainable.predict is not None:
+        calls["predict"] = "(state, x)"
+    for name, given in calls.items():
+        part, count = getattr(trainable, name), len(given.split(","))
         check_function(caller, **{name: part})
-        given = "(key)" if count == 1 else "(state, data)"
         text = f"{caller}: `{name}` cannot be called with {given}, as a Trainable's is."
         require(accepts(part, *[None] * count), text, TypeError)
     return trainable

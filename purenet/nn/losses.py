@@ -9,7 +9,7 @@ from jax import lax
 
 from purenet.core.dtypes import widen
 from purenet.core.types import Array, Number, PyTree, only_weights
-from purenet.core.validate import NonNegative, array, declared, fraction
+from purenet.core.validate import NonNegative, array, declared, fraction, positive
 from purenet.core.vjp import hand_vjp
 
 
@@ -92,22 +92,23 @@ def _log_possible(log_p, t):
 
 def _outside(labels, log_p):
     """NaN where a class number has no column, 0 otherwise."""
-    if labels.ndim == 2:
-        return jnp.zeros((), log_p.dtype)
+    return _nan_above(labels, log_p.shape[1] - 1 if labels.ndim == 1 else None, log_p.dtype)
+
+
+def _nan_above(labels, highest, dtype):
+    """NaN where a label, an integer, is not in 0 .. highest; 0 otherwise, and without integers."""
+    if highest is None or jnp.issubdtype(labels.dtype, jnp.inexact):
+        return jnp.zeros((), dtype)
     labels = labels.astype(jnp.int32)
-    wrong = (labels < 0) | (labels >= log_p.shape[1])
+    wrong = (labels < 0) | (labels > highest)
     # log 1 = 0; a NaN that is written down would stop whoever looks for them (jax_debug_nans)
-    return jnp.log(jnp.where(wrong.any(), -1, 1).astype(log_p.dtype))
-
-
-def _check_smoothing(smoothing):
-    fraction("softmax_cross_entropy", smoothing=smoothing)
+    return jnp.log(jnp.where(wrong.any(), -1, 1).astype(dtype))
 
 
 # backward, by hand
 def _softmax_cross_entropy_fwd(logits, labels, smoothing):
     check_labels("softmax_cross_entropy", logits, labels)
-    _check_smoothing(smoothing)
+    fraction("softmax_cross_entropy", smoothing=smoothing)
     log_p = _log_softmax(logits)
     _, t, _ = _targets(labels, smoothing, log_p)
     loss = -(t * _log_possible(log_p, t)).sum() / log_p.shape[0] + _outside(labels, log_p)
@@ -133,11 +134,84 @@ softmax_cross_entropy = hand_vjp(
     _softmax_cross_entropy,
     _softmax_cross_entropy_fwd,
     _softmax_cross_entropy_bwd,
-    check=lambda logits, labels, smoothing=0.0: _check_smoothing(smoothing),
+    check=lambda logits, labels, smoothing=0.0: fraction(
+        "softmax_cross_entropy", smoothing=smoothing
+    ),
+)
+
+
+# binary cross-entropy: forward
+def _sigmoid_binary_cross_entropy(
+    logits: Array | float, labels: Array | float, smoothing: Number = 0.0
+) -> jax.Array:
+    """Sigmoid and cross-entropy in one, L = -mean(t log p + (1 - t) log(1 - p)), p = σ(logits).
+
+    Shapes: logits and labels alike, any -> (), in float32 or wider; one logit for each of two
+    classes, (n,) or (n, 1), or for each of k labels that may all be right, (n, k). The labels are
+    0 and 1 or probabilities, smoothing (); t = (1 - smoothing) labels + smoothing / 2.
+    With cotangent g and m elements: dlogits = g/m (p - t), dlabels = -g/m (1 - smoothing) logits,
+    dsmoothing = g/m Σ (labels - 1/2) logits.
+    An integer label other than 0 and 1 makes the loss NaN: its value is not known while tracing.
+    A logit of ±∞ is certain: a target that agrees adds nothing to the loss and to the gradient, by
+    the convention 0 log 0 = 0; with any other the loss is ∞.
+    Raises ValueError if the shapes differ, and for a smoothing outside [0, 1); TypeError for one
+    that is not a number.
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.2.
+
+    >>> loss = sigmoid_binary_cross_entropy(jnp.array([0.0, 1000.0]), jnp.array([1, 1]))
+    >>> round(float(loss), 4)
+    0.3466
+    """
+    return _sigmoid_binary_cross_entropy_fwd(logits, labels, smoothing)[0]
+
+
+def _binary_targets(logits, labels, smoothing):
+    """(logits, labels, t, log p, log(1 - p), smoothing); no log of what is impossible and does not
+    occur."""
+    z, smoothing = widen(logits), jnp.asarray(smoothing, widen(logits).dtype)
+    labels = jnp.asarray(labels).astype(z.dtype)
+    t = (1 - smoothing) * labels + smoothing / 2
+    yes, no = -jnp.logaddexp(-z, 0), -jnp.logaddexp(z, 0)
+    return z, labels, t, _log_possible(yes, t), _log_possible(no, 1 - t), smoothing
+
+
+# backward, by hand
+def _sigmoid_binary_cross_entropy_fwd(logits, labels, smoothing):
+    _check_same_shape("sigmoid_binary_cross_entropy", "the labels", logits, labels)
+    fraction("sigmoid_binary_cross_entropy", smoothing=smoothing)
+    z, _, t, yes, no, _ = _binary_targets(logits, labels, smoothing)
+    loss = -(t * yes + (1 - t) * no).mean() + _nan_above(jnp.asarray(labels), 1, z.dtype)
+    return loss, (logits, labels, smoothing)
+
+
+def _sigmoid_binary_cross_entropy_bwd(residuals, g):
+    z, labels, t, yes, no, smoothing = _binary_targets(*residuals)
+    g = g / z.size
+    odds = jnp.where(jnp.isfinite(z), z, yes - no)  # log p - log(1 - p), without its rounding
+    dlogits = g * (lax.logistic(z) - t)
+    return dlogits, -g * (1 - smoothing) * odds, g * ((labels - 0.5) * odds).sum()
+
+
+sigmoid_binary_cross_entropy = hand_vjp(
+    _sigmoid_binary_cross_entropy,
+    _sigmoid_binary_cross_entropy_fwd,
+    _sigmoid_binary_cross_entropy_bwd,
+    check=lambda logits, labels, smoothing=0.0: fraction(
+        "sigmoid_binary_cross_entropy", smoothing=smoothing
+    ),
 )
 
 
 # mean squared error: forward
+def _check_same_shape(caller, name, y, t):
+    if jnp.shape(y) != jnp.shape(t) or jnp.size(y) == 0:
+        raise ValueError(
+            f"{caller}: y has shape {jnp.shape(y)} and {name} {jnp.shape(t)}, but two equal "
+            "shapes with at least one element are expected; t[:, None] or y[:, 0] matches (n,) and "
+            "(n, 1)."
+        )
+
+
 def _mean_squared_error(y: Array | float, t: Array | float) -> jax.Array:
     """Mean of (y - t)² over all elements.
 
@@ -149,12 +223,7 @@ def _mean_squared_error(y: Array | float, t: Array | float) -> jax.Array:
     >>> float(mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))
     2.0
     """
-    if jnp.shape(y) != jnp.shape(t) or jnp.size(y) == 0:
-        raise ValueError(
-            f"mean_squared_error: y has shape {jnp.shape(y)} and t {jnp.shape(t)}, but two equal "
-            "shapes with at least one element are expected; t[:, None] or y[:, 0] matches (n,) and "
-            "(n, 1)."
-        )
+    _check_same_shape("mean_squared_error", "t", y, t)
     error = widen(y) - widen(t)
     return (error * error).mean()
 
@@ -171,6 +240,46 @@ def _mean_squared_error_bwd(residuals, g):
 
 
 mean_squared_error = hand_vjp(_mean_squared_error, _mean_squared_error_fwd, _mean_squared_error_bwd)
+
+
+# Huber loss: forward
+def _huber(y: Array | float, t: Array | float, delta: Number = 1.0) -> jax.Array:
+    """Squares of small errors, magnitudes of large ones: mean of c (e - c/2), e = y - t.
+
+    c = e clipped to [-delta, delta], so that an element is e² / 2 up to |e| = delta, and from there
+    on delta (|e| - delta / 2).
+    Shapes: y and t alike, any, delta () -> (), in float32 or wider.
+    With cotangent g and m elements: dy = g c / m, dt = -dy, ddelta = g/m Σ max(|e| - delta, 0).
+    Raises ValueError if the shapes differ and for a delta that is not above 0; TypeError for one
+    that is not a number.
+    Source: Huber, Robust estimation of a location parameter (1964).
+
+    >>> float(huber(jnp.array([1.0, 5.0]), jnp.array([0.0, 1.0])))
+    2.0
+    """
+    return _huber_fwd(y, t, delta)[0]
+
+
+# backward, by hand
+def _huber_fwd(y, t, delta):
+    _check_same_shape("huber", "t", y, t)
+    positive("huber", delta=delta)
+    error = widen(y) - widen(t)
+    delta_ = jnp.asarray(delta, error.dtype)
+    clipped = jnp.clip(error, -delta_, delta_)
+    return (clipped * (error - clipped / 2)).mean(), (error, delta_)
+
+
+def _huber_bwd(residuals, g):
+    error, delta = residuals
+    g = g / error.size
+    dy = g * jnp.clip(error, -delta, delta)
+    return dy, -dy, g * jnp.maximum(jnp.abs(error) - delta, 0).sum()
+
+
+huber = hand_vjp(
+    _huber, _huber_fwd, _huber_bwd, check=lambda y, t, delta=1.0: positive("huber", delta=delta)
+)
 
 
 # accuracy

@@ -12,7 +12,7 @@ from purenet.core.padded import capacity_of
 from purenet.core.subset import Subset, take
 from purenet.core.types import PyTree, TrainState
 from purenet.distributed.mesh import shard_batch
-from purenet.training.settings import Settings, loss_of, measure
+from purenet.training.settings import Settings, as_prediction, loss_of, measure
 from purenet.training.steps import count_examples
 
 # Evaluation runs through the data in chunks: of at most this many examples, which are enough for
@@ -27,13 +27,15 @@ def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> di
     subset = jax.tree.map(jnp.asarray, data) if isinstance(data, Subset) else None
     pick = (lambda rows: take(subset.data, rows)) if subset else lambda part: part
     examples, (all_x, all_t) = (subset.rows, subset.data) if subset else (data, data)
-    # the loss of padding counts for nothing, so with padding it is taken afterwards
+    # a mean over chunks is no weighted mean, and padding counts for nothing: then the loss is
+    # taken afterwards, of all outputs
     padded = subset is not None and len(subset.sizes) > 1
+    afterwards = padded or settings.weights is not None
 
     def chunk(part):
         x, t = shard_batch(pick(part))
         y, _ = settings.net.apply(state.params, x, False, None)
-        return () if padded else loss_of(settings, y, t), y
+        return () if afterwards else loss_of(settings, y, t), y
 
     value, y = in_chunks(chunk, examples, _most(settings, all_x))
     if padded:
@@ -44,7 +46,19 @@ def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> di
 
         return dataclasses.replace(subset, data=(y, all_t)).each(own)
     t = take(all_t, subset.rows) if subset else all_t
-    return measure(settings, shard_batch(y), shard_batch(t), value)
+    y, t = shard_batch(y), shard_batch(t)
+    return measure(settings, y, t, loss_of(settings, y, t) if afterwards else value)
+
+
+def predict(settings: Settings, state: TrainState, x: PyTree) -> jax.Array:
+    """One prediction for each example: class probabilities where the loss is a cross-entropy."""
+    x = jnp.asarray(x)
+
+    def chunk(x):
+        y, _ = settings.net.apply(state.params, shard_batch(x), False, None)
+        return (), as_prediction(settings, y)
+
+    return in_chunks(chunk, x, _most(settings, x))[1]
 
 
 def _most(settings: Settings, x) -> int:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
 from purenet.core.padded import PaddedSizes, Size, keep_first
 from purenet.core.types import Array, Layer, Number, Optimizer, PyTree
-from purenet.core.validate import describe_value
-from purenet.nn.losses import accuracy, softmax_cross_entropy
+from purenet.core.validate import describe_value, require
+from purenet.nn.activations import sigmoid, softmax
+from purenet.nn.losses import accuracy, sigmoid_binary_cross_entropy, softmax_cross_entropy
 
 
 class Settings(NamedTuple):
@@ -30,20 +31,40 @@ class Settings(NamedTuple):
     batches: str
     metrics: dict[str, Callable] | None
     microbatches: int
+    weights: Callable | Array | None = None
+    augment: Callable | None = None
 
 
-def loss_of(settings: Settings, y: Any, t: Any, rows: Number | None = None) -> Array:
-    """The loss of outputs and targets; of the first `rows` of them, if there is such a number.
+def loss_of(
+    settings: Settings, y: Any, t: Any, total: Number | None = None, rows: Number | None = None
+) -> Array:
+    """The loss of outputs and targets. Raises TypeError or ValueError unless it is one real number.
 
-    Raises TypeError or ValueError unless it is one real number.
+    Of the first `rows` of them, if there is such a number: the others have weight 0.
+
+    With weights it is Σ wᵢ lᵢ / total, where `total` is Σ wᵢ unless it is given.
 
     >>> from purenet.nn.losses import mean_squared_error
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(loss=mean_squared_error)
     >>> loss_of(settings, jnp.ones(2), jnp.zeros(2)).item()
     1.0
     """
-    if rows is not None:
-        return _mean_of_first(rows, functools.partial(loss_of, settings), y, t)
+    if settings.weights is None and rows is None:
+        return _checked_loss(settings, y, t)
+    alone = _one_by_one(functools.partial(_checked_loss, settings), y, t)
+    one = jnp.ones(alone.shape) if settings.weights is None else weights_of(settings, y, t)
+    weights = keep_first(one.astype(alone.dtype), rows)
+    total = weights.sum() if total is None else jnp.asarray(total, alone.dtype)
+    value = (weights * keep_first(alone, rows)).sum()
+    return value / jnp.where(total == 0, 1, total)  # 0 where nothing counts
+
+
+def _one_by_one(f, y, t):
+    """f of every example alone: what it is the mean of, if it is a mean over examples."""
+    return jax.vmap(lambda y, t: f(y[None], t[None]))(y, t)
+
+
+def _checked_loss(settings: Settings, y, t):
     value = settings.loss(y, t)
     check_scalar("supervised: the loss", value)
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
@@ -53,11 +74,39 @@ def loss_of(settings: Settings, y: Any, t: Any, rows: Number | None = None) -> A
     return value
 
 
-def _mean_of_first(rows, f, y, t):
-    """f of the first `rows` examples, where it is a mean over examples."""
-    alone = lambda tree: jax.tree.map(lambda a: a[None], tree)
-    each = jax.vmap(lambda y, t: f(alone(y), alone(t)))(y, t)
-    return keep_first(each, rows, 0).sum() / jnp.asarray(rows, each.dtype)
+def weights_of(settings: Settings, y: Any, t: Any) -> jax.Array:
+    """The weight of each example, (n,): of its class, or what the user's function says.
+
+    Raises ValueError for another number of class weights than of classes, for targets that are no
+    classes, and for a function that gives another shape.
+
+    >>> settings = Settings(*[None] * len(Settings._fields))._replace(weights=jnp.array([1.0, 5.0]))
+    >>> weights_of(settings, jnp.zeros((3, 2)), jnp.array([1, 0, 1])).tolist()
+    [5.0, 1.0, 5.0]
+    """
+    weights, t = settings.weights, jnp.asarray(t)
+    if callable(weights):
+        with traced_code("supervised: `weights`"):
+            found = weights(t)
+        shape, expected = jnp.shape(found), t.shape[:1]
+        text = f"supervised: weights(t) has shape {shape}, but one weight an example, {expected}"
+        require(shape == expected, f"{text}, is expected for t of shape {t.shape}.")
+        return jnp.asarray(found)
+    weights, columns = jnp.asarray(weights), y.shape[1] if y.ndim == 2 else 1
+    classes = max(2, columns)
+    require(
+        weights.shape == (classes,),
+        f"supervised: weights has shape {weights.shape}, but the network's outputs {y.shape} are "
+        f"those of {classes} classes, so that ({classes},) is expected.",
+    )
+    if t.ndim == 2 and t.shape[1] == classes:  # one-hot, or the mean over its probabilities
+        return t.astype(weights.dtype) @ weights
+    require(
+        t.size == len(t) and not jnp.issubdtype(t.dtype, jnp.inexact),
+        f"supervised: class weights need class numbers or one-hot rows as targets, but t is "
+        f"{describe_value(t)}; give a function weights(t) instead.",
+    )
+    return weights[t.reshape(-1).astype(jnp.int32)]
 
 
 def penalty_of(penalty: Callable, weights: PyTree) -> Number:
@@ -94,23 +143,48 @@ def _of_first(rows, metric, y, t):
     Which sizes of arrays it will take is known for the whole batch alone, so the examples are
     repeated to fill it: each as often as the others where `rows` divides it.
     """
-    if whole(metric) is accuracy:
-        return _mean_of_first(rows, metric, y, t)
+    if _whole(metric) in (accuracy, _binary_accuracy):
+        right = _one_by_one(metric, y, t)
+        return keep_first(right, rows).sum() / jnp.asarray(rows, right.dtype)
     repeated = lambda a: a[jnp.arange(a.shape[0]) % rows]
     return metric(*jax.tree.map(repeated, (y, t)))
 
 
 def _suggested(loss, t):
     """The metrics that the loss and the targets suggest."""
-    if whole(loss) is softmax_cross_entropy or jnp.issubdtype(t.dtype, jnp.integer):
+    if _whole(loss) is sigmoid_binary_cross_entropy:
+        return {"accuracy": _binary_accuracy}
+    if _whole(loss) is softmax_cross_entropy or jnp.issubdtype(t.dtype, jnp.integer):
         return {"accuracy": accuracy}
     return {}
 
 
-def whole(loss: Callable) -> Callable:
-    """A loss without the arguments that functools.partial has filled in.
+def _binary_accuracy(y, t):
+    """The share of right answers to all questions of yes or no."""
+    return accuracy(y.reshape(-1), t.reshape(-1) > 0.5)
 
-    >>> whole(functools.partial(softmax_cross_entropy, smoothing=0.1)) is softmax_cross_entropy
-    True
+
+def is_binary(settings: Settings) -> bool:
+    """Whether the loss takes one logit for each question of yes or no.
+
+    >>> is_binary(Settings(*[None] * len(Settings._fields)))
+    False
     """
+    return _whole(settings.loss) is sigmoid_binary_cross_entropy
+
+
+def as_prediction(settings: Settings, y: jax.Array) -> jax.Array:
+    """Class probabilities where the loss is a cross-entropy, the outputs as they are elsewhere.
+
+    >>> settings = Settings(*[None] * len(Settings._fields))
+    >>> as_prediction(settings._replace(loss=softmax_cross_entropy), jnp.zeros((1, 2))).tolist()
+    [[0.5, 0.5]]
+    """
+    if is_binary(settings):
+        return sigmoid(y)
+    return softmax(y) if _whole(settings.loss) is softmax_cross_entropy else y
+
+
+def _whole(loss):
+    """A loss without the arguments that functools.partial has filled in."""
     return loss.func if isinstance(loss, functools.partial) else loss

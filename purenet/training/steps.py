@@ -5,13 +5,15 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from purenet.core.contracts import traced_code
 from purenet.core.padded import PaddedSize, count_of
 from purenet.core.subset import Subset, take
 from purenet.core.types import Params, PyTree, TrainState
+from purenet.core.validate import describe_value, require
 from purenet.distributed.mesh import shard_batch
 from purenet.optim.transforms import apply_updates
 from purenet.training.rows import example_order, minibatch_rows
-from purenet.training.settings import Settings, loss_of, measure, penalty_of
+from purenet.training.settings import Settings, loss_of, measure, penalty_of, weights_of
 
 
 def init(settings: Settings, key: jax.Array) -> TrainState:
@@ -43,40 +45,66 @@ def _step(settings: Settings, state, pick, rows, key, train=True):
     return TrainState(params, opt_state, state.key, state.step + 1), values
 
 
-def _objective(settings: Settings, penalty, train, weights, stats, minibatch, key):
+def _objective(settings: Settings, penalty, train, weights, stats, minibatch, key, total=None):
     """What is minimised, and beside it (the new statistics, the metrics)."""
     x, t = minibatch
+    if settings.augment is not None:
+        x = _augmented(settings.augment, x, key)
     y, stats = settings.net.apply(Params(weights, stats), x, train, key)
-    value = loss_of(settings, y, t, count_of(train))
+    value = loss_of(settings, y, t, total, count_of(train))
     total = value if penalty is None else value + penalty_of(penalty, weights)
     return total, (stats, measure(settings, y, t, value, count_of(train)))
 
 
-def _gradients(objective, params, minibatch, key):
-    return jax.grad(objective, has_aux=True)(params.weights, params.stats, minibatch, key)
+# the key of augmentation is derived from the network's by a number that no network counts to
+_FOR_AUGMENT = 2**32 - 1
+
+
+def _augmented(augment, x, key):
+    with traced_code("supervised: `augment`"):
+        after = augment(jax.random.fold_in(key, _FOR_AUGMENT), x)
+    kind = (getattr(after, "shape", None), getattr(after, "dtype", None))
+    text = f"supervised: augment gave {describe_value(after)}, but the shape and dtype of x"
+    require(kind == (x.shape, x.dtype), f"{text}, {x.dtype} {x.shape}, are expected.")
+    return after
+
+
+def _gradients(objective, params, minibatch, key, *total):
+    return jax.grad(objective, has_aux=True)(params.weights, params.stats, minibatch, key, *total)
 
 
 def _microbatched_gradients(settings: Settings, params, pick, rows, key):
     """What `_gradients` gives, part by part; no example is picked before its part's turn."""
     microbatches, penalty = settings.microbatches, settings.penalty
     objective = functools.partial(_objective, settings, None, True)
+    # the parts are divided by the weights of the whole minibatch, not by their own
+    total = (
+        () if settings.weights is None else (_weight(settings, params, pick(rows)) / microbatches,)
+    )
 
     def add(carry, now):
-        total, stats = carry
+        summed, stats = carry
         rows, key = now
         part = Params(params.weights, stats)
-        grads, (stats, values) = _gradients(objective, part, pick(rows), key)
-        return (jax.tree.map(jnp.add, total, grads), stats), values
+        grads, (stats, values) = _gradients(objective, part, pick(rows), key, *total)
+        return (jax.tree.map(jnp.add, summed, grads), stats), values
 
     zeros = jax.tree.map(jnp.zeros_like, params.weights)
     # every k-th row is a part: on a mesh, each device has some of the rows of every part
     parts = rows.reshape(-1, microbatches).T, jax.random.split(key, microbatches)
-    (total, stats), values = jax.lax.scan(add, (zeros, params.stats), parts)
-    grads = jax.tree.map(lambda a: a / microbatches, total)
+    (summed, stats), values = jax.lax.scan(add, (zeros, params.stats), parts)
+    grads = jax.tree.map(lambda a: a / microbatches, summed)
     if penalty is not None:
         slopes = jax.grad(lambda weights: 0.0 + penalty_of(penalty, weights))(params.weights)
         grads = jax.tree.map(jnp.add, grads, slopes)
     return grads, (stats, jax.tree.map(lambda a: a.mean(axis=0), values))
+
+
+def _weight(settings: Settings, params, minibatch):
+    """The sum of the weights of its examples; of the outputs only the shape is computed."""
+    x, t = minibatch
+    y = jax.eval_shape(lambda x: settings.net.apply(params, x, False, None)[0], x)
+    return weights_of(settings, y, t).sum()
 
 
 # one epoch

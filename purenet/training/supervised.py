@@ -1,7 +1,7 @@
 """Supervised training: a network, a loss and an optimizer as a Trainable."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,19 @@ import numpy as np
 
 from purenet.core.dtypes import is_numeric
 from purenet.core.padded import AnySize, PaddedSize, PaddedSizes
-from purenet.core.types import Layer, Optimizer, Trainable
+from purenet.core.types import Array, Layer, Optimizer, Trainable
 from purenet.core.validate import (
     Function,
     PositiveInteger,
     accepts,
     declared,
     describe_value,
+    non_negative,
+    require,
 )
 from purenet.optim.base import with_extras
-from purenet.training.evaluation import evaluate
-from purenet.training.settings import Settings
+from purenet.training.evaluation import evaluate, predict
+from purenet.training.settings import Settings, is_binary
 from purenet.training.steps import epoch, init
 
 
@@ -34,6 +36,8 @@ def supervised(
     batches: str = "shuffled",
     metrics: dict[str, Callable] | None = None,
     microbatches: PositiveInteger = 1,
+    weights: Callable | Sequence | Array | None = None,
+    augment: Function | None = None,
 ) -> Trainable:
     """Training of a network on pairs (x, t): a `Trainable(init, epoch, evaluate)`.
 
@@ -60,20 +64,35 @@ def supervised(
     running ones k times a step; each part has a dropout key of its own. Where there are fewer
     examples than batch_size, a minibatch is the most of them that k divides.
 
+    `weights` makes the loss a weighted mean, Σ wᵢ lᵢ / Σ wᵢ, with lᵢ the loss of example i alone,
+    in training and in evaluation; the metrics stay unweighted. Either one weight a class, of
+    numbers that may be traced, or a function `weights(t) -> (n,)` of the targets: a weight of each
+    example may be a column of t that the loss leaves out. A minibatch whose weights are all 0 has
+    the loss 0.
+
+    `augment(key, x) -> x` is applied to the examples of every training minibatch, with a key of its
+    own each time, and not in evaluation. It is pure and keeps the shape and the dtype; its
+    strengths may be traced.
+
     With `batch_size=PaddedSize(size, capacity)` minibatches are arrays of `capacity` examples, of
     which the first `size`, a number that may be traced, are real: one program trains with every
     batch size. Steps, order and random keys are those of `batch_size=size`, and so are, but for
     rounding, gradients, losses, dropout and the statistics of batch_norm, as long as the loss is a
     mean over examples. The network gets the PaddedSize as `train`, so a layer of your own that
     mixes examples can tell which are real. Of a minibatch, metrics other than accuracy are those
-    of its real examples, repeated to fill the capacity: exact where `size` divides it.
+    of its real examples, repeated to fill the capacity: exact where `size` divides it. `augment` is given
+    the whole batch, padding and all.
 
-    Raises ValueError if `microbatches` does not divide `batch_size` or are more than 1 where it is
-    padded, and for another word in
-    `batches`; TypeError if `net` is not a Layer, `optimizer` not a pair (init, update), or a metric
-    not a function. `check(data)` raises for data that does not fit the network, and, when it is
-    traced, `epoch` for fewer examples than `microbatches` and for a loss or a metric that gives no
-    real number.
+    `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` gives the network's
+    outputs, as class probabilities where the loss is `softmax_cross_entropy` or
+    `sigmoid_binary_cross_entropy`, also with arguments filled in by functools.partial.
+
+    Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 where that is
+    padded, and for another word in `batches`; TypeError if `net` is not a Layer, `optimizer` not a pair (init, update), a metric
+    not a function, or `weights` neither a function nor numbers. `check(data)` raises for data that
+    does not fit the network, and, when it is traced, `epoch` for fewer examples than
+    `microbatches`, for a loss or a metric that gives no real number, and for weights and augmented
+    examples of another shape.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.nn.models import mlp
@@ -104,12 +123,15 @@ def supervised(
         raise TypeError(f"supervised: {describe_value(loss)} cannot be called as loss(y, t).")
     if metrics is not None:
         _check_metrics(metrics)
+    if weights is not None and not callable(weights):
+        weights = _class_weights(weights)
     optimizer = Optimizer(optimizer.init, with_extras(optimizer.update))
     settings = Settings(
-        net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches
-    )
+        net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches,
+        weights, augment,
+    )  # fmt: skip
     of = lambda f: functools.partial(f, settings)
-    return Trainable(of(init), of(epoch), of(evaluate), of(_check), subsets=True)
+    return Trainable(of(init), of(epoch), of(evaluate), of(_check), of(predict), subsets=True)
 
 
 # checks
@@ -124,6 +146,17 @@ def _check_metrics(metrics) -> None:
     _expect(legal, "metrics", metrics, "a dict from names to functions (y, t)")
     if "loss" in metrics:
         raise ValueError("supervised: a metric cannot be called 'loss', which is reported; rename.")
+
+
+def _class_weights(weights):
+    """One number a class, as an array. A plain number is looked at, an array never."""
+    if isinstance(weights, (list, tuple)):
+        for weight in weights:
+            non_negative("supervised", weights=weight)
+        weights = jnp.stack([jnp.asarray(weight, float) for weight in weights])
+    legal = isinstance(weights, (jax.Array, np.ndarray)) and weights.ndim == 1
+    _expect(legal, "weights", weights, "one number a class, or a function of the targets,")
+    return weights
 
 
 def _check(settings: Settings, data) -> None:
@@ -160,7 +193,14 @@ def _check_labels(settings: Settings, x, t) -> None:
 
     probe = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
     y = jax.eval_shape(outputs, probe)
-    if jnp.issubdtype(t.dtype, jnp.integer) and t.ndim == 1 and len(y.shape) == 2:
+    if is_binary(settings):
+        require(
+            y.shape[1:] == t.shape[1:],
+            f"supervised: t has shape {t.shape}, but the network's outputs have shape "
+            f"{(len(t), *y.shape[1:])}, and one target for each is expected; t[:, None] makes a "
+            "column.",
+        )
+    elif jnp.issubdtype(t.dtype, jnp.integer) and t.ndim == 1 and len(y.shape) == 2:
         low, high, classes = int(t.min()), int(t.max()), y.shape[1]
         if low < 0 or high >= classes:
             raise ValueError(

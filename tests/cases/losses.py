@@ -19,6 +19,23 @@ CASES = {
     "softmax_cross_entropy, extremes": Case(
         losses.softmax_cross_entropy, (EXTREMES, CLASSES[:2], np.array(0.0)), differences=False
     ),
+    "sigmoid_binary_cross_entropy": Case(
+        losses.sigmoid_binary_cross_entropy, ((4,), np.array([1, 0, 0, 1]), SMOOTHING)
+    ),
+    "sigmoid_binary_cross_entropy, probabilities": Case(
+        losses.sigmoid_binary_cross_entropy, ((2, 3), PROBABILITIES, SMOOTHING)
+    ),
+    "sigmoid_binary_cross_entropy, extremes": Case(
+        losses.sigmoid_binary_cross_entropy,
+        (EXTREMES, np.array([[1, 0, 0], [1, 0, 1]]), np.array(0.0)),
+        differences=False,
+    ),
+    "huber": Case(losses.huber, ((2, 3), (2, 3), np.array(0.7))),
+    "huber, at the kink": Case(
+        losses.huber,
+        (np.array([-1.0, 0.0, 1.0, 3.0]), np.zeros(4), np.array(1.0)),
+        differences=False,
+    ),
     "mean_squared_error": Case(losses.mean_squared_error, ((2, 3), (2, 3))),
     "half_sum_of_squares": Case(losses.half_sum_of_squares, ((2, 3),)),
     "sum_of_magnitudes": Case(losses.sum_of_magnitudes, ((2, 3),)),
