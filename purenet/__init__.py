@@ -21,6 +21,7 @@ Networks
     simple_convnet              one convolution and two dense layers
     deep_convnet                six convolutions and two dense layers
     alexnet                     AlexNet
+    PaddedSize                  a size that may be traced, in arrays of a fixed one
     summary                     a network as a table
     im2col                      the windows of images as rows
     col2im                      rows added up to images
@@ -111,6 +112,7 @@ from typing import TYPE_CHECKING, Any
 
 from purenet import data as data
 from purenet._version import __version__ as __version__
+from purenet.core.padded import PaddedSize as PaddedSize
 from purenet.core.types import Layer as Layer
 from purenet.core.types import Optimizer as Optimizer
 from purenet.core.types import Params as Params
@@ -141,6 +143,7 @@ from purenet.nn.dropout import dropout as dropout
 from purenet.nn.embedding import embedding as embedding
 from purenet.nn.flatten import flatten as flatten
 from purenet.nn.group_norm import group_norm as group_norm
+from purenet.nn.layer_norm import layer_norm as layer_norm
 from purenet.nn.local_response_norm import local_response_norm as local_response_norm
 from purenet.nn.losses import accuracy as accuracy
 from purenet.nn.losses import huber as huber
@@ -154,7 +157,6 @@ from purenet.nn.models import deep_convnet as deep_convnet
 from purenet.nn.models import mlp as mlp
 from purenet.nn.models import simple_convnet as simple_convnet
 from purenet.nn.norm import batch_norm as batch_norm
-from purenet.nn.norm import layer_norm as layer_norm
 from purenet.nn.pool import avg_pool as avg_pool
 from purenet.nn.pool import global_avg_pool as global_avg_pool
 from purenet.nn.pool import max_pool as max_pool
@@ -200,6 +202,7 @@ __all__ = [
     "Fit",
     "Layer",
     "Optimizer",
+    "PaddedSize",
     "Params",
     "TrainState",
     "Trainable",

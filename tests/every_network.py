@@ -24,7 +24,10 @@ NETWORKS = {
     "residual": (pn.residual(pn.dense(3), pn.dense(3)), ROW),
     "remat": (pn.remat(pn.serial(pn.dense(4), pn.tanh)), ROW),
     "mlp": (pn.mlp(batch_norm=True, dropout=0.1), (6, 5, 3)),
-    "mlp, width": (pn.mlp(max_width=5, width=3), (6, 5, 3)),
+    "mlp, padded": (
+        pn.mlp(batch_norm=True, dropout=0.1, depth=pn.PaddedSize(1, 2)),
+        (6, pn.PaddedSize(3, 5), 5, 3),
+    ),
     "simple_convnet": (pn.simple_convnet(3, 3, 5, 4), IMAGE),
     "deep_convnet": (pn.deep_convnet(classes=4), IMAGE),
     "alexnet": (pn.alexnet(4, 0.5, (3, 1, 1), (3, 4, 5, 4, 3), 6), (32, 32, 1)),

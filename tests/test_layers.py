@@ -14,7 +14,8 @@ from purenet.nn import activations
 from purenet.nn.activations import elu, leaky_relu, relu, sigmoid, softmax, tanh
 from purenet.nn.dropout import _threefry, drop, dropout
 from purenet.nn.flatten import flatten
-from purenet.nn.norm import batch_norm, batch_normalise, layer_norm, layer_normalise, normalise
+from purenet.nn.layer_norm import layer_norm, layer_normalise
+from purenet.nn.norm import batch_norm, batch_normalise, normalise
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -24,9 +24,8 @@ def convnet(dtype):
     )  # fmt: skip
 
 
-def masked(dtype):
-    width = jnp.array(5)
-    return pn.mlp(pn.silu, True, 0.2, max_width=8, width=width, compute_dtype=dtype)
+def padded(dtype):
+    return pn.mlp(pn.silu, True, 0.2, compute_dtype=dtype)
 
 
 def embedded(dtype):
@@ -35,7 +34,7 @@ def embedded(dtype):
 
 
 NETS = {
-    "masked mlp": (masked, (6, 8, 3), (6,)),
+    "padded mlp": (padded, (6, pn.PaddedSize(5, 8), 3), (6,)),
     "convnet": (convnet, (8, 8, 2), (8, 8, 2)),
     "embedding": (embedded, 6, (6,)),
 }

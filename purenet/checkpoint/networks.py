@@ -6,17 +6,25 @@ from typing import Any
 import jax
 
 from purenet.checkpoint.encoding import check_same
-from purenet.checkpoint.spec import Registry, checked_registry, describe, rebuild
+from purenet.checkpoint.spec import (
+    Registry,
+    checked_registry,
+    describe,
+    describe_sizes,
+    rebuild,
+    rebuild_sizes,
+)
 from purenet.checkpoint.trees import leaf_specs, opened, read_tree, write_tree
+from purenet.core.padded import PaddedSizes
 from purenet.core.tree import short
-from purenet.core.types import Layer, Params, PyTree, Sizes
-from purenet.nn.base import as_layer, shape
+from purenet.core.types import Layer, Params, PyTree
+from purenet.nn.base import as_layer
 
 
 def save_network(
     path: str | os.PathLike,
     net: Layer,
-    sizes: Sizes,
+    sizes: PaddedSizes,
     params: Params,
     registry: Registry | None = None,
     metadata: Any = None,
@@ -47,11 +55,10 @@ def save_network(
     registry = checked_registry(caller, registry)
     net = as_layer(net)
     description = describe(caller, net, registry)
-    plain_sizes = _plain_sizes(sizes)
+    plain_sizes = describe_sizes(caller, sizes)
     # what is written must be readable: the rebuilt network, not this one, says what is expected
-    expected = leaf_specs(
-        caller, _like(caller, rebuild(caller, description, registry), plain_sizes)
-    )
+    again = rebuild(caller, description, registry), rebuild_sizes(caller, plain_sizes)
+    expected = leaf_specs(caller, _like(caller, *again))
     check_same(f"{caller}: params", leaf_specs(caller, {"params": params}), expected)
     document = {
         "metadata": {} if metadata is None else metadata,
@@ -62,7 +69,7 @@ def save_network(
 
 def load_network(
     path: str | os.PathLike, registry: Registry | None = None
-) -> tuple[Layer, Sizes, Params]:
+) -> tuple[Layer, PaddedSizes, Params]:
     """The network that `save_network` wrote: (net, sizes, params).
 
     It is built by name from purenet's layers and functions, and from those in `registry`.
@@ -82,23 +89,13 @@ def load_network(
                 f"{file.caller} holds no network; it was written by `save`, so read it with `load`."
             )
         net = as_layer(rebuild(file.caller, network["description"], registry))
-        sizes = network["sizes"]
-        try:
-            shape(sizes)
-        except ValueError as error:
-            raise ValueError(f"{file.caller}: the sizes are damaged: {error}") from None
-        sizes = tuple(sizes) if isinstance(sizes, list) else sizes
+        sizes = rebuild_sizes(file.caller, network["sizes"])
         return net, sizes, read_tree(file, document, _like(file.caller, net, sizes))["params"]
-
-
-def _plain_sizes(sizes):
-    numbers = shape(sizes)
-    return list(numbers) if isinstance(sizes, (tuple, list)) else numbers[0]
 
 
 def _like(caller: str, net: Layer, sizes) -> PyTree:
     """The parameters of a network by shape and dtype; nothing is computed."""
-    init = lambda key: net.init(key, tuple(sizes) if isinstance(sizes, list) else sizes)
+    init = lambda key: net.init(key, sizes)
     try:
         return {"params": jax.eval_shape(init, jax.random.key(0))}
     except Exception as error:  # whatever a description may lead a layer to

@@ -14,11 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from purenet.core.padded import PaddedSize, PaddedSizes
 from purenet.core.tree import short
 from purenet.core.types import Layer
 from purenet.core.validate import mapping, require
 from purenet.nn import initializers, register
-from purenet.nn.base import lifted_function
+from purenet.nn.base import lifted_function, padded_shape
 from purenet.nn.combinators import serial
 from purenet.nn.models import mlp
 
@@ -80,6 +81,31 @@ def describe(caller: str, net: Layer, registry: Registry) -> Any:
     return _Describer(caller, registry).value(net, "network", 0)
 
 
+def describe_sizes(caller: str, sizes: PaddedSizes) -> Any:
+    """Plain values of what `net.init` takes as sizes.
+
+    >>> describe_sizes("save", (784, PaddedSize(50, capacity=100), 10))
+    [784, {'size': 50, 'capacity': 100}, 10]
+    """
+    plain = list(padded_shape(sizes))
+    described = _Describer(caller, {}).value(plain, "sizes", 0)
+    return described if isinstance(sizes, (tuple, list)) else described[0]
+
+
+def rebuild_sizes(caller: str, described: Any) -> PaddedSizes:
+    """The sizes that were described. Raises ValueError if they are none.
+
+    >>> rebuild_sizes("load", [784, {"size": 50, "capacity": 100}, 10])
+    (784, PaddedSize(size=50, capacity=100), 10)
+    """
+    try:
+        sizes = _Rebuilder(caller, {}).value(described, "sizes", 0)
+        found = padded_shape(sizes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{caller}: the sizes are damaged: {error}") from None
+    return found if isinstance(sizes, tuple) else found[0]
+
+
 def rebuild(caller: str, description: Any, registry: Registry) -> Any:
     """The network of a description.
 
@@ -115,6 +141,9 @@ class _Describer:
             if function is None:
                 return self.layer(value, where, depth)
             return self.function(function, where, depth)
+        if isinstance(value, PaddedSize):
+            size = self.value(value.size, f"{where}.size", depth + 1)
+            return {"size": size, "capacity": value.capacity}
         if isinstance(value, jax.core.Tracer):
             raise ValueError(
                 f"{self.caller}: {where} is traced and has no value yet; build the network from "
@@ -189,6 +218,8 @@ class _Rebuilder:
             return self.layer(value["layer"], value["arguments"], where, depth)
         if {"function"} <= value.keys() <= {"function", "args", "keywords"}:
             return self.function(value, where, depth)
+        if value.keys() == {"size", "capacity"}:
+            return PaddedSize(value["size"], value["capacity"])
         raise ValueError(
             f"{self.caller}: {where} is {short(value)}, but a layer (layer, arguments) or a "
             "function (function, args, keywords) is expected."

@@ -2,10 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 
-from purenet.core.types import Number
+from purenet.core.types import Array, Number
+from purenet.core.validate import Check, describe_value, integer, is_number
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["size"], meta_fields=["capacity"])
@@ -21,3 +25,102 @@ class PaddedSize:
 
     size: Number  # 1 to capacity
     capacity: int
+
+
+Size = int | PaddedSize
+PaddedSizes = Size | tuple[Size, ...] | list[Size]  # `Sizes`, some of which may be padded
+
+
+def padded_size(name: str, value: PaddedSize) -> PaddedSize:
+    """A padded size as an integer: a plain one as a plain one, an array as int32.
+
+    Plain numbers are rounded down. A traced number below 1 acts as 1, one above the capacity as the
+    capacity. Raises ValueError for a plain number out of this range; TypeError for a size that is
+    not one number, and for a capacity that is not an integer.
+
+    >>> padded_size("dense: units", PaddedSize(5.9, capacity=8))
+    PaddedSize(size=5, capacity=8)
+    """
+    size, capacity = value.size, integer(f"{name}.capacity", value.capacity, least=1)
+    if isinstance(size, bool) or not (is_number(size) or _is_one_number(size)):
+        raise TypeError(f"{name}.size is {describe_value(size)}, but one number is expected.")
+    if not is_number(size):
+        down = jnp.floor(size) if jnp.issubdtype(jnp.result_type(size), jnp.floating) else size
+        return PaddedSize(jnp.clip(jnp.asarray(down).astype(jnp.int32), 1, capacity), capacity)
+    if not 1 <= size <= capacity:
+        raise ValueError(
+            f"{name}.size is {size}, but a number from 1 to its capacity {capacity} is expected."
+        )
+    return PaddedSize(int(size), capacity)
+
+
+def _is_one_number(value) -> bool:
+    real = hasattr(value, "dtype") and (
+        jnp.issubdtype(value.dtype, jnp.integer) or jnp.issubdtype(value.dtype, jnp.floating)
+    )
+    return real and jnp.shape(value) == ()
+
+
+def size_or_padded(name: str, value: Any) -> Size:
+    """An integer of at least 1, or a `PaddedSize`, checked.
+
+    Raises TypeError and ValueError for anything else.
+
+    >>> size_or_padded("dense: units", 3)
+    3
+    """
+    if isinstance(value, PaddedSize):
+        return padded_size(name, value)
+    return integer(name, value, least=1)
+
+
+AnySize = Annotated[Size, Check(size_or_padded, "an integer of at least 1 or a PaddedSize")]
+
+
+def capacity_of(size: Size) -> int:
+    """The size in the shape of an array.
+
+    >>> capacity_of(3), capacity_of(PaddedSize(5, capacity=8))
+    (3, 8)
+    """
+    return size.capacity if isinstance(size, PaddedSize) else size
+
+
+def count_of(size: Any) -> Number | None:
+    """How many are not padding, or None where there is none: for a size, or for `train`.
+
+    >>> count_of(PaddedSize(5, capacity=8)), count_of(8), count_of(True)
+    (5, None, None)
+    """
+    return size.size if isinstance(size, PaddedSize) else None
+
+
+def counts(**sizes: Size) -> Mapping[str, jax.Array]:
+    """The number of what acts, by name, for the statistics of a layer: of padded sizes alone.
+
+    >>> {name: int(count) for name, count in counts(inputs=3, units=PaddedSize(5, 8)).items()}
+    {'units': 5}
+    """
+    return {
+        name: jnp.asarray(size.size, jnp.int32)
+        for name, size in sizes.items()
+        if isinstance(size, PaddedSize)
+    }
+
+
+def keep_first(a: Array, count: Number | None, axis: int = -1) -> Any:
+    """`a` with zeros after the first `count` places of an axis; as it is where count is None.
+
+    >>> keep_first(jnp.ones(3), 2).tolist()
+    [1.0, 1.0, 0.0]
+    """
+    if count is None or jnp.ndim(a) == 0:
+        return a
+    places = jnp.arange(a.shape[axis])
+    return jnp.where(
+        jnp.expand_dims(places < count, _other_axes(a, axis)), a, jnp.zeros((), a.dtype)
+    )
+
+
+def _other_axes(a, axis):
+    return tuple(i for i in range(a.ndim) if i != axis % a.ndim)

@@ -31,7 +31,8 @@ class Layer(NamedTuple):
 
     `init(key, sizes) -> Params`, where `sizes` is the shape of one example (an int or a tuple).
     `apply(params, x, train, key) -> (y, stats)`: always a pair, whatever `train` is. `train` is a
-    Python bool; `key` may be None where nothing is random.
+    Python bool, or a `PaddedSize`, which is true: training on a batch whose first examples alone
+    are real. `key` may be None where nothing is random.
     `spec` is `(name, arguments)`: enough to print, summarise and rebuild the layer.
 
     >>> double = Layer(lambda key, sizes: Params(()), lambda params, x, train, key: (2 * x, ()))

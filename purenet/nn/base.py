@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from purenet.core.types import Initializer, Layer, Number, Params, PyTree, Sizes
+from purenet.core.padded import (
+    PaddedSize,
+    PaddedSizes,
+    Size,
+    capacity_of,
+    count_of,
+    keep_first,
+    padded_size,
+)
+from purenet.core.types import Initializer, Layer, Number, Params, PyTree
 from purenet.core.validate import (
     FINITE,
     NON_NEGATIVE,
@@ -40,15 +49,29 @@ NonNegatives = Annotated[Number, by_option(non_negatives, NON_NEGATIVE[1])]
 UnitIntervals = Annotated[Number, by_option(fractions, UNIT[1])]
 
 
-def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[int, ...]) -> Any:
+def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[Size, ...]) -> Any:
     """The initial weights of a layer.
 
-    Raises TypeError unless they are an array of floats, and ValueError for another shape.
+    Of a matrix with padded sizes, what is not padding is scaled as in the small matrix, and the
+    rest is 0. Raises TypeError unless they are an array of floats, and for a `weight_init` without
+    `fans` where they are needed; ValueError for another shape.
 
     >>> init_weights("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
     (2, 3)
     """
-    w, caller = weight_init(key, shape), f"{caller}: weight_init {describe_value(weight_init)}"
+    drawn, caller = shape, f"{caller}: weight_init {describe_value(weight_init)}"
+    shape = tuple(map(capacity_of, drawn))
+    if drawn == shape:
+        w = weight_init(key, shape)
+    else:
+        if not accepts(weight_init, None, None, fans=None):
+            raise TypeError(
+                f"{caller} takes no keyword `fans`, but with a padded size it is called as "
+                "weight_init(key, shape, fans=(fan_in, fan_out)), the numbers of inputs and "
+                "outputs that act; one that is not scaled by fans may ignore it."
+            )
+        fans = tuple(n.size if isinstance(n, PaddedSize) else n for n in drawn)
+        w = weight_init(key, shape, fans=fans)
     if callable(w):
         raise TypeError(
             f"{caller} gave a function, but an array of shape {shape} is expected; a distribution "
@@ -59,6 +82,8 @@ def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[int,
         raise TypeError(f"{caller} gave {describe_value(w)}, but weights are floats.")
     if jnp.shape(w) != tuple(shape):
         raise ValueError(f"{caller} gave the shape {jnp.shape(w)}, but {shape} is expected.")
+    for axis, size in enumerate(drawn):
+        w = keep_first(w, count_of(size), axis)
     return w
 
 
@@ -96,9 +121,12 @@ def only_params(caller: str, params: Any) -> Params:
     return params
 
 
-def named(caller: str, what: str, tree: PyTree, *names: str) -> tuple:
+def named(
+    caller: str, what: str, tree: PyTree, *names: str, optional: tuple[str, ...] = ()
+) -> tuple:
     """The arrays of these names, in this order, from the weights or the stats of a layer.
 
+    After them, those of the names that are `optional`, None for each that is not there.
     Raises ValueError if the tree has other names: these are the params of another network.
 
     >>> named("dense", "weights", {"w": 1.0, "b": 2.0}, "w", "b")
@@ -108,19 +136,20 @@ def named(caller: str, what: str, tree: PyTree, *names: str) -> tuple:
     found = (
         sorted(tree.keys()) if has_keys else [describe_value(tree)] if jax.tree.leaves(tree) else []
     )
-    if sorted(names) != found or (names and not has_keys):
+    here = [name for name in optional if has_keys and name in found]
+    if sorted([*names, *here]) != found or (names and not has_keys):
         raise ValueError(
             f"{caller}: the {what} are {_list(found)}, but {_list(names)} expected: these params "
             "were made by another network, or they are incomplete."
         )
-    return tuple(tree[name] for name in names)
+    return *(tree[name] for name in names), *(tree[n] if n in here else None for n in optional)
 
 
 def _list(names) -> str:
     return ", ".join(map(str, names)) if names else "none"
 
 
-def shape(sizes: Sizes) -> tuple[int, ...]:
+def shape(sizes: PaddedSizes) -> tuple[int, ...]:
     """The shape of one example as a tuple: 784 -> (784,), (28, 28, 1) -> (28, 28, 1).
 
     Raises ValueError if a size is not a positive integer.
@@ -128,16 +157,35 @@ def shape(sizes: Sizes) -> tuple[int, ...]:
     >>> shape(784), shape([28, 28, 1])
     ((784,), (28, 28, 1))
     """
+    sizes = padded_shape(sizes)
+    if any(isinstance(size, PaddedSize) for size in sizes):
+        raise ValueError(
+            f"sizes {sizes} are padded, but only dense, batch_norm, dropout, functions of each "
+            "number alone, and serial or remat of these, leave padding aside: put a dense layer "
+            "of plain size before this one."
+        )
+    return sizes  # type: ignore[return-value]
+
+
+def padded_shape(sizes: PaddedSizes) -> tuple[Size, ...]:
+    """The same, where sizes may be padded.
+
+    >>> padded_shape(PaddedSize(2, capacity=3))
+    (PaddedSize(size=2, capacity=3),)
+    """
     sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
     for size in sizes:
-        if not is_integer(size) or size.__index__() < 1:
+        if not isinstance(size, PaddedSize) and (not is_integer(size) or size.__index__() < 1):
             found = ", ".join(map(describe_value, sizes))
             got = found if len(sizes) == 1 else f"({found})"
             raise ValueError(
                 f"sizes {got} describes one example by positive integers, such as 784 or "
                 f"(28, 28, 1); {describe_value(size)} is not one."
             )
-    return tuple(size.__index__() for size in sizes)
+    return tuple(
+        padded_size(f"sizes[{i}]", size) if isinstance(size, PaddedSize) else size.__index__()
+        for i, size in enumerate(sizes)
+    )
 
 
 def as_layer(layer: Layer | Callable) -> Layer:

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from purenet.core.dtypes import cast, common_dtype, dtype_name
-from purenet.core.types import Layer, Params, Sizes
+from purenet.core.padded import PaddedSizes, capacity_of
+from purenet.core.types import Layer, Params
 from purenet.core.validate import describe_value, random_key
-from purenet.nn.base import as_layer, only_params, shape
+from purenet.nn.base import as_layer, only_params, padded_shape
+from purenet.nn.padding import output_sizes
 
 
 def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) -> Layer:
@@ -59,12 +61,12 @@ def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) ->
 
     def init(key, sizes):
         weights, stats = {}, {}
-        sizes = shape(sizes)
+        sizes = padded_shape(sizes)
         random_key("serial", key)
         for i, layer in enumerate(parts):
             with _at(i, layer):
                 params = layer.init(jax.random.fold_in(key, i), sizes)
-                sizes = output_shape(layer, params, sizes)
+                sizes = output_sizes(layer, sizes, output_shape(layer, params, sizes))
             if jax.tree.leaves(params.weights):
                 weights[str(i)] = params.weights
             if jax.tree.leaves(params.stats):
@@ -179,14 +181,15 @@ def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
     return Layer(layer.init, apply, spec=("remat", {"layer": layer, "policy": policy}))
 
 
-def output_shape(layer: Layer, params: Params, sizes: Sizes) -> tuple[int, ...]:
+def output_shape(layer: Layer, params: Params, sizes: PaddedSizes) -> tuple[int, ...]:
     """The shape of one output for one input of shape `sizes`, without computing it.
 
     >>> output_shape(as_layer(jnp.ravel), Params(()), (2, 3))
     ()
     """
     dtype = jnp.int32 if _takes_integers(layer) else float
-    x = jax.ShapeDtypeStruct((1, *shape(sizes)), jax.dtypes.canonicalize_dtype(dtype))
+    shape = tuple(map(capacity_of, padded_shape(sizes)))
+    x = jax.ShapeDtypeStruct((1, *shape), jax.dtypes.canonicalize_dtype(dtype))
     y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]
 

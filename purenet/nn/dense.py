@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from purenet.core.types import Array, Layer
-from purenet.core.validate import PositiveInteger, declared
+from purenet.core.padded import AnySize, capacity_of, counts, keep_first
+from purenet.core.types import Array, Layer, Params
+from purenet.core.validate import declared
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import WeightInit, init_weights, named, shape, stateless
+from purenet.nn.base import WeightInit, init_weights, named, only_params, padded_shape
 from purenet.nn.initializers import he_normal
 
 
@@ -55,7 +56,7 @@ affine = hand_vjp(_affine, _affine_fwd, _affine_bwd)
 
 # the layer
 @declared
-def dense(units: PositiveInteger, weight_init: WeightInit = he_normal) -> Layer:
+def dense(units: AnySize, weight_init: WeightInit = he_normal) -> Layer:
     """A dense layer of `units` outputs, y = x W + b; it learns its input size in `init`.
 
     Weights {"w": (inputs, units), "b": (units,)}, float; b starts at zero.
@@ -66,21 +67,37 @@ def dense(units: PositiveInteger, weight_init: WeightInit = he_normal) -> Layer:
     >>> params = dense(3).init(jax.random.key(0), 5)
     >>> params.weights["w"].shape
     (5, 3)
+
+    With `units=PaddedSize(size, capacity)` the arrays have room for `capacity` units, of which the
+    first `size`, a number that may be traced, act: the others and their weights are 0, and stay 0
+    in training. The rest is the layer of `size` units, drawn with its fans; `weight_init` takes a
+    keyword `fans`, as all of `purenet.initializers` do. `init` takes such a size as well, and
+    `serial` gives it on to the next layer. The sizes are kept in stats {"inputs": (), "units": ()},
+    each only where it is padded.
+
+    >>> from purenet.core.padded import PaddedSize
+    >>> params = dense(PaddedSize(2, capacity=4)).init(jax.random.key(0), 3)
+    >>> jnp.sign(jnp.abs(params.weights["w"])).tolist()
+    [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
     """
 
     def init(key, sizes):
-        sizes = shape(sizes)
+        sizes = padded_shape(sizes)
         if len(sizes) != 1:
             raise ValueError(
                 f"dense: one example has shape {sizes}, but a row of numbers is expected; "
                 "to feed images, put `flatten` before this layer."
             )
         w = init_weights("dense", weight_init, key, (*sizes, units))
-        return {"w": w, "b": jnp.zeros(units, w.dtype)}
+        weights = {"w": w, "b": jnp.zeros(capacity_of(units), w.dtype)}
+        return Params(weights, counts(inputs=sizes[0], units=units) or ())
 
-    def apply(weights, x, train, key):
+    def apply(params, x, train, key):
         del train, key  # the same in training and inference
+        weights, stats = only_params("dense", params)
         w, b = named("dense", "weights", weights, "w", "b")
-        return affine(x, w, b)
+        inputs, outputs = named("dense", "stats", stats, optional=("inputs", "units"))
+        # the units before may be anything where they are padding, such as softplus(0)
+        return keep_first(affine(keep_first(x, inputs), w, b), outputs), stats
 
-    return stateless(init, apply, spec=("dense", {"units": units, "weight_init": weight_init}))
+    return Layer(init, apply, spec=("dense", {"units": units, "weight_init": weight_init}))

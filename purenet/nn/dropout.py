@@ -7,11 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from purenet.core.dtypes import inexact, widen
-from purenet.core.types import Array, Key, Layer, Number
+from purenet.core.padded import count_of, counts, keep_first
+from purenet.core.types import Array, Key, Layer, Number, Params
 from purenet.core.validate import declared, random_key
 from purenet.core.vjp import hand_vjp
 from purenet.distributed.mesh import replicate
-from purenet.nn.base import UnitIntervals, fractions, named, stateless
+from purenet.nn.base import (
+    UnitIntervals,
+    fractions,
+    named,
+    only_params,
+    padded_shape,
+)
 
 _LEVELS = 1 << 16  # a decision costs 16 random bits, half a word
 
@@ -35,9 +42,40 @@ def _drop(x: Array | float, rate: Number, key: Key) -> jax.Array:
     return _drop_fwd(x, rate, key)[0]
 
 
+def _drop_padded(x: Array, rate: Number, key: Key, rows: Number, units: Number) -> jax.Array:
+    """`drop` of the first `rows` rows and the first `units` places of the last axis of x.
+
+        y[:rows, ..., :units] = drop(x[:rows, ..., :units], rate, key), and 0 elsewhere
+
+    Shapes: x (n, ..., c) or (n,), rate () or broadcasting to x, rows and units () integers -> like
+    x. The same numbers are kept as if the padding were not there. With cotangent g: dx and drate
+    are those of `drop`, where y is not padding.
+    Raises what `drop` raises.
+    Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), section 10.
+
+    >>> drop_padded(jnp.ones((2, 4)), 0.5, jax.random.key(0), 2, 3).tolist()
+    [[2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    return _drop_padded_fwd(x, rate, key, rows, units)[0]
+
+
 # backward, by hand
 def _drop_fwd(x, rate, key):
     x = jnp.asarray(inexact(x))
+    return _dropped(x, rate, key, lambda level: _halves(key, x.shape) >= level)
+
+
+def _drop_padded_fwd(x, rate, key, rows, units):
+    x = jnp.asarray(inexact(x))
+
+    def keeps(level):
+        kept = keep_first(_padded_halves(key, x.shape, rows, units) >= level, rows, 0)
+        return keep_first(kept, units) if x.ndim > 1 else kept
+
+    return _dropped(x, rate, key, keeps)
+
+
+def _dropped(x, rate, key, keeps):
     _check_drop(x, rate, key)
     rate = widen(rate, x)
     if rate.ndim:  # one rate a channel is one row
@@ -46,7 +84,7 @@ def _drop_fwd(x, rate, key):
     # the value is the rate that acts, the derivative that of `rate`
     rate = rate + jax.lax.stop_gradient(level / _LEVELS - rate)
     scale = 1 / (1 - rate)
-    kept = _halves(key, x.shape) >= level.astype(jnp.uint32)
+    kept = keeps(level.astype(jnp.uint32))
     y = jnp.where(kept, (x.astype(scale.dtype) * scale).astype(x.dtype), 0)
     return y, (kept, scale, y)
 
@@ -57,6 +95,10 @@ def _drop_bwd(residuals, g):
     dx = jnp.where(kept, g * scale, 0)
     drate = g * y.astype(scale.dtype) * scale  # like x, summed by hand_vjp
     return dx, drate, None
+
+
+def _drop_padded_bwd(residuals, g):
+    return *_drop_bwd(residuals, g), None, None
 
 
 def _check_drop(x, rate, key):
@@ -70,7 +112,13 @@ def _check_drop(x, rate, key):
         )
 
 
+def _check_drop_padded(x, rate, key, rows, units):
+    del rows, units
+    _check_drop(x, rate, key)
+
+
 drop = hand_vjp(_drop, _drop_fwd, _drop_bwd, check=_check_drop)
+drop_padded = hand_vjp(_drop_padded, _drop_padded_fwd, _drop_padded_bwd, check=_check_drop_padded)
 
 
 # random numbers
@@ -89,6 +137,26 @@ def _halves(key, shape):
     halves = jnp.concatenate([words & 0xFFFF, words >> 16])[:size]
     # where a batch is spread over devices, each draws all of them: that is cheaper than to send
     return replicate(halves).reshape(shape)
+
+
+def _padded_halves(key, shape, rows, units):
+    """What `_halves` draws for the shape (rows, ..., units), each at its place in a larger `shape`.
+
+    Both count through the same blocks; only where a number lies in them depends on the shape.
+    """
+    n, *between, channels = shape if len(shape) > 1 else (*shape, 1)
+    units = units if len(shape) > 1 else 1
+    middle = math.prod(between)
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    most = -(-n * middle * channels // 4)
+    words = jnp.concatenate(_threefry(seed, jnp.arange(most, dtype=jnp.uint32)))
+    blocks = (rows * middle * units + 3) // 4
+    place = jnp.arange(n * middle)[:, None] * units + jnp.arange(channels)
+    high = place >= 2 * blocks  # the upper half of a word
+    word = place - jnp.where(high, 2 * blocks, 0)
+    second = word >= blocks  # the second word of a block
+    word = words.at[word + jnp.where(second, most - blocks, 0)].get(mode="clip")
+    return replicate(jnp.where(high, word >> 16, word & 0xFFFF)).reshape(shape)
 
 
 def _threefry(seed, counter):
@@ -113,7 +181,8 @@ def dropout(rate: UnitIntervals) -> Layer:
     """Inverted dropout of a share `rate` in training, the identity in inference.
 
     No weights. Training takes a key; inference, and a rate that is the plain number 0, take none.
-    `rate` may be traced.
+    `rate` may be traced. After a layer of padded size, the units that act are dropped as if the
+    padding were not there; their number is in stats {"units": ()}.
     In training `apply` raises ValueError without a key, and TypeError for anything but a key.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014).
 
@@ -125,15 +194,26 @@ def dropout(rate: UnitIntervals) -> Layer:
     """
     nothing = isinstance(rate, numbers.Real) and rate == 0
 
-    def apply(weights, x, train, key):
+    def init(key, sizes):
+        del key  # nothing is random yet
+        *_, units = 1, *padded_shape(sizes)  # an example may be one number
+        return Params((), counts(units=units) or ())
+
+    def apply(params, x, train, key):
+        weights, stats = only_params("dropout", params)
         named("dropout", "weights", weights)
+        (units,) = named("dropout", "stats", stats, optional=("units",))
         if not train or nothing:
-            return x
+            return x, stats
         if key is None:
             raise ValueError(
                 f"dropout: training with rate {rate} draws random numbers, but key is None; give "
                 "`apply` a key, or train=False for inference."
             )
-        return drop(x, rate, key)
+        rows = count_of(train)
+        if rows is None and units is None:
+            return drop(x, rate, key), stats
+        rows = x.shape[0] if rows is None else rows
+        return drop_padded(x, rate, key, rows, x.shape[-1] if units is None else units), stats
 
-    return stateless(lambda key, sizes: (), apply, spec=("dropout", {"rate": rate}))
+    return Layer(init, apply, spec=("dropout", {"rate": rate}))

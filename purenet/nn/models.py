@@ -1,24 +1,16 @@
 """Ready-made networks."""
 
-import inspect
 from collections.abc import Callable
+from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from purenet.core.dtypes import dtype_name
-from purenet.core.types import Initializer, Layer, Number, Sizes
-from purenet.core.validate import (
-    Boolean,
-    PositiveInteger,
-    declared,
-    describe_value,
-    is_integer,
-    is_number,
-)
+from purenet.core.padded import PaddedSize, PaddedSizes, Size, capacity_of, padded_size
+from purenet.core.types import Initializer, Layer, Number
+from purenet.core.validate import Boolean, Check, declared, describe_value, is_integer, require
 from purenet.nn.activations import relu
-from purenet.nn.base import WeightInit, as_layer, only_params, shape
+from purenet.nn.base import WeightInit, as_layer, only_params, padded_shape, shape
 from purenet.nn.combinators import serial
 from purenet.nn.conv import conv
 from purenet.nn.dense import dense
@@ -27,7 +19,17 @@ from purenet.nn.flatten import flatten
 from purenet.nn.initializers import he_normal
 from purenet.nn.local_response_norm import local_response_norm
 from purenet.nn.norm import batch_norm as batch_norm_layer
+from purenet.nn.padding import skippable
 from purenet.nn.pool import max_pool
+
+
+def _depth(name: str, value: Any) -> PaddedSize:
+    if isinstance(value, PaddedSize):
+        return padded_size(name, value)
+    raise TypeError(
+        f"{name} is {describe_value(value)}, but a PaddedSize is expected: without one, every "
+        "hidden layer acts."
+    )
 
 
 @declared
@@ -36,8 +38,7 @@ def mlp(
     batch_norm: Boolean = False,
     dropout: Number | None = None,
     weight_init: WeightInit = he_normal,
-    max_width: PositiveInteger | None = None,
-    width: Number | None = None,
+    depth: Annotated[PaddedSize, Check(_depth, "a PaddedSize")] | None = None,
     compute_dtype: DTypeLike | None = None,
 ) -> Layer:
     """A multi-layer perceptron: per hidden layer dense, [batch_norm], activation, [dropout].
@@ -56,45 +57,51 @@ def mlp(
     >>> net.apply(params, jnp.ones((5, 64)), train=False, key=None)[0].shape
     (5, 10)
 
-    With `max_width` and `width` it is a narrower network inside arrays of fixed shapes: `width` may
-    be traced, so that one compiled program trains every width. `sizes` gives the shapes; its widest
-    hidden layer has `max_width` units. Of a hidden layer of n units, the first w act:
+    The width of a hidden layer may be a `PaddedSize(size, capacity)`: a narrower layer inside
+    arrays of the capacity. Its `size` may be traced, so that one compiled program trains every
+    width. Of the units, the first `size` act:
 
-        y = (1, ..., 1, 0, ..., 0) · activation(x W + b) with w = min(⌊width⌋, n) ones
+        y = (1, ..., 1, 0, ..., 0) · activation(x W + b) with `size` ones
 
     The weights and statistics of the other units are 0 and stay 0 in training; the rest are those
-    of the network whose hidden sizes are w, and are drawn with its fans. A traced width below 1
-    acts as 1. Time and memory are those of the widest network, whatever the width. The activation
-    has to act on each unit alone (softmax does not), and `weight_init` takes a keyword `fans`,
-    as all of `purenet.initializers` do.
-    Raises ValueError for one of the two without the other, for a plain width outside
-    [1, max_width], and for sizes whose widest hidden layer differs; TypeError for a width that is
-    not one number, and for a `weight_init` without `fans`.
+    of the network whose width is `size`, and are drawn with its fans. The widths are kept in the
+    statistics, where `apply` reads them. Time and memory are those of the capacities. The
+    activation has to act on each unit alone (softmax does not), and `weight_init` takes a keyword
+    `fans`, as all of `purenet.initializers` do.
 
-    >>> net = mlp(max_width=4, width=jnp.array(2))
-    >>> params = net.init(jax.random.key(0), (3, 4, 1))
+    With `depth=PaddedSize(size, capacity)`, `size` from 1 of the `capacity` hidden layers act, the
+    first ones; the others are the identity, exactly, and their weights and statistics are 0 and
+    stay 0. The last layer is fed by the last hidden layer that acts and drawn with its fans. All
+    hidden layers need the same width or capacity.
+    Raises ValueError for a plain size outside [1, capacity], for a `depth` whose capacity is not
+    the number of hidden layers, and for hidden layers of unequal capacities with a `depth`;
+    TypeError for a size that is not one number, and for a `weight_init` without `fans`.
+
+    >>> net = mlp(depth=PaddedSize(jnp.array(1), capacity=2))
+    >>> width = PaddedSize(jnp.array(2), capacity=4)
+    >>> params = net.init(jax.random.key(0), (3, width, 4, 1))
     >>> jnp.sign(jnp.abs(params.weights["0"]["w"])).tolist()
     [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
+    >>> float(jnp.abs(params.weights["2"]["w"]).max())
+    0.0
     """
     arguments = {
         "activation": activation,
         "batch_norm": batch_norm,
         "dropout": dropout,
         "weight_init": weight_init,
-        "max_width": max_width,
-        "width": width,
+        "depth": depth,
         "compute_dtype": dtype_name("mlp: compute_dtype", compute_dtype),
     }
     as_layer(activation)  # checks it
     block = 2 + batch_norm + len(_dropout(dropout))  # layers up to the next dense one
-    _check_width(max_width, width, weight_init)
 
     def init(key, sizes):
-        sizes = _widths(sizes, max_width)
+        sizes = _widths(sizes, depth)
         return _mlp_serial(sizes[1:], **arguments).init(key, sizes[0])
 
     def apply(params, x, train, key):
-        # the weights know how many dense layers there are; how wide each is matters only in init
+        # weights know how many dense layers there are, and statistics how much of them acts
         weights = only_params("mlp", params).weights
         places = list(weights) if isinstance(weights, dict) else []
         if not places or not all(isinstance(i, str) and i.isdecimal() for i in places):
@@ -102,8 +109,9 @@ def mlp(
                 f"mlp: the weights are {describe_value(places or weights)}, but a dict by "
                 "position, '0' and so on, is expected: these params were made by another network."
             )
-        depth = max(map(int, places)) // block + 1
-        return _mlp_serial([1] * depth, **arguments).apply(params, x, train, key)
+        layers = max(map(int, places)) // block + 1
+        some = {**arguments, "depth": None if depth is None else PaddedSize(1, depth.capacity)}
+        return _mlp_serial([1] * layers, **some).apply(params, x, train, key)
 
     return Layer(init, apply, spec=("mlp", arguments))
 
@@ -213,7 +221,7 @@ def _dropout(rate):
     return () if rate is None else (dropout_layer(rate),)
 
 
-def layers_of(net: Layer, sizes: Sizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
+def layers_of(net: Layer, sizes: PaddedSizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers that a network is made of, and the shape of one example.
 
     A layer other than a `serial` or an `mlp`, or the `remat` of one, is its own only part.
@@ -227,8 +235,9 @@ def layers_of(net: Layer, sizes: Sizes) -> tuple[tuple[Layer, ...], tuple[int, .
     if name == "remat":
         return layers_of(arguments["layer"], sizes)
     if name == "mlp":
-        sizes = _widths(sizes, arguments["max_width"])
-        return _mlp_serial(sizes[1:], **arguments).spec[1]["layers"], shape(sizes[0])
+        widths = tuple(map(capacity_of, _widths(sizes, arguments["depth"])))
+        whole = _mlp_serial(widths[1:], **{**arguments, "depth": None})
+        return whole.spec[1]["layers"], shape(widths[0])
     return (arguments["layers"] if name == "serial" else (net,)), shape(sizes)
 
 
@@ -236,106 +245,41 @@ def _mlp_serial(widths, compute_dtype, **arguments) -> Layer:
     return serial(*_mlp_layers(widths, **arguments), compute_dtype=compute_dtype)
 
 
-def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, max_width, width):
-    del max_width  # the widths have been checked against it
+def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, depth):
     *hidden, last = widths
-    width = _floor(width)
-    inputs = None  # how many of them act: all, in the first layer
-    for units in hidden:
-        yield _masked(dense(units, _masked_init(weight_init, inputs, width)), width)
-        if batch_norm:
-            yield _masked(batch_norm_layer(), width)
-        yield _masked(activation, width)
-        yield from _dropout(dropout)
-        inputs = width
-    yield dense(last, _masked_init(weight_init, inputs, None))
+    for i, units in enumerate(hidden):
+        norms = (batch_norm_layer(),) if batch_norm else ()
+        block = dense(units, weight_init), *norms, activation, *_dropout(dropout)
+        if depth is None or i == 0:
+            yield from block
+        else:
+            yield from (skippable(layer, i < depth.size) for layer in block)
+    yield dense(last, weight_init)
 
 
-def _widths(sizes, max_width) -> tuple:
+def _widths(sizes, depth) -> tuple[Size, ...]:
     if not isinstance(sizes, (tuple, list)) or len(sizes) < 2:
         raise ValueError(
             f"mlp: sizes {describe_value(sizes)} should list the widths from input to output, "
             "such as (784, 100, 10)."
         )
     for size in sizes:
-        if not is_integer(size) or size.__index__() < 1:
+        if not isinstance(size, PaddedSize) and (not is_integer(size) or size.__index__() < 1):
             raise ValueError(
                 f"mlp: sizes {sizes} should be positive integers, but {describe_value(size)} is "
                 "not one; to feed images, put `flatten` before the network."
             )
-    if max_width is not None and max(sizes[1:-1], default=None) != max_width:
-        raise ValueError(
-            f"mlp: sizes {sizes!r} and max_width {max_width} disagree; the widest hidden layer has "
-            f"max_width units, such as {(sizes[0], max_width, sizes[-1])}."
-        )
-    return tuple(sizes)
-
-
-# a network of any width inside one of the widest
-def _check_width(max_width, width, weight_init):
-    if max_width is None and width is None:
-        return
-    if max_width is None or width is None:
-        raise ValueError(
-            f"mlp: max_width is {max_width} and width is {width}, but the two go together: arrays "
-            "as wide as max_width, an integer, of which the first `width` units act."
-        )
-    if isinstance(width, bool) or not (is_number(width) or getattr(width, "shape", None) == ()):
-        raise TypeError(f"mlp: width is {width!r}, but one number is expected.")
-    if is_number(width) and not 1 <= width <= max_width:
-        raise ValueError(
-            f"mlp: width is {width}, but a number from 1 to max_width {max_width} is expected."
-        )
-    try:
-        inspect.signature(weight_init).bind(None, None, fans=None)
-    except TypeError:
-        raise TypeError(
-            f"mlp: weight_init {weight_init!r} takes no keyword `fans`, but with a width it is "
-            "called as weight_init(key, shape, fans=(fan_in, fan_out)), the numbers of inputs and "
-            "outputs that act; one that is not scaled by fans may ignore it."
-        ) from None
-
-
-def _floor(width):
-    """Rounded down; None stands for all units."""
-    if width is None:
-        return None
-    if is_number(width):
-        return int(width)
-    return jnp.maximum(jnp.floor(width).astype(int), 1)  # of int8 too, whatever the units
-
-
-def _masked(layer, width):
-    """A layer of which the first `width` outputs act: the rest, and their parameters, are zero."""
-    if width is None:
-        return layer
-    layer = as_layer(layer)
-    first = lambda a: jnp.where(jnp.arange(a.shape[-1]) < width, a, 0)
-
-    def init(key, sizes):
-        return jax.tree.map(first, layer.init(key, sizes))  # all have the units as the last axis
-
-    def apply(params, x, train, key):
-        y, stats = layer.apply(params, x, train, key)
-        return first(y), stats
-
-    return Layer(init, apply, layer.spec)
-
-
-def _masked_init(weight_init, inputs, outputs):
-    """Weights as where the first `inputs` and `outputs` act; zeros for the inputs that do not."""
-    if inputs is None and outputs is None:
-        return weight_init
-
-    def init(key, shape):
-        fan_in, fan_out = map(_at_most, shape, (inputs, outputs))
-        w = weight_init(key, shape, fans=(fan_in, fan_out))
-        return jnp.where(jnp.arange(shape[0])[:, None] < fan_in, w, 0)
-
-    return init
-
-
-def _at_most(units, width):
-    if width is None:
-        return units
-    return min(units, width) if is_number(width) else jnp.minimum(units, width)
+    sizes = padded_shape(sizes)
+    require(
+        not any(isinstance(size, PaddedSize) for size in (sizes[0], sizes[-1])),
+        f"mlp: sizes {sizes} have a padded input or output, but the data says how many those are; "
+        "only hidden layers may be padded.",
+    )
+    hidden = [capacity_of(size) for size in sizes[1:-1]]
+    require(
+        depth is None or hidden == [hidden[0] if hidden else None] * depth.capacity,
+        f"mlp: sizes {sizes} have hidden layers of {hidden}, but with depth {depth} as many as its "
+        "capacity are expected, all of one width or capacity, so that each may be skipped, such as "
+        f"{(sizes[0], *[max(hidden, default=100)] * (depth.capacity if depth else 1), sizes[-1])}.",
+    )
+    return sizes

@@ -1,9 +1,10 @@
-"""Batch and layer normalisation: x̂ = (x - μ) / √(v + eps), y = gamma x̂ + beta.
+"""Batch normalisation: x̂ = (x - μ) / √(v + eps), y = gamma x̂ + beta.
 
 The variance is the mean of (x - μ)², in two passes: E[x²] - μ² loses every digit in float32 when
 the mean is large. Half types are normalised in float32, integers and bools as floats.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,20 +13,49 @@ import jax.numpy as jnp
 from jax import lax
 
 from purenet.core.dtypes import inexact, widen
-from purenet.core.types import Array, Layer, Number, Params, Sizes
+from purenet.core.padded import PaddedSizes, capacity_of, count_of, counts, keep_first
+from purenet.core.types import Array, Layer, Number, Params
 from purenet.core.validate import UnitInterval, declared
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import NonNegatives, named, non_negatives, only_params, shape, stateless
+from purenet.nn.base import (
+    NonNegatives,
+    named,
+    non_negatives,
+    only_params,
+    padded_shape,
+    shape,
+)
 
 
-def _standardise(x, eps, axes):
-    """(x̂, μ, v, 1/√(v + eps)), in at least float32; μ, v and the last keep the reduced axes."""
+def standardise(
+    x: jax.Array, eps: Number, axes: int | tuple[int, ...], rows: Number | None = None
+) -> tuple[jax.Array, ...]:
+    """(x̂, μ, v, 1/√(v + eps)), in at least float32; μ, v and the last keep the reduced axes.
+
+    Of the first `rows` alone, if there is such a number; x̂ is 0 after them.
+
+    >>> standardise(jnp.array([[1.0, 3.0]]), 0.0, -1)[0].tolist()
+    [[-1.0, 1.0]]
+    """
     x = widen(x)
-    mean = x.mean(axes, keepdims=True)
-    centred = x - mean
-    variance = (centred * centred).mean(axes, keepdims=True)
+    mean = _mean(keep_first(x, rows, 0), axes, rows)
+    centred = keep_first(x - mean, rows, 0)
+    variance = _mean(centred * centred, axes, rows)
     inverse = lax.rsqrt(variance + per_channel(jnp.asarray(eps, x.dtype), x))
     return centred * inverse, mean, variance, inverse
+
+
+def _mean(x, axes, rows):
+    if rows is None:
+        return x.mean(axes, keepdims=True)
+    return x.sum(axes, keepdims=True) / _count(x, rows).astype(x.dtype)
+
+
+def _count(x, rows):
+    """How many numbers there are in each channel of the first `rows` rows."""
+    if rows is None:
+        return x.size // x.shape[-1]
+    return jnp.maximum(rows, 1) * math.prod(x.shape[1:-1])
 
 
 def per_channel(a: jax.Array, x: jax.Array) -> jax.Array:
@@ -105,20 +135,21 @@ def _batch_normalise(
 
 
 # backward, by hand
-def _batch_normalise_fwd(x, gamma, beta, eps):
+def _batch_normalise_fwd(x, gamma, beta, eps, rows=None):
     x = inexact(x)
     check_channels("batch_norm", x, gamma=gamma, beta=beta)
-    x_hat, mean, variance, inverse = _standardise(x, eps, tuple(range(x.ndim - 1)))
+    x_hat, mean, variance, inverse = standardise(x, eps, tuple(range(x.ndim - 1)), rows)
     mean, variance, inverse = mean.reshape(-1), variance.reshape(-1), inverse.reshape(-1)
+    y = keep_first(scale_and_shift(x_hat, gamma, beta, x), rows, 0)
     # x is alive anyway, so x̂ is computed again rather than stored beside it
-    return (scale_and_shift(x_hat, gamma, beta, x), mean, variance), (x, gamma, mean, inverse)
+    return (y, mean, variance), (x, gamma, mean, inverse)
 
 
-def _batch_normalise_bwd(residuals, cotangents):
+def _batch_normalise_bwd(residuals, cotangents, rows=None):
     x, gamma, mean, inverse = residuals
     g, g_mean, g_variance = cotangents
-    g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
-    axes, m = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    g, gamma = keep_first(g.astype(mean.dtype), rows, 0), gamma.astype(mean.dtype)
+    axes, m = tuple(range(x.ndim - 1)), _count(x, rows)
     centred = widen(x) - per_channel(mean, x)
     x_hat = centred * per_channel(inverse, x)
     dbeta = g.sum(axes)  # (n, ..., c) -> (c,)
@@ -132,11 +163,50 @@ def _batch_normalise_bwd(residuals, cotangents):
         + per_channel((g_mean - s * dbeta) / m, x)
     )
     deps = -(s * inverse * dgamma) / 2  # (c,), summed by hand_vjp
-    return dx, dgamma, dbeta, deps
+    return keep_first(dx, rows, 0), dgamma, dbeta, deps
 
 
 batch_normalise = hand_vjp(
     _batch_normalise, _batch_normalise_fwd, _batch_normalise_bwd, check=check_eps("batch_norm", 3)
+)
+
+
+# the same for a batch that ends in padding: forward
+def _batch_normalise_padded(
+    x: Array, gamma: Array, beta: Array, eps: Number, rows: Number
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`batch_normalise` of the first `rows` rows of x; y is 0 after them.
+
+    Shapes: x (n, ..., c), gamma and beta (c,), eps () and rows (), an integer from 1 to n -> y like
+    x, mean (c,), variance (c,). The statistics run over m = rows · (n's other axes) numbers a
+    channel. The cotangents are those of `batch_normalise` with that m, and dx is 0 after the rows.
+    Raises what `batch_normalise` raises.
+    Source: Ioffe & Szegedy (2015), algorithm 1 and section 3.
+
+    >>> x = jnp.array([[1.0, 5.0], [3.0, 5.0], [9.0, 9.0]])
+    >>> y, mean, variance = batch_normalise_padded(x, jnp.ones(2), jnp.zeros(2), 1e-6, 2)
+    >>> y.round(3).tolist(), mean.tolist()
+    ([[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]], [2.0, 5.0])
+    """
+    return _batch_normalise_fwd(x, gamma, beta, eps, rows)[0]
+
+
+# backward, by hand
+def _batch_normalise_padded_fwd(x, gamma, beta, eps, rows):
+    out, residuals = _batch_normalise_fwd(x, gamma, beta, eps, rows)
+    return out, (residuals, rows)
+
+
+def _batch_normalise_padded_bwd(residuals, cotangents):
+    residuals, rows = residuals
+    return *_batch_normalise_bwd(residuals, cotangents, rows), None
+
+
+batch_normalise_padded = hand_vjp(
+    _batch_normalise_padded,
+    _batch_normalise_padded_fwd,
+    _batch_normalise_padded_bwd,
+    check=check_eps("batch_norm", 3),
 )
 
 
@@ -185,52 +255,7 @@ def _normalise_bwd(residuals, g):
 normalise = hand_vjp(_normalise, _normalise_fwd, _normalise_bwd, check=check_eps("batch_norm", 5))
 
 
-# layer normalisation: forward
-def _layer_normalise(x: Array, gamma: Array, beta: Array, eps: Number) -> jax.Array:
-    """Normalise the last axis of every example, and of every position in it, on its own.
-
-    Shapes: x (n, ..., c), gamma and beta (c,), eps () -> like x.
-    With cotangent g, h = gamma g and ⟨·⟩ the mean over the last axis, s = 1/√(v + eps):
-    dx = s (h - ⟨h⟩ - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, dbeta = Σ g, deps = -Σ s² h x̂ / 2.
-    Raises ValueError for an empty x, unless gamma and beta are one number a channel, and for a
-    plain eps that is negative; TypeError for one that is not a number.
-    Source: Ba, Kiros & Hinton (2016).
-
-    >>> layer_normalise(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), 0.0).tolist()
-    [[-1.0, 1.0]]
-    """
-    return _layer_normalise_fwd(x, gamma, beta, eps)[0]
-
-
-# backward, by hand
-def _layer_normalise_fwd(x, gamma, beta, eps):
-    x = inexact(x)
-    check_channels("layer_norm", x, gamma=gamma, beta=beta)
-    x_hat, mean, _, inverse = _standardise(x, eps, -1)
-    return scale_and_shift(x_hat, gamma, beta, x), (x, gamma, mean, inverse)
-
-
-def _layer_normalise_bwd(residuals, g):
-    x, gamma, mean, inverse = residuals
-    g, gamma = g.astype(mean.dtype), gamma.astype(mean.dtype)
-    rows = tuple(range(x.ndim - 1))
-    x_hat = (widen(x) - mean) * inverse
-    h = per_channel(gamma, x) * g
-    shared = h.mean(-1, keepdims=True)  # (..., c) -> (..., 1)
-    along = (h * x_hat).mean(-1, keepdims=True)  # (..., c) -> (..., 1)
-    dx = inverse * (h - shared - x_hat * along)
-    dgamma = (g * x_hat).sum(rows)  # (..., c) -> (c,)
-    dbeta = g.sum(rows)  # (..., c) -> (c,)
-    deps = -(inverse * inverse * along) * (x.shape[-1] / 2)  # (..., 1), summed by hand_vjp
-    return dx, dgamma, dbeta, deps
-
-
-layer_normalise = hand_vjp(
-    _layer_normalise, _layer_normalise_fwd, _layer_normalise_bwd, check=check_eps("layer_norm", 3)
-)
-
-
-# the layers
+# the layer
 @declared
 def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
     """Batch normalisation over all axes but the last, with running statistics for inference.
@@ -239,6 +264,9 @@ def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
     `sizes`. In training the batch is normalised by its own statistics, and
     running ← momentum · running + (1 - momentum) · batch, with the biased variance; in inference
     the running ones are used and come back unchanged. `momentum` and `eps` may be traced.
+    After a layer of padded size, weights and statistics of the padding are 0 and stay 0, and stats
+    has "units", the number of the others. `train=PaddedSize(rows, n)` trains on a batch of n
+    examples of which the first `rows` are real: the statistics are theirs alone.
     Raises ValueError for examples without an axis and params of another network.
     Source: Ioffe & Szegedy (2015).
 
@@ -252,22 +280,33 @@ def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
 
     def init(key, sizes):
         del key  # nothing is random
-        weights, channels = gamma_and_beta("batch_norm", sizes)
-        return Params(weights, {"mean": jnp.zeros(channels), "variance": jnp.ones(channels)})
+        sizes = padded_shape(sizes)
+        weights, channels = gamma_and_beta("batch_norm", tuple(map(capacity_of, sizes)))
+        ones = lambda: keep_first(jnp.ones(channels), count_of(sizes[-1]))
+        stats = {"mean": jnp.zeros(channels), "variance": ones(), **counts(units=sizes[-1])}
+        return Params({**weights, "gamma": ones()}, stats)
 
     def apply(params, x, train, key):
         del key
         weights, stats = only_params("batch_norm", params)
         gamma, beta = named("batch_norm", "weights", weights, "gamma", "beta")
-        old_mean, old_variance = named("batch_norm", "stats", stats, "mean", "variance")
+        old_mean, old_variance, units = named(
+            "batch_norm", "stats", stats, "mean", "variance", optional=("units",)
+        )
+        x = keep_first(x, units)
         if not train:
-            return normalise(x, old_mean, old_variance, gamma, beta, eps), stats
-        y, mean, variance = batch_normalise(x, gamma, beta, eps)
+            y = normalise(x, old_mean, old_variance, gamma, beta, eps)
+            return keep_first(y, units), stats
+        rows = count_of(train)
+        of = (x, gamma, beta, eps)
+        found = batch_normalise(*of) if rows is None else batch_normalise_padded(*of, rows)
+        y, mean, variance = found
 
         def running(old, new):  # in the dtype of the old, which a scan has to find again
             return (momentum * old + (1 - momentum) * new).astype(old.dtype)
 
         return y, {
+            **stats,
             "mean": running(old_mean, mean),
             "variance": running(old_variance, variance),
         }
@@ -275,31 +314,7 @@ def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
     return Layer(init, apply, spec=("batch_norm", {"momentum": momentum, "eps": eps}))
 
 
-@declared
-def layer_norm(eps: NonNegatives = 1e-6) -> Layer:
-    """Layer normalisation over the last axis; training and inference are the same.
-
-    Weights {"gamma": (c,), "beta": (c,)}, c the last of `sizes`. `eps` may be traced.
-    Raises ValueError for examples without an axis and params of another network.
-    Source: Ba, Kiros & Hinton (2016).
-
-    >>> layer_norm().init(None, (28, 28, 3)).weights["gamma"].shape
-    (3,)
-    """
-
-    def init(key, sizes):
-        del key  # nothing is random
-        return gamma_and_beta("layer_norm", sizes)[0]
-
-    def apply(weights, x, train, key):
-        del train, key
-        gamma, beta = named("layer_norm", "weights", weights, "gamma", "beta")
-        return layer_normalise(x, gamma, beta, eps)
-
-    return stateless(init, apply, spec=("layer_norm", {"eps": eps}))
-
-
-def gamma_and_beta(caller: str, sizes: Sizes) -> tuple[dict[str, jax.Array], int]:
+def gamma_and_beta(caller: str, sizes: PaddedSizes) -> tuple[dict[str, jax.Array], int]:
     """The weights of a normalisation that changes nothing more, and the number of channels.
 
     Raises ValueError for examples without an axis.
@@ -311,7 +326,7 @@ def gamma_and_beta(caller: str, sizes: Sizes) -> tuple[dict[str, jax.Array], int
     return {"gamma": jnp.ones(channels), "beta": jnp.zeros(channels)}, channels
 
 
-def channels_of(caller: str, sizes: Sizes) -> int:
+def channels_of(caller: str, sizes: PaddedSizes) -> int:
     """The number of channels, which is on the last axis. Raises ValueError without an axis.
 
     >>> channels_of("rms_norm", (28, 28, 3))

@@ -4,19 +4,20 @@ import math
 
 import jax
 
+from purenet.core.padded import PaddedSizes
 from purenet.core.text_table import text_table
-from purenet.core.types import Layer, Sizes
+from purenet.core.types import Layer
 from purenet.core.validate import describe_value
 from purenet.nn.combinators import output_shape
 from purenet.nn.models import layers_of
 
 
-def summary(net: Layer, sizes: Sizes) -> str:
+def summary(net: Layer, sizes: PaddedSizes) -> str:
     """A table of layers, output shapes, parameter counts and bytes; nothing is computed.
 
     `sizes` is what `net.init` takes. Parameters are the trained weights; the bytes count the
-    running statistics too. An `mlp` with a `width` is counted at its `max_width`. A last line names
-    the `compute_dtype` of a network that has one.
+    running statistics too. Padded sizes are counted at their capacity. A last line names the
+    `compute_dtype` of a network that has one.
     Raises TypeError for anything but a network, and what `net.init` raises for sizes that do not
     fit.
 

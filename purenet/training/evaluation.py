@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from purenet.core.padded import capacity_of
 from purenet.core.subset import Subset, take
 from purenet.core.types import PyTree, TrainState
 from purenet.distributed.mesh import shard_batch
@@ -69,7 +70,7 @@ def score(settings: Settings, predictions: jax.Array, t: jax.Array) -> dict[str,
 def _most(settings: Settings, x) -> int:
     """The number of examples in a chunk."""
     numbers = max(1, math.prod(jnp.shape(x)[1:]))
-    at_once = settings.batch_size // settings.microbatches
+    at_once = capacity_of(settings.batch_size) // settings.microbatches
     return min(_EVALUATION_CHUNK, max(at_once, _EVALUATION_NUMBERS // numbers))
 
 

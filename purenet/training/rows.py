@@ -27,6 +27,17 @@ def minibatch_rows(
     return order[: steps * size].reshape(steps, size)
 
 
+def example_order(
+    key: jax.Array, batches: str, sizes: tuple[int, ...], which: jax.Array | int
+) -> jax.Array:
+    """What `minibatch_rows` cuts into minibatches, for any size: max(sizes) numbers.
+
+    >>> sorted(example_order(jax.random.key(0), "shuffled", (3,), 0).tolist())
+    [0, 1, 2]
+    """
+    return minibatch_rows(key, batches, sizes, which, 1)[:, 0]
+
+
 def permutation(key: jax.Array, n: int) -> jax.Array:
     """A random order of 0 .. n - 1: that of n random numbers of 32 bits.
 

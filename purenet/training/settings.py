@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
-from purenet.core.types import Array, Layer, Number, Optimizer, PyTree, Sizes
+from purenet.core.padded import PaddedSizes, Size, keep_first
+from purenet.core.types import Array, Layer, Number, Optimizer, PyTree
 from purenet.core.validate import describe_value, require
 from purenet.nn.activations import sigmoid, softmax
 from purenet.nn.losses import accuracy, sigmoid_binary_cross_entropy, softmax_cross_entropy
@@ -22,10 +23,10 @@ class Settings(NamedTuple):
     """
 
     net: Layer
-    sizes: Sizes
+    sizes: PaddedSizes
     optimizer: Optimizer
     loss: Callable
-    batch_size: int
+    batch_size: Size
     penalty: Callable | None
     batches: str
     metrics: dict[str, Callable] | None
@@ -34,8 +35,12 @@ class Settings(NamedTuple):
     augment: Callable | None = None
 
 
-def loss_of(settings: Settings, y: Any, t: Any, total: Number | None = None) -> Array:
+def loss_of(
+    settings: Settings, y: Any, t: Any, total: Number | None = None, rows: Number | None = None
+) -> Array:
     """The loss of outputs and targets. Raises TypeError or ValueError unless it is one real number.
+
+    Of the first `rows` of them, if there is such a number: the others have weight 0.
 
     With weights it is Σ wᵢ lᵢ / total, where `total` is Σ wᵢ unless it is given.
 
@@ -44,12 +49,19 @@ def loss_of(settings: Settings, y: Any, t: Any, total: Number | None = None) -> 
     >>> loss_of(settings, jnp.ones(2), jnp.zeros(2)).item()
     1.0
     """
-    if settings.weights is None:
+    if settings.weights is None and rows is None:
         return _checked_loss(settings, y, t)
-    alone = jax.vmap(lambda y, t: _checked_loss(settings, y[None], t[None]))(y, t)
-    weights = weights_of(settings, y, t).astype(alone.dtype)
+    alone = _one_by_one(functools.partial(_checked_loss, settings), y, t)
+    one = jnp.ones(alone.shape) if settings.weights is None else weights_of(settings, y, t)
+    weights = keep_first(one.astype(alone.dtype), rows)
     total = weights.sum() if total is None else jnp.asarray(total, alone.dtype)
-    return (weights * alone).sum() / jnp.where(total == 0, 1, total)  # 0 where nothing counts
+    value = (weights * keep_first(alone, rows)).sum()
+    return value / jnp.where(total == 0, 1, total)  # 0 where nothing counts
+
+
+def _one_by_one(f, y, t):
+    """f of every example alone: what it is the mean of, if it is a mean over examples."""
+    return jax.vmap(lambda y, t: f(y[None], t[None]))(y, t)
 
 
 def _checked_loss(settings: Settings, y, t):
@@ -108,8 +120,10 @@ def penalty_of(penalty: Callable, weights: PyTree) -> Number:
     return value
 
 
-def measure(settings: Settings, y: Any, t: Any, value: Number) -> dict[str, Any]:
-    """The metrics by name, the loss `value` among them.
+def measure(
+    settings: Settings, y: Any, t: Any, value: Number, rows: Number | None = None
+) -> dict[str, Any]:
+    """The metrics by name, the loss `value` among them; of the first `rows`, if there are such.
 
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(metrics={})
     >>> measure(settings, jnp.ones(2), jnp.zeros(2), 1.0)
@@ -119,8 +133,21 @@ def measure(settings: Settings, y: Any, t: Any, value: Number) -> dict[str, Any]
     named = {}
     for name, metric in (_suggested(settings.loss, t) if metrics is None else metrics).items():
         with traced_code(f"supervised: the metric {name!r}"):
-            named[name] = metric(y, t)
+            named[name] = metric(y, t) if rows is None else _of_first(rows, metric, y, t)
     return checked_metrics("supervised", {"loss": value, **named})
+
+
+def _of_first(rows, metric, y, t):
+    """A metric of the first `rows` examples; unless it is the accuracy, but for their weights.
+
+    Which sizes of arrays it will take is known for the whole batch alone, so the examples are
+    repeated to fill it: each as often as the others where `rows` divides it.
+    """
+    if _whole(metric) in (accuracy, _binary_accuracy):
+        right = _one_by_one(metric, y, t)
+        return keep_first(right, rows).sum() / jnp.asarray(rows, right.dtype)
+    repeated = lambda a: a[jnp.arange(a.shape[0]) % rows]
+    return metric(*jax.tree.map(repeated, (y, t)))
 
 
 def _suggested(loss, t):

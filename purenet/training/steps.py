@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from purenet.core.contracts import traced_code
+from purenet.core.padded import PaddedSize, count_of
 from purenet.core.subset import Subset, take
 from purenet.core.types import Params, PyTree, TrainState
 from purenet.core.validate import describe_value, require
 from purenet.distributed.mesh import shard_batch
 from purenet.optim.transforms import apply_updates
-from purenet.training.rows import minibatch_rows
+from purenet.training.rows import example_order, minibatch_rows
 from purenet.training.settings import Settings, loss_of, measure, penalty_of, weights_of
 
 
@@ -24,11 +25,16 @@ def init(settings: Settings, key: jax.Array) -> TrainState:
 
 
 # one step
-def _step(settings: Settings, state, pick, rows, key):
-    """One optimizer step on the examples `rows`, which `pick` takes from the data."""
+def _step(settings: Settings, state, pick, rows, key, train=True):
+    """One optimizer step on the examples `rows`, which `pick` takes from the data.
+
+    `train` is what `net.apply` is given: a PaddedSize where only the first rows are real. It goes
+    to every layer as an argument, so that no layer has to look for it elsewhere, and a layer that
+    does not ask trains as on whole batches: a PaddedSize is true.
+    """
     params = state.params
     if settings.microbatches == 1:
-        objective = functools.partial(_objective, settings, settings.penalty)
+        objective = functools.partial(_objective, settings, settings.penalty, train)
         grads, (stats, values) = _gradients(objective, params, pick(rows), key)
     else:
         grads, (stats, values) = _microbatched_gradients(settings, params, pick, rows, key)
@@ -39,15 +45,15 @@ def _step(settings: Settings, state, pick, rows, key):
     return TrainState(params, opt_state, state.key, state.step + 1), values
 
 
-def _objective(settings: Settings, penalty, weights, stats, minibatch, key, total=None):
+def _objective(settings: Settings, penalty, train, weights, stats, minibatch, key, total=None):
     """What is minimised, and beside it (the new statistics, the metrics)."""
     x, t = minibatch
     if settings.augment is not None:
         x = _augmented(settings.augment, x, key)
-    y, stats = settings.net.apply(Params(weights, stats), x, True, key)
-    value = loss_of(settings, y, t, total)
+    y, stats = settings.net.apply(Params(weights, stats), x, train, key)
+    value = loss_of(settings, y, t, total, count_of(train))
     total = value if penalty is None else value + penalty_of(penalty, weights)
-    return total, (stats, measure(settings, y, t, value))
+    return total, (stats, measure(settings, y, t, value, count_of(train)))
 
 
 # the key of augmentation is derived from the network's by a number that no network counts to
@@ -70,7 +76,7 @@ def _gradients(objective, params, minibatch, key, *total):
 def _microbatched_gradients(settings: Settings, params, pick, rows, key):
     """What `_gradients` gives, part by part; no example is picked before its part's turn."""
     microbatches, penalty = settings.microbatches, settings.penalty
-    objective = functools.partial(_objective, settings, None)
+    objective = functools.partial(_objective, settings, None, True)
     # the parts are divided by the weights of the whole minibatch, not by their own
     total = (
         () if settings.weights is None else (_weight(settings, params, pick(rows)) / microbatches,)
@@ -114,9 +120,12 @@ def epoch(
     subset = data if isinstance(data, Subset) else None
     data, which = (subset.data, subset.which) if subset else (data, 0)
     sizes = subset.sizes if subset else (count_examples(data),)
-    size = _minibatch_size(settings, sizes)
     # derived from the step count, so that it does not matter where a run was interrupted
     for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
+    if isinstance(settings.batch_size, PaddedSize):
+        batch_size = settings.batch_size
+        return _padded_epoch(settings, batch_size, state, data, subset, for_rows, for_steps)
+    size = _minibatch_size(settings, settings.batch_size, sizes)
     rows = minibatch_rows(for_rows, settings.batches, sizes, which, size)
     keys = jax.random.split(for_steps, len(rows))
     if subset:
@@ -132,6 +141,31 @@ def epoch(
         state, values = jax.lax.scan(body, state, (rows, keys))
         return state, jax.tree.map(jnp.mean, values)
     return _first_steps(body, state, (rows, keys), subset.count // size)
+
+
+def _padded_epoch(
+    settings: Settings, batch_size: PaddedSize, state, data, subset, for_rows, for_steps
+):
+    """An epoch of minibatches of which a traced number of rows are real: `size`, the first ones.
+
+    Steps, rows and keys are those of an epoch with the batch size `size`: with a counter-based
+    generator, JAX's default, random numbers do not depend on how many of them are drawn.
+    """
+    sizes, which = (subset.sizes, subset.which) if subset else ((count_examples(data),), 0)
+    n, most = subset.count if subset else sizes[0], sizes[-1]
+    capacity = min(batch_size.capacity, most)
+    size = jnp.minimum(batch_size.size, n).astype(jnp.int32)
+    order = example_order(for_rows, settings.batches, sizes, which)
+    order = take(subset.rows, order) if subset else order
+    keys = jax.random.split(for_steps, most)
+
+    def body(state, now):
+        i, key = now
+        places = jnp.minimum(i * size + jnp.arange(capacity, dtype=jnp.int32), most - 1)
+        pick = lambda rows: take(data, shard_batch(rows))
+        return _step(settings, state, pick, order[places], key, PaddedSize(size, capacity))
+
+    return _first_steps(body, state, (jnp.arange(most, dtype=jnp.int32), keys), n // size)
 
 
 def _first_steps(body, state, now, steps):
@@ -152,10 +186,10 @@ def _first_steps(body, state, now, steps):
     return state, jax.tree.map(lambda a: a.mean(where=done), values)
 
 
-def _minibatch_size(settings: Settings, sizes: tuple[int, ...]) -> int:
+def _minibatch_size(settings: Settings, batch_size: int, sizes: tuple[int, ...]) -> int:
     """The size of a minibatch, which is a shape: the same for each of these numbers of examples."""
     microbatches = settings.microbatches
-    found = {size - size % microbatches for n in sizes for size in [min(settings.batch_size, n)]}
+    found = {size - size % microbatches for n in sizes for size in [min(batch_size, n)]}
     if min(found) == 0:
         raise ValueError(
             f"supervised: a minibatch is split into {microbatches} microbatches, but there are "
@@ -163,7 +197,7 @@ def _minibatch_size(settings: Settings, sizes: tuple[int, ...]) -> int:
         )
     if len(found) > 1:
         raise ValueError(
-            f"supervised: batch_size is {settings.batch_size}, but the parts of the data that are "
+            f"supervised: batch_size is {batch_size}, but the parts of the data that are "
             f"trained on together have from {sizes[0]} to {sizes[-1]} examples, and a minibatch is "
             f"never larger than its part; use a batch_size of at most {sizes[0]}."
         )

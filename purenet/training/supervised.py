@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.dtypes import is_numeric
-from purenet.core.types import Array, Layer, Optimizer, Sizes, Trainable
+from purenet.core.padded import AnySize, PaddedSize, PaddedSizes
+from purenet.core.types import Array, Layer, Optimizer, Trainable
 from purenet.core.validate import (
     Function,
     PositiveInteger,
@@ -27,10 +28,10 @@ from purenet.training.steps import epoch, init
 @declared
 def supervised(
     net: Layer,
-    sizes: Sizes,
+    sizes: PaddedSizes,
     optimizer: Optimizer,
     loss: Function,
-    batch_size: PositiveInteger,
+    batch_size: AnySize,
     penalty: Function | None = None,
     batches: str = "shuffled",
     metrics: dict[str, Callable] | None = None,
@@ -73,17 +74,26 @@ def supervised(
     own each time, and not in evaluation. It is pure and keeps the shape and the dtype; its
     strengths may be traced.
 
+    With `batch_size=PaddedSize(size, capacity)` minibatches are arrays of `capacity` examples, of
+    which the first `size`, a number that may be traced, are real: one program trains with every
+    batch size. Steps, order and random keys are those of `batch_size=size`, and so are, but for
+    rounding, gradients, losses, dropout and the statistics of batch_norm, as long as the loss is a
+    mean over examples. The network gets the PaddedSize as `train`, so a layer of your own that
+    mixes examples can tell which are real. Of a minibatch, metrics other than accuracy are those
+    of its real examples, repeated to fill the capacity: exact where `size` divides it. `augment` is
+    given the whole batch, padding and all.
+
     `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` gives the network's
     outputs, as class probabilities where the loss is `softmax_cross_entropy` or
     `sigmoid_binary_cross_entropy`, also with arguments filled in by functools.partial;
     `score(predictions, t)` gives the loss and the metrics of such predictions.
 
-    Raises ValueError if `microbatches` does not divide `batch_size`, and for another word in
-    `batches`; TypeError if `net` is not a Layer, `optimizer` not a pair (init, update), a metric
-    not a function, or `weights` neither a function nor numbers. `check(data)` raises for data that
-    does not fit the network, and, when it is traced, `epoch` for fewer examples than
-    `microbatches`, for a loss or a metric that gives no real number, and for weights and augmented
-    examples of another shape.
+    Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 where that is
+    padded, and for another word in `batches`; TypeError if `net` is not a Layer, `optimizer` not a
+    pair (init, update), a metric not a function, or `weights` neither a function nor numbers.
+    `check(data)` raises for data that does not fit the network, and, when it is traced, `epoch` for
+    fewer examples than `microbatches`, for a loss or a metric that gives no real number, and for
+    weights and augmented examples of another shape.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.nn.models import mlp
@@ -98,7 +108,12 @@ def supervised(
     _expect(isinstance(net, Layer), "net", net, "a Layer such as mlp()")
     pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
     _expect(pair, "optimizer", optimizer, "a pair (init, update) such as sgd(0.1)")
-    if batch_size % microbatches:
+    if isinstance(batch_size, PaddedSize) and microbatches > 1:
+        raise ValueError(
+            f"supervised: batch_size is {batch_size} and microbatches {microbatches}, but a padded "
+            "minibatch is not split; use microbatches=1 or a plain batch size."
+        )
+    if not isinstance(batch_size, PaddedSize) and batch_size % microbatches:
         raise ValueError(
             f"supervised: batch_size {batch_size} is not a multiple of microbatches "
             f"{microbatches}, but parts of equal size are expected."

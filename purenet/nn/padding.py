@@ -1,0 +1,104 @@
+"""Padded sizes in a chain of layers: what the next layer is told, and layers to skip."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from purenet.core.padded import PaddedSize, PaddedSizes, Size, capacity_of
+from purenet.core.types import Array, Layer, Params
+from purenet.nn.base import as_layer, lifted_function, named, only_params, padded_shape
+
+
+def output_sizes(layer: Layer, sizes: PaddedSizes, shape: tuple[int, ...]) -> tuple[Size, ...]:
+    """The shape of one output, padded where the layer leaves padding at its end.
+
+    Raises ValueError where padding goes in and the layer is not known to keep it apart.
+
+    >>> from purenet.nn.activations import relu
+    >>> output_sizes(as_layer(relu), PaddedSize(3, capacity=8), (8,))
+    (PaddedSize(size=3, capacity=8),)
+    """
+    *_, end = None, *padded_shape(sizes)
+    last = _padded_end(layer, end if isinstance(end, PaddedSize) else None)
+    if last is None:
+        return shape
+    if shape != (last.capacity,):
+        raise ValueError(
+            f"{_name(layer)}: it is given {last.capacity} numbers, {last.size} of them not "
+            f"padding, and gives an array of shape {shape}, but a function of each number alone is "
+            "expected; put a dense layer of plain size before it."
+        )
+    return (last,)
+
+
+def _padded_end(layer: Layer, end: PaddedSize | None) -> PaddedSize | None:
+    """The padded size of the outputs, where that of the inputs is `end`; None for no padding."""
+    name, arguments = layer.spec or ("", {})
+    if name == "serial":
+        for part in arguments["layers"]:
+            end = _padded_end(part, end)
+        return end
+    if name == "remat":
+        return _padded_end(arguments["layer"], end)
+    if name == "skippable":
+        return _either(arguments["acts"], _padded_end(arguments["layer"], end), end)
+    if name == "dense":
+        return arguments["units"] if isinstance(arguments["units"], PaddedSize) else None
+    if name == "residual":
+        within = [_padded_end(part, None) for part in arguments.values()]
+        padded = end is not None or any(size is not None for size in within)
+    else:
+        padded = end is not None
+    if not padded or name in ("batch_norm", "dropout") or lifted_function(layer) is not None:
+        return end
+    raise ValueError(
+        f"{_name(layer)}: padding goes in or comes out, but only dense, batch_norm, dropout, "
+        "functions of each number alone, and serial or remat of these, keep it apart; put a dense "
+        "layer of plain size in between."
+    )
+
+
+def _either(acts, size, other):
+    """The one size or the other, of one capacity; None where neither is padded."""
+    if size is None and other is None:
+        return None
+    capacity = capacity_of(size if size is not None else other)
+    number = lambda end: capacity if end is None else end.size
+    return PaddedSize(jnp.where(acts, number(size), number(other)), capacity)
+
+
+def _name(layer: Layer) -> str:
+    return layer.spec[0] if layer.spec else "unnamed"
+
+
+def skippable(layer: Layer | Callable, acts: bool | Array) -> Layer:
+    """A layer where `acts`, else the identity, exactly.
+
+        y = layer(x) where acts, x elsewhere
+
+    `acts` may be traced. It is kept in stats {"acts": ()}, beside those of the layer. Where it is
+    False, weights and statistics are 0, and stay 0 in training. The output has to have the shape of
+    x.
+
+    >>> net = skippable(jnp.exp, False)
+    >>> net.apply(net.init(None, 2), jnp.ones((1, 2)), True, None)[0].tolist()
+    [[1.0, 1.0]]
+    """
+    layer = as_layer(layer)
+
+    def init(key, sizes):
+        params = layer.init(key, sizes)
+        weights, stats = jax.tree.map(lambda a: jnp.where(acts, a, jnp.zeros_like(a)), params)
+        return Params(weights, {**(stats or {}), "acts": jnp.asarray(acts)})
+
+    def apply(params, x, train, key):
+        weights, stats = only_params("skippable", params)
+        inner = {name: a for name, a in dict(stats or {}).items() if name != "acts"}
+        names = {name: a for name, a in dict(stats or {}).items() if name == "acts"}
+        (acts,) = named("skippable", "stats", names, "acts")
+        y, new = layer.apply(Params(weights, inner or ()), x, train, key)
+        pick = lambda one, other: jnp.where(acts, one, other)
+        return pick(y, x), {**jax.tree.map(pick, new or {}, inner), "acts": acts}
+
+    return Layer(init, apply, spec=("skippable", {"layer": layer, "acts": acts}))
