@@ -456,6 +456,13 @@ _SPACE = {
     "rate": sweep.loguniform(0.1, 0.9), "width": sweep.randint(1, 4),
 }  # fmt: skip
 _MEMBERS = {"limit": sweep.uniform(0.0, 1.0), "kind": pn.relu, "k": 0.5}
+_BRANCHES = {
+    **_SPACE,
+    "more": sweep.choice([
+        {"a": sweep.uniform(0.0, 1.0), "same": "x"},
+        {"b": sweep.randint(1, 9), "same": sweep.padded(sweep.randint(1, 9), (4, 8))},
+    ]),
+}  # fmt: skip
 _FILES = ("settings.json", "trials.jsonl", "curves.npz", "states.npz", "report.json")
 
 
@@ -491,6 +498,7 @@ def _sweeps() -> list[tuple[Any, dict, dict[str, bytes]]]:
     for search, space, seeds, saves in (
         (sweep.halving(), _SPACE, 2, 99), (sweep.random, _SPACE, 1, 2),
         (sweep.pbt(every=2), _MEMBERS, 1, 5), (sweep.pbt(every=2), _MEMBERS, 1, 99),
+        (sweep.random, _BRANCHES, 1, 99), (sweep.pbt(every=2), _BRANCHES, 1, 7),
     ):  # fmt: skip
         request = runner.SweepConfig(
             _learner,
@@ -656,7 +664,7 @@ def resume(folder: Path):
             if store.resumes:
                 resuming.load(store, state, going.groups)
             if isinstance(request.search, pbt.Population):
-                level = resuming.rejoin_population(state, going.groups[0].restored)
+                level = resuming.rejoin_population(state, going.groups)
                 done = max(0, -(-level // request.search.every) - 1)
                 state.lineage = population.restored_lineage(request.search, state, done)
             waiting = [group.pool().waiting for group in going.groups]

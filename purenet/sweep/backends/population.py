@@ -83,8 +83,8 @@ def train(
                     stop_if_late()
         if target == last or not state.alive.any():
             return
-        cube = np.random.default_rng([seed, 1 + exchange])
-        cube = cube.random((members, len(state.space.distributions)))
+        rng = np.random.default_rng([seed, 1 + exchange])
+        cube = rng.random((members, len(state.space.distributions)))
         for moved in state.lineage.numbers.values():
             moved[exchange + 1] = moved[exchange]
         for group, pool in zip(groups, pools, strict=True):

@@ -118,7 +118,8 @@ def _read_request(path: Path, settings: dict[str, Any]) -> tuple:
 
 def _hyper(path: Path, known: dict[str, np.ndarray], space: Space, rows: int):
     """The column of each hyperparameter."""
-    columns, places = {}, {}
+    columns: dict[str, np.ndarray] = {}
+    places: dict[int, np.ndarray] = {}
     pairs = zip(space.keys, space.leaves, space.traced, strict=True)
     for i, (key, leaf, traced) in enumerate(pairs):
         here = taken_rows(space, places, rows, last=i)[i]

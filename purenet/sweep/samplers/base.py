@@ -40,7 +40,9 @@ class Sampler:
 
     - `draw(distributions, trials, seed)` gives points of the unit cube, shape (trials,
       len(distributions)), to be sent through each distribution's ppf. Without a number (`trials` is
-      None) it gives all of them, if it knows how many there are, and raises TypeError if not.
+      None) it gives all of them, if it knows how many there are, and raises TypeError if not. A
+      distribution in a branch of a `choice` of dicts is a `Conditional(leaf, choice, place)`: its
+      column counts only where the distribution number `choice` takes that place.
     - `name` stands in results, and tells sweeps apart when one resumes.
     - `prefix`: point i is the same however many are drawn, so more can be drawn later.
     - `batch`: so many points are asked for at a time; None asks for all at once.

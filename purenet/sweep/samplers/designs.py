@@ -149,7 +149,9 @@ def _combinations(
 
 def _mesh(distributions: Sequence, axes: list[np.ndarray]) -> np.ndarray:
     """Every combination, a row each; 0.5 where a branch is not taken."""
-    cube, taken, places = np.empty((1, 0)), [], []
+    cube = np.empty((1, 0))
+    taken: list[np.ndarray] = []  # of each distribution so far, the rows where it is taken
+    places: list[np.ndarray] = []  # of each choice of branches, the place of the branch
     for distribution, axis in zip(distributions, axes, strict=True):
         here = np.ones(len(cube), bool)
         if (branch := _branch(distribution)) is not None:

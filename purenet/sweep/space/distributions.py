@@ -276,7 +276,7 @@ def choice(values: Iterable, *more: Any) -> Choice:
 def _branches(branches: tuple[dict, ...]) -> Branches:
     constants = []  # of each branch, as text
     for branch in branches:
-        leaves = {}  # in the order in which they were written
+        leaves: dict[str, Any] = {}  # in the order in which they were written
         named_leaves("choice", branch, is_leaf)
         for key, part in branch.items():
             leaves |= named_leaves("choice", {key: part}, is_leaf)

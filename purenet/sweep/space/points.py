@@ -190,14 +190,14 @@ def hyper_arrays(space: Space, points: Points, rows: np.ndarray) -> PyTree:
     made = [k for k, i in enumerate(top) if isinstance(space.leaves[i], Branches | Padded)]
     for k in made:
         columns[k] = np.empty(len(rows), object)
-    for at, row in enumerate(rows) if made else ():
-        group = points.group[row]
-        taken = space.taken(points.places[group])
-        values = [points.columns[i][row] for i in leaves if taken[i]]
-        one = jax.tree.unflatten(structure(space, points.places[group]), values)
-        parts = space.treedef.flatten_up_to(one)
-        for k in made:
-            columns[k][at] = parts[k]
+    for group in np.unique(points.group[rows]) if made else ():
+        places = points.places[group]
+        form, taken = structure(space, places), space.taken(places)
+        for at in np.flatnonzero(points.group[rows] == group):
+            values = [points.columns[i][rows[at]] for i in leaves if taken[i]]
+            parts = space.treedef.flatten_up_to(jax.tree.unflatten(form, values))
+            for k in made:
+                columns[k][at] = parts[k]
     return jax.tree.unflatten(space.treedef, columns)
 
 
