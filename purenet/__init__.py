@@ -13,6 +13,7 @@ Networks
     layer_norm                  normalises each example
     group_norm                  normalises groups of channels of each example
     rms_norm                    divides by the root mean square
+    periodic                    cosines and sines of numbers, for tables
     local_response_norm         normalises over neighbouring channels
     serial                      layers one after the other
     residual                    adds a layer to its input
@@ -59,6 +60,7 @@ Optimizers
     adamw                       Adam with decoupled weight decay
     nadam                       Adam with Nesterov's momentum
     lion                        the sign of a momentum
+    muon                        a momentum made orthogonal, for matrices
 
 Transformations of gradients
     chain                       one after the other
@@ -157,6 +159,7 @@ from purenet.nn.models import deep_convnet as deep_convnet
 from purenet.nn.models import mlp as mlp
 from purenet.nn.models import simple_convnet as simple_convnet
 from purenet.nn.norm import batch_norm as batch_norm
+from purenet.nn.periodic import periodic as periodic
 from purenet.nn.pool import avg_pool as avg_pool
 from purenet.nn.pool import global_avg_pool as global_avg_pool
 from purenet.nn.pool import max_pool as max_pool
@@ -165,6 +168,7 @@ from purenet.nn.summary import summary as summary
 from purenet.nn.windows import col2im as col2im
 from purenet.nn.windows import im2col as im2col
 from purenet.optim import schedules as schedules
+from purenet.optim.muon import muon as muon
 from purenet.optim.optimizers import adadelta as adadelta
 from purenet.optim.optimizers import adagrad as adagrad
 from purenet.optim.optimizers import adam as adam
@@ -254,9 +258,11 @@ __all__ = [
     "metrics",
     "mlp",
     "momentum",
+    "muon",
     "nadam",
     "nesterov",
     "ops",
+    "periodic",
     "plots",
     "predict",
     "relu",

@@ -40,13 +40,15 @@ def mlp(
     weight_init: WeightInit = he_normal,
     depth: Annotated[PaddedSize, Check(_depth, "a PaddedSize")] | None = None,
     compute_dtype: DTypeLike | None = None,
+    embed: Layer | None = None,
 ) -> Layer:
     """A multi-layer perceptron: per hidden layer dense, [batch_norm], activation, [dropout].
 
     The last layer is dense alone. `init(key, sizes)` takes the list of widths from input to
-    output, (784, 100, 10). `dropout` is a rate, which may be traced, or None for no such layer.
-    Weights and statistics are named by position, as in `serial`, and `compute_dtype` is that of
-    `serial`, here as in the other networks.
+    output, (784, 100, 10). `embed` is a layer for the inputs, before the first dense one, such as
+    `periodic()` for the numbers of a table. `dropout` is a rate, which may be traced, or None for
+    no such layer. Weights and statistics are named by position, as in `serial`, and `compute_dtype`
+    is that of `serial`, here as in the other networks.
     Raises ValueError for fewer than two sizes, sizes below 1, a dropout outside [0, 1), and params
     of another network; TypeError for any other activation or dropout.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), chapter 6.
@@ -92,6 +94,7 @@ def mlp(
         "weight_init": weight_init,
         "depth": depth,
         "compute_dtype": dtype_name("mlp: compute_dtype", compute_dtype),
+        "embed": None if embed is None else as_layer(embed),
     }
     as_layer(activation)  # checks it
     block = 2 + batch_norm + len(_dropout(dropout))  # layers up to the next dense one
@@ -109,7 +112,7 @@ def mlp(
                 f"mlp: the weights are {describe_value(places or weights)}, but a dict by "
                 "position, '0' and so on, is expected: these params were made by another network."
             )
-        layers = max(map(int, places)) // block + 1
+        layers = (max(map(int, places)) - (embed is not None)) // block + 1
         some = {**arguments, "depth": None if depth is None else PaddedSize(1, depth.capacity)}
         return _mlp_serial([1] * layers, **some).apply(params, x, train, key)
 
@@ -245,8 +248,10 @@ def _mlp_serial(widths, compute_dtype, **arguments) -> Layer:
     return serial(*_mlp_layers(widths, **arguments), compute_dtype=compute_dtype)
 
 
-def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, depth):
+def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, depth, embed):
     *hidden, last = widths
+    if embed is not None:
+        yield embed
     for i, units in enumerate(hidden):
         norms = (batch_norm_layer(),) if batch_norm else ()
         block = dense(units, weight_init), *norms, activation, *_dropout(dropout)

@@ -36,6 +36,7 @@ LAYERS = {
     "layer_norm, images": LayerCase(pn.layer_norm(), IMAGE, weights(gamma=(3,), beta=(3,))),
     "group_norm": LayerCase(pn.group_norm(2), (2, 6), weights(gamma=(6,), beta=(6,))),
     "rms_norm": LayerCase(pn.rms_norm(), ROW, weights(gamma=(4,))),
+    "periodic": LayerCase(pn.periodic(2), ROW, weights(c=(4, 2))),
     "local_response_norm": LayerCase(pn.local_response_norm(), IMAGE, {}),
     "dropout": LayerCase(pn.dropout(0.5), ROW, {}),
     "conv": LayerCase(pn.conv(5, (3, 2)), IMAGE, weights(w=(3, 2, 3, 5), b=(5,))),
