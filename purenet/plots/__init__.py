@@ -9,6 +9,7 @@ without matplotlib ModuleNotFoundError says how to install it.
 """
 
 from purenet.plots.distributions import histograms as histograms
+from purenet.plots.fronts import front as front
 from purenet.plots.lines import curve_grid as curve_grid
 from purenet.plots.lines import curves as curves
 from purenet.plots.schedulers import lineage as lineage

@@ -72,6 +72,10 @@ def run(
     - `metric` ranks the trials, by its value on the validation data after the last epoch. It
       defaults to "accuracy" if `evaluate` gives it, else to "loss"; any other metric needs
       `mode` "max" or "min".
+    - `objectives`: several in the place of a metric, such as {"accuracy": "max", "parameters":
+      ("<=", 1e5)}: metrics, hyperparameters that are numbers, or the number of parameters, each
+      "max", "min" or a bound. Points are ranked by the fronts of those that none is better than in
+      all of them; schedulers decide by that, patience by the first metric.
     - `patience`: a trial ends, as "plateaued", when its score has not improved for so many
       evaluations. `select` says which epoch counts and whose weights are kept: "last", or "best",
       the default with a patience. `evaluate_every` is the number of epochs between evaluations; the

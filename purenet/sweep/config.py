@@ -18,7 +18,7 @@ from purenet.sweep.engine.folds import Folds
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.program import PARTS, Monitor, Program, describe
 from purenet.sweep.folds import make_folds
-from purenet.sweep.objective import checked_epochs, monitor, objective
+from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
 from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
@@ -104,8 +104,15 @@ class SweepConfig:
         metrics = [set(program.metrics) for program in programs]
         columns = {f"{part} {name}" for part in PARTS for name in set().union(*metrics)}
         _check_names(self.space.names, columns, ", as the column of a metric")
-        ranking = objective(metrics, asked["metric"], asked["mode"])
-        self.monitor = monitor(asked, ranking, epochs, targets)
+        goals = checked_goals(asked["objectives"], metrics, self.space)
+        ranking = objective(metrics, *ranked_by(goals, metrics, asked["metric"], asked["mode"]))
+        learns = as_sampler("sweep: search", self.search.sampler).learn is not None
+        require(
+            not (goals and learns),
+            f"sweep: the sampler of {self.search.name} learns from one score, but several "
+            "objectives are asked for; choose another search.",
+        )
+        self.monitor = monitor(asked, ranking._replace(goals=goals), epochs, targets)
         self.programs = [program.monitored(self.monitor) for program in programs]
 
     @property
@@ -127,7 +134,7 @@ class SweepConfig:
     def objective(self) -> Objective:
         """What trials are ranked by."""
         monitor = self.monitor
-        return Objective(monitor.metric, monitor.sign > 0, monitor.keep_best)
+        return Objective(monitor.metric, monitor.sign > 0, monitor.keep_best, monitor.goals)
 
     @property
     def metric(self) -> str:
@@ -192,6 +199,7 @@ class SweepConfig:
             "search": self.search.name,
             "metric": self.metric,
             "mode": "max" if self.maximize else "min",
+            "objectives": {goal.name: goal.asked for goal in self.monitor.goals},
             "patience": self.monitor.patience,
             "select": "best" if self.monitor.keep_best else "last",
             "evaluate_every": self.monitor.every,

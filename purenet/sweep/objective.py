@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from purenet.core.validate import describe_value, integer, require
-from purenet.sweep.engine.program import Monitor
+from purenet.sweep.engine.pareto import Goal, goal
+from purenet.sweep.engine.program import PARAMETERS, Monitor
+from purenet.sweep.space.distributions import is_numeric_leaf
+from purenet.sweep.space.space import Space
 from purenet.sweep.state import Objective
 
 
@@ -31,7 +34,7 @@ def objective(names: list[set[str]], metric: str | None, mode: str | None) -> Ob
     them does not have, and for a `mode` that does not say.
 
     >>> objective([{"loss", "accuracy"}], None, None)
-    Objective(metric='accuracy', maximize=True, best=False)
+    Objective(metric='accuracy', maximize=True, best=False, goals=())
     """
     common = set.intersection(*names)
     usual = {"accuracy": "max", "loss": "min"}
@@ -58,6 +61,60 @@ def objective(names: list[set[str]], metric: str | None, mode: str | None) -> Ob
             f"or a small {metric} is good."
         )
     return Objective(metric, mode == "max")
+
+
+def checked_goals(objectives: Any, metrics: list[set[str]], space: Space) -> tuple[Goal, ...]:
+    """Several objectives, by name. Raises TypeError or ValueError for what is none.
+
+    >>> from purenet.sweep.space.space import take_apart
+    >>> asked = {"accuracy": "max", "parameters": ("<=", 1e5)}
+    >>> [goal.name for goal in checked_goals(asked, [{"accuracy"}], take_apart({"rate": 0.1}))]
+    ['accuracy', 'parameters']
+    """
+    if objectives is None:
+        return ()
+    such = 'such as {"accuracy": "max", "parameters": "min"}'
+    legal = isinstance(objectives, Mapping) and len(objectives) > 0
+    require(
+        legal,
+        f"sweep: objectives is {describe_value(objectives)}, but a dict is expected, {such}.",
+        TypeError,
+    )
+    common = set.intersection(*metrics)
+    numbers = {name for name, leaf in space.columns.items() if is_numeric_leaf(leaf)}
+    for name in objectives:
+        require(
+            name in common | numbers | {PARAMETERS},
+            f"sweep: the objective {name!r} is none of the metrics {sorted(common)}, of the "
+            f"hyperparameters {sorted(numbers)} that are numbers, or {PARAMETERS!r}.",
+        )
+    goals = tuple(goal(name, asked) for name, asked in objectives.items())
+    require(
+        any(one.bound is None and one.name in common for one in goals),
+        f"sweep: none of the objectives {sorted(objectives)} is a metric to make large or small, "
+        "but one is needed, by which single trials are compared.",
+    )
+    return goals
+
+
+def ranked_by(
+    goals: tuple[Goal, ...], metrics: list[set[str]], metric: str | None, mode: str | None
+) -> tuple[str | None, str | None]:
+    """The metric and the mode, from the first of several objectives that is a metric without a
+    bound. Raises ValueError if they are given too.
+
+    >>> ranked_by((goal("parameters", "min"), goal("loss", "min")), [{"loss"}], None, None)
+    ('loss', 'min')
+    """
+    if not goals:
+        return metric, mode
+    require(
+        metric is None and mode is None,
+        "sweep: metric= and mode= are those of the first objective; leave them out.",
+    )
+    common = set.intersection(*metrics)
+    first = next(one for one in goals if one.bound is None and one.name in common)
+    return first.name, "max" if first.maximize else "min"
 
 
 def monitor(
@@ -87,4 +144,4 @@ def monitor(
         f"and needs a score; evaluate at least every {first}.",
     )
     best = select == "best" or (select is None and patience is not None)
-    return Monitor(objective.metric, objective.sign, every, epochs, patience, best)
+    return Monitor(objective.metric, objective.sign, every, epochs, patience, best, objective.goals)

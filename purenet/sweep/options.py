@@ -26,6 +26,7 @@ class SweepOptions(TypedDict, total=False):
     folds: int | Sequence | None
     metric: str | None
     mode: str | None
+    objectives: Mapping[str, Any] | None
     patience: int | None
     select: str | None
     evaluate_every: int
@@ -33,8 +34,8 @@ class SweepOptions(TypedDict, total=False):
 
 
 _DEFAULTS: SweepOptions = {
-    "search": random, "seeds": 1, "folds": None, "metric": None, "mode": None, "patience": None,
-    "select": None, "evaluate_every": 1, "devices": None,
+    "search": random, "seeds": 1, "folds": None, "metric": None, "mode": None, "objectives": None,
+    "patience": None, "select": None, "evaluate_every": 1, "devices": None,
 }  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def with_options(function: F) -> F:
     >>> @with_options
     ... def asked(trial, *, keep=1, **options): ...
     >>> print(*inspect.signature(asked).parameters)
-    trial search seeds folds metric mode patience select evaluate_every devices keep
+    trial search seeds folds metric mode objectives patience select evaluate_every devices keep
     """
     signature, types = inspect.signature(function), get_type_hints(SweepOptions)
     *own, _ = signature.parameters.values()

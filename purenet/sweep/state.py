@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from purenet.sweep.engine.pareto import Goal, preference
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, ProgramRecord, Report
 from purenet.sweep.engine.scores import best_of, standings, statuses
@@ -61,6 +62,7 @@ class Objective(NamedTuple):
     metric: str
     maximize: bool
     best: bool = False  # whether the best epoch of a trial counts, or else the last
+    goals: tuple[Goal, ...] = ()  # of several objectives
 
     @property
     def sign(self) -> int:
@@ -207,8 +209,30 @@ class SweepState:
 
     def scores(self) -> np.ndarray:
         """(points, epochs): how each point stands after every epoch, the mean over its runs; larger
-        is better, NaN where unknown or diverged."""
-        return self._standings().mean(axis=1).astype(float)
+        is better, NaN where unknown or diverged. With several objectives they say how good it is
+        among the points that got as far."""
+        if not self.objective.goals:
+            return self._standings().mean(axis=1).astype(float)
+        values = [self._values(goal.name) for goal in self.objective.goals]
+        values = np.stack([np.where(self._reached, value, np.nan) for value in values])
+        by_epoch = [preference(self.objective.goals, at.T) for at in np.moveaxis(values, -1, 0)]
+        return np.stack(by_epoch, axis=-1)
+
+    @property
+    def _reached(self) -> np.ndarray:
+        """(points, epochs): whether all runs of a point have a score by then."""
+        return np.isfinite(self._standings()).all(axis=1)
+
+    def _values(self, name: str) -> np.ndarray:
+        """An objective of each point after every epoch, the mean over its runs."""
+        points, runs, epochs = self.shape.points, self.shape.runs, self.shape.epochs
+        if name in self.curves["validation"]:
+            curve = self.curves["validation"][name]
+            latest = standings(curve, self.epochs, self.ended, best=False)
+            return latest.reshape(points, runs, -1).mean(axis=1)
+        column = self.hyper()[name][::runs].astype(float)
+        blank = np.full(points - len(column), np.nan)  # not drawn yet
+        return np.repeat(np.concatenate([column, blank])[:, None], epochs, axis=1)
 
     def best_rows(self, count: int) -> set[int]:
         """The finished runs of the best points. A point of which some runs are finished is ranked
@@ -217,6 +241,9 @@ class SweepState:
         finished, final = of_points(self.alive & self.complete), self._standings()[..., -1]
         ranked = finished.any(axis=1) & of_points(self.alive).all(axis=1)
         mean = np.where(finished, final, 0).sum(axis=1) / np.maximum(finished.sum(axis=1), 1)
+        if self.objective.goals:
+            mean = self.scores()[:, -1]
+            ranked &= np.isfinite(mean)
         best = best_of(mean, ranked, count)
         rows = best[:, None] * self.shape.runs + np.arange(self.shape.runs)
         return set(rows[finished[best]].tolist())

@@ -29,10 +29,14 @@ from purenet.core.subset import Subset
 from purenet.core.types import Key, PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import Layout, on_every_device, random_key
+from purenet.sweep.engine.pareto import Goal
 from purenet.sweep.space.structure import Traced, Untaken
 
 # What the two parts of the data are called wherever they are named.
 PARTS = ("train", "validation")
+
+# What counts the weights of a network, wherever that is named.
+PARAMETERS = "parameters"
 
 # One compiled call trains at most this many epochs; how many it does train is an argument.
 BLOCK = 64
@@ -51,11 +55,17 @@ class Monitor(NamedTuple):
     last: int = 0  # the epoch that is evaluated in any case
     patience: int | None = None  # evaluations without a better score that end the training
     keep_best: bool = False  # the state of the best epoch, beside the latest
+    goals: tuple[Goal, ...] = ()  # of several objectives
 
     @property
     def tracks(self) -> bool:
         """Whether a lane remembers its best score."""
         return self.patience is not None or self.keep_best
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Metrics that are measured beside those of `evaluate`."""
+        return tuple(goal.name for goal in self.goals if goal.name == PARAMETERS)
 
 
 class Program(NamedTuple):
@@ -115,8 +125,9 @@ class Program(NamedTuple):
 
     def monitored(self, monitor: Monitor) -> "Program":
         """The same program, whose lanes remember what the monitor needs."""
+        program = self._replace(metrics=tuple(sorted({*self.metrics, *monitor.added})))
         if not monitor.tracks:
-            return self._replace(monitor=monitor)
+            return program._replace(monitor=monitor)
         start = functools.partial(tracking.start, keep_best=monitor.keep_best)
         leaves = tuple(jax.tree.leaves(jax.eval_shape(start, list(self.leaves))))
         keys = self.keys * (2 if monitor.keep_best else 1)
@@ -125,7 +136,7 @@ class Program(NamedTuple):
             dummy = jax.tree.unflatten(structure, [0] * len(self.leaves))
             structure = jax.tree.structure(start(dummy))
         keys += (None,) * (len(leaves) - len(keys))
-        return self._replace(monitor=monitor, structure=structure, keys=keys, leaves=leaves)
+        return program._replace(monitor=monitor, structure=structure, keys=keys, leaves=leaves)
 
 
 class LaneAssignment(NamedTuple):
@@ -199,7 +210,7 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
         state = checked_state("sweep", trainable.init(key))
     parts = parts_of(data, 0)
     after = _trained(trainable, state, parts)
-    return state, after, _measured(trainable, after, parts), program.pack(state)
+    return state, after, _measured(program.monitor, trainable, after, parts), program.pack(state)
 
 
 _looked_at = jit_for_each()(look)  # traced once for a program, and never run
@@ -337,10 +348,10 @@ def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     # a Trainable of ours keeps its weights in `params`
     weights, whole = getattr(state, "params", ()), state
     if monitor.every == 1:
-        metrics = _measured(trainable, state, parts)
+        metrics = _measured(monitor, trainable, state, parts)
         finite = _all_finite((metrics, weights))
     else:
-        look = functools.partial(_measured, trainable, parts=parts)
+        look = functools.partial(_measured, monitor, trainable, parts=parts)
         blank = lambda state: jax.tree.map(
             lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(look, state)
         )
@@ -374,8 +385,8 @@ def _given(trainable: Trainable, f: Callable, part):
     return part.examples(f) if gathered else f(part)
 
 
-def _measured(trainable: Trainable, state, parts) -> dict:
-    """The metrics on both parts of the data."""
+def _measured(monitor: Monitor, trainable: Trainable, state, parts) -> dict:
+    """The metrics on both parts of the data, and what is added to them."""
     look = lambda data: trainable.evaluate(state, data)
     with traced_code("sweep: `evaluate`"):
         metrics = {
@@ -389,6 +400,10 @@ def _measured(trainable: Trainable, state, parts) -> dict:
             f"sweep: `evaluate` gave the metrics {sorted(metrics['train'])} on the training data, "
             f"but {sorted(metrics['validation'])} on the validation data; both need the same."
         )
+    if monitor.added:
+        weights = jax.tree.leaves(getattr(getattr(state, "params", state), "weights", state))
+        added = {PARAMETERS: float(sum(leaf.size for leaf in weights))}
+        metrics = {name: part | added for name, part in metrics.items()}
     return jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from purenet.core.json_text import plain
-from purenet.core.validate import describe_value
+from purenet.core.validate import describe_value, require
+from purenet.plots.fronts import front as draw_front
 from purenet.plots.lines import curve_grid
 from purenet.plots.schedulers import lineage as draw_lineage
 from purenet.plots.schedulers import rungs as draw_rungs
@@ -64,6 +65,19 @@ def pairs(trials: TrialTable, path: Path, names: Any) -> None:
             raise ValueError(f"Result.plot_map: {unknown} unknown; choose from {[*trials.hyper]}.")
         columns = {name: trials.hyper[name][:: trials.runs] for name in names}
     pairwise(path, columns, trials.point_scores(), **labels(trials, columns))
+
+
+def pareto(trials: TrialTable, path: Path) -> None:
+    """The points by their first two objectives. Raises ValueError for fewer of them."""
+    require(
+        len(trials.goals) >= 2,
+        "Result.plot_pareto: two objectives are drawn; give run objectives= with two or more.",
+    )
+    values = trials.objectives()[:, :2].T
+    if not np.isfinite(values).any():
+        raise all_diverged(trials)
+    names = [goal.name for goal in trials.goals[:2]]
+    draw_front(path, *values, trials.front(), labels=(names[0], names[1]))
 
 
 def rungs(trials: TrialTable, path: Path) -> None:

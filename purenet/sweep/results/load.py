@@ -8,13 +8,14 @@ import numpy as np
 
 from purenet.core.files import as_path
 from purenet.core.tree import short
+from purenet.sweep.engine.pareto import Goal, goal
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, program_records
 from purenet.sweep.engine.scores import statuses
 from purenet.sweep.results.result import Costs, Result
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.schedulers.extending import Extent
-from purenet.sweep.space.distributions import Choice
+from purenet.sweep.space.distributions import Choice, is_numeric_leaf
 from purenet.sweep.space.points import hyper_columns, taken_rows
 from purenet.sweep.space.schema import distribution_of
 from purenet.sweep.space.space import Space, of_columns
@@ -75,6 +76,7 @@ def load(path: str | os.PathLike) -> Result:
         metric=settings["metric"],
         maximize=settings["mode"] == "max",
         best=settings["select"] == "best",
+        goals=_goals(folder / SETTINGS, settings, space, curves["validation"]),
     )
     costs = Costs(
         programs=program_records(folder / REPORT, report["programs"]),
@@ -114,6 +116,20 @@ def _read_request(path: Path, settings: dict[str, Any]) -> tuple:
         return of_columns(leaves), *counts
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _goals(path: Path, settings: dict[str, Any], space: Space, metrics: Any) -> tuple[Goal, ...]:
+    asked = settings.get("objectives")
+    numbers = {name for name, leaf in space.columns.items() if is_numeric_leaf(leaf)}
+    if not isinstance(asked, dict) or not {*asked} <= {*metrics} | numbers:
+        raise ValueError(f"{path} is damaged: its objectives are {short(asked)}.")
+    try:
+        goals = tuple(goal(name, each) for name, each in asked.items())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if goals and all(one.bound is not None for one in goals):
+        raise ValueError(f"{path} is damaged: all of its objectives {short(asked)} are bounds.")
+    return goals
 
 
 def _hyper(path: Path, known: dict[str, np.ndarray], space: Space, rows: int):

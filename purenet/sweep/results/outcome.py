@@ -36,6 +36,7 @@ def outcome(
         metric=request.metric,
         maximize=request.maximize,
         best=request.objective.best,
+        goals=request.objective.goals,
     )
     costs = Costs(
         programs=tuple(_program_records(request, state, groups)),

@@ -9,7 +9,7 @@ import numpy as np
 
 from purenet.core import display
 from purenet.core.types import PyTree
-from purenet.core.validate import integer
+from purenet.core.validate import integer, require
 from purenet.sweep.engine.records import Lineage, ProgramRecord
 from purenet.sweep.results import export, figures, predictions, ranking
 from purenet.sweep.results.ensemble import Ensemble, ensemble
@@ -187,6 +187,30 @@ class Result:
         """The points of the space, best first, without those that diverged."""
         return self.outcomes.ranked()
 
+    def pareto(self) -> list[Trial]:
+        """The points that keep every bound and that no other is better than in all objectives,
+        ordered by the first one.
+
+        Raises ValueError for a sweep without objectives.
+
+        >>> from purenet import sweep
+        >>> from purenet.core import types
+        >>> two = lambda hyper: types.Trainable(
+        ...     init=lambda key: 0.0, epoch=lambda state, data: (state, {}),
+        ...     evaluate=lambda state, data: {"a": hyper["x"], "b": -(hyper["x"] ** 2)},
+        ... )
+        >>> nothing = (np.zeros(1), np.zeros(1))
+        >>> found = sweep.run(two, {"x": sweep.uniform(-1, 1)}, nothing, 9, 1,
+        ...                   objectives={"a": "max", "b": "max"})
+        >>> bool(min(trial.hyper["x"] for trial in found.pareto()) > -0.5)
+        True
+        """
+        require(
+            len(self.outcomes.goals) > 0,
+            "Result.pareto: the sweep has one score; give run objectives= to compare several.",
+        )
+        return [self.outcomes.point(number) for number in self.outcomes.front()]
+
     def table(self, n: int = 20) -> str:
         """The best `n` trials as text, best first, and how many were stopped or diverged.
 
@@ -300,6 +324,13 @@ class Result:
         diverged; TypeError unless `names` is a list or a tuple.
         """
         figures.pairs(self.outcomes, path, names)
+
+    def plot_pareto(self, path: str | os.PathLike) -> None:
+        """The points by their first two objectives, those of `pareto()` joined by a line.
+
+        Raises ValueError for a sweep without two objectives, or if every trial diverged.
+        """
+        figures.pareto(self.outcomes, path)
 
     def plot_rungs(self, path: str | os.PathLike) -> None:
         """How far each trial was trained, and where trials were stopped. Raises ValueError if

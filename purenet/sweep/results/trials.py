@@ -8,6 +8,7 @@ import numpy as np
 
 from purenet.core.tree import printable
 from purenet.core.validate import integer
+from purenet.sweep.engine.pareto import Goal, preference
 from purenet.sweep.engine.scores import chosen_epochs
 
 # what tables call the usual metrics and the parts of the data
@@ -59,6 +60,7 @@ class TrialTable:
     maximize: bool
     folds: int = 1
     best: bool = False  # whether the best epoch of a trial counts, or else the last
+    goals: tuple[Goal, ...] = ()  # of several objectives
 
     @property
     def runs(self) -> int:
@@ -97,6 +99,23 @@ class TrialTable:
         """The score of each point, the mean over its runs; NaN if any of them diverged."""
         scores = self.scores().astype(float)
         return self.by_point(np.where(self.status == "diverged", np.nan, scores)).mean(axis=1)
+
+    def objectives(self) -> np.ndarray:
+        """The objectives of each point, means over its runs: (points, objectives). NaN for one that
+        diverged, and for one that was not trained."""
+        curves, known = self.curves["validation"], np.isfinite(self.point_scores())
+        of = lambda name: self.at_epoch(curves[name]) if name in curves else self.hyper[name]
+        columns = [self.by_point(of(goal.name).astype(float)).mean(axis=1) for goal in self.goals]
+        return np.where(known[:, None], np.stack(columns, axis=1), np.nan)
+
+    def front(self) -> list[int]:
+        """The points that keep every bound and that no other is better than in all objectives, in
+        the order of the first one."""
+        values = self.objectives()
+        on = np.flatnonzero(preference(self.goals, values) > -1)
+        first = next(i for i, goal in enumerate(self.goals) if goal.bound is None)
+        order = np.argsort(-self.goals[first].sign * values[on, first], kind="stable")
+        return on[order].tolist()
 
     def trial(self, number: int) -> Trial:
         """One row."""
@@ -141,10 +160,13 @@ class TrialTable:
     def ranked(self) -> list[int]:
         """The points of the space, best first, without those that diverged."""
         scores = self.by_point(self.scores()).mean(axis=1)
+        scores = scores if self.maximize else -scores
+        if self.goals:
+            scores = preference(self.goals, self.objectives())
         # one that ended of its own accord is compared with those that trained to the end
         reached = np.where(self.status == "plateaued", self.score_curves.shape[1], self.epochs)
         epochs = self.by_point(reached).min(axis=1)
-        order = np.lexsort((-scores if self.maximize else scores, -epochs))
+        order = np.lexsort((-scores, -epochs))
         eligible = (self.by_point(self.status) != "diverged").all(axis=1) & (epochs > 0)
         return order[eligible[order]].tolist()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from purenet.core.tree import named_leaves
 from purenet.core.types import Number
-from purenet.core.validate import describe_value, integer
+from purenet.core.validate import describe_value, integer, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,6 +301,17 @@ def is_traced(leaf: Any) -> bool:
     if isinstance(leaf, Choice):
         return all(map(_is_float, leaf.values))
     return hasattr(leaf, "ppf") or _is_float(leaf)
+
+
+def is_numeric_leaf(leaf: Any) -> bool:
+    """Whether the values of a leaf are numbers, traced or not.
+
+    >>> is_numeric_leaf(choice([1, 2])), is_numeric_leaf(choice(["a", "b"])), is_numeric_leaf(0.5)
+    (True, False, True)
+    """
+    if isinstance(leaf, Choice):
+        return all(map(is_number, leaf.values))
+    return is_number(leaf) or (hasattr(leaf, "ppf") and not isinstance(leaf, Branches))
 
 
 def _is_float(value) -> bool:
