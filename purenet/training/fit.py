@@ -59,8 +59,7 @@ class Fit(_Pair):
     def __new__(cls, state: PyTree, history: Mapping, epoch: int | None = None) -> Self:
         made = super().__new__(cls, state, history)  # type: ignore[arg-type]
         if epoch is None:
-            curves = [curve for part in history.values() for curve in part.values()]
-            epoch = max(map(len, curves), default=0)
+            epoch = max(map(np.size, jax.tree.leaves(history)), default=0)
         made.epoch = epoch
         return made
 
@@ -76,7 +75,7 @@ _attribute = jax.tree_util.GetAttrKey
 jax.tree_util.register_pytree_with_keys(
     Fit,
     lambda f: ([(_attribute("state"), f.state), (_attribute("history"), f.history)], f.epoch),
-    lambda epoch, pair: Fit(pair[0], pair[1], epoch),
+    lambda epoch, pair: Fit(*pair)._replace(epoch=epoch),
     lambda f: (tuple(f), f.epoch),
 )
 
