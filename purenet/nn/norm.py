@@ -26,6 +26,8 @@ from purenet.nn.base import (
     shape,
 )
 
+EXAMPLES = {"batch_normalise_padded": (((12, 3), (3,), (3,), 0.3, 9), ())}
+
 
 def standardise(
     x: jax.Array, eps: Number, axes: int | tuple[int, ...], rows: Number | None = None

@@ -80,19 +80,19 @@ def supervised(
     rounding, gradients, losses, dropout and the statistics of batch_norm, as long as the loss is a
     mean over examples. The network gets the PaddedSize as `train`, so a layer of your own that
     mixes examples can tell which are real. Of a minibatch, metrics other than accuracy are those
-    of its real examples, repeated to fill the capacity: exact where `size` divides it. `augment` is given
-    the whole batch, padding and all.
+    of its real examples, repeated to fill the capacity: exact where `size` divides it. `augment`
+    is given the whole array.
 
     `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` gives the network's
     outputs, as class probabilities where the loss is `softmax_cross_entropy` or
     `sigmoid_binary_cross_entropy`, also with arguments filled in by functools.partial.
 
     Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 where that is
-    padded, and for another word in `batches`; TypeError if `net` is not a Layer, `optimizer` not a pair (init, update), a metric
-    not a function, or `weights` neither a function nor numbers. `check(data)` raises for data that
-    does not fit the network, and, when it is traced, `epoch` for fewer examples than
-    `microbatches`, for a loss or a metric that gives no real number, and for weights and augmented
-    examples of another shape.
+    padded, and for another word in `batches`; TypeError if `net` is not a Layer, `optimizer` not a
+    pair (init, update), a metric not a function, or `weights` neither a function nor numbers.
+    `check(data)` raises for data that does not fit the network, and, when it is traced, `epoch` for
+    fewer examples than `microbatches`, for a loss or a metric that gives no real number, and for
+    weights and augmented examples of another shape.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.nn.models import mlp
