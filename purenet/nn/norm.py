@@ -50,14 +50,14 @@ def standardise(
 def _mean(x, axes, rows):
     if rows is None:
         return x.mean(axes, keepdims=True)
-    return x.sum(axes, keepdims=True) / _count(x, rows).astype(x.dtype)
+    return x.sum(axes, keepdims=True) / _count(x, rows)
 
 
 def _count(x, rows):
     """How many numbers there are in each channel of the first `rows` rows."""
     if rows is None:
         return x.size // x.shape[-1]
-    return jnp.maximum(rows, 1) * math.prod(x.shape[1:-1])
+    return (jnp.maximum(rows, 1) * math.prod(x.shape[1:-1])).astype(widen(x).dtype)
 
 
 def per_channel(a: jax.Array, x: jax.Array) -> jax.Array:
