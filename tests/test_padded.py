@@ -265,11 +265,12 @@ def conv_net():
 @pytest.mark.parametrize("batches, sizes", [("shuffled", (7, 30, 70)), ("with_replacement", (9,))])
 def test_a_padded_minibatch_is_one_of_its_size(batches, sizes, key):
     metrics = {"accuracy": pn.accuracy, "f1": pn.metrics.f1}
+    noise = lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)
 
     def run(batch_size, key):
         trainable = pn.supervised(
             conv_net(), 6, pn.momentum(0.03), pn.softmax_cross_entropy, batch_size,
-            batches=batches, metrics=metrics,
+            batches=batches, metrics=metrics, weights=[1.0, 2.0, 5.0], augment=noise,
         )  # fmt: skip
         state, metrics_of_epoch = trainable.epoch(trainable.init(key), (X, T))
         return state._replace(key=0), metrics_of_epoch

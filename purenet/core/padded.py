@@ -116,7 +116,7 @@ def keep_first(a: Array, count: Number | None, axis: int = -1) -> Any:
     """
     if count is None or jnp.ndim(a) == 0:
         return a
-    places = jnp.arange(a.shape[axis])
+    places = jnp.arange(a.shape[axis], dtype=jnp.result_type(count))
     return jnp.where(
         jnp.expand_dims(places < count, _other_axes(a, axis)), a, jnp.zeros((), a.dtype)
     )

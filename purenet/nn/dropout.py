@@ -1,5 +1,6 @@
 """Dropout: a share of the numbers is set to 0, the rest is scaled up to keep the expectation."""
 
+import functools
 import math
 import numbers
 
@@ -145,13 +146,14 @@ def _padded_halves(key, shape, rows, units):
     Both count through the same blocks; only where a number lies in them depends on the shape.
     """
     n, *between, channels = shape if len(shape) > 1 else (*shape, 1)
-    units = units if len(shape) > 1 else 1
+    rows, units = (jnp.asarray(a, jnp.int32) for a in (rows, units if len(shape) > 1 else 1))
     middle = math.prod(between)
     seed = jax.random.bits(key, (2,), jnp.uint32)
     most = -(-n * middle * channels // 4)
     words = jnp.concatenate(_threefry(seed, jnp.arange(most, dtype=jnp.uint32)))
     blocks = (rows * middle * units + 3) // 4
-    place = jnp.arange(n * middle)[:, None] * units + jnp.arange(channels)
+    places = functools.partial(jnp.arange, dtype=jnp.int32)
+    place = places(n * middle)[:, None] * units + places(channels)[None]
     high = place >= 2 * blocks  # the upper half of a word
     word = place - jnp.where(high, 2 * blocks, 0)
     second = word >= blocks  # the second word of a block

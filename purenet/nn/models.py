@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from purenet.core.dtypes import dtype_name
 from purenet.core.padded import PaddedSize, PaddedSizes, Size, capacity_of, padded_size
-from purenet.core.types import Initializer, Layer, Number
+from purenet.core.types import Initializer, Layer, Number, Params
 from purenet.core.validate import Boolean, Check, declared, describe_value, is_integer, require
 from purenet.nn.activations import relu
-from purenet.nn.base import WeightInit, as_layer, only_params, padded_shape, shape
+from purenet.nn.base import WeightInit, as_layer, named, only_params, padded_shape, shape
 from purenet.nn.combinators import serial
 from purenet.nn.conv import conv
 from purenet.nn.dense import dense
@@ -19,7 +21,6 @@ from purenet.nn.flatten import flatten
 from purenet.nn.initializers import he_normal
 from purenet.nn.local_response_norm import local_response_norm
 from purenet.nn.norm import batch_norm as batch_norm_layer
-from purenet.nn.padding import skippable
 from purenet.nn.pool import max_pool
 
 
@@ -258,8 +259,36 @@ def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, depth, emb
         if depth is None or i == 0:
             yield from block
         else:
-            yield from (skippable(layer, i < depth.size) for layer in block)
+            yield from (_skippable(layer, i < depth.size) for layer in block)
     yield dense(last, weight_init)
+
+
+def _skippable(layer, acts):
+    """A layer where `acts`, else the identity, exactly.
+
+        y = layer(x) where acts, x elsewhere
+
+    `acts` may be traced. It is kept in stats {"acts": ()}, beside those of the layer. Where it is
+    False, weights and statistics are 0, and stay 0 in training. The output has to have the shape of
+    x.
+    """
+    layer = as_layer(layer)
+
+    def init(key, sizes):
+        params = layer.init(key, sizes)
+        weights, stats = jax.tree.map(lambda a: jnp.where(acts, a, jnp.zeros_like(a)), params)
+        return Params(weights, {**(stats or {}), "acts": jnp.asarray(acts)})
+
+    def apply(params, x, train, key):
+        weights, stats = only_params("skippable", params)
+        inner = {name: a for name, a in dict(stats or {}).items() if name != "acts"}
+        names = {name: a for name, a in dict(stats or {}).items() if name == "acts"}
+        (acts,) = named("skippable", "stats", names, "acts")
+        y, new = layer.apply(Params(weights, inner or ()), x, train, key)
+        pick = lambda one, other: jnp.where(acts, one, other)
+        return pick(y, x), {**jax.tree.map(pick, new or {}, inner), "acts": acts}
+
+    return Layer(init, apply, spec=("skippable", {"layer": layer, "acts": acts}))
 
 
 def _widths(sizes, depth) -> tuple[Size, ...]:

@@ -26,6 +26,8 @@ from purenet.nn.base import (
     shape,
 )
 
+EXAMPLES = {"batch_normalise_padded": (((12, 3), (3,), (3,), 0.3, 9), ())}
+
 
 def standardise(
     x: jax.Array, eps: Number, axes: int | tuple[int, ...], rows: Number | None = None
@@ -48,14 +50,14 @@ def standardise(
 def _mean(x, axes, rows):
     if rows is None:
         return x.mean(axes, keepdims=True)
-    return x.sum(axes, keepdims=True) / _count(x, rows).astype(x.dtype)
+    return x.sum(axes, keepdims=True) / _count(x, rows)
 
 
 def _count(x, rows):
     """How many numbers there are in each channel of the first `rows` rows."""
     if rows is None:
         return x.size // x.shape[-1]
-    return jnp.maximum(rows, 1) * math.prod(x.shape[1:-1])
+    return (jnp.maximum(rows, 1) * math.prod(x.shape[1:-1])).astype(widen(x).dtype)
 
 
 def per_channel(a: jax.Array, x: jax.Array) -> jax.Array:

@@ -1,13 +1,10 @@
-"""Padded sizes in a chain of layers: what the next layer is told, and layers to skip."""
+"""Padded sizes in a chain of layers: what the next layer is told."""
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 
 from purenet.core.padded import PaddedSize, PaddedSizes, Size, capacity_of
-from purenet.core.types import Array, Layer, Params
-from purenet.nn.base import as_layer, lifted_function, named, only_params, padded_shape
+from purenet.core.types import Layer
+from purenet.nn.base import lifted_function, padded_shape
 
 
 def output_sizes(layer: Layer, sizes: PaddedSizes, shape: tuple[int, ...]) -> tuple[Size, ...]:
@@ -16,6 +13,7 @@ def output_sizes(layer: Layer, sizes: PaddedSizes, shape: tuple[int, ...]) -> tu
     Raises ValueError where padding goes in and the layer is not known to keep it apart.
 
     >>> from purenet.nn.activations import relu
+    >>> from purenet.nn.base import as_layer
     >>> output_sizes(as_layer(relu), PaddedSize(3, capacity=8), (8,))
     (PaddedSize(size=3, capacity=8),)
     """
@@ -70,35 +68,3 @@ def _either(acts, size, other):
 
 def _name(layer: Layer) -> str:
     return layer.spec[0] if layer.spec else "unnamed"
-
-
-def skippable(layer: Layer | Callable, acts: bool | Array) -> Layer:
-    """A layer where `acts`, else the identity, exactly.
-
-        y = layer(x) where acts, x elsewhere
-
-    `acts` may be traced. It is kept in stats {"acts": ()}, beside those of the layer. Where it is
-    False, weights and statistics are 0, and stay 0 in training. The output has to have the shape of
-    x.
-
-    >>> net = skippable(jnp.exp, False)
-    >>> net.apply(net.init(None, 2), jnp.ones((1, 2)), True, None)[0].tolist()
-    [[1.0, 1.0]]
-    """
-    layer = as_layer(layer)
-
-    def init(key, sizes):
-        params = layer.init(key, sizes)
-        weights, stats = jax.tree.map(lambda a: jnp.where(acts, a, jnp.zeros_like(a)), params)
-        return Params(weights, {**(stats or {}), "acts": jnp.asarray(acts)})
-
-    def apply(params, x, train, key):
-        weights, stats = only_params("skippable", params)
-        inner = {name: a for name, a in dict(stats or {}).items() if name != "acts"}
-        names = {name: a for name, a in dict(stats or {}).items() if name == "acts"}
-        (acts,) = named("skippable", "stats", names, "acts")
-        y, new = layer.apply(Params(weights, inner or ()), x, train, key)
-        pick = lambda one, other: jnp.where(acts, one, other)
-        return pick(y, x), {**jax.tree.map(pick, new or {}, inner), "acts": acts}
-
-    return Layer(init, apply, spec=("skippable", {"layer": layer, "acts": acts}))

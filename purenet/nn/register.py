@@ -16,7 +16,7 @@ from purenet.core.types import Layer
 from purenet.core.vjp import Op, ops_in
 
 _DERIVED = ("ops", "register")  # made of the others
-_WITHOUT_LAYERS = ("base", "models", "padding")  # helpers, and networks that are made of layers
+_WITHOUT_LAYERS = ("base", "models")  # helpers, and networks that are made of layers
 
 
 def _modules() -> Iterator[ModuleType]:

@@ -80,8 +80,8 @@ def supervised(
     rounding, gradients, losses, dropout and the statistics of batch_norm, as long as the loss is a
     mean over examples. The network gets the PaddedSize as `train`, so a layer of your own that
     mixes examples can tell which are real. Of a minibatch, metrics other than accuracy are those
-    of its real examples, repeated to fill the capacity: exact where `size` divides it. `augment` is
-    given the whole batch, padding and all.
+    of its real examples, repeated to fill the capacity: exact where `size` divides it. `augment`
+    is given the whole array.
 
     `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` gives the network's
     outputs, as class probabilities where the loss is `softmax_cross_entropy` or
