@@ -9,7 +9,7 @@ from purenet import sweep
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.options import SweepOptions
 
-SHARED = ["search", "seeds", "metric", "mode", "devices"]
+SHARED = ["search", "seeds", "metric", "mode", "devices", "points"]
 DATA = (np.zeros(1), np.zeros(1))
 
 
@@ -19,7 +19,7 @@ def test_help_spells_the_options_out(function):
     named = [p for p in parameters.values() if p.name in SHARED]
     assert [p.name for p in named] == SHARED == list(SweepOptions.__annotations__)
     assert all(p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in named)
-    assert [p.default for p in named] == [sweep.random, 1, None, None, None]
+    assert [p.default for p in named] == [sweep.random, 1, None, None, None, None]
     assert list(parameters)[:6] == ["trial", "space", "data", "trials", "epochs", "seed"]
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, TypeVar, get_type_hints
 
 import jax
 
+from purenet.core.types import PyTree
 from purenet.sweep.samplers.base import Sampler
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Scheduler
@@ -15,10 +16,10 @@ F = TypeVar("F", bound=Callable)
 
 class SweepOptions(TypedDict, total=False):
     """Options by name: which points are tried and how long, the number of seeds of each, what they
-    are ranked by, and the devices that train them.
+    are ranked by, the devices that train them, and the points that come first.
 
     >>> sorted(SweepOptions.__optional_keys__)
-    ['devices', 'metric', 'mode', 'search', 'seeds']
+    ['devices', 'metric', 'mode', 'points', 'search', 'seeds']
     """
 
     search: Scheduler | Sampler | Callable
@@ -26,10 +27,12 @@ class SweepOptions(TypedDict, total=False):
     metric: str | None
     mode: str | None
     devices: int | Sequence[jax.Device] | None
+    points: Sequence[PyTree] | None
 
 
 _DEFAULTS: SweepOptions = {
     "search": random, "seeds": 1, "metric": None, "mode": None, "devices": None,
+    "points": None,
 }  # fmt: skip
 
 
@@ -54,7 +57,7 @@ def with_options(function: F) -> F:
     >>> @with_options
     ... def asked(trial, *, keep=1, **options): ...
     >>> print(*inspect.signature(asked).parameters)
-    trial search seeds metric mode devices keep
+    trial search seeds metric mode devices points keep
     """
     signature, types = inspect.signature(function), get_type_hints(SweepOptions)
     *own, _ = signature.parameters.values()

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from purenet.core.validate import PositiveInteger, accepts, declared, describe_value
 from purenet.sweep.samplers.base import Sampler, maker, name_of
 from purenet.sweep.space.distributions import Choice, LogUniform, RandInt, Uniform
+from purenet.sweep.space.given import quantile
 
 
 @maker
@@ -77,6 +78,39 @@ class _OptunaSource:
             [_place(leaf, t.params[name]) for name, leaf in self._leaves.items()] for t in asked
         ]
         return np.array(rows, float).reshape(n, len(self._leaves))
+
+    def tell_given(self, points: Sequence[Mapping[str, Any]], scores: np.ndarray) -> None:
+        """Enter points that were not asked for here. Those that diverged count only beside others
+        that did not."""
+        order = np.argsort(~np.isfinite(scores[:, -1]), kind="stable")
+        for point, row in ((points[i], scores[i]) for i in order):
+            known = enumerate(row[np.isfinite(row)].tolist(), 1)
+            finite = np.isfinite(row[-1])
+            self._any_finite |= bool(finite)
+            if self._any_finite:
+                params = self._params(point)
+                self._study.add_trial(
+                    optuna_module().trial.create_trial(
+                        params=params,
+                        distributions={name: self._distributions[name] for name in params},
+                        value=float(row[-1]) if finite else -math.inf,
+                        intermediate_values=dict(known),
+                    )
+                )
+
+    def _params(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a point in the terms of the study, but for those that have no such."""
+        params = {}
+        for name, leaf in self._leaves.items():
+            value = point[name]
+            if not isinstance(leaf, Uniform | LogUniform | RandInt | Choice):
+                value = quantile(leaf, value)
+            if value is not None:
+                if not isinstance(leaf, Choice):  # the device may have rounded it out of reach
+                    reach = self._distributions[name]
+                    value = min(max(value, reach.low), reach.high)
+                params[name] = value
+        return params
 
     def tell(self, numbers, scores) -> None:
         for number, row in zip(map(int, numbers), scores, strict=True):
