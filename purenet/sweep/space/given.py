@@ -148,7 +148,8 @@ def _equal(one: Any, value: Any) -> bool:
     if isinstance(value, str) and callable(one):
         return getattr(one, "__name__", None) == value
     if _is_plain(one) and _is_plain(value):
-        return bool(one == value or _rounded(one) == _rounded(value))
+        alike = not is_integer(one) and _rounded(one) == _rounded(value)
+        return bool(one == value or alike)
     return one is value or (type(one) is type(value) and bool(one == value))
 
 
