@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from purenet.core.files import write_bytes
-from purenet.core.json_text import json_bytes, read_json
+from purenet.core.json_text import json_bytes, read_json, strict_json
 from purenet.distributed import multihost
-from purenet.sweep.storage.reading import SETTINGS
+from purenet.sweep.storage.reading import SETTINGS, read_settings
 
 _FOLDER = "sweep-results"
 _COMMAND = "command.json"  # the options below
 _OPTIONS = (
-    "data", "data_dir", "images", "search", "trials", "epochs", "rate", "weight_decay", "seed"
+    "data", "data_dir", "images", "search", "trials", "epochs", "rate", "weight_decay", "seed",
+    "points"
 )  # fmt: skip
+_FILES = ("data_dir", "points")  # which may have moved
+_SIZE = ("trials", "epochs")  # which may be raised, but for a search that is made for one of them
+_MADE_FOR = {"grid": "trials", "pbt": "epochs"}
 
 
 def results_folder(options: Namespace) -> Path:
@@ -24,8 +28,8 @@ def results_folder(options: Namespace) -> Path:
     Raises ValueError for a folder of another sweep, or with --resume of none; OSError if nothing
     can be written there.
     """
-    if options.out == "":
-        raise ValueError("--out is empty; name a folder, or leave it out.")
+    if "" in (options.out, options.resume):
+        raise ValueError("--out or --resume is empty; name a folder, or leave it out.")
     folder = _named_folder(options)
     started = (folder / SETTINGS).exists()
     if started and not options.resume:
@@ -50,10 +54,25 @@ def stored_arguments(options: Namespace) -> list[str]:
 
     Raises ValueError if their file is damaged.
     """
-    path = _named_folder(options) / _COMMAND
-    content = multihost.broadcast_bytes(lambda: json_bytes(_stored(path)))
+    content = multihost.broadcast_bytes(lambda: json_bytes(_stored(_named_folder(options))))
     found = [(name, json.loads(content).get(name)) for name in _OPTIONS]
     return [part for name, v in found if v is not None for part in _as_arguments(name, v)]
+
+
+def given_points(options: Namespace) -> list | None:
+    """The points of the file --points, or with --resume those of the sweep in the folder, in every
+    process.
+
+    Raises ValueError for a file that holds no list, OSError for one that cannot be read.
+    """
+
+    def read() -> bytes:
+        if options.points is not None:
+            return json_bytes(_points_of(Path(options.points)))
+        settings = _settings(_named_folder(options)) if options.resume else {}
+        return json_bytes(settings.get("points"))
+
+    return json.loads(multihost.broadcast_bytes(read))
 
 
 def resume_command(folder: Path, options: Namespace) -> str:
@@ -72,6 +91,12 @@ def remove_unstarted(folder: Path) -> None:
 
 # pieces
 def _named_folder(options) -> Path:
+    if isinstance(options.resume, str):
+        if options.out not in (None, options.resume):
+            raise ValueError(
+                f"--resume names {options.resume}, but --out {options.out}; name one folder."
+            )
+        return Path(options.resume)
     return Path(options.out or (_FOLDER if options.resume else _unused(_FOLDER)))
 
 
@@ -83,23 +108,54 @@ def _unused(name: str) -> Path:
     return path
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
+def _stored(folder: Path) -> dict[str, Any]:
+    """The options of the sweep in a folder: those it was started with, but for its size now."""
+    path = folder / _COMMAND
+    stored = read_json(path) if path.exists() else {}
+    settings = _settings(folder)
+    stored |= {name: settings[name] for name in _raisable(stored) if name in settings}
+    return {name: value for name, value in stored.items() if name != "points" or not settings}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The settings of the sweep in a folder, of which none may have started."""
+    return read_settings(folder)["settings"] if (folder / SETTINGS).exists() else {}
+
+
+def _raisable(options: dict[str, Any]) -> list[str]:
+    fixed = _MADE_FOR.get(options.get("search", ""))
+    return [name for name in _SIZE if name in options and name != fixed]
+
+
+def _points_of(path: Path) -> list:
+    try:
+        found = strict_json(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--points: {path} is not a JSON file ({error}).") from error
+    if not isinstance(found, list):
+        raise ValueError(
+            f"--points: {path} holds a {type(found).__name__}, but a list is expected, such as "
+            '[{"rate": 0.1, "weight decay": 1e-6}].'
+        )
+    return found
 
 
 def _stored_form(options) -> dict[str, Any]:
     """The options that decide what a sweep computes, by name."""
     asked = {name: getattr(options, name) for name in _OPTIONS}
-    if options.data_dir is not None:  # so that it can be resumed from anywhere
-        asked["data_dir"] = str(Path(options.data_dir).absolute())
+    for name in _FILES:
+        if asked[name] is not None:  # so that it can be resumed from anywhere
+            asked[name] = str(Path(asked[name]).absolute())
     return asked
 
 
 def _check_same_options(folder: Path, asked: dict[str, Any]) -> None:
-    """Raise ValueError unless the sweep was started with these options; its data may have moved."""
-    stored = _stored(folder / _COMMAND)
+    """Raise ValueError unless the sweep was started with these options. Its files may have moved,
+    and more trials or epochs may be asked for."""
+    stored = _stored(folder)
     changed = [name for name in stored if name in asked and stored[name] != asked[name]]
-    changed = [name for name in changed if name != "data_dir"]
+    raised = [name for name in _raisable(stored) if asked[name] > stored[name]]
+    changed = [name for name in changed if name not in (*_FILES, *raised)]
     if changed:
         before = " ".join(" ".join(_as_arguments(name, stored[name])) for name in changed)
         arguments = [_as_arguments(name, asked[name]) for name in changed]

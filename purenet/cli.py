@@ -11,7 +11,13 @@ from typing import Any
 import jax
 
 from purenet import data
-from purenet._command import remove_unstarted, results_folder, resume_command, stored_arguments
+from purenet._command import (
+    given_points,
+    remove_unstarted,
+    results_folder,
+    resume_command,
+    stored_arguments,
+)
 from purenet._version import __version__
 from purenet.core.validate import integer
 from purenet.distributed import multihost
@@ -22,6 +28,7 @@ from purenet.optim.optimizers import sgd
 from purenet.sweep import grid, halving, hyperband, loguniform, pbt, plan, random, run, sobol
 from purenet.sweep.config import checked_seed
 from purenet.sweep.results.result import Result
+from purenet.sweep.storage.reading import REPORT, read_report
 from purenet.training.supervised import supervised
 
 _SHOWN = 20
@@ -84,13 +91,14 @@ def _sweep(options) -> int:
             given = [*stored_arguments(options), *options.given[1:]]
             options = _parser().parse_args([options.command, *given])
         arguments, search = _arguments(options), _SEARCHES[options.search](options)
+        search["points"] = given_points(options)
         if options.plan:
             print(plan(*arguments, **search))
             return 0
         name = multihost.broadcast_bytes(lambda: str(results_folder(options)).encode())
     folder = Path(name.decode())
     try:
-        result = run(*arguments, **search, path=folder, progress=True)
+        result = run(*arguments, **search, path=folder, seconds=options.seconds, progress=True)
     except KeyboardInterrupt:
         print(f"\nresume with: {resume_command(folder, options)}", file=sys.stderr)
         raise
@@ -103,6 +111,8 @@ def _sweep(options) -> int:
             remove_unstarted(folder)
         raise UserError(_one_line(error)) from error
     if multihost.first():
+        if not read_report(folder / REPORT)["finished"]:
+            print(f"resume with: {resume_command(folder, options)}", file=sys.stderr)
         _report(result, folder)
     return 0
 
@@ -113,6 +123,8 @@ def _report(result: Result, folder: Path) -> None:
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
         raise UserError(f"every trial diverged, see {folder}; lower the learning rates of --rate.")
+    if not result.ranked():
+        raise UserError(f"no trial has been trained yet, see {folder}; give more --seconds.")
     for rank, best in enumerate(result.best(_SHOWN), 1):
         print(f"Best-{rank} {best}")
     pictures: dict[str, Callable[..., None]] = {"best.png": result.plot, "map.png": result.plot_map}
@@ -276,9 +288,14 @@ def _add_sweep(commands, defaults: dict[str, Any]) -> None:
     add("--out", metavar="DIR",
         help="new folder for the results; defaults to sweep-results, or sweep-results-2, ... if "
         "that exists")  # fmt: skip
-    add("--resume", action="store_true",
-        help="resume the sweep in --out (or in sweep-results) with the options it was started "
-        "with")  # fmt: skip
+    add("--resume", nargs="?", const=True, default=False, metavar="FOLDER",
+        help="resume the sweep in FOLDER (or in --out, or in sweep-results) with the options it "
+        "was started with, of which --trials and --epochs may be raised")  # fmt: skip
+    add("--points", metavar="FILE",
+        help="JSON file with a list of points to try first: "
+        '[{"rate": 0.1, "weight decay": 1e-6}]')  # fmt: skip
+    add("--seconds", type=float, metavar="S",
+        help="start no more training S seconds after the start; --resume continues")  # fmt: skip
     add("--process", nargs=3, metavar=("I", "N", "HOST:PORT"),
         help="share the sweep between N processes: this is process I, counted from 0; start all of "
         "them with the same options. Process 0 writes the results and listens at HOST:PORT. Anyone "

@@ -53,10 +53,10 @@ def test_the_command_that_is_named_resumes_with_the_options_it_began_with(
     folder, said = interrupted
     (command,) = re.findall("resume with: purenet sweep (.*)", said)
     assert shlex.split(command) == ["--resume", "--out", str(folder)]
-    other = main("--resume", "--out", str(folder), "--epochs", "9")
+    other = main("--resume", "--out", str(folder), "--epochs", "2")
     assert other == 2  # what is asked for now counts, and is refused here
     assert capsys.readouterr().err == (
-        f"purenet sweep: {folder} was started with --epochs 3, but --epochs is 9 now. Use the same "
+        f"purenet sweep: {folder} was started with --epochs 3, but --epochs is 2 now. Use the same "
         "settings, or choose another --out.\n"
     )
     assert main(*shlex.split(command)) == 0
@@ -99,3 +99,67 @@ def test_a_damaged_file_of_options_is_explained(main, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main("--resume")
     assert "--epochs: invalid int value: 'many'" in capsys.readouterr().err
+
+
+def test_a_sweep_is_extended_by_its_folder_and_what_is_raised(main, tmp_path, capsys):
+    assert main(*OPTIONS, "--out", "results") == 0
+    assert main("--resume", "results", "--trials", "5") == 0
+    assert main("--resume", "results", "--epochs", "4") == 0
+    assert main("--resume", "results") == 0  # as it is now
+    at_once = [*OPTIONS, "--out", "at once", "--trials", "5", "--epochs", "4"]
+    assert main(*at_once) == 0
+    result, expected = sweep.load("results"), sweep.load("at once")
+    assert result.table() == expected.table() and result.settings == expected.settings
+    assert main("--resume", "results", "--trials", "3") == 2
+    assert "started with --trials 5, but --trials is 3 now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("search, raised, message", [
+    ("grid", ["--trials", "9"], "started with --trials 4, but --trials is 9 now"),
+    ("pbt", ["--epochs", "5"], "started with --epochs 3, but --epochs is 5 now"),
+    ("halving", ["--trials", "9"], "cannot become 9 trials of 3 epochs: its rungs compare all"),
+])  # fmt: skip
+def test_a_search_that_cannot_be_extended_says_so(main, capsys, search, raised, message):
+    assert main(*OPTIONS, "--search", search, "--trials", "4", "--out", "results") == 0
+    capsys.readouterr()
+    assert main("--resume", "results", *raised) == 2
+    assert message in capsys.readouterr().err
+    assert main("--resume", "results") == 0
+
+
+def test_points_of_a_file_come_first_and_are_resumed_without_it(main, tmp_path, capsys):
+    points = [{"rate": 0.05, "weight decay": 1e-5}]
+    file = tmp_path / "points.json"
+    file.write_text(json.dumps(points))
+    options = [*OPTIONS, "--points", "points.json", "--out", "results"]
+    assert main(*options, "--seconds", "1e-9") == 2
+    said = capsys.readouterr().err
+    assert "resume with: purenet sweep --resume --out results" in said
+    assert "no trial has been trained yet, see results; give more --seconds" in said
+    file.unlink()
+    assert main("--resume", "results", "--trials", "4") == 0
+    result = sweep.load("results")
+    assert result.hyper["rate"][0] == 0.05 and len(result) == 4
+    assert result.settings["points"] == points
+
+
+@pytest.mark.parametrize("content, message", [
+    ("[", "--points: points.json is not a JSON file"),
+    ("{}", "--points: points.json holds a dict, but a list is expected"),
+    ('[{"rate": 0.05}]', "points[0]: 'weight decay' is missing"),
+    ('[{"rate": 5, "weight decay": 1e-5}]', "points[0]: 'rate' is 5, but LogUniform"),
+    (None, "No such file"),
+])  # fmt: skip
+def test_other_points_are_refused_and_leave_no_folder(main, tmp_path, capsys, content, message):
+    if content is not None:
+        (tmp_path / "points.json").write_text(content)
+    assert main(*OPTIONS, "--points", "points.json", "--out", "results") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_two_folders_or_none_are_refused(main, capsys):
+    assert main("--resume", "a", "--out", "b") == 2
+    assert "--resume names a, but --out b; name one folder" in capsys.readouterr().err
+    assert main("--resume", "") == 2
+    assert "is empty" in capsys.readouterr().err

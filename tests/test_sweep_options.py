@@ -11,7 +11,7 @@ from purenet.sweep.options import SweepOptions
 
 SHARED = [
     "search", "seeds", "folds", "metric", "mode", "objectives", "patience", "select",
-    "evaluate_every", "devices",
+    "evaluate_every", "devices", "points",
 ]  # fmt: skip
 DATA = (np.zeros(1), np.zeros(1))
 
@@ -23,7 +23,7 @@ def test_help_spells_the_options_out(function):
     assert [p.name for p in named] == SHARED == list(SweepOptions.__annotations__)
     assert all(p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in named)
     assert [p.default for p in named] == [
-        sweep.random, 1, None, None, None, None, None, None, 1, None,
+        sweep.random, 1, None, None, None, None, None, None, 1, None, None,
     ]  # fmt: skip
     assert list(parameters)[:6] == ["trial", "space", "data", "trials", "epochs", "seed"]
 

@@ -80,6 +80,9 @@ def run(
       evaluations. `select` says which epoch counts and whose weights are kept: "last", or "best",
       the default with a patience. `evaluate_every` is the number of epochs between evaluations; the
       last epoch is always evaluated.
+    - `points`: points to begin with, such as `[{"rate": 0.1}]`, as pytrees like the space, in which
+      constants may be left out. They count among the `trials`; a grid comes on top of them. The
+      points of a sampler follow, the same as without; `from_optuna` learns from both.
     - `devices`: the devices to use, or their number; defaults to all local ones. `plan`, from
       `sweep.plan`, decides how the trials are laid out on them.
     - `path`: a folder for the results so far. The same call resumes from it, under the same number

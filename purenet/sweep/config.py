@@ -21,10 +21,12 @@ from purenet.sweep.folds import make_folds
 from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
-from purenet.sweep.schedulers.base import Rounds, as_scheduler, checked_rounds
+from purenet.sweep.schedulers.base import Rounds, as_scheduler
 from purenet.sweep.schedulers.extending import Extent, unsaid
+from purenet.sweep.schedulers.given import rounds_with
 from purenet.sweep.space.distributions import is_leaf
-from purenet.sweep.space.points import Points, add_points, no_points, numbers
+from purenet.sweep.space.given import checked_points, described_points, given_points
+from purenet.sweep.space.points import Points, add_points, numbers
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import take_apart
 from purenet.sweep.space.structure import static_values, structure
@@ -41,13 +43,14 @@ class Start(NamedTuple):
     """How a sweep begins: where its points come from, and its first round.
 
     >>> Start._fields
-    ('source', 'rounds', 'targets', 'points')
+    ('source', 'rounds', 'targets', 'points', 'given')
     """
 
     source: Source
     rounds: Rounds
     targets: np.ndarray  # (points,) epochs that each point has after the first round
-    points: Points  # those that the first round needs
+    points: Points  # those that the first round needs, after those that were given
+    given: tuple[dict[str, Any], ...] = ()  # the values of those, by name
 
 
 class SweepConfig:
@@ -87,8 +90,9 @@ class SweepConfig:
         self.devices = chosen_devices(asked["devices"])
         self.space = take_apart(space)
         _check_names(self.space.names, _RESERVED)
-        source, points = self._points(trials, epochs)
-        rounds = checked_rounds(self.search, points, epochs)
+        given = checked_points(self.space, asked["points"])
+        source, points = self._points(trials, epochs, len(given))
+        rounds = rounds_with(self.search, len(given), points, epochs)
         targets = next(rounds)
         named = dict(zip(PARTS, data, strict=True)) if folds is None else {"": data}
         check_data("sweep", named)
@@ -97,8 +101,9 @@ class SweepConfig:
             self.data = make_folds(folds, self.data, self.seed)
         runs = self.data.count if isinstance(self.data, Folds) else 1
         self.shape = SweepShape(points, seeds, epochs, runs)
-        first = add_points(self.space, no_points(self.space), source.ask(reach(targets)))
-        self.start = Start(source, rounds, targets, first)
+        drawn = source.ask(max(0, reach(targets) - len(given)))
+        first = add_points(self.space, given_points(self.space, given), drawn)
+        self.start = Start(source, rounds, targets, first, given)
         self.monitor = Monitor()
         programs = [self.program(first, g) for g in range(len(first.groups))]
         metrics = [set(program.metrics) for program in programs]
@@ -146,14 +151,18 @@ class SweepConfig:
         """Whether a large value of the metric is good."""
         return self.objective.maximize
 
-    def _points(self, trials: int | None, epochs: int) -> tuple[Source, int]:
+    def _points(self, trials: int | None, epochs: int, given: int) -> tuple[Source, int]:
         """Where points come from, and how many there are: as the caller says, or else the
-        scheduler, or else the sampler."""
+        scheduler, or else the sampler, besides the `given` ones."""
         if trials is None:
             trials = self.search.points(epochs)
         sampler = as_sampler("sweep: search", self.search.sampler)
-        source = sampler.source(self.space.drawn, trials, self.seed)
-        trials = trials if source.points is None else source.points
+        if trials is not None and trials < given:
+            raise ValueError(f"sweep: trials is {trials}, but points holds {given}; raise trials.")
+        source = sampler.source(
+            self.space.drawn, None if trials is None else trials - given, self.seed
+        )
+        trials = trials if source.points is None else source.points + given
         if trials is None:
             raise ValueError("sweep: trials is missing; pass trials=N (only a grid sets it).")
         return source, trials
@@ -179,7 +188,8 @@ class SweepConfig:
         every = self.monitor.every
         if before.epochs != after.epochs and before.epochs % every:
             return f"epoch {before.epochs} was evaluated as the last, though not one in {every}"
-        return getattr(self.search, "extends", unsaid)(before, after)
+        drawn = lambda extent: extent._replace(trials=extent.trials - len(self.start.given))
+        return getattr(self.search, "extends", unsaid)(drawn(before), drawn(after))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -188,7 +198,7 @@ class SweepConfig:
 
     def settings(self) -> dict:
         """What must be the same for a sweep to resume another."""
-        return {
+        settings = {
             "trial": getattr(self.trial, "__name__", type(self.trial).__name__),
             "trials": self.trials,
             "epochs": self.epochs,
@@ -204,6 +214,9 @@ class SweepConfig:
             "select": "best" if self.monitor.keep_best else "last",
             "evaluate_every": self.monitor.every,
         }
+        if self.start.given:
+            settings["points"] = described_points(self.space, self.start.given)
+        return settings
 
 
 def _check_trial(trial: object) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, TypeVar, get_type_hints
 
 import jax
 
+from purenet.core.types import PyTree
 from purenet.sweep.samplers.base import Sampler
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Scheduler
@@ -15,7 +16,8 @@ F = TypeVar("F", bound=Callable)
 
 class SweepOptions(TypedDict, total=False):
     """Options by name: which points are tried and how long, the seeds and folds of each, what they
-    are ranked by and when they are evaluated, and the devices that train them.
+    are ranked by and when they are evaluated, the devices that train them, and the points that come
+    first.
 
     >>> sorted(SweepOptions.__optional_keys__)[:4]
     ['devices', 'evaluate_every', 'folds', 'metric']
@@ -31,11 +33,12 @@ class SweepOptions(TypedDict, total=False):
     select: str | None
     evaluate_every: int
     devices: int | Sequence[jax.Device] | None
+    points: Sequence[PyTree] | None
 
 
 _DEFAULTS: SweepOptions = {
     "search": random, "seeds": 1, "folds": None, "metric": None, "mode": None, "objectives": None,
-    "patience": None, "select": None, "evaluate_every": 1, "devices": None,
+    "patience": None, "select": None, "evaluate_every": 1, "devices": None, "points": None,
 }  # fmt: skip
 
 
@@ -59,8 +62,8 @@ def with_options(function: F) -> F:
 
     >>> @with_options
     ... def asked(trial, *, keep=1, **options): ...
-    >>> print(*inspect.signature(asked).parameters)
-    trial search seeds folds metric mode objectives patience select evaluate_every devices keep
+    >>> list(inspect.signature(asked).parameters)[-3:]
+    ['devices', 'points', 'keep']
     """
     signature, types = inspect.signature(function), get_type_hints(SweepOptions)
     *own, _ = signature.parameters.values()

@@ -19,10 +19,10 @@ def follow(
     `draw(n)` brings the number of points to n. `train(targets, racing)` trains every point to its
     target; those that are `racing` may have to resume later.
     """
-    source, rounds, target_epochs, _ = request.start
+    source, rounds, target_epochs, _, given = request.start
     before = np.zeros(request.trials, int)
     reached = before
-    scored = 0  # points whose scores the sampler knows
+    scored = 0  # points whose scores are known to the sampler, or are not for it
     while True:
         draw(reach(target_epochs))
         train(target_epochs, target_epochs > before)
@@ -31,8 +31,12 @@ def follow(
         asked = np.arange(request.epochs) < reached[:, None]
         scores = np.where(asked, state.scores(), np.nan)
         drawn = len(state.points.group)
+        if given and not scored:
+            if hasattr(source, "tell_given"):
+                source.tell_given(given, scores[: len(given)])
+            scored = len(given)
         if scored < drawn:
-            source.tell(np.arange(scored, drawn), scores[scored:drawn])
+            source.tell(np.arange(scored, drawn) - len(given), scores[scored:drawn])
             scored = drawn
         try:
             target_epochs = rounds.send(scores)

@@ -18,7 +18,9 @@ class Source(Protocol):
 
     `points` is how many there are in all, None if there is no end. `ask(n)` gives the next `n`,
     shape (n, distributions), in the unit cube. `tell(numbers, scores)` brings scores
-    (n, epochs): larger is better, NaN where unknown or diverged.
+    (n, epochs): larger is better, NaN where unknown or diverged. A source that also has a method
+    `tell_given(points, scores)` hears of the points that the user gave, before anything else: name
+    -> value, of a choice its place.
 
     >>> from purenet.sweep.samplers.designs import random
     >>> FixedDesign(as_sampler("sweep", random), {}, None, 0).points is None

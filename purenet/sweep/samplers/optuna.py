@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,7 @@ from purenet.sweep.space.distributions import (
     RandInt,
     Uniform,
 )
+from purenet.sweep.space.given import quantile
 from purenet.sweep.space.padded import Padded
 
 
@@ -99,6 +100,45 @@ class _OptunaSource:
             row.append(_place(leaf, trial.params[name]) if here else 0.5)
             taken.append(int(leaf.ppf(row[-1])) if here and isinstance(leaf, Choice) else None)
         return row
+
+    def tell_given(self, points: Sequence[Mapping[str, Any]], scores: np.ndarray) -> None:
+        """Enter points that were not asked for here. Those that diverged count only beside others
+        that did not."""
+        order = np.argsort(~np.isfinite(scores[:, -1]), kind="stable")
+        for point, row in ((points[i], scores[i]) for i in order):
+            known = enumerate(row[np.isfinite(row)].tolist(), 1)
+            finite = np.isfinite(row[-1])
+            self._any_finite |= bool(finite)
+            if self._any_finite:
+                params, distributions = self._params(point)
+                self._study.add_trial(
+                    optuna_module().trial.create_trial(
+                        params=params,
+                        distributions=distributions,
+                        value=float(row[-1]) if finite else -math.inf,
+                        intermediate_values=dict(known),
+                    )
+                )
+
+    def _params(self, point: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The values of a point in the terms of the study, but for those that have no such, and
+        their distributions."""
+        params, distributions = {}, {}
+        for name, leaf in self._leaves.items():
+            if name not in point:  # of a branch that is not taken
+                continue
+            value, leaf = point[name], leaf.leaf if isinstance(leaf, Conditional) else leaf
+            known = optuna_distribution(leaf, [0.0, 1.0])
+            drawn = leaf.distribution if isinstance(leaf, Padded) else leaf
+            if isinstance(leaf, Padded) and isinstance(drawn, Choice):
+                value = drawn.values.index(value)
+            if not isinstance(drawn, Uniform | LogUniform | RandInt | LogRandInt | Choice):
+                value = quantile(drawn, value)
+            if value is not None:
+                if not isinstance(drawn, Choice):  # the device may have rounded it out of reach
+                    value = min(max(value, known.low), known.high)
+                params[name], distributions[name] = value, known
+        return params, distributions
 
     def tell(self, numbers, scores) -> None:
         for number, row in zip(map(int, numbers), scores, strict=True):

@@ -38,7 +38,13 @@ def never(why: str) -> Extends:
     return lambda before, after: why
 
 
-unsaid = never("its scheduler does not say that it can be extended")
+def unsaid(before: Extent, after: Extent) -> str | None:
+    """The rule of a search that says nothing about it.
+
+    >>> unsaid(Extent(40, 10), Extent(50, 10))
+    'its scheduler does not say that it can be extended'
+    """
+    return "its scheduler does not say that it can be extended"
 
 
 def by_sampler(sampler: Sampler) -> Extends:
