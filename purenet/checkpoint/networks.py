@@ -10,6 +10,7 @@ from purenet.checkpoint.spec import Registry, checked_registry, describe, rebuil
 from purenet.checkpoint.trees import leaf_specs, opened, read_tree, write_tree
 from purenet.core.tree import short
 from purenet.core.types import Layer, Params, PyTree, Sizes
+from purenet.core.validate import require
 from purenet.nn.base import as_layer, shape
 
 
@@ -77,10 +78,10 @@ def load_network(
     registry = checked_registry("load_network", registry)
     with opened("load_network", path) as (file, document):
         network = document.get("network")
-        if not isinstance(network, dict) or network.keys() != {"description", "sizes"}:
-            raise ValueError(
-                f"{file.caller} holds no network; it was written by `save`, so read it with `load`."
-            )
+        require(
+            isinstance(network, dict) and network.keys() == {"description", "sizes"},
+            f"{file.caller} holds no network; it was written by `save`, so read it with `load`.",
+        )
         net = as_layer(rebuild(file.caller, network["description"], registry))
         sizes = network["sizes"]
         try:

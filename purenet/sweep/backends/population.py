@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from purenet.core.types import Key
+from purenet.core.validate import require
 from purenet.sweep.engine.exchange import exchange_lanes, reaches
 from purenet.sweep.engine.layout import place
 from purenet.sweep.engine.pool import LanePool
@@ -43,11 +44,11 @@ def train(
     (1, 4)
     """
     members, seeds, last = state.shape
-    if len(groups) != 1 or seeds != 1:
-        raise ValueError(
-            f"pbt: a population is one program with one seed a member, but the space has "
-            f"{len(groups)} combinations of static choices and seeds is {seeds}."
-        )
+    require(
+        len(groups) == 1 and seeds == 1,
+        "pbt: a population is one program with one seed for each member, but the space has "
+        f"{len(groups)} combinations of static choices and seeds is {seeds}.",
+    )
     # a state is saved before the exchange that follows it
     exchanges = search.exchanges(last)
     done = min(max(0, -(-epochs // search.every) - 1), exchanges)
@@ -57,10 +58,10 @@ def train(
     (group,) = groups
     pool = group.pool()
     assert isinstance(pool, LanePool)
-    if pool.layout.width < members:
-        raise ValueError(
-            f"pbt: {members} members do not fit in memory at once, but {pool.layout.width} do."
-        )
+    require(
+        pool.layout.width >= members,
+        f"pbt: {members} members do not fit in memory at once, but {pool.layout.width} do.",
+    )
     for exchange in range(done, exchanges + 1):
         target = (exchange + 1) * search.every if exchange < exchanges else last
         target_epochs = np.where(state.alive & (state.epochs < target), target, 0)

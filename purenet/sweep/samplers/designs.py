@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, declared
+from purenet.core.validate import PositiveInteger, declared, expect, require
 from purenet.sweep.samplers.base import Sampler, checked_design, maker, prefix_stable
 from purenet.sweep.space.distributions import Choice, RandInt
 
@@ -42,8 +42,7 @@ def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     (3, 2)
     """
     trials, seed = checked_design("sobol", distributions, trials, seed)
-    if trials > 2**30:
-        raise ValueError(f"sobol: trials is {trials}, but at most 2³⁰ points are distinct.")
+    expect(trials <= 2**30, "sobol: trials", trials, "at most 2³⁰ (distinct points)", ValueError)
     if not len(distributions):
         return np.empty((trials, 0))
     from scipy.stats import qmc
@@ -104,12 +103,12 @@ def grid(points: PositiveInteger = 5) -> Sampler:
         checked_design("grid", distributions, trials or 0, seed)
         axes = [quantiles(d) for d in distributions]
         total = math.prod(map(len, axes))
-        if trials is not None and trials != total:
-            shape = " x ".join(str(len(axis)) for axis in axes) or "1"
-            raise ValueError(
-                f"grid: {shape} = {total} combinations, but trials is {trials}; leave `trials` "
-                "out, or change `points` or the space."
-            )
+        shape = " x ".join(str(len(axis)) for axis in axes) or "1"
+        require(
+            trials in (None, total),
+            f"grid: {shape} = {total} combinations, but trials is {trials}; leave `trials` out, or "
+            "change `points` or the space.",
+        )
         mesh = np.meshgrid(*axes, indexing="ij")
         return np.stack([a.ravel() for a in mesh], axis=-1) if axes else np.empty((1, 0))
 
