@@ -405,7 +405,7 @@ OTHERS = [
         ("convolve: other channels", lambda: ops.convolve(IMAGES, np.ones((3, 3, 1, 2)), B),
          ValueError, r"w has shape \(3, 3, 1, 2\), .* 3 channels"),
         ("convolve: b", lambda: ops.convolve(IMAGES, np.ones((3, 3, 3, 2)), ONES), ValueError,
-         r"b has shape \(3,\).*\(3, 3, 3, 2\)"),
+         r"b has shape \(3,\).*\(2,\)"),
         ("im2col: rows", lambda: ops.im2col(ROWS, 2), ValueError, r"im2col: .*\(5, 3\)"),
         ("im2col: too large", lambda: ops.im2col(IMAGES, 5),
          ValueError, "im2col: .*5 does not fit"),

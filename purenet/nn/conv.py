@@ -161,7 +161,7 @@ def _convolve(
     (2, 2, 2, 4)
     """
     method, stride, pads = _checked(x, w, stride, padding, method)
-    such = f"one number for each filter of the kernels {w.shape}, or the scalar 0 for no bias,"
+    such = f"({w.shape[3]},), one number for each filter, or the scalar 0 for no bias,"
     expect_shape(jnp.shape(b) in ((), w.shape[3:]), "conv: b", b, such)
     y = _output(method, stride, pads)(x, w)
     return y + (b if jnp.ndim(b) == 0 else jnp.asarray(b)[None, None, None])

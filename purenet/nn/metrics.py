@@ -37,7 +37,7 @@ def _classes(caller, y, t):
     y, t = array(caller, "y", y), jnp.asarray(array(caller, "t", t))
     if jnp.ndim(y) == 1:
         legal = jnp.shape(t) == jnp.shape(y) and len(y) > 0
-        such = f"(n,), one label (0 or 1) for each of the n > 0 logits of shape {jnp.shape(y)},"
+        such = f"{jnp.shape(y)}, a label 0 or 1 for each logit, and at least one example,"
         expect_shape(legal, f"{caller}: t", t, such)
         return widen(y), t.astype(bool)
     check_labels(caller, y, t)
@@ -51,7 +51,7 @@ def _reals(caller, y, t):
     """Outputs and targets (n, d)."""
     y, t = array(caller, "y", y), array(caller, "t", t)
     legal = jnp.shape(y) == jnp.shape(t) and jnp.ndim(y) in (1, 2) and jnp.size(y) > 0
-    such = f"that of t, {jnp.shape(t)}, as (n,) or (n, d) with n > 0,"
+    such = f"that of t {jnp.shape(t)}, (n,) or (n, d) with at least one example,"
     expect_shape(legal, f"{caller}: y", y, such, "; t[:, None] or y[:, 0] matches (n,) and (n, 1)")
     y, t = widen(y), widen(t)
     return (y, t) if y.ndim == 2 else (y[:, None], t[:, None])

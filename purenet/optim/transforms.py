@@ -81,11 +81,11 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
     def update(updates, states, weights, **extra):
         several = isinstance(states, (tuple, list))
+        got = f"{len(states)} states" if several else describe_value(states)
         require(
             several and len(states) == len(optimizers),
-            f"chain: the state holds {len(states) if several else describe_value(states)} states, "
-            f"but one for each of the {len(optimizers)} optimizers is expected, as `init` of this "
-            "chain returns it.",
+            f"chain: the state holds {got}, but one for each of the {len(optimizers)} optimizers "
+            "is expected, as `init` of this chain returns it.",
         )
         new = []
         for step, state in zip(steps, states, strict=True):
