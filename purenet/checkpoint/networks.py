@@ -77,7 +77,7 @@ def load_network(
     """
     registry = checked_registry("load_network", registry)
     with opened("load_network", path) as (file, document):
-        network = document.get("network")
+        network: Any = document.get("network")
         require(
             isinstance(network, dict) and network.keys() == {"description", "sizes"},
             f"{file.caller} holds no network; it was written by `save`, so read it with `load`.",

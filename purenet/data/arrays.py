@@ -37,23 +37,28 @@ def one_hot(labels: Array | Sequence | int, classes: int) -> Array:
     """
     check_classes("one_hot", classes)
     if not isinstance(labels, jax.Array):
-        known = None
-        with contextlib.suppress(ValueError):  # of rows of unequal length
-            known = np.asarray(labels)
-        expect(known is not None, "one_hot: labels", labels, "an array of integers")
-        labels = known
+        labels = _as_array(labels)
     integers = jnp.issubdtype(labels.dtype, jnp.integer)
     expect(integers, "one_hot: labels", labels, "an array of integers", ValueError)
     if not isinstance(labels, jax.core.Tracer):
         values = np.asarray(labels)
-        at = next(map(tuple, np.argwhere((values < 0) | (values >= classes)).tolist()), None)
-        require(
-            at is None,
-            f"one_hot: the label at {list(at or ())} is {None if at is None else values[at]}, but "
-            f"{classes} classes have labels 0 to {classes - 1}.",
-        )
+        outside = np.argwhere((values < 0) | (values >= classes)).tolist()
+        if outside:
+            at = tuple(outside[0])
+            raise ValueError(
+                f"one_hot: the label at {list(at)} is {values[at]}, but {classes} classes have "
+                f"labels 0 to {classes - 1}."
+            )
     numpy: Any = np if isinstance(labels, np.ndarray) else jnp
     return (labels[..., None] == numpy.arange(classes)).astype(np.float32)
+
+
+def _as_array(labels: Any) -> np.ndarray:
+    found: Any = None
+    with contextlib.suppress(ValueError):  # of rows of unequal length
+        found = np.asarray(labels)
+    expect(found is not None, "one_hot: labels", labels, "an array of integers")
+    return found
 
 
 def shuffle(key: Key, data: PyTree) -> PyTree:

@@ -127,7 +127,7 @@ def checked_rounds(search: Scheduler, points: int, epochs: int) -> Rounds:
             return
         goals = np.asarray(goals)
         legal = goals.shape == (points,) and goals.dtype.kind in "iu"
-        legal = legal and ((goals >= 0) & (goals <= epochs)).all()
+        legal = legal and bool(((goals >= 0) & (goals <= epochs)).all())
         such = f"an array of {points} integers from 0 to {epochs}"
         what = f"sweep: the goals of a round of {search.name}"
         expect(legal, what, goals.tolist(), such, ValueError)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Rounds, Scheduler
 
 
-def _are_factors(value: object) -> bool:
+def _are_factors(value: Any) -> bool:
     two = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
     return two and all(0 < factor < math.inf for factor in value)
 
@@ -23,7 +23,8 @@ _HALF = satisfying(
     lambda value: is_number(value) and 0 < value <= 0.5, "a number above 0, at most 0.5", ValueError
 )
 _UNIT = satisfying(lambda value: is_number(value) and 0 <= value <= 1, "a probability", ValueError)
-_Fraction, _Probability = Annotated[float, _HALF], Annotated[float, _UNIT]
+_Fraction = Annotated[float, _HALF]
+_Probability = Annotated[float, _UNIT]
 _Factors = Annotated[
     tuple[float, float], satisfying(_are_factors, "a pair of numbers above 0", ValueError)
 ]
