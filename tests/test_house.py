@@ -224,9 +224,8 @@ def test_no_search_and_no_sampler_is_known_by_its_class_or_identity():
 CHECKS = ("require", "expect", "expect_shape", "check_shape")
 
 
-def called(node):
-    """The name of the function that a call calls, without its module."""
-    return ast.unparse(node.func).split(".")[-1]
+def calls_a_check(node):
+    return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in CHECKS
 
 
 def guards(name, tree, calls=False):
@@ -244,9 +243,7 @@ def guards(name, tree, calls=False):
         if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise):
             if all(isinstance(n, ast.Raise | ast.Assign) for n in node.body):
                 lines |= set(range(node.lineno, node.body[-1].end_lineno + 1))
-        elif isinstance(node, ast.Raise):
-            lines |= set(range(node.lineno, node.end_lineno + 1))
-        elif calls and isinstance(node, ast.Call) and called(node) in CHECKS:
+        elif isinstance(node, ast.Raise) or (calls and calls_a_check(node)):
             lines |= set(range(node.lineno, node.end_lineno + 1))
     return code, lines & code
 

@@ -34,7 +34,7 @@ def as_path(caller: str, path: str | os.PathLike) -> Path:
 
 
 def writable(caller: str, path: str | os.PathLike) -> Path:
-    """The path, if a file can be there: said before the work of making it.
+    """The path, if a file can be written there; called before the work of making it.
 
     Raises FileNotFoundError where there is no folder for it, IsADirectoryError where it is one, and
     what `as_path` raises.
@@ -52,7 +52,7 @@ def writable(caller: str, path: str | os.PathLike) -> Path:
 
 
 def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> None:
-    """Write a file so that nobody ever sees half of it: a temporary file beside it, then a rename.
+    """Write a file atomically: a temporary file beside it, then a rename.
 
     Any number of threads, processes and machines may write the same path: the last rename wins.
     File and folder are flushed to disk. What a killed writer of this path has left is removed.
@@ -148,10 +148,9 @@ def _flush_folder(folder: Path) -> None:
 
 
 def open_file(path: Path, caller: str) -> IO[bytes]:
-    """The file, to read bytes from; nothing that would keep its reader waiting.
+    """The file, opened to read bytes; never a FIFO or a device, which could block the reader.
 
-    Raises, in the name of `caller`, ValueError for anything but a regular file,
-    and FileNotFoundError.
+    Raises FileNotFoundError if there is no file, ValueError if it is not a regular file.
 
     >>> open_file(Path("no-such-file"), "idx")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Numerical gradients: move one number a little to either side and see how the result moves."""
+"""Numerical gradients: central differences, one entry of the argument at a time."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -40,17 +40,17 @@ _Loss = Annotated[Callable, _LOSS]
 def numerical_gradient(
     f: Function, tree: PyTree, h: Positive = 1e-4, block: PositiveInteger | None = None
 ) -> PyTree:
-    """The gradient of f at `tree` by central differences, one entry after the other:
+    """The gradient of f at `tree` by central differences, entry by entry:
 
         (f(x + h e) - f(x - h e)) / 2h  for every unit vector e
 
     2h is the distance between the two points as they were rounded, so a large x costs no accuracy;
-    where h vanishes beside x the answer is NaN. In float64 h = 1e-4 is a good step; float32 is best
-    near 1e-2, and 1e-4 gives it some two digits.
+    if h is lost in the rounding of x, the result is NaN. In float64 h = 1e-4 is a good step; in
+    float32 use about 1e-2, as 1e-4 leaves some two correct digits.
     f takes a tree like `tree` and returns one number; it is traced, so it has to be made of JAX
     operations. The result has the structure of `tree`, with None where a leaf is not a real number
     (integers, booleans, random keys): such leaves reach f as they are. `tree` is not changed.
-    `block` entries are moved at once, by itself as many as fit in some 8 MB.
+    `block` entries are moved at once; it defaults to as many as fit in about 8 MB.
     Every call compiles; to call it often, compile it once with
     `jax.jit(lambda tree: numerical_gradient(f, tree))`.
     Raises ValueError if f does not return one real number, and for a tree without real numbers or
@@ -152,12 +152,12 @@ def numerical_gradient_two_layer(
     loss: _Loss = softmax_cross_entropy,
     h: Positive = 1e-4,
 ) -> PyTree:
-    """What `numerical_gradient` gives for a network of two dense layers, many times as fast:
+    """`numerical_gradient` of a network of two dense layers, many times faster:
 
         z = x W₁ + b₁,  a = activation(z),  y = a W₂ + b₂,  loss(y, t)
 
-    A step h in W₁[i, j] moves nothing but hidden unit j: z[:, j] moves by h x[:, i], and y by
-    (activation(z[:, j] + h x[:, i]) - a[:, j]) W₂[j]. One in W₂[j, k] moves nothing but output k,
+    A step h in W₁[i, j] changes only hidden unit j: z[:, j] moves by h x[:, i], and y by
+    (activation(z[:, j] + h x[:, i]) - a[:, j]) W₂[j]. One in W₂[j, k] changes only output k,
     by h a[:, j]. So no matrix product is computed twice; a bias is a weight whose input is 1.
     Shapes: x (n, i), W₁ (i, j), W₂ (j, k). `weights` are those of `mlp` or of
     `serial(dense, activation, dense)`: two times {"w", "b"}; the result is alike. `activation` acts

@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable)
 
 
 class Source(Protocol):
-    """Hands out the points of one sweep, and hears their scores.
+    """Hands out the points of one sweep, and receives their scores.
 
     `points` is how many there are in all, None if there is no end. `ask(n)` gives the next `n`,
     shape (n, distributions), in the unit cube. `tell(numbers, scores)` brings scores
@@ -145,8 +145,8 @@ def checked_cube(cube: Any, trials: int | None, distributions: int) -> np.ndarra
 
 
 def maker(function: F) -> F:
-    """Mark a function that makes a sampler or a scheduler, so that one who forgets to call it is
-    told so.
+    """Mark a function that makes a sampler or a scheduler, so that forgetting to call it is
+    explained.
 
     >>> maker(lambda: None).maker
     True

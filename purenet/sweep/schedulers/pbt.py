@@ -75,7 +75,7 @@ def pbt(
     Source: Jaderberg et al. (2017).
     Raises TypeError if `sampler` is not a sampler that knows its points beforehand; when it runs,
     ValueError for a space with static choices, for several seeds, if there is no time for an
-    exchange, nobody to copy, or a population that does not fit on the devices at once.
+    exchange, no other member to copy, or a population that does not fit on the devices at once.
 
     >>> pbt(every=10).fraction
     0.25
@@ -95,5 +95,7 @@ def _rounds(every: int, points: int, epochs: int) -> Rounds:
         f"pbt: with an exchange every {every} epochs a trial needs {2 * every} or more, but it has "
         f"{epochs}; lower `every` or train longer.",
     )
-    require(points > 1, f"pbt: a population of {points} has nobody to copy; use 2 or more.")
+    require(
+        points > 1, f"pbt: a population of {points} has no other member to copy; use 2 or more."
+    )
     yield np.full(points, epochs)
