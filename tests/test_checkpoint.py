@@ -134,8 +134,8 @@ def test_metadata_is_what_json_holds(path):
 
 
 SAVE_ERRORS = {
-    "text": ({"a": ["x"]}, {}, r"the leaf a\.0 is 'x' \(str\).*`metadata`"),
-    "object": ({"a": object()}, {}, r"the leaf a is <object.*but an array or a number"),
+    "text": ({"a": ["x"]}, {}, r"the leaf a\.0 is 'x', .*`metadata`"),
+    "object": ({"a": object()}, {}, r"the leaf a is an object, but an array or a number"),
     "array of text": (np.array(["x"]), {}, r"the leaf leaf is an array of <U1"),
     "array of objects": (np.array([None]), {}, r"an array of object, but numbers"),
     "dates": (np.array(["2020-01-01"], "M8[D]"), {}, r"an array of datetime64\[D\]"),
@@ -143,7 +143,7 @@ SAVE_ERRORS = {
     "collision": ({"a.b": 1, "a": {"b": 2}}, {}, r"\['a'\]\['b'\] and \['a.b'\] .*called 'a\.b'"),
     "NUL": ({"a\0b": 1}, {}, r"a\\x00b' has a name that no file can hold"),
     "long name": ({"a" * 10_001: 1}, {}, r"'a{59}… has a name that no file can hold"),
-    "no text": ({"\ud800": 1}, {}, r"a name that is no text"),
+    "no text": ({"\ud800": 1}, {}, r"a name that no file can hold"),
     "metadata": (1, {"metadata": {"a": {1, 2}}}, r"metadata is .*JSON cannot hold \({1, 2} is a"),
     "circle": (1, {"metadata": (lambda a: a.append(a) or a)([])}, r"JSON cannot hold \(Circular"),
     "long metadata": (1, {"metadata": "x" * 2**24}, r"metadata takes 167772\d\d bytes, at most"),
@@ -166,7 +166,7 @@ def test_save_says_where_it_cannot_write(tmp_path):
 
 
 def test_save_inside_jit_is_explained(tmp_path):
-    with pytest.raises(ValueError, match=r"the leaf x is traced .* outside of jit"):
+    with pytest.raises(ValueError, match=r"the leaf x is a traced array .* outside of jit"):
         jax.jit(lambda x: pn.save(tmp_path / "a.npz", {"x": x}))(1.0)
 
 
@@ -404,7 +404,7 @@ def test_safetensors_that_are_foreign_or_damaged(tmp_path):
 
 def test_safetensors_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'purenet\[safetensors\]'.*\.npz"):
+    with pytest.raises(ModuleNotFoundError, match=r"\.npz.*pip install 'purenet\[safetensors\]'"):
         pn.save(tmp_path / "a.safetensors", ())
 
 
@@ -583,7 +583,7 @@ NO_DESCRIPTION = {
     ),
     "in a partial": (
         pn.serial(functools.partial(pn.leaky_relu, slope=jnp.ones(2))),
-        r"layers\[0\], slope is Array.*but a layer, a function, a number",
+        r"layers\[0\], slope is an array .*but a layer, a function, a number",
     ),
     "own policy": (
         pn.serial(pn.remat(pn.relu, lambda prim, *_, **params: True)),
@@ -613,7 +613,7 @@ def test_save_network_checks_what_it_writes(path, key):
         ((4, 5, 5, 3), r"params\.weights\.4\.b, float64 \(3,\), is missing"),
         ((4, 3), r"the leaf params\.weights\.2\.b is not expected"),
         (4, r"cannot be initialised for sizes 4: ValueError: mlp: sizes 4 should list"),
-        ((4, 0), r"sizes \(4, 0\) describes one example by positive integers"),
+        ((4, 0), r"sizes is \(4, 0\), but a shape of positive integers"),
     ]:
         with pytest.raises(ValueError, match=message):
             pn.save_network(path, net, sizes, params)

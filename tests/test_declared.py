@@ -24,7 +24,7 @@ def checks(f):
 
 def passing(check):
     """A value that the check accepts."""
-    for value in (1, 0.5, lambda key, shape: None):
+    for value in (1, 0.5, [0], lambda key, shape: None, lambda seed: None):
         with contextlib.suppress(TypeError, ValueError):
             check.apply("f: x", value)
             return value

@@ -255,7 +255,7 @@ MISTAKES = {
     ),
     "run: NUL": (lambda: run(space=SPACE | {"a\0": 1.0}), ValueError, "a name that no file can"),
     "run: text": (lambda: run(data=("ab", X)), TypeError, "the data train is 'ab', but an array"),
-    "run: none": (lambda: run(data=(X, None)), ValueError, "the validation data is None, which"),
+    "run: none": (lambda: run(data=(X, None)), ValueError, "the validation data is None, but"),
     "run: one number": (lambda: run(data=(X, np.ones(()))), ValueError, "validation is a single n"),
     "run: no functions": (lambda: run(gives(init=None)), TypeError, "init is None, but a function"),
     "run: init()": (lambda: run(gives(init=lambda: 0)), TypeError, r"`init` cannot .* \(key\)"),
@@ -264,7 +264,7 @@ MISTAKES = {
         lambda: run(gives(evaluate=lambda s, d: {"loss": "x"})), TypeError, "metric 'loss' is 'x'",
     ),
     "run: a metric 3": (
-        lambda: run(gives(evaluate=lambda s, d: {3: s})), TypeError, "`evaluate` gave .*but a dict",
+        lambda: run(gives(evaluate=lambda s, d: {3: s})), TypeError, "the result is .*but a dict",
     ),
     "run: a metric i": (
         lambda: run(gives(evaluate=lambda s, d: {"loss": 1j})), TypeError, "is 1j, but one real",
@@ -304,7 +304,7 @@ MISTAKES = {
     ),
     "fit: a state of text": (lambda: fit(trained(lambda key: "x")), TypeError, "itself is 'x'"),
     "fit: no metrics": (
-        lambda: fit(trained(evaluate=lambda s, d: None)), TypeError, "`evaluate` gave None",
+        lambda: fit(trained(evaluate=lambda s, d: None)), TypeError, "`evaluate`: the result is N",
     ),
     # pictures
     **{

@@ -188,7 +188,7 @@ PLAN = types.SimpleNamespace(layout=None)
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"executor": 3}, TypeError, r"executor is int.*ProcessPoolExecutor"),
+        ({"executor": 3}, TypeError, r"executor is 3.*ProcessPoolExecutor"),
         ({"executor": Inline(), "search": sweep.pbt(every=2)}, ValueError, "copy each other"),
         ({"executor": Inline(), "trials_per_block": 0}, ValueError, "trials_per_block is 0"),
         ({"trials_per_block": 3}, ValueError, "trials_per_block needs executor="),

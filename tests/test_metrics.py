@@ -207,7 +207,7 @@ def test_a_metric_is_vmapped_in_single_precision_without_a_promotion(name):
 
 WRONG = {
     "a column": (lambda: pm.f1(np.ones((3, 1)), np.ones(3, int)), ValueError, r"y\[:, 0\]"),
-    "other lengths": (lambda: pm.f1(np.ones(3), np.ones(4, int)), ValueError, r"\(3,\).*\(4,\)"),
+    "other lengths": (lambda: pm.f1(np.ones(3), np.ones(4, int)), ValueError, r"\(4,\), but \(3"),
     "no examples": (lambda: pm.auroc(np.ones(0), np.ones(0)), ValueError, "at least one example"),
     "floats": (lambda: pm.auroc(np.ones((3, 2)), np.ones(3)), ValueError, "integers are expected"),
     "a list": (lambda: pm.recall([1.0], np.ones(1)), TypeError, r"recall: y is \[1\.0\]"),

@@ -632,7 +632,7 @@ ERRORS = {
     ),
     "mask of numbers": (
         lambda: pn.add_weight_decay(0.1, lambda w: {"w": 0.5}).update({"w": ZERO}, (), {"w": ZERO}),
-        r"add_weight_decay: the mask holds 0\.5.*True or False",
+        r"add_weight_decay: a leaf of the mask is 0\.5.*True or False",
     ),
     "no average": (
         lambda: pn.averaged_weights(optimizers.adam(0.1).init(ZERO)),

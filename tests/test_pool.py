@@ -84,8 +84,8 @@ def test_the_layers_have_no_parameters_and_a_description(layer, key):
     [
         (lambda: max_pool(2).init(None, 100), r"max_pool: .*reshape"),
         (lambda: avg_pool(3).init(None, (2, 5, 1)), r"\(2 \+ 0 \+ 0 - 3\)/3 \+ 1 is below 1"),
-        (lambda: max_pool(0), r"max_pool: size .*got 0"),
-        (lambda: max_pool(2, stride=(1, 0)), r"max_pool: stride .*got \(1, 0\)"),
+        (lambda: max_pool(0), r"max_pool: size is 0"),
+        (lambda: max_pool(2, stride=(1, 0)), r"max_pool: stride is \(1, 0\)"),
         (lambda: pool_max(jnp.ones((1, 4, 4, 1)), 2, 2, 2), r"padding alone.*smaller"),
         (lambda: global_avg_pool(jnp.ones((4, 4))), r"global_avg_pool: .*\(4, 4\)"),
     ],

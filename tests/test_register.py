@@ -17,6 +17,7 @@ import purenet as pn
 from purenet import ops
 from purenet.checkpoint import spec
 from purenet.core.vjp import hand_vjp, ops_in
+from purenet.nn import register
 
 CASES = [
     case
@@ -74,6 +75,10 @@ def test_every_op_and_every_layer_has_what_all_have():
     assert {name for module in modules for name in makers(module)} == {
         name for name in LAYERS if "," not in name
     }
+
+
+def test_the_ops_are_those_that_the_files_define():
+    assert ops_in(ops) == register.operations()
 
 
 def test_a_new_op_and_its_layer_are_told_what_they_lack():

@@ -135,8 +135,12 @@ def test_an_interrupted_sweep_does_not_wait_for_its_executor():
 
 
 MISTAKES = {
-    "no executor": (lambda: 3, TypeError, r"executor\(\) gave int, but a concurrent"),
-    "a class": (type("Other", (), {}), TypeError, r"executor\(\) gave Other, but a concurrent"),
+    "no executor": (lambda: 3, TypeError, r"what executor\(\) made is 3, but a concurrent"),
+    "a class": (
+        type("Other", (), {}),
+        TypeError,
+        r"what executor\(\) made is an? Other, but a concurrent",
+    ),
     "one that forks": (
         lambda: concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")),
         ValueError,

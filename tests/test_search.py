@@ -95,7 +95,7 @@ def test_median_stops_what_is_below_the_median():
     (lambda: sweep.median_stopping(every=0), "every is 0"),
     (lambda: sweep.pbt(fraction=0.7), "fraction is 0.7"),
     (lambda: sweep.pbt(resample=2), "resample is 2"),
-    (lambda: sweep.pbt(factors=(0, 1)), "two numbers above 0"),
+    (lambda: sweep.pbt(factors=(0, 1)), "a pair of numbers above 0"),
     (lambda: next(sweep.pbt(every=5).rounds(8, 9)), "needs 10 or more, but it has 9"),
     (lambda: next(sweep.pbt(every=1).rounds(1, 5)), "population of 1"),
 ])  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from purenet.core.dtypes import is_key
 from purenet.core.tree import short
+from purenet.core.validate import expect, require
 
 _SCALARS = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
 
@@ -51,12 +52,9 @@ def leaf_spec(caller: str, name: str, leaf: Any, native: frozenset[str] = frozen
     if type(leaf) in _SCALARS:
         dtype = np.dtype(_SCALARS[type(leaf)])
         return LeafSpec(dtype.name, dtype, ())
-    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-        raise ValueError(
-            f"{caller}: the leaf {name} is {short(leaf)} ({type(leaf).__name__}), but an array or "
-            "a "
-            "number is expected; text belongs into `metadata`."
-        )
+    legal = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    hint = "; text belongs into `metadata`"
+    expect(legal, f"{caller}: the leaf {name}", leaf, "an array or a number", ValueError, hint)
     shape = tuple(leaf.shape)
     if is_key(leaf):
         data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(shape, leaf.dtype))
@@ -78,15 +76,13 @@ def to_array(caller: str, name: str, leaf: Any, kind: LeafSpec) -> np.ndarray:
     >>> to_array("save", "n", 3, leaf_spec("save", "n", 3))
     array(3)
     """
-    if isinstance(leaf, jax.core.Tracer):
-        raise ValueError(
-            f"{caller}: the leaf {name} is traced and has no value yet; save outside of jit, vmap "
-            "and grad."
-        )
+    hint = "; a traced array has no value yet: save outside of jit, vmap and grad"
+    what, traced = f"{caller}: the leaf {name}", isinstance(leaf, jax.core.Tracer)
+    expect(not traced, what, leaf, "an array of known numbers", ValueError, hint)
+    fits = type(leaf) is not int or -(2**63) <= leaf < 2**63
+    require(fits, f"{what} is {short(leaf)}, which 64 bits cannot hold.")
     if kind.name.startswith("key "):
         leaf = jax.random.key_data(leaf)
-    elif type(leaf) is int and not -(2**63) <= leaf < 2**63:
-        raise ValueError(f"{caller}: the leaf {name} is {short(leaf)}, which 64 bits cannot hold.")
     array = np.asarray(leaf, order="C")
     if not _of_numpy(array.dtype):
         return array.view(kind.dtype)
@@ -111,12 +107,11 @@ def from_array(caller: str, name: str, array: np.ndarray, kind: LeafSpec, like: 
         array = array.astype(like.dtype, copy=False)  # in its byte order
         return array if isinstance(like, np.ndarray) else array[()]
     with_jax = jnp.asarray(array)
-    if with_jax.dtype != array.dtype:
-        raise ValueError(
-            f"{caller}: the leaf {name} is {kind}, which JAX makes {with_jax.dtype} here; switch "
-            "on "
-            "jax_enable_x64, or give NumPy arrays in `like`."
-        )
+    require(
+        with_jax.dtype == array.dtype,
+        f"{caller}: the leaf {name} is {kind}, which JAX makes {with_jax.dtype} here; switch on "
+        "jax_enable_x64, or give NumPy arrays in `like`.",
+    )
     return with_jax
 
 
@@ -129,27 +124,18 @@ def check_same(caller: str, found: dict[str, Any], expected: dict[str, LeafSpec]
     >>> kind = leaf_spec("load", "n", 0)
     >>> check_same("load", {"n": kind}, {"n": kind})
     """
+    extra = [name for name in found if name not in expected]
+    instead = f"; the leaves {_some(extra)} are not expected" if extra else ""
     for name, kind in expected.items():
-        if name not in found:
-            extra = [other for other in found if other not in expected]
-            instead = f"; the leaves {_some(extra)} are not expected" if extra else ""
-            raise ValueError(f"{caller}: the leaf {name}, {kind}, is missing{instead}.")
-    for name in found:
-        if name not in expected:
-            raise ValueError(
-                f"{caller}: the leaf {_plain(name)} is not expected; expected "
-                f"{_some(list(expected)) or 'none'}."
-            )
+        require(name in found, f"{caller}: the leaf {name}, {kind}, is missing{instead}.")
+    wanted = _some(list(expected)) or "none"
+    require(not extra, f"{caller}: the leaf {_some(extra[:1])} is not expected; expected {wanted}.")
     for name, kind in expected.items():
         came = found[name]() if callable(found[name]) else found[name]
-        if came != kind:
-            wide = {came.name, kind.name}
-            hint = (
-                "; was one of the two made with jax_enable_x64?"
-                if wide in ({"float32", "float64"}, {"int32", "int64"})
-                else ""
-            )
-            raise ValueError(f"{caller}: the leaf {name} is {came}, but {kind} is expected{hint}.")
+        x64 = {came.name, kind.name} in ({"float32", "float64"}, {"int32", "int64"})
+        hint = "; was one of the two made with jax_enable_x64?" if x64 else ""
+        text = f"{caller}: the leaf {name} is {came}, but {kind} is expected{hint}."
+        require(came == kind, text)
 
 
 def _some(names: list[str]) -> str:

@@ -18,6 +18,7 @@ from purenet.checkpoint.trees import leaf_specs, opened, read_tree, write_tree
 from purenet.core.padded import PaddedSizes
 from purenet.core.tree import short
 from purenet.core.types import Layer, Params, PyTree
+from purenet.core.validate import require
 from purenet.nn.base import as_layer
 
 
@@ -83,11 +84,11 @@ def load_network(
     """
     registry = checked_registry("load_network", registry)
     with opened("load_network", path) as (file, document):
-        network = document.get("network")
-        if not isinstance(network, dict) or network.keys() != {"description", "sizes"}:
-            raise ValueError(
-                f"{file.caller} holds no network; it was written by `save`, so read it with `load`."
-            )
+        network: Any = document.get("network")
+        require(
+            isinstance(network, dict) and network.keys() == {"description", "sizes"},
+            f"{file.caller} holds no network; it was written by `save`, so read it with `load`.",
+        )
         net = as_layer(rebuild(file.caller, network["description"], registry))
         sizes = rebuild_sizes(file.caller, network["sizes"])
         return net, sizes, read_tree(file, document, _like(file.caller, net, sizes))["params"]

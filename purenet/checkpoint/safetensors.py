@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.extras import extra
 from purenet.core.files import open_file
 from purenet.core.tree import short
 from purenet.core.validate import require
@@ -78,9 +79,8 @@ class Reader:
             self.sums = dict(sums)
             found = zlib.crc32(self.text.encode())
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"{caller} is damaged: its entry {_ENTRY!r} is {short(entry)}."
-            ) from error
+            text = f"{caller} is damaged: its entry {_ENTRY!r} is {short(entry)}."
+            raise ValueError(text) from error
         require(found == expected, f"{caller} is damaged: the checksum of its metadata is another.")
         self.names = list(content.keys())
 
@@ -137,11 +137,8 @@ def _damage(caller: str):
 
 
 def _library():
-    try:
-        import safetensors.numpy
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"files that end in .safetensors need the library of that name ({error}); install it "
-            "by pip install 'purenet[safetensors]', or use .npz."
-        ) from error
+    need = "paths that end in .safetensors, rather than .npz, need safetensors"
+    extra("safetensors.numpy", need, "safetensors")
+    import safetensors
+
     return safetensors

@@ -17,7 +17,7 @@ import numpy as np
 from purenet.core.padded import PaddedSize, PaddedSizes
 from purenet.core.tree import short
 from purenet.core.types import Layer
-from purenet.core.validate import mapping, require
+from purenet.core.validate import expect, mapping, require
 from purenet.nn import initializers, register
 from purenet.nn.base import lifted_function, padded_shape
 from purenet.nn.combinators import serial
@@ -115,8 +115,8 @@ def rebuild(caller: str, description: Any, registry: Registry) -> Any:
     4
     """
     net = _Rebuilder(caller, registry).value(description, "network", 0)
-    if not (isinstance(net, Layer) or callable(net)):
-        raise ValueError(f"{caller}: network is {short(net)}, but a layer is expected.")
+    legal = isinstance(net, Layer) or callable(net)
+    require(legal, f"{caller}: network is {short(net)}, but a layer is expected.")
     return net
 
 
@@ -144,11 +144,11 @@ class _Describer:
         if isinstance(value, PaddedSize):
             size = self.value(value.size, f"{where}.size", depth + 1)
             return {"size": size, "capacity": value.capacity}
-        if isinstance(value, jax.core.Tracer):
-            raise ValueError(
-                f"{self.caller}: {where} is traced and has no value yet; build the network from "
-                "plain numbers to save it."
-            )
+        require(
+            not isinstance(value, jax.core.Tracer),
+            f"{self.caller}: {where} is traced and has no value yet; build the network from plain "
+            "numbers to save it.",
+        )
         if isinstance(value, (np.ndarray, np.generic, jax.Array)) and value.ndim == 0:
             value = value.item()
         if value is None or isinstance(value, (bool, str)):
@@ -159,13 +159,10 @@ class _Describer:
             return float(value)
         if isinstance(value, (tuple, list)):
             return [self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
-        if callable(value):
-            return self.function(value, where, depth)
-        raise ValueError(
-            f"{self.caller}: {where} is {short(value)} ({type(value).__name__}), but a layer, a "
-            "function, a number, a text or a tuple of them is expected; put it into a function of "
-            "your own and name that in `registry`."
-        )
+        such = "a layer, a function, a number, a text or a tuple of them"
+        hint = "; put it into a function of your own and name that in `registry`"
+        expect(callable(value), f"{self.caller}: {where}", value, such, ValueError, hint)
+        return self.function(value, where, depth)
 
     def layer(self, layer: Layer, where: str, depth: int):
         require(
@@ -191,15 +188,15 @@ class _Describer:
                 k: self.value(v, f"{where}, {k}", depth + 1) for k, v in function.keywords.items()
             }
             return described | {"args": args, "keywords": keywords}
-        for name, known in self.functions.items():
-            if function is known:
-                return {"function": name}
+        known = next((name for name, f in self.functions.items() if f is function), None)
         name = getattr(function, "__name__", "my_function")
         name = name if name.isidentifier() else "my_function"
-        raise ValueError(
+        require(
+            known is not None,
             f"{self.caller}: {where} is {short(function)}, which purenet does not know by name; "
-            f"give registry={{{name!r}: that function}} here and on loading."
+            f"give registry={{{name!r}: that function}} here and on loading.",
         )
+        return {"function": known}
 
 
 class _Rebuilder:
@@ -216,14 +213,14 @@ class _Rebuilder:
             return value
         if value.keys() == {"layer", "arguments"} and isinstance(value["arguments"], dict):
             return self.layer(value["layer"], value["arguments"], where, depth)
-        if {"function"} <= value.keys() <= {"function", "args", "keywords"}:
-            return self.function(value, where, depth)
         if value.keys() == {"size", "capacity"}:
             return PaddedSize(value["size"], value["capacity"])
-        raise ValueError(
+        require(
+            {"function"} <= value.keys() <= {"function", "args", "keywords"},
             f"{self.caller}: {where} is {short(value)}, but a layer (layer, arguments) or a "
-            "function (function, args, keywords) is expected."
+            "function (function, args, keywords) is expected.",
         )
+        return self.function(value, where, depth)
 
     def layer(self, name, arguments, where: str, depth: int) -> Layer:
         maker = self.known(self.makers, name, where, "layer")
@@ -236,8 +233,8 @@ class _Rebuilder:
                 f"{self.caller}: {where}, the layer {name}, cannot be built: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if not isinstance(layer, Layer):
-            raise ValueError(f"{self.caller}: {where}: {name} gave {short(layer)}, not a Layer.")
+        made = isinstance(layer, Layer)
+        require(made, f"{self.caller}: {where}: {name} gave {short(layer)}, not a Layer.")
         return layer
 
     def function(self, described, where: str, depth: int) -> Callable:

@@ -101,10 +101,9 @@ def write_tree(caller: str, path: str | os.PathLike, tree: PyTree, document: dic
     try:
         text = json.dumps({"format": _FORMAT, "kinds": other, **document}, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{caller}: metadata is {short(document['metadata'])}, which JSON cannot hold "
-            f"({error})."
-        ) from error
+        given = short(document["metadata"])
+        text = f"{caller}: metadata is {given}, which JSON cannot hold ({error})."
+        raise ValueError(text) from error
     require(
         len(text) <= npz.LONGEST_TEXT,
         f"{caller}: metadata takes {len(text)} bytes, at most {npz.LONGEST_TEXT} are expected; put "

@@ -11,7 +11,7 @@ import numpy as np
 from purenet.core.dtypes import is_numeric
 from purenet.core.tree import named_paths
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import accepts, check_function, describe_value, require
+from purenet.core.validate import accepts, check_function, expect, require
 
 # code that is traced
 TRACER_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
@@ -48,7 +48,7 @@ def checked_trainable(caller: str, trainable: Any) -> Trainable:
     TypeError: fit: trainable is 3, but a Trainable such as supervised(...) is expected.
     """
     legal = isinstance(trainable, Trainable)
-    _expect(legal, f"{caller}: trainable", trainable, "a Trainable such as supervised(...)")
+    expect(legal, f"{caller}: trainable", trainable, "a Trainable such as supervised(...)")
     calls = {"init": "(key)", "epoch": "(state, data)", "evaluate": "(state, data)"}
     if trainable.predict is not None:
         calls["predict"] = "(state, x)"
@@ -68,7 +68,7 @@ def checked_state(caller: str, state: PyTree) -> PyTree:
     """
     for path, leaf in named_paths(caller, state):
         name = _name(path) or "itself"
-        _expect(_is_array(leaf), f"{caller}: the state's {name}", leaf, "a number or an array")
+        expect(_is_array(leaf), f"{caller}: the state's {name}", leaf, "a number or an array")
     return state
 
 
@@ -113,10 +113,9 @@ def checked_metrics(caller: str, metrics: Any) -> dict[str, Any]:
     >>> checked_metrics("fit: `evaluate`", {"loss": 0.5})
     {'loss': 0.5}
     """
-    if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
-        such = '{"loss": ..., "accuracy": ...}'
-        text = f"{caller} gave {metrics!r}, but a dict of scalars such as {such} is expected."
-        raise TypeError(text)
+    legal = isinstance(metrics, dict) and all(isinstance(name, str) for name in metrics)
+    such = 'a dict of scalars such as {"loss": ..., "accuracy": ...}'
+    expect(legal, f"{caller}: the result", metrics, such)
     for name, value in metrics.items():
         check_scalar(f"{caller}: the metric {name!r}", value)
     return metrics
@@ -128,7 +127,7 @@ def check_scalar(what: str, value: Any) -> None:
     >>> check_scalar("supervised: the loss", 0.5)
     """
     real = _is_array(value) and _is_real(jnp.result_type(value))
-    _expect(real, what, value, "one real number")
+    expect(real, what, value, "one real number")
     shape = np.shape(value)
     require(shape == (), f"{what} has shape {shape}, but a scalar is expected; take its mean.")
 
@@ -147,20 +146,13 @@ def check_data(caller: str, parts: dict[str, PyTree]) -> None:
             below = _name(path)
             name = f"{caller}: the data {part}.{below}" if below else f"{caller}: the data {part}"
             numbers = hasattr(leaf, "dtype") and is_numeric(leaf.dtype)
-            _expect(numbers, name, leaf, "an array of numbers")
+            expect(numbers, name, leaf, "an array of numbers")
             require(
                 np.ndim(leaf) > 0,
                 f"{name} is a single number, but an array with the examples on its leading axis is "
                 "expected.",
             )
-        if not found:
-            tree = describe_value(tree)
-            raise ValueError(f"{caller}: the {part} data is {tree}, which holds no array.")
-
-
-def _expect(legal: bool, what: str, value: Any, expected: str) -> None:
-    if not legal:  # a value is not printed in vain, it may be large
-        raise TypeError(f"{what} is {describe_value(value)}, but {expected} is expected.")
+        expect(found, f"{caller}: the {part} data", tree, "at least one array", ValueError)
 
 
 def _name(path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from purenet.core.validate import describe_value
+from purenet.core.validate import expect, require
 
 try:
     import fcntl
@@ -22,26 +22,19 @@ _NO_FSYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)  # of some 
 
 
 def as_path(caller: str, path: str | os.PathLike) -> Path:
-    """The path. Raises TypeError for what is none, ValueError for an empty one.
+    """The path. Raises TypeError if it is not a text or a path, ValueError if it is empty.
 
     >>> as_path("save", "a.npz").suffix
     '.npz'
     """
-    try:
-        name = os.fspath(path)
-    except TypeError:
-        name = None
-    if not isinstance(name, str):
-        raise TypeError(
-            f"{caller}: the path is {describe_value(path)}, but a text or a Path is expected."
-        )
-    if not name:
-        raise ValueError(f"{caller}: the path is empty; name a file or a folder.")
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    expect(isinstance(name, str), f"{caller}: the path", path, "a text or a Path")
+    require(name != "", f"{caller}: the path is empty; name a file or a folder.")
     return Path(name)
 
 
 def writable(caller: str, path: str | os.PathLike) -> Path:
-    """The path, if a file can be there: said before the work of making it.
+    """The path, if a file can be written there; called before the work of making it.
 
     Raises FileNotFoundError where there is no folder for it, IsADirectoryError where it is one, and
     what `as_path` raises.
@@ -51,15 +44,15 @@ def writable(caller: str, path: str | os.PathLike) -> Path:
     FileNotFoundError: save: no-such-folder/a.npz: there is no folder no-such-folder.
     """
     found = as_path(caller, path)
-    if not found.parent.is_dir():
-        raise FileNotFoundError(f"{caller}: {found}: there is no folder {found.parent}.")
-    if found.is_dir():
-        raise IsADirectoryError(f"{caller}: {found} is a folder, but a file is to be written.")
+    text = f"{caller}: {found}: there is no folder {found.parent}."
+    require(found.parent.is_dir(), text, FileNotFoundError)
+    text = f"{caller}: {found} is a folder, but a file is to be written."
+    require(not found.is_dir(), text, IsADirectoryError)
     return found
 
 
 def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> None:
-    """Write a file so that nobody ever sees half of it: a temporary file beside it, then a rename.
+    """Write a file atomically: a temporary file beside it, then a rename.
 
     Any number of threads, processes and machines may write the same path: the last rename wins.
     File and folder are flushed to disk. What a killed writer of this path has left is removed.
@@ -155,17 +148,15 @@ def _flush_folder(folder: Path) -> None:
 
 
 def open_file(path: Path, caller: str) -> IO[bytes]:
-    """The file, to read bytes from; nothing that would keep its reader waiting.
+    """The file, opened to read bytes; never a FIFO or a device, which could block the reader.
 
-    Raises, in the name of `caller`, ValueError for anything but a regular file,
-    and FileNotFoundError.
+    Raises FileNotFoundError if there is no file, ValueError if it is not a regular file.
 
     >>> open_file(Path("no-such-file"), "idx")
     Traceback (most recent call last):
     FileNotFoundError: idx: there is no file no-such-file.
     """
-    if path.is_dir():
-        raise ValueError(f"{caller}: {path} is a directory, but a file is expected.")
+    require(not path.is_dir(), f"{caller}: {path} is a directory, but a file is expected.")
     # without O_NONBLOCK a FIFO keeps `open` waiting for a writer
     opener = lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
     try:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from purenet.core.files import open_file
+from purenet.core.validate import require
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -16,8 +17,9 @@ def read_json(path: Path) -> dict[str, Any]:
             content = strict_json(file.read().decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}).") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds {type(content).__name__}, not an object.")
+    kind = type(content).__name__
+    text = f"{path} is damaged: it holds {kind}, not an object."
+    require(isinstance(content, dict), text)
     return content
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from purenet._version import __version__
 from purenet.core.tree import printable
+from purenet.core.validate import require
 
 # Settings of JAX that decide which random numbers are drawn, or how numbers are rounded.
 _SETTINGS = (
@@ -78,8 +79,8 @@ def check_resumable(what: str, there: dict[str, Any], finished: bool) -> None:
     cure = "Use those settings"
     if not others and not finished:
         others, cure = differences(there.get("versions"), versions()), "Install those versions"
-    if others:
-        raise ValueError(
-            f"{what} was begun with other software, so what is trained now would not be the same: "
-            f"{'; '.join(others)}. {cure}, or name another path."
-        )
+    require(
+        not others,
+        f"{what} was begun with other software, so what is trained now would not be the same: "
+        f"{'; '.join(others)}. {cure}, or name another path.",
+    )

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from purenet.core.types import PyTree
+from purenet.core.validate import require
 
 
 def named_paths(
@@ -49,18 +50,20 @@ def named_leaves(caller: str, tree: PyTree, is_leaf: Callable | None = None) -> 
                 f"{caller}: the leaves {one} and {other} would both be called {name!r}; "
                 "rename one of them."
             )
-        if "\0" in name or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+        if not _storable(name):
             raise ValueError(
-                f"{caller}: the leaf {short(name)} has a name that no file can hold; expected at "
-                "most "
-                f"{_LONGEST_NAME} bytes without NUL."
+                f"{caller}: the leaf {short(name)} has a name that no file can hold; at most "
+                f"{_LONGEST_NAME} bytes of text without NUL are expected."
             )
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{caller}: the leaf {name!r} has a name that is no text.") from error
         leaves[name], paths[name] = leaf, path
     return leaves
+
+
+def _storable(name: str) -> bool:
+    try:
+        return len(name.encode()) <= _LONGEST_NAME and "\0" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def short(value: Any) -> str:
@@ -110,15 +113,15 @@ def check_same_structure(caller: str, expected: str, like: Any, **trees: Any) ->
     for name, tree in trees.items():
         structures: Any = jax.tree.structure(tree), jax.tree.structure(like)
         got, wanted = structures
-        if got != wanted:
-            raise ValueError(
-                f"{caller}: the {name} have the structure {got}, but {expected} have {wanted}."
-            )
+        require(
+            got == wanted,
+            f"{caller}: the {name} have the structure {got}, but {expected} have {wanted}.",
+        )
         for (path, a), b in zip(
             jax.tree.leaves_with_path(tree), jax.tree.leaves(like), strict=True
         ):
-            if np.shape(a) != np.shape(b):
-                raise ValueError(
-                    f"{caller}: the {name}{jax.tree_util.keystr(path)} have shape {np.shape(a)}, "
-                    f"but {expected} there have {np.shape(b)}."
-                )
+            require(
+                np.shape(a) == np.shape(b),
+                f"{caller}: the {name}{jax.tree_util.keystr(path)} have shape {np.shape(a)}, but "
+                f"{expected} there have {np.shape(b)}.",
+            )

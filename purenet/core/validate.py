@@ -4,6 +4,7 @@ A plain number may be looked at. An array never is, traced or not: no program de
 holds.
 """
 
+import contextlib
 import functools
 import inspect
 import math
@@ -32,22 +33,32 @@ def describe_value(value: Any) -> str:
     """
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if isinstance(value, jax.core.Tracer):
-        return f"a traced array of {value.dtype} {value.shape}"
     if _is_array(value):
-        return f"an array of {value.dtype} {value.shape}"
+        article = "a traced" if isinstance(value, jax.core.Tracer) else "an"
+        return f"{article} array of {value.dtype} {value.shape}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
-    text = repr(value)
-    return text if len(text) <= 60 and "<" not in text else f"a {type(value).__name__}"
+    text = str(value) if isinstance(value, np.number) else repr(value)
+    kind = type(value).__name__
+    article = "an" if kind[0] in "AEIOaeio" else "a"
+    return text if len(text) <= 60 and "<" not in text else f"{article} {kind}"
 
 
 def _is_array(value) -> bool:
     return isinstance(value, (jax.Array, np.ndarray))
 
 
-def _unexpected(caller, name, value, expected, describe=describe_value, hint="") -> str:
-    return f"{caller}: {name} is {describe(value)}, but {expected} is expected{hint}."
+def expect(
+    legal: Any, name: str, value: Any, expected: str, error: type = TypeError, hint: str = ""
+) -> None:
+    """Raises `error` unless `legal`, in the sentence that all checks share.
+
+    >>> expect(False, "fit: x", "a", "an array")
+    Traceback (most recent call last):
+    TypeError: fit: x is 'a', but an array is expected.
+    """
+    if not legal:  # describing a large value takes time
+        raise error(f"{name} is {describe_value(value)}, but {expected} is expected{hint}.")
 
 
 # integers
@@ -74,16 +85,12 @@ def integer(name: str, value: Any, least: int) -> int:
     >>> integer("epochs", 3, least=1)
     3
     """
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{name} is {describe_value(value)}, but it determines shapes or the length of a "
-            "program and has to be known at compile time: pass a plain integer."
-        )
-    if not is_integer(value):
-        raise TypeError(f"{name} is {describe_value(value)}, but an integer is expected.")
-    if operator.index(value) < least:
-        raise ValueError(f"{name} is {value}, but at least {least} is expected.")
-    return operator.index(value)
+    traced = isinstance(value, jax.core.Tracer)
+    hint = "; it sets shapes or a program's length, so it must be known at compile time"
+    expect(is_integer(value), name, value, "an integer", hint=hint if traced else "")
+    number = operator.index(value)
+    expect(number >= least, name, number, f"at least {least}", ValueError)
+    return number
 
 
 # settings: plain numbers in their range, or arrays of one number
@@ -113,17 +120,17 @@ def in_range(interval: tuple[Callable, str], one: bool = True) -> Callable[..., 
     >>> in_range(UNIT)("adam", b1=0.9, b2=0.999)
     """
     contains, expected = interval
+    several = "; to try several, vmap over them or give them to a sweep"
 
     def check(caller: str, **options: Any) -> None:
         for name, value in options.items():
+            what = f"{caller}: {name}"
             if is_number(value):
-                if not contains(value):
-                    raise ValueError(_unexpected(caller, name, value, expected, str))
-            elif not (_is_array(value) and jnp.issubdtype(value.dtype, np.number)):
-                raise TypeError(_unexpected(caller, name, value, expected))
-            elif one and value.shape != ():
-                several = "; to try several, vmap over them or give them to a sweep"
-                raise ValueError(_unexpected(caller, name, value, "one number", hint=several))
+                expect(contains(value), what, value, expected, ValueError)
+                continue
+            numeric = _is_array(value) and jnp.issubdtype(value.dtype, np.number)
+            expect(numeric, what, value, expected)
+            expect(not one or value.shape == (), what, value, "one number", ValueError, several)
 
     return check
 
@@ -141,25 +148,21 @@ def is_function(value: Any) -> bool:
     return callable(value) and not isinstance(value, type)
 
 
-def boolean(caller: str, **options: Any) -> None:
-    """True or False, known when the program is compiled. Raises TypeError for anything else.
+def every(legal: Callable[[Any], bool], expected: str) -> Callable[..., None]:
+    """The check that all options, by their names, are `expected`; it raises TypeError.
 
-    >>> boolean("conv", bias=True)
+    >>> every(is_function, "a function")("jvp", f=abs)
     """
-    for name, value in options.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(_unexpected(caller, name, value, "True or False"))
+
+    def check(caller: str, **options: Any) -> None:
+        for name, value in options.items():
+            expect(legal(value), f"{caller}: {name}", value, expected)
+
+    return check
 
 
-# functions
-def check_function(caller: str, **options: Any) -> None:
-    """Check functions, by their names. Raises TypeError for anything else.
-
-    >>> check_function("jvp", f=abs)
-    """
-    for name, value in options.items():
-        if not is_function(value):
-            raise TypeError(_unexpected(caller, name, value, "a function"))
+boolean = every(lambda value: isinstance(value, (bool, np.bool_)), "True or False")
+check_function = every(is_function, "a function")
 
 
 def accepts(f: Callable, *args: Any, **kwargs: Any) -> bool:
@@ -188,14 +191,14 @@ def array(caller: str, name: str, value: Any) -> Any:
     """
     if isinstance(value, (jax.Array, bool, int, float, complex)):
         return value
-    if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__jax_array__"):
-        try:
-            return jnp.asarray(value)
-        except TypeError:  # of strings or of objects
-            shown = describe_value(value)
-            raise TypeError(f"{caller}: {name} is {shown}, but numbers are expected.") from None
+    known = isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__jax_array__")
     hint = "; convert it with jnp.asarray" if isinstance(value, (list, tuple)) else ""
-    raise TypeError(_unexpected(caller, name, value, "an array", hint=hint))
+    expect(known, f"{caller}: {name}", value, "an array", hint=hint)
+    found = None
+    with contextlib.suppress(TypeError):  # of strings or of objects
+        found = jnp.asarray(value)
+    expect(found is not None, f"{caller}: {name}", value, "an array of numbers")
+    return found
 
 
 def random_key(caller: str, key: Any) -> None:
@@ -205,13 +208,11 @@ def random_key(caller: str, key: Any) -> None:
 
     >>> random_key("serial", jax.random.key(0))
     """
-    typed = is_key(key)
-    if not typed and not (_is_array(key) and key.dtype == np.uint32):
-        expected = "a random key such as jax.random.key(0)"
-        raise TypeError(_unexpected(caller, "the key", key, expected))
-    if key.ndim != (0 if typed else 1):
-        hint = "; take one of them, or vmap over them"
-        raise ValueError(_unexpected(caller, "the key", key, "one random key", hint=hint))
+    typed, what = is_key(key), f"{caller}: the key"
+    legal = typed or (_is_array(key) and key.dtype == np.uint32)
+    expect(legal, what, key, "a random key such as jax.random.key(0)")
+    one = key.ndim == (0 if typed else 1)
+    expect(one, what, key, "one random key", ValueError, "; take one of them, or vmap over them")
 
 
 def real_numbers(caller: str, name: str, values: Any) -> np.ndarray:
@@ -222,13 +223,12 @@ def real_numbers(caller: str, name: str, values: Any) -> np.ndarray:
     >>> real_numbers("curves", "y", [1, None]).tolist()
     [1.0, nan]
     """
-    try:
-        found = np.asarray(values)
-        if found.dtype.kind in "SUcMm":
-            raise TypeError
-        return found.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(_unexpected(caller, name, values, "an array of real numbers")) from None
+    real: Any = None
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        given = np.asarray(values)
+        real = None if given.dtype.kind in "SUcMm" else given.astype(np.float64)
+    expect(real is not None, f"{caller}: {name}", values, "an array of real numbers")
+    return real
 
 
 def mapping(caller: str, name: str, value: Any) -> Mapping:
@@ -237,8 +237,7 @@ def mapping(caller: str, name: str, value: Any) -> Mapping:
     >>> mapping("curves", "series", {"sgd": [1.0]})
     {'sgd': [1.0]}
     """
-    if not isinstance(value, Mapping):
-        raise TypeError(_unexpected(caller, name, value, "a dict by name"))
+    expect(isinstance(value, Mapping), f"{caller}: {name}", value, "a dict by name")
     return value
 
 
@@ -336,7 +335,7 @@ def _with_raises(doc: str, checks: dict[str, tuple[Check, Any]]) -> str:
         names.setdefault(check.expected, []).append(name)
     listed = lambda n: f"{', '.join(n[:-1])} and {n[-1]} are each" if n[1:] else f"{n[0]} is"
     unless = "; ".join(f"{listed(found)} {expected}" for expected, found in names.items())
-    text = textwrap.fill(f"Raises TypeError or ValueError unless {unless}.", 96) if names else ""
+    text = textwrap.fill(f"Raises TypeError or ValueError unless {unless}.", 96)
     ends = [doc.find(mark) for mark in ("\nSource:", "\n\n>>> ") if mark in doc]
     end = min(ends, default=len(doc))
     return f"{doc[:end]}\n{text}{doc[end:]}" if names else doc
@@ -366,20 +365,28 @@ def at_least(least: int) -> Check:
     return Check(lambda name, value: integer(name, value, least), f"an integer of at least {least}")
 
 
+def satisfying(legal: Callable[[Any], Any], expected: str, error: type = TypeError) -> Check:
+    """The check that `legal(value)` holds; it raises `error`.
+
+    >>> satisfying(is_function, "a function").apply("jvp: f", abs)
+    <built-in function abs>
+    """
+
+    def apply(name: str, value: Any) -> Any:
+        expect(legal(value), name, value, expected, error)
+        return value
+
+    return Check(apply, expected)
+
+
 def one_of(*words: str) -> Check:
     """One of several words; its check raises ValueError.
 
     >>> one_of("columns", "direct").expected
     "one of 'columns', 'direct'"
     """
-    expected = f"one of {', '.join(map(repr, words))}"
-
-    def apply(name: str, value: Any) -> str:
-        if isinstance(value, str) and value in words:
-            return value
-        raise ValueError(f"{name} is {describe_value(value)}, but {expected} is expected.")
-
-    return Check(apply, expected)
+    known = lambda value: isinstance(value, str) and value in words
+    return satisfying(known, f"one of {', '.join(map(repr, words))}", ValueError)
 
 
 PositiveInteger = Annotated[int, at_least(1)]
@@ -389,5 +396,5 @@ Positive = Annotated[Number, by_option(positive, POSITIVE[1])]
 UnitInterval = Annotated[Number, by_option(fraction, UNIT[1])]
 Finite = Annotated[Number, by_option(finite, FINITE[1])]
 Boolean = Annotated[bool, by_option(boolean, "True or False")]
-IS_FUNCTION = by_option(check_function, "a function")
+IS_FUNCTION = satisfying(is_function, "a function")
 Function = Annotated[Callable, IS_FUNCTION]

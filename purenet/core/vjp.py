@@ -20,7 +20,7 @@ from jax import lax
 
 from purenet.core.tree import check_same_structure
 from purenet.core.types import PyTree
-from purenet.core.validate import array, check_function, describe_value, is_integer
+from purenet.core.validate import array, check_function, expect, is_integer, require
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -79,20 +79,16 @@ def hand_vjp(
     6.0
     """
     check_function("hand_vjp", plain=plain, fwd=fwd, bwd=bwd)
-    if not (isinstance(static, tuple) and all(map(is_integer, static))):
-        raise TypeError(
-            f"hand_vjp: static is {describe_value(static)}, but a tuple of the places of plain "
-            "arguments is expected, such as (1, 2)."
-        )
+    legal = isinstance(static, tuple) and all(map(is_integer, static))
+    such = "a tuple of the places of plain arguments such as (1, 2)"
+    expect(legal, "hand_vjp: static", static, such)
     name = getattr(plain, "__name__", type(plain).__name__).lstrip("_")
     names = list(inspect.signature(plain).parameters)
 
     def forward(*args):
         answer = fwd(*args)
-        if not (isinstance(answer, tuple) and len(answer) == 2):
-            raise TypeError(
-                f"{name}: the forward gives {describe_value(answer)}, not (out, residuals)."
-            )
+        pair = isinstance(answer, tuple) and len(answer) == 2
+        expect(pair, f"{name}: the answer of fwd", answer, "a pair (out, residuals)")
         out, residuals = answer
         arrays = [a for i, a in enumerate(args) if i not in static]
         return out, (residuals, _Likes(_like(a) for a in arrays))
@@ -125,16 +121,13 @@ def _backward(name: str, bwd: Callable) -> Callable:
 
         def pull(residuals, g):
             cotangents = bwd(*static_args, residuals, g)
-            if not isinstance(cotangents, (tuple, list)):
-                raise TypeError(
-                    f"{name}: the backward gives {describe_value(cotangents)}, not a tuple of "
-                    "cotangents."
-                )
-            if len(cotangents) != len(likes):
-                raise ValueError(
-                    f"{name}: the backward gives {len(cotangents)} cotangents, but there are "
-                    f"{len(likes)} array arguments; answer None for an integer or a key."
-                )
+            legal = isinstance(cotangents, (tuple, list))
+            expect(legal, f"{name}: the answer of bwd", cotangents, "a tuple of cotangents")
+            require(
+                len(cotangents) == len(likes),
+                f"{name}: bwd gives {len(cotangents)} cotangents, but there are {len(likes)} array "
+                "arguments; answer None for an integer or a key.",
+            )
             pairs = zip(cotangents, likes, strict=True)
             return tuple(_match(name, i, *pair) for i, pair in enumerate(pairs))
 
@@ -173,10 +166,7 @@ def jvp(f: Callable, primals: tuple | list, tangents: tuple | list) -> tuple[PyT
     """
     check_function("jvp", f=f)
     for name, values in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(values, (tuple, list)):
-            raise TypeError(
-                f"jvp: the {name} are {describe_value(values)}, but a tuple is expected."
-            )
+        expect(isinstance(values, (tuple, list)), f"jvp: {name}", values, "a tuple")
     check_same_structure("jvp", "the primals", tuple(primals), tangents=tuple(tangents))
     y, pullback = jax.vjp(f, *primals)
     _, push = jax.vjp(pullback, jax.tree.map(jnp.zeros_like, y))  # linear: the same everywhere
@@ -203,11 +193,11 @@ def _match(name, position, cotangent, like: _Like):
     shape = jnp.shape(cotangent)
     extra = len(shape) - len(like.shape)
     stretched = tuple(i for i, n in enumerate(shape) if i < extra or n != like.shape[i - extra])
-    if extra < 0 or any(i >= extra and like.shape[i - extra] != 1 for i in stretched):
-        raise ValueError(
-            f"{name}: the backward gives cotangent {position} the shape {shape}, but its argument "
-            f"has {like.shape}."
-        )
+    require(
+        extra >= 0 and all(i < extra or like.shape[i - extra] == 1 for i in stretched),
+        f"{name}: bwd gives cotangent {position} the shape {shape}, but its argument has "
+        f"{like.shape}.",
+    )
     if stretched:
         cotangent = cotangent.sum(stretched).reshape(like.shape)
     cotangent = jnp.asarray(cotangent, like.dtype)

@@ -1,5 +1,6 @@
 """One-hot labels, shuffling, a validation split."""
 
+import contextlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, overload
@@ -10,7 +11,7 @@ import numpy as np
 
 from purenet.core.tree import named_paths
 from purenet.core.types import Array, Key, PyTree
-from purenet.core.validate import describe_value, random_key, require
+from purenet.core.validate import expect, random_key, require
 
 
 # labels, shuffling, splitting
@@ -36,26 +37,28 @@ def one_hot(labels: Array | Sequence | int, classes: int) -> Array:
     """
     check_classes("one_hot", classes)
     if not isinstance(labels, jax.Array):
-        try:
-            labels = np.asarray(labels)
-        except ValueError:
-            raise TypeError(
-                f"one_hot: labels is {describe_value(labels)}, but an array of integers is "
-                "expected."
-            ) from None
-    integers, kind = jnp.issubdtype(labels.dtype, jnp.integer), describe_value(labels)
-    require(integers, f"one_hot: labels is {kind}, but an array of integers is expected.")
+        labels = _as_array(labels)
+    integers = jnp.issubdtype(labels.dtype, jnp.integer)
+    expect(integers, "one_hot: labels", labels, "an array of integers", ValueError)
     if not isinstance(labels, jax.core.Tracer):
         values = np.asarray(labels)
-        outside = np.argwhere((values < 0) | (values >= classes))
-        if len(outside):
-            at = tuple(map(int, outside[0]))
+        outside = np.argwhere((values < 0) | (values >= classes)).tolist()
+        if outside:
+            at = tuple(outside[0])
             raise ValueError(
                 f"one_hot: the label at {list(at)} is {values[at]}, but {classes} classes have "
                 f"labels 0 to {classes - 1}."
             )
     numpy: Any = np if isinstance(labels, np.ndarray) else jnp
     return (labels[..., None] == numpy.arange(classes)).astype(np.float32)
+
+
+def _as_array(labels: Any) -> np.ndarray:
+    found: Any = None
+    with contextlib.suppress(ValueError):  # of rows of unequal length
+        found = np.asarray(labels)
+    expect(found is not None, "one_hot: labels", labels, "an array of integers")
+    return found
 
 
 def shuffle(key: Key, data: PyTree) -> PyTree:
@@ -92,11 +95,9 @@ def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTr
     count = _count("split", data)
     number = isinstance(validation, Real) and not isinstance(validation, bool)
     whole = isinstance(validation, Integral)
-    require(
-        number and (validation >= 1 if whole else 0 < validation < 1),  # not NaN either
-        f"split: validation is {validation!r}, but a fraction between 0 and 1 such as 0.2, or an "
-        "integer, a number of examples, is expected.",
-    )
+    legal = number and (validation >= 1 if whole else 0 < validation < 1)  # not NaN either
+    such = "a fraction between 0 and 1, such as 0.2, or a number of examples"
+    expect(legal, "split: validation", validation, such, ValueError)
     held = int(validation) if whole else round(float(validation) * count)
     require(
         0 < held < count,
@@ -109,14 +110,13 @@ def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTr
 
 def check_classes(caller: str, classes: Any) -> None:
     legal = isinstance(classes, Integral) and not isinstance(classes, bool) and int(classes) >= 1
-    require(legal, f"{caller}: classes is {classes!r}, but a positive integer is expected.")
+    expect(legal, f"{caller}: classes", classes, "a positive integer", ValueError)
 
 
 def _count(caller: str, data: PyTree) -> int:
     """The number of examples that all leaves agree on."""
     leaves = named_paths(caller, data)
-    if not leaves:
-        raise ValueError(f"{caller}: data {data!r} holds no array.")
+    require(bool(leaves), f"{caller}: data {data!r} holds no array.")
     counts = []
     for path, leaf in leaves:
         name = f"data{jax.tree_util.keystr(path)}"

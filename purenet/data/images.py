@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from purenet.core.extras import extra
 from purenet.core.files import as_path
 from purenet.core.validate import Boolean, declared, require
 from purenet.data._idx import idx as idx
@@ -27,14 +28,8 @@ def digits(normalise: Boolean = True, flatten: Boolean = True, one_hot: Boolean 
     >>> x.shape, t.shape, float(x.max())
     ((1797, 64), (1797,), 1.0)
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"digits: the digits come with scikit-learn, which is not installed ({error}); run "
-            "pip install 'purenet[examples]'."
-        ) from error
-    found = load_digits()
+    datasets = extra("sklearn.datasets", "digits: the digits come with scikit-learn", "examples")
+    found = datasets.load_digits()
     return prepare(found.images, found.target, 16, normalise, flatten, 10 if one_hot else None)
 
 

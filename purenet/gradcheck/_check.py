@@ -8,23 +8,24 @@ compares the three for one operation, `report` for all of `purenet.ops`.
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.text_table import text_table
-from purenet.core.types import Number
 from purenet.core.validate import (
     Count,
+    Positive,
     accepts,
     array,
     declared,
     describe_value,
+    expect,
     is_integer,
-    positive,
     require,
+    satisfying,
 )
 from purenet.core.vjp import Op
 from purenet.gradcheck.cases import cases
@@ -84,8 +85,9 @@ class Check(NamedTuple):
     @property
     def tolerance(self) -> Tolerance:
         """The largest errors that pass in this dtype. Raises ValueError for one without any."""
-        if self.dtype not in TOLERANCES:
-            raise ValueError(f"Check: dtype is {self.dtype!r}, but float64 or float32 is expected.")
+        expect(
+            self.dtype in TOLERANCES, "Check: dtype", self.dtype, "float64 or float32", ValueError
+        )
         return TOLERANCES[self.dtype]
 
     @property
@@ -97,12 +99,18 @@ class Check(NamedTuple):
         )
 
 
+_Sequence = Annotated[
+    Sequence, satisfying(lambda value: isinstance(value, (list, tuple)), "a list or a tuple")
+]
+
+
+@declared
 def check(
     op: Op,
-    args: Sequence,
-    static: tuple = (),
-    h: Number | None = None,
-    nondifferentiable: Sequence[int] = (),
+    args: _Sequence,
+    static: _Sequence = (),
+    h: Positive | None = None,
+    nondifferentiable: _Sequence = (),
 ) -> Check:
     """Compare the hand-written gradient of an operation with the automatic and the numerical one.
 
@@ -118,9 +126,9 @@ def check(
     entry down to s/100 is an error of 0.01, a hundred times smaller it is one of 0.0001.
     A wrong rule is a result, not an error: its `.passed` says whether both errors are within
     TOLERANCES, so that `assert found.passed, found` is a test.
-    Raises ValueError for a function without `.plain`, arguments without real numbers,
-    `nondifferentiable` numbers of no argument and an h that is not positive; TypeError for
-    arguments that are not arrays, or that the operation does not accept.
+    Raises ValueError for a function without `.plain`, arguments without real numbers, and
+    `nondifferentiable` numbers that no argument has; TypeError for arguments that are not arrays,
+    or that the operation does not accept.
     Source: Baydin, Pearlmutter, Radul & Siskind, Automatic differentiation in machine learning: a
     survey (2018), section 2.1.
 
@@ -135,28 +143,19 @@ def check(
         f"check: {name} has no .plain to compare with; an operation with a rule of its own is made "
         "by hand_vjp(plain, fwd, bwd).",
     )
-    for what, values in (
-        ("args", args),
-        ("static", static),
-        ("nondifferentiable", nondifferentiable),
-    ):
-        if not isinstance(values, (list, tuple)):
-            values = describe_value(values)
-            raise TypeError(f"check: {what} is {values}, but a list or a tuple is expected.")
     args = [jnp.asarray(array("check", f"argument {i} of {name}", a)) for i, a in enumerate(args)]
-    if not accepts(op.plain, *args, *static):
-        raise TypeError(
-            f"check: {name} cannot be called with the {len(args)} arrays of args and the "
-            f"{len(static)} values of static; it takes {_taken(op.plain)}."
-        )
+    require(
+        accepts(op.plain, *args, *static),
+        f"check: {name} cannot be called with the {len(args)} arrays of args and the {len(static)} "
+        f"values of static; it takes {_taken(op.plain)}.",
+        TypeError,
+    )
     for i in nondifferentiable:
         require(
             is_integer(i) and 0 <= i < len(args),
             f"check: nondifferentiable names the argument {i!r}, but they run from 0 to "
             f"{len(args) - 1}.",
         )
-    if h is not None:
-        positive("check", h=h)
     kinds = ", ".join(str(a.dtype) for a in args) or "no arguments"
     text = f"check: {name} is given {kinds}, but at least one array of real numbers is expected."
     require(any(map(_is_real, args)), text)
@@ -273,17 +272,21 @@ class Row(NamedTuple):
         return Check(*self[1:]).passed
 
 
+_NAMES = satisfying(
+    lambda value: isinstance(value, Sequence) and not isinstance(value, str), "a list of names"
+)
+_Names = Annotated[Sequence[str], _NAMES]
+
+
 @declared
-def report(
-    dtype: Any = "float64", seed: Count = 0, names: Sequence[str] | None = None
-) -> list[Row]:
+def report(dtype: Any = "float64", seed: Count = 0, names: _Names | None = None) -> list[Row]:
     """Check the operations of `purenet.ops` on arguments drawn from `seed`: one row for each.
 
     `dtype` is float64, whatever `jax_enable_x64` is at the moment, or float32; `names` are those of
     the operations, all of them unless given. The arguments lie away from kinks and ties, where no
     difference can tell what was decided. The rate of dropout is compared with the automatic
     gradient only: differences see its mask jump. `table` prints the rows.
-    Raises ValueError for another dtype and an unknown name, TypeError if `names` is not a list.
+    Raises ValueError for another dtype and an unknown name.
 
     >>> (row,) = report("float64", names=["affine"])
     >>> row.op, row.passed
@@ -299,8 +302,6 @@ def report(
         "digits for differences.",
     )
     several = cases(seed)
-    text = f"report: names is {describe_value(names)}, but a list of names is expected."
-    require(not isinstance(names, str) and isinstance(names, Sequence | None), text, TypeError)
     names = list(several) if names is None else list(names)
     unknown = [name for name in names if not isinstance(name, str) or name not in several]
     require(
@@ -360,16 +361,14 @@ def table(*reports: Sequence[Row]) -> str:
     1 of 1 operations: FAILED
     """
     for rows in reports:
-        if not (isinstance(rows, list | tuple) and all(isinstance(row, Row) for row in rows)):
-            raise TypeError(
-                f"table: a report is {describe_value(rows)}, but a list of Row is expected."
-            )
+        legal = isinstance(rows, list | tuple) and all(isinstance(row, Row) for row in rows)
+        expect(legal, "table: a report", rows, "a list of Row")
     operations = [[row.op for row in rows] for rows in reports]
-    if not reports or not reports[0] or any(ops != operations[0] for ops in operations):
-        raise ValueError(
-            f"table: the reports are of the operations {operations}, but the same of all, and at "
-            "least one, are expected."
-        )
+    require(
+        bool(reports) and bool(reports[0]) and all(ops == operations[0] for ops in operations),
+        f"table: the reports are of the operations {operations}, but the same of all, and at "
+        "least one, are expected.",
+    )
     kinds = ("automatic", "numerical")
     written = lambda errors: [f"{error:.1e}" for error in errors]
     cells = [["", *(rows[0].dtype for rows in reports for _ in kinds)]]

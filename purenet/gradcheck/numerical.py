@@ -1,6 +1,7 @@
-"""Numerical gradients: move one number a little to either side and see how the result moves."""
+"""Numerical gradients: central differences, one entry of the argument at a time."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,20 @@ import numpy as np
 from jax import lax
 
 from purenet.core.contracts import check_scalar
-from purenet.core.types import Array, Number, PyTree
-from purenet.core.validate import accepts, array, check_function, describe_value, integer, positive
+from purenet.core.types import Array, PyTree
+from purenet.core.validate import (
+    Function,
+    Positive,
+    PositiveInteger,
+    accepts,
+    array,
+    declared,
+    describe_value,
+    expect,
+    is_function,
+    require,
+    satisfying,
+)
 from purenet.nn.activations import sigmoid
 from purenet.nn.losses import softmax_cross_entropy
 
@@ -18,26 +31,30 @@ from purenet.nn.losses import softmax_cross_entropy
 _NUMBERS = 1_000_000
 
 
+_LOSS = satisfying(lambda f: is_function(f) and accepts(f, None, None), "a function loss(y, t)")
+_Loss = Annotated[Callable, _LOSS]
+
+
 # any function
+@declared
 def numerical_gradient(
-    f: Callable, tree: PyTree, h: Number = 1e-4, block: int | None = None
+    f: Function, tree: PyTree, h: Positive = 1e-4, block: PositiveInteger | None = None
 ) -> PyTree:
-    """The gradient of f at `tree` by central differences, one entry after the other:
+    """The gradient of f at `tree` by central differences, entry by entry:
 
         (f(x + h e) - f(x - h e)) / 2h  for every unit vector e
 
     2h is the distance between the two points as they were rounded, so a large x costs no accuracy;
-    where h vanishes beside x the answer is NaN. In float64 h = 1e-4 is a good step; float32 is best
-    near 1e-2, and 1e-4 gives it some two digits.
+    if h is lost in the rounding of x, the result is NaN. In float64 h = 1e-4 is a good step; in
+    float32 use about 1e-2, as 1e-4 leaves some two correct digits.
     f takes a tree like `tree` and returns one number; it is traced, so it has to be made of JAX
     operations. The result has the structure of `tree`, with None where a leaf is not a real number
     (integers, booleans, random keys): such leaves reach f as they are. `tree` is not changed.
-    `block` entries are moved at once, by itself as many as fit in some 8 MB.
+    `block` entries are moved at once; it defaults to as many as fit in about 8 MB.
     Every call compiles; to call it often, compile it once with
     `jax.jit(lambda tree: numerical_gradient(f, tree))`.
-    Raises ValueError where f does not return one real number, for a tree without real numbers or
-    with complex ones, and for an h that is not positive; TypeError for an f
-    that is no function, leaves that are no numbers, and an h that is none.
+    Raises ValueError if f does not return one real number, and for a tree without real numbers or
+    with complex ones; TypeError for leaves that are not numbers.
     Source: Press, Teukolsky, Vetterling & Flannery, Numerical Recipes (2007), section 5.7.
 
     >>> weights = {"w": jnp.array([1.0, -3.0]), "b": jnp.array(2.0)}
@@ -46,25 +63,18 @@ def numerical_gradient(
     {'b': 5.0, 'w': [2.0, -6.0]}
     """
     caller = "numerical_gradient"
-    check_function(caller, f=f)
-    if not accepts(f, tree):
-        raise TypeError(f"{caller}: {describe_value(f)} cannot be called with one tree.")
-    positive(caller, h=h)
+    expect(accepts(f, tree), f"{caller}: f", f, "a function that can be called with one tree")
     leaves, structure = jax.tree.flatten(tree)
     leaves = [jnp.asarray(array(caller, "a leaf of the tree", leaf)) for leaf in leaves]
     real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    imaginary = any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in leaves)
     kinds = ", ".join(sorted({str(leaf.dtype) for leaf in leaves})) or "no leaves"
-    if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in leaves):
-        raise ValueError(
-            f"{caller}: the tree holds {kinds}, but real numbers are expected; differentiate with "
-            "respect to the real and the imaginary part."
-        )
-    if not any(real):
-        raise ValueError(
-            f"{caller}: the tree holds {kinds}, but at least one array of real numbers is "
-            "expected; "
-            "convert what is to be moved with .astype(float)."
-        )
+    require(
+        any(real) and not imaginary,
+        f"{caller}: the tree holds {kinds}, but real numbers are expected, one array of floats at "
+        "least; convert integers with .astype(float), and split complex numbers into the real and "
+        "the imaginary part.",
+    )
 
     def of_leaves(leaves):
         y = f(jax.tree.unflatten(structure, leaves))
@@ -72,11 +82,8 @@ def numerical_gradient(
             array(caller, "what f returns", part)
         return y
 
-    if block is None:
-        block = max(1, _NUMBERS // (2 * _numbers_at_once(caller, of_leaves, leaves)))
-    else:
-        _numbers_at_once(caller, of_leaves, leaves)
-        block = integer(f"{caller}: block", block, least=1)
+    at_once = _numbers_at_once(caller, of_leaves, leaves)
+    block = block or max(1, _NUMBERS // (2 * at_once))
 
     @jax.jit
     def gradient(leaves):
@@ -92,12 +99,13 @@ def _numbers_at_once(caller, f, leaves) -> int:
     """How many numbers one evaluation of f makes, its arguments included; f must give one."""
     jaxpr = jax.make_jaxpr(f)(leaves).jaxpr
     outputs = [v.aval for v in jaxpr.outvars]
-    if len(outputs) != 1 or outputs[0].shape or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
-        found = ", ".join(a.str_short() for a in outputs) or "nothing"
-        raise ValueError(
-            f"{caller}: f returns {found}, but one real number is expected; sum or average what it "
-            "computes, and leave out auxiliary results."
-        )
+    one = len(outputs) == 1 and not outputs[0].shape
+    require(
+        one and jnp.issubdtype(outputs[0].dtype, jnp.floating),
+        f"{caller}: f returns {', '.join(a.str_short() for a in outputs) or 'nothing'}, but one "
+        "real number is expected; sum or average what it computes, and leave out auxiliary "
+        "results.",
+    )
     made = sum(v.aval.size for equation in jaxpr.eqns for v in equation.outvars)
     return made + sum(leaf.size for leaf in leaves)
 
@@ -135,28 +143,28 @@ def _map_blocks(f, xs, block):
 
 
 # two dense layers
+@declared
 def numerical_gradient_two_layer(
     weights: PyTree,
     x: Array,
     t: Array,
-    activation: Callable = sigmoid,
-    loss: Callable = softmax_cross_entropy,
-    h: Number = 1e-4,
+    activation: Function = sigmoid,
+    loss: _Loss = softmax_cross_entropy,
+    h: Positive = 1e-4,
 ) -> PyTree:
-    """What `numerical_gradient` gives for a network of two dense layers, many times as fast:
+    """`numerical_gradient` of a network of two dense layers, many times faster:
 
         z = x W₁ + b₁,  a = activation(z),  y = a W₂ + b₂,  loss(y, t)
 
-    A step h in W₁[i, j] moves nothing but hidden unit j: z[:, j] moves by h x[:, i], and y by
-    (activation(z[:, j] + h x[:, i]) - a[:, j]) W₂[j]. One in W₂[j, k] moves nothing but output k,
+    A step h in W₁[i, j] changes only hidden unit j: z[:, j] moves by h x[:, i], and y by
+    (activation(z[:, j] + h x[:, i]) - a[:, j]) W₂[j]. One in W₂[j, k] changes only output k,
     by h a[:, j]. So no matrix product is computed twice; a bias is a weight whose input is 1.
     Shapes: x (n, i), W₁ (i, j), W₂ (j, k). `weights` are those of `mlp` or of
     `serial(dense, activation, dense)`: two times {"w", "b"}; the result is alike. `activation` acts
     on each element by itself; it and `loss` have to be those of the network.
     For h and float32 see `numerical_gradient`. To call it often, compile it with `jax.jit`.
-    Raises ValueError for weights that are not those of two dense layers that fit x, and for an h
-    that is not positive; TypeError for an activation or a loss that is no function, and for x, t
-    and h that are no numbers.
+    Raises ValueError for weights that are not those of two dense layers that fit x; TypeError
+    unless x and t are numbers.
     Source: the rank-one update of a matrix, Golub & Van Loan, Matrix Computations (2013).
 
     >>> from purenet.nn.models import mlp
@@ -166,20 +174,15 @@ def numerical_gradient_two_layer(
     {'0': {'b': (5,), 'w': (4, 5)}, '2': {'b': (3,), 'w': (5, 3)}}
     """
     caller = "numerical_gradient_two_layer"
-    positive(caller, h=h)
-    check_function(caller, activation=activation, loss=loss)
-    if not accepts(loss, None, None):
-        raise TypeError(f"{caller}: {describe_value(loss)} cannot be called as loss(y, t).")
     x, t = jnp.asarray(array(caller, "x", x)), jnp.asarray(array(caller, "t", t))
     (w1, b1, w2, b2), structure = _two_layers(caller, weights, x)
     z = x @ w1 + b1  # (n, j)
     a = activation(z)  # (n, j)
-    if np.shape(a) != z.shape:
-        raise ValueError(
-            f"{caller}: the activation makes {describe_value(a)} of {z.shape}, but acts on each "
-            "element by "
-            "itself."
-        )
+    require(
+        np.shape(a) == z.shape,
+        f"{caller}: the activation makes {describe_value(a)} of {z.shape}, but acts on each "
+        "element by itself.",
+    )
     y = a @ w2 + b2  # (n, k)
     n, outputs = y.shape
     check_scalar(f"{caller}: the loss", loss(y, t))
@@ -220,19 +223,17 @@ def _two_layers(caller, weights, x):
         first, last = (s["w"] for s in shapes)
         fits = len(first) == len(last) == 2 and (x.shape[1], first[1]) == (first[0], last[0])
         fits = fits and (shapes[0]["b"], shapes[1]["b"]) == (first[1:], last[1:])
-    if not fits:
-        raise ValueError(
-            f"{caller}: the weights have shapes {shapes} and x {jnp.shape(x)}, but two dense "
-            "layers "
-            '{"w": (i, j), "b": (j,)} and {"w": (j, k), "b": (k,)} with x (n, i), n > 0, '
-            "are expected; numerical_gradient takes any other network."
-        )
+    require(
+        fits,
+        f"{caller}: the weights have shapes {shapes} and x {jnp.shape(x)}, but two dense layers "
+        '{"w": (i, j), "b": (j,)} and {"w": (j, k), "b": (k,)} with x (n, i), n > 0, are expected; '
+        "numerical_gradient takes any other network.",
+    )
     parts = [(name, layer[name]) for layer in layers for name in ("w", "b")]
     found = [jnp.asarray(array(caller, name, part)) for name, part in parts]
-    if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in found):
-        raise ValueError(
-            f"{caller}: the weights are of {', '.join(str(a.dtype) for a in found)}, but real "
-            "numbers "
-            "are expected; convert them with .astype(float)."
-        )
+    require(
+        all(jnp.issubdtype(a.dtype, jnp.floating) for a in found),
+        f"{caller}: the weights are of {', '.join(str(a.dtype) for a in found)}, but real numbers "
+        "are expected; convert them with .astype(float).",
+    )
     return found, structure

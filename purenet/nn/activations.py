@@ -17,7 +17,7 @@ from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Number
 from purenet.core.validate import IS_FUNCTION, Function, declared
 from purenet.core.vjp import Op, P, R, hand_vjp
-from purenet.nn.base import numbers
+from purenet.nn.base import expect_shape, numbers
 
 
 @declared
@@ -285,11 +285,8 @@ def _softmax(x: Array) -> jax.Array:
     >>> softmax(jnp.array([[1000.0, 1000.0], [-1000.0, 1000.0]])).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
     """
-    if jnp.ndim(x) < 1 or x.shape[-1] == 0:
-        raise ValueError(
-            f"softmax: x has shape {jnp.shape(x)}, but a last axis (..., classes) with at least "
-            "one class is expected."
-        )
+    legal = jnp.ndim(x) > 0 and x.shape[-1] > 0
+    expect_shape(legal, "softmax: x", x, "(..., classes) with at least one class")
     x = inexact(x)  # a difference of unsigned integers wraps around
     z = widen(x)
     e = jnp.exp(z - lax.stop_gradient(z.max(axis=-1, keepdims=True)))

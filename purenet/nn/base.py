@@ -21,32 +21,41 @@ from purenet.core.validate import (
     FINITE,
     NON_NEGATIVE,
     UNIT,
-    Check,
     accepts,
     array,
     by_option,
     describe_value,
+    expect,
     in_range,
     is_function,
     is_integer,
+    is_number,
+    require,
+    satisfying,
 )
 
 
-def _initializer(name: str, value: Any) -> Initializer:
-    if not (is_function(value) and accepts(value, None, None)):
-        raise TypeError(
-            f"{name} is {describe_value(value)}, but a function (key, shape) -> array is expected, "
-            "such as he_normal or normal(0.01)."
-        )
-    return value
+def _makes_weights(value: Any) -> bool:
+    return is_function(value) and accepts(value, None, None)
 
 
-WeightInit = Annotated[Initializer, Check(_initializer, "a function (key, shape) -> array")]
+_INITIALIZER = "a function (key, shape) -> array such as he_normal or normal(0.01)"
+WeightInit = Annotated[Initializer, satisfying(_makes_weights, _INITIALIZER)]
 # where an array may have any shape that broadcasts, such as one number a channel
 non_negatives, fractions = in_range(NON_NEGATIVE, one=False), in_range(UNIT, one=False)
 numbers = in_range(FINITE, one=False)
 NonNegatives = Annotated[Number, by_option(non_negatives, NON_NEGATIVE[1])]
 UnitIntervals = Annotated[Number, by_option(fractions, UNIT[1])]
+
+
+def expect_shape(legal: Any, name: str, value: Any, expected: str, hint: str = "") -> None:
+    """Raises ValueError, with the shape of `value`, unless `legal`.
+
+    >>> expect_shape(False, "flatten: x", jnp.ones(()), "(n, ...)")
+    Traceback (most recent call last):
+    ValueError: flatten: x has shape (), but (n, ...) is expected.
+    """
+    require(legal, f"{name} has shape {jnp.shape(value)}, but {expected} is expected{hint}.")
 
 
 def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[Size, ...]) -> Any:
@@ -59,29 +68,27 @@ def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[Size
     >>> init_weights("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
     (2, 3)
     """
-    drawn, caller = shape, f"{caller}: weight_init {describe_value(weight_init)}"
-    shape = tuple(map(capacity_of, drawn))
+    drawn, shape = shape, tuple(map(capacity_of, shape))
     if drawn == shape:
         w = weight_init(key, shape)
     else:
-        if not accepts(weight_init, None, None, fans=None):
-            raise TypeError(
-                f"{caller} takes no keyword `fans`, but with a padded size it is called as "
-                "weight_init(key, shape, fans=(fan_in, fan_out)), the numbers of inputs and "
-                "outputs that act; one that is not scaled by fans may ignore it."
-            )
+        require(
+            accepts(weight_init, None, None, fans=None),
+            f"{caller}: weight_init {describe_value(weight_init)} takes no keyword `fans`, but "
+            "with a padded size it is called as weight_init(key, shape, fans=(fan_in, fan_out)), "
+            "the numbers of inputs and outputs that act; one that is not scaled by fans may ignore "
+            "it.",
+            TypeError,
+        )
         fans = tuple(n.size if isinstance(n, PaddedSize) else n for n in drawn)
         w = weight_init(key, shape, fans=fans)
-    if callable(w):
-        raise TypeError(
-            f"{caller} gave a function, but an array of shape {shape} is expected; a distribution "
-            "is called first, such as normal(0.01) or uniform()."
-        )
-    w = array(caller, "its answer", w)
-    if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
-        raise TypeError(f"{caller} gave {describe_value(w)}, but weights are floats.")
-    if jnp.shape(w) != tuple(shape):
-        raise ValueError(f"{caller} gave the shape {jnp.shape(w)}, but {shape} is expected.")
+    what = f"the result of weight_init, {describe_value(weight_init)},"
+    hint = "; call a distribution first, such as normal(0.01) or uniform()"
+    expect(not callable(w), f"{caller}: {what}", w, "an array", hint=hint)
+    w = array(caller, what, w)
+    floats = jnp.issubdtype(jnp.result_type(w), jnp.floating)
+    expect(floats, f"{caller}: {what}", w, "an array of floats")
+    expect_shape(jnp.shape(w) == tuple(shape), f"{caller}: {what}", w, f"{shape}")
     for axis, size in enumerate(drawn):
         w = keep_first(w, count_of(size), axis)
     return w
@@ -113,11 +120,9 @@ def only_params(caller: str, params: Any) -> Params:
     >>> only_params("dense", Params(()))
     Params(weights=(), stats=())
     """
-    if not (hasattr(params, "weights") and hasattr(params, "stats")):
-        raise TypeError(
-            f"{caller}: apply is given {describe_value(params)}, but Params(weights, stats) are "
-            "expected: what `init` returns, or Params(weights, params.stats)."
-        )
+    legal = hasattr(params, "weights") and hasattr(params, "stats")
+    such, hint = "what `init` returns", "; for other weights, pass Params(weights, params.stats)"
+    expect(legal, f"{caller}: params", params, such, hint=hint)
     return params
 
 
@@ -133,15 +138,14 @@ def named(
     (1.0, 2.0)
     """
     has_keys = hasattr(tree, "keys")
-    found = (
-        sorted(tree.keys()) if has_keys else [describe_value(tree)] if jax.tree.leaves(tree) else []
-    )
+    other = [describe_value(tree)] if jax.tree.leaves(tree) else []
+    found = sorted(tree.keys()) if has_keys else other
     here = [name for name in optional if has_keys and name in found]
-    if sorted([*names, *here]) != found or (names and not has_keys):
-        raise ValueError(
-            f"{caller}: the {what} are {_list(found)}, but {_list(names)} expected: these params "
-            "were made by another network, or they are incomplete."
-        )
+    require(
+        sorted([*names, *here]) == found and (has_keys or not names),
+        f"{caller}: the {what} are {_list(found)}, but {_list(names)} expected: these params were "
+        "made by another network, or they are incomplete.",
+    )
     return *(tree[name] for name in names), *(tree[n] if n in here else None for n in optional)
 
 
@@ -158,12 +162,12 @@ def shape(sizes: PaddedSizes) -> tuple[int, ...]:
     ((784,), (28, 28, 1))
     """
     sizes = padded_shape(sizes)
-    if any(isinstance(size, PaddedSize) for size in sizes):
-        raise ValueError(
-            f"sizes {sizes} are padded, but only dense, batch_norm, dropout, functions of each "
-            "number alone, and serial or remat of these, leave padding aside: put a dense layer "
-            "of plain size before this one."
-        )
+    require(
+        not any(isinstance(size, PaddedSize) for size in sizes),
+        f"sizes {sizes} are padded, but only dense, batch_norm, dropout, functions of each number "
+        "alone, and serial or remat of these, leave padding aside: put a dense layer of plain size "
+        "before this one.",
+    )
     return sizes  # type: ignore[return-value]
 
 
@@ -173,18 +177,14 @@ def padded_shape(sizes: PaddedSizes) -> tuple[Size, ...]:
     >>> padded_shape(PaddedSize(2, capacity=3))
     (PaddedSize(size=2, capacity=3),)
     """
-    sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
-    for size in sizes:
-        if not isinstance(size, PaddedSize) and (not is_integer(size) or size.__index__() < 1):
-            found = ", ".join(map(describe_value, sizes))
-            got = found if len(sizes) == 1 else f"({found})"
-            raise ValueError(
-                f"sizes {got} describes one example by positive integers, such as 784 or "
-                f"(28, 28, 1); {describe_value(size)} is not one."
-            )
+    several = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
+    positive = lambda size: is_integer(size) and size.__index__() > 0
+    legal = all(isinstance(size, PaddedSize) or positive(size) for size in several)
+    such = "a shape of positive integers such as 784 or (28, 28, 1)"
+    expect(legal, "sizes", sizes, such, ValueError)
     return tuple(
         padded_size(f"sizes[{i}]", size) if isinstance(size, PaddedSize) else size.__index__()
-        for i, size in enumerate(sizes)
+        for i, size in enumerate(several)
     )
 
 
@@ -198,27 +198,17 @@ def as_layer(layer: Layer | Callable) -> Layer:
     """
     if isinstance(layer, Layer):
         return layer
-    if isinstance(layer, type) or not callable(layer):
-        several = type(layer) in (list, tuple)
-        hint = "; give the layers one by one, serial(*layers)" if several else ""
-        raise TypeError(
-            "expected a layer such as dense(100) or a function of x such as relu, got "
-            f"{describe_value(layer)}{hint}."
-        )
     name = _name(layer)
-    if getattr(layer, "__annotations__", {}).get("return") is Layer:
-        raise TypeError(
-            f"expected a layer or a function of x, got {name}, which makes a layer: call it, "
-            f"{name}(...)."
-        )
+    makes_one = getattr(layer, "__annotations__", {}).get("return") is Layer
+    hint = f"; call it, {name}(...)" if makes_one else ""
+    hint = "; give the layers one by one, serial(*layers)" if type(layer) in (list, tuple) else hint
+    such = "a layer such as dense(100) or a function of x such as relu"
+    expect(is_function(layer) and not makes_one, "the argument", layer, such, hint=hint)
 
     def apply(weights, x, train, key):
         named(name, "weights", weights)
         y = layer(x)
-        if not hasattr(y, "shape") and not isinstance(y, (int, float)):
-            raise TypeError(
-                f"{name}: it gave {describe_value(y)}, but a function of x gives an array."
-            )
+        expect(hasattr(y, "shape") or is_number(y), f"{name}: its result", y, "an array")
         return y
 
     return stateless(lambda key, sizes: (), apply, spec=(name, {"function": layer}))

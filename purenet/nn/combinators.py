@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax.typing import DTypeLike
 from purenet.core.dtypes import cast, common_dtype, dtype_name
 from purenet.core.padded import PaddedSizes, capacity_of
 from purenet.core.types import Layer, Params
-from purenet.core.validate import describe_value, random_key
+from purenet.core.validate import declared, describe_value, random_key, require, satisfying
 from purenet.nn.base import as_layer, only_params, padded_shape
 from purenet.nn.padding import output_sizes
 
@@ -137,17 +138,22 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
             if name in old:
                 new[name] = stats
         shapes = {name: jnp.shape(term) for name, term in terms.items()}
-        if shapes["layer"] != shapes["projection"]:
-            raise ValueError(
-                f"residual: the layer gives {shapes['layer']}, but what it is added to has "
-                f"shape {shapes['projection']}; make them equal, or give a `projection`."
-            )
+        require(
+            shapes["layer"] == shapes["projection"],
+            f"residual: the layer gives {shapes['layer']}, but what it is added to has shape "
+            f"{shapes['projection']}; make them equal, or give a `projection`.",
+        )
         return terms["projection"] + terms["layer"], new or ()
 
     return Layer(init, apply, spec=("residual", parts))
 
 
-def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
+_POLICY = "a function such as jax.checkpoint_policies.dots_saveable"
+_Policy = Annotated[Callable, satisfying(callable, _POLICY)]
+
+
+@declared
+def remat(layer: Layer | Callable, policy: _Policy | None = None) -> Layer:
     """The same layer, whose activations are computed again in the backward pass.
 
     Between forward and backward only x is kept, not what the layer computes on the way to y: less
@@ -157,8 +163,7 @@ def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
     Put it around blocks of a few layers each: around the whole network it saves nothing, since the
     backward pass then has all activations again at once. The compiler for CPUs (of jax 0.10) takes
     some of what is computed again from the forward pass after all, so that less is saved there.
-    Raises TypeError for anything but a layer or a function, and for a policy that is neither a
-    function nor None.
+    Raises TypeError if `layer` is neither a layer nor a function of x.
     Source: Chen, Xu, Zhang & Guestrin (2016), Training deep nets with sublinear memory cost.
 
     >>> from purenet.nn.dense import dense
@@ -168,11 +173,6 @@ def remat(layer: Layer | Callable, policy: Callable | None = None) -> Layer:
     (5, 2)
     """
     layer = as_layer(layer)
-    if policy is not None and not callable(policy):
-        raise TypeError(
-            f"remat: policy is {policy!r}, but a function such as "
-            "jax.checkpoint_policies.dots_saveable is expected, or None to keep nothing."
-        )
 
     def apply(params, x, train, key):
         forward = lambda params, x, key: layer.apply(params, x, train, key)
@@ -201,12 +201,13 @@ def _by_part(caller, params, names, key):
     names, params = set(names), only_params(caller, params)
     trees = [tree or {} for tree in params]
     for what, tree in zip(("weights", "stats"), trees, strict=True):
-        if not isinstance(tree, dict) or not names.issuperset(tree):
-            found = ", ".join(map(str, tree)) if isinstance(tree, dict) else describe_value(tree)
-            raise ValueError(
-                f"{caller}: the {what} are {found}, but of {', '.join(sorted(names))} are "
-                "expected: these params were made by another network."
-            )
+        fits = isinstance(tree, dict)
+        found = ", ".join(map(str, tree)) if fits else describe_value(tree)
+        require(
+            fits and names.issuperset(tree),
+            f"{caller}: the {what} are {found}, but of {', '.join(sorted(names))} are expected: "
+            "these params were made by another network.",
+        )
     return trees
 
 

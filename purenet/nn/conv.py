@@ -19,7 +19,7 @@ from jax import lax
 from purenet.core.types import Array, Layer
 from purenet.core.validate import Boolean, PositiveInteger, declared, one_of
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import WeightInit, init_weights, named, shape, stateless
+from purenet.nn.base import WeightInit, expect_shape, init_weights, named, shape, stateless
 from purenet.nn.initializers import he_normal
 from purenet.nn.windows import Pair, add_shifts, image_sizes, pair, shifts, window, window_counts
 
@@ -161,11 +161,8 @@ def _convolve(
     (2, 2, 2, 4)
     """
     method, stride, pads = _checked(x, w, stride, padding, method)
-    if jnp.shape(b) not in ((), w.shape[3:]):
-        raise ValueError(
-            f"conv: b has shape {jnp.shape(b)}, but kernels {w.shape} take one number a filter, "
-            f"({w.shape[3]},), or the scalar 0 for no bias."
-        )
+    such = f"({w.shape[3]},), one number for each filter, or the scalar 0 for no bias,"
+    expect_shape(jnp.shape(b) in ((), w.shape[3:]), "conv: b", b, such)
     y = _output(method, stride, pads)(x, w)
     return y + (b if jnp.ndim(b) == 0 else jnp.asarray(b)[None, None, None])
 
@@ -189,12 +186,8 @@ convolve = hand_vjp(_convolve, _convolve_fwd, _convolve_bwd, static=(3, 4, 5))
 
 def _checked(x, w, stride, padding, method):
     sizes = image_sizes("conv", jnp.shape(x))
-    if jnp.ndim(w) != 4 or x.shape[3] != w.shape[2]:
-        raise ValueError(
-            f"conv: x has shape {x.shape}, {x.shape[3]} channels, but the kernels have "
-            f"shape {jnp.shape(w)}; images are (n, height, width, channels), kernels (height, "
-            "width, channels, filters)."
-        )
+    such = f"(height, width, {x.shape[3]} channels, filters), to fit x {x.shape},"
+    expect_shape(jnp.ndim(w) == 4 and x.shape[3] == w.shape[2], "conv: w", w, such)
     if method is not None:
         METHOD.apply("conv: method", method)
     _, pads = window("conv", sizes, w.shape[:2], stride, padding)

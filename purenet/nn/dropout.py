@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from purenet.core.dtypes import inexact, widen
 from purenet.core.padded import count_of, counts, keep_first
 from purenet.core.types import Array, Key, Layer, Number, Params
-from purenet.core.validate import declared, random_key
+from purenet.core.validate import declared, expect, random_key
 from purenet.core.vjp import hand_vjp
 from purenet.distributed.mesh import replicate
 from purenet.nn.base import (
     UnitIntervals,
+    expect_shape,
     fractions,
     named,
     only_params,
@@ -106,11 +107,9 @@ def _check_drop(x, rate, key):
     fractions("dropout", rate=rate)
     random_key("dropout", key)
     sizes = zip(jnp.shape(rate)[::-1], jnp.shape(x)[::-1], strict=False)
-    if jnp.ndim(rate) > jnp.ndim(x) or any(n not in (1, size) for n, size in sizes):
-        raise ValueError(
-            f"dropout: rate has shape {jnp.shape(rate)}, but one number, or a shape that "
-            f"broadcasts to x {jnp.shape(x)}, is expected."
-        )
+    fits = jnp.ndim(rate) <= jnp.ndim(x) and all(n in (1, size) for n, size in sizes)
+    such = f"one number, or a shape that broadcasts to x {jnp.shape(x)},"
+    expect_shape(fits, "dropout: rate", rate, such)
 
 
 def _check_drop_padded(x, rate, key, rows, units):
@@ -207,11 +206,8 @@ def dropout(rate: UnitIntervals) -> Layer:
         (units,) = named("dropout", "stats", stats, optional=("units",))
         if not train or nothing:
             return x, stats
-        if key is None:
-            raise ValueError(
-                f"dropout: training with rate {rate} draws random numbers, but key is None; give "
-                "`apply` a key, or train=False for inference."
-            )
+        hint = f", as rate is {rate}; inference takes none: train=False"
+        expect(key is not None, "dropout: the key", key, "a random key", ValueError, hint)
         rows = count_of(train)
         if rows is None and units is None:
             return drop(x, rate, key), stats

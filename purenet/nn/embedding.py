@@ -6,9 +6,9 @@ import numpy as np
 
 from purenet.core.dtypes import inexact
 from purenet.core.types import Array, Layer
-from purenet.core.validate import PositiveInteger, declared
+from purenet.core.validate import PositiveInteger, declared, expect, require
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import WeightInit, init_weights, named, shape, stateless
+from purenet.nn.base import WeightInit, expect_shape, init_weights, named, shape, stateless
 from purenet.nn.initializers import normal
 
 
@@ -25,15 +25,10 @@ def _look_up(table: Array, indices: Array | int) -> jax.Array:
     >>> look_up(jnp.arange(6.0).reshape(3, 2), jnp.array([2, 0])).tolist()
     [[4.0, 5.0], [0.0, 1.0]]
     """
-    if not jnp.issubdtype(jnp.result_type(indices), jnp.integer):
-        raise ValueError(
-            f"embedding: indices are of type {jnp.result_type(indices)}, but integers are "
-            "expected; convert them with x.astype(int)."
-        )
-    if jnp.ndim(table) != 2:
-        raise ValueError(
-            f"embedding: the table has shape {jnp.shape(table)}, but (count, features) is expected."
-        )
+    whole = jnp.issubdtype(jnp.result_type(indices), jnp.integer)
+    hint = "; convert them with x.astype(int)"
+    expect(whole, "embedding: indices", indices, "an array of integers", ValueError, hint)
+    expect_shape(jnp.ndim(table) == 2, "embedding: the table", table, "(count, features)")
     floats = inexact(table)  # which can hold NaN
     rows = floats.at[_places(floats, indices)]
     return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_sharding(floats, indices))
@@ -105,8 +100,7 @@ def _check_known(indices, count):
         return
     indices = np.asarray(indices)  # known values stay known inside a traced function
     low, high = indices.min(), indices.max()
-    if low < 0 or high >= count:
-        raise ValueError(
-            f"embedding: indices reach from {low} to {high}, but the table has the rows 0 to "
-            f"{count - 1}."
-        )
+    require(
+        0 <= low <= high < count,
+        f"embedding: indices reach from {low} to {high}, but the table has rows 0 to {count - 1}.",
+    )

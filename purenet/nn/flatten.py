@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from purenet.core.types import Array
 from purenet.core.vjp import hand_vjp
+from purenet.nn.base import expect_shape
 
 
 @jax.tree_util.register_static
@@ -25,11 +26,8 @@ def _flatten(x: Array) -> jax.Array:
     >>> flatten(jnp.ones((2, 28, 28, 1))).shape
     (2, 784)
     """
-    if jnp.ndim(x) < 1:
-        raise ValueError(
-            f"flatten: x has shape {jnp.shape(x)}, but a batch (n, ...) is expected; "
-            "give one example a leading axis with x[None]."
-        )
+    hint = "; give one example a leading axis with x[None]"
+    expect_shape(jnp.ndim(x) > 0, "flatten: x", x, "a batch (n, ...)", hint)
     # hand_vjp has made NumPy arrays JAX arrays
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # type: ignore[return-value]
 

@@ -7,7 +7,7 @@ from jax import lax
 
 from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number
-from purenet.core.validate import NonNegative, PositiveInteger, declared, integer
+from purenet.core.validate import NonNegative, PositiveInteger, declared, expect, integer
 from purenet.core.vjp import hand_vjp
 from purenet.nn.base import named, stateless
 from purenet.nn.norm import (
@@ -51,10 +51,8 @@ def _by_group(x, groups):
 
 
 def _check_groups(groups, channels):
-    if channels % integer("group_norm: groups", groups, least=1):
-        raise ValueError(
-            f"group_norm: groups is {groups}, but a divisor of the {channels} channels is expected."
-        )
+    divides = channels % integer("group_norm: groups", groups, least=1) == 0
+    expect(divides, "group_norm: groups", groups, f"a divisor of {channels} channels", ValueError)
 
 
 # backward, by hand

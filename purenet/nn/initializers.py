@@ -21,11 +21,12 @@ from purenet.core.validate import (
     Finite,
     NonNegative,
     declared,
-    describe_value,
+    expect,
     is_integer,
     is_number,
     positive,
     random_key,
+    require,
 )
 
 Fans = tuple[Number, Number]  # (fan_in, fan_out)
@@ -76,8 +77,9 @@ def uniform(low: Finite = -1.0, high: Finite = 1.0) -> Initializer:
     >>> uniform()(jax.random.key(0), (3, 2)).shape
     (3, 2)
     """
-    if is_number(low) and is_number(high) and low > high:
-        raise ValueError(f"uniform: low is {low} and high {high}, but low <= high is expected.")
+    known = is_number(low) and is_number(high)
+    legal = not known or low <= high
+    expect(legal, "uniform: low", low, f"at most high, which is {high},", ValueError)
     return functools.partial(_uniform, low=low, high=high)
 
 
@@ -169,37 +171,30 @@ def _root(gain, fan, dtype):
 def _fans(caller, shape, fans):
     shape = _checked(caller, shape)
     if fans is not None:
-        if not (isinstance(fans, (tuple, list)) and len(fans) == 2):
-            raise ValueError(
-                f"{caller}: fans is {describe_value(fans)}, but (fan_in, fan_out) is expected."
-            )
+        two = isinstance(fans, (tuple, list)) and len(fans) == 2
+        expect(two, f"{caller}: fans", fans, "(fan_in, fan_out)", ValueError)
         positive(caller, fan_in=fans[0], fan_out=fans[1])
         return fans
-    if len(shape) < 2:
-        raise ValueError(
-            f"{caller}: an initialiser scaled by fan-in got the shape {shape}, but a matrix "
-            "(inputs, outputs) or a kernel (height, width, in, out) is expected; use `zeros`, "
-            "`normal` or `uniform` for anything else."
-        )
+    require(
+        len(shape) > 1,
+        f"{caller}: an initialiser scaled by fan-in got the shape {shape}, but a matrix (inputs, "
+        "outputs) or a kernel (height, width, in, out) is expected; use `zeros`, `normal` or "
+        "`uniform` for anything else.",
+    )
     window = math.prod(shape[:-2])
     return window * shape[-2], window * shape[-1]
 
 
 def _checked(caller, shape) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-    if not all(is_integer(n) and n.__index__() > 0 for n in sizes):
-        raise ValueError(
-            f"{caller}: shape is {describe_value(shape)}, but positive integers are expected, such "
-            "as (784, 100)."
-        )
+    legal = all(is_integer(n) and n.__index__() > 0 for n in sizes)
+    such = "a tuple of positive integers such as (784, 100)"
+    expect(legal, f"{caller}: shape", shape, such, ValueError)
     return tuple(n.__index__() for n in sizes)
 
 
 def _drawable(caller, key, shape, dtype):
     """The three, checked: a key, a shape, a dtype of floats."""
     random_key(caller, key)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"{caller}: dtype is {describe_value(dtype)}, but one of floats is expected."
-        )
+    expect(jnp.issubdtype(dtype, jnp.floating), f"{caller}: dtype", dtype, "one of floats")
     return key, _checked(caller, shape), dtype

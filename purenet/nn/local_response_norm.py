@@ -9,9 +9,18 @@ from jax import lax
 
 from purenet.core.dtypes import inexact, widen
 from purenet.core.types import Array, Layer, Number
-from purenet.core.validate import Check, Finite, Positive, declared, finite, integer, positive
+from purenet.core.validate import (
+    Check,
+    Finite,
+    Positive,
+    declared,
+    expect,
+    finite,
+    integer,
+    positive,
+)
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import named, stateless
+from purenet.nn.base import expect_shape, named, stateless
 
 
 # forward
@@ -32,8 +41,7 @@ def _local_response_normalise(
     >>> local_response_normalise(jnp.ones((1, 2)), 2.0, 1.0, 1.0, 3).round(2).tolist()
     [[0.25, 0.25]]
     """
-    if jnp.ndim(x) < 1:
-        raise ValueError("local_response_norm: x has shape (), but (..., channels) is expected.")
+    expect_shape(jnp.ndim(x) > 0, "local_response_norm: x", x, "(..., channels)")
     _check_numbers(x, k, alpha, beta, n)
     x = inexact(x)
     k, alpha, beta = (widen(a, x) for a in (k, alpha, beta))
@@ -49,11 +57,8 @@ def _check_numbers(x, k, alpha, beta, n=5):
 
 
 def _odd(name, n) -> int:
-    if integer(name, n, least=1) % 2 == 0:
-        raise ValueError(
-            f"{name} is {n}, but an odd number is expected: a channel and as many neighbours "
-            "before it as after it."
-        )
+    such = "an odd number, a channel and as many neighbours before it as after it,"
+    expect(integer(name, n, least=1) % 2, name, n, such, ValueError)
     return n
 
 

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from purenet.core.dtypes import widen
 from purenet.core.types import Array
 from purenet.core.validate import PositiveInteger, array, declared
+from purenet.nn.base import expect_shape
 from purenet.nn.losses import accuracy as accuracy
 from purenet.nn.losses import as_probabilities, check_labels, softmax_cross_entropy
 
@@ -35,19 +36,13 @@ def _classes(caller, y, t):
     """(outputs, the right classes as bools), both (n, k), or (n,) for two classes."""
     y, t = array(caller, "y", y), jnp.asarray(array(caller, "t", t))
     if jnp.ndim(y) == 1:
-        if jnp.shape(t) != jnp.shape(y) or len(y) == 0:
-            raise ValueError(
-                f"{caller}: the outputs have shape {jnp.shape(y)} and the labels {jnp.shape(t)}, "
-                "but one logit and one label, 0 or 1, for each example are expected, and at least "
-                "one example."
-            )
+        legal = jnp.shape(t) == jnp.shape(y) and len(y) > 0
+        such = f"{jnp.shape(y)}, a label 0 or 1 for each logit, and at least one example,"
+        expect_shape(legal, f"{caller}: t", t, such)
         return widen(y), t.astype(bool)
     check_labels(caller, y, t)
-    if y.shape[1] == 1:
-        raise ValueError(
-            f"{caller}: the outputs have shape {y.shape}, but two classes or more are expected; "
-            "one logit an example becomes (n,) with y[:, 0]."
-        )
+    hint = "; one logit an example becomes (n,) with y[:, 0]"
+    expect_shape(y.shape[1] > 1, f"{caller}: y", y, "(n, k) with k > 1 classes", hint)
     y = widen(y)
     return y, as_probabilities(t, y) > 0.5
 
@@ -55,12 +50,9 @@ def _classes(caller, y, t):
 def _reals(caller, y, t):
     """Outputs and targets (n, d)."""
     y, t = array(caller, "y", y), array(caller, "t", t)
-    if jnp.shape(y) != jnp.shape(t) or jnp.ndim(y) not in (1, 2) or jnp.size(y) == 0:
-        raise ValueError(
-            f"{caller}: y has shape {jnp.shape(y)} and t {jnp.shape(t)}, but two equal shapes "
-            "(n,) or (n, d) with at least one example are expected; t[:, None] or y[:, 0] matches "
-            "(n,) and (n, 1)."
-        )
+    legal = jnp.shape(y) == jnp.shape(t) and jnp.ndim(y) in (1, 2) and jnp.size(y) > 0
+    such = f"that of t {jnp.shape(t)}, (n,) or (n, d) with at least one example,"
+    expect_shape(legal, f"{caller}: y", y, such, "; t[:, None] or y[:, 0] matches (n,) and (n, 1)")
     y, t = widen(y), widen(t)
     return (y, t) if y.ndim == 2 else (y[:, None], t[:, None])
 
@@ -141,11 +133,7 @@ def top_k(k: PositiveInteger) -> Callable[[Array, Array], jax.Array]:
 
     def share(y, t):
         y, right = _classes("top_k", y, t)
-        if y.ndim == 1:
-            raise ValueError(
-                f"top_k: the outputs have shape {y.shape}, but one output for each class, "
-                "(n, classes), is expected."
-            )
+        expect_shape(y.ndim == 2, "top_k: y", y, "(n, classes), one output for each class,")
         own = right.argmax(axis=1)[:, None]
         at = jnp.take_along_axis(y, own, axis=1)
         before = (y > at) | ((y == at) & (jnp.arange(y.shape[1]) < own))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from purenet.core.dtypes import inexact
 from purenet.core.types import Array, Layer
+from purenet.core.validate import require
 from purenet.core.vjp import hand_vjp
-from purenet.nn.base import named, shape, stateless
+from purenet.nn.base import expect_shape, named, shape, stateless
 from purenet.nn.windows import ImageShape, Pair, add_shifts, image_sizes, pair, shifts, window
 
 
@@ -105,11 +106,7 @@ def _global_avg_pool(x: Array) -> jax.Array:
     (2, 3)
     """
     sizes = image_sizes("global_avg_pool", jnp.shape(x))
-    if not all(sizes):
-        raise ValueError(
-            f"global_avg_pool: x has shape {x.shape}, images of {sizes[0]} x {sizes[1]}, but at "
-            "least one pixel is expected."
-        )
+    expect_shape(all(sizes), "global_avg_pool: x", x, "images of at least one pixel")
     return inexact(x).mean(axis=(1, 2))
 
 
@@ -132,12 +129,11 @@ def _windows(name, image_shape, size, stride, padding):
     size = pair(f"{name}: size", size)
     stride = size if stride is None else pair(f"{name}: stride", stride)
     outputs, pads = window(name, sizes, size, stride, padding)
-    for k, (low, high) in zip(size, pads, strict=True):
-        if max(low, high) >= k:
-            raise ValueError(
-                f"{name}: with padding {padding} a window of size {size} can lie in the padding "
-                "alone; use a padding smaller than the window."
-            )
+    require(
+        all(max(both) < k for k, both in zip(size, pads, strict=True)),
+        f"{name}: with padding {padding} a window of size {size} can lie in the padding alone; use "
+        "a padding smaller than the window.",
+    )
     return size, stride, pads, outputs
 
 

@@ -1,7 +1,8 @@
-"""What the files of `purenet.nn` define, found by walking them: nothing is listed twice.
+"""What the files of `purenet.nn` define, found by walking them.
 
-A new operation or layer is one file. From its definitions follow `purenet.ops`, what a saved
-network is rebuilt from, and the arguments of `purenet check`.
+A new operation or layer is one file. From its definitions follow what a saved network is rebuilt
+from and the arguments of `purenet check`. `purenet.nn.ops` imports the operations by name, so that
+type checkers see them; a test checks that none is left out.
 """
 
 import importlib

@@ -7,7 +7,7 @@ import jax
 from purenet.core.padded import PaddedSizes
 from purenet.core.text_table import text_table
 from purenet.core.types import Layer
-from purenet.core.validate import describe_value
+from purenet.core.validate import expect
 from purenet.nn.combinators import output_shape
 from purenet.nn.models import layers_of
 
@@ -29,10 +29,7 @@ def summary(net: Layer, sizes: PaddedSizes) -> str:
     2 dense  (10,)        1,010  ...
     total                 7,510  ...
     """
-    if not isinstance(net, Layer):
-        raise TypeError(
-            f"summary: net is {describe_value(net)}, but a network such as mlp() is expected."
-        )
+    expect(isinstance(net, Layer), "summary: net", net, "a network such as mlp()")
     layers, sizes = layers_of(net, sizes)
     rows, total, total_bytes = [("layer", "output", "parameters", "bytes")], 0, 0
     for i, layer in enumerate(layers):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from purenet.core.types import Array
-from purenet.core.validate import describe_value, is_integer
+from purenet.core.validate import expect, is_integer, require
 from purenet.core.vjp import hand_vjp
+from purenet.nn.base import expect_shape
 
 Pair = int | tuple[int, int]
 Padding = tuple[tuple[int, int], ...]  # ((top, bottom), (left, right))
@@ -31,11 +32,9 @@ def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     ((2, 2), (0, 1))
     """
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or not all(map(is_integer, both)) or min(both) < least:
-        raise ValueError(
-            f"{name} is an integer of at least {least}, or two of them (height, width); "
-            f"got {describe_value(value)}."
-        )
+    legal = len(both) == 2 and all(map(is_integer, both)) and min(both) >= least
+    such = f"an integer of at least {least}, or two of them (height, width),"
+    expect(legal, name, value, such, ValueError)
     return both[0].__index__(), both[1].__index__()
 
 
@@ -68,22 +67,21 @@ def window(
             for size, k, s, count in zip(sizes, kernel, stride, counts, strict=True)
         ]
         pads = tuple((p // 2, p - p // 2) for p in total)
-    elif isinstance(padding, str) and padding != "valid":
-        raise ValueError(
-            f'{name}: padding is a number, (height, width), "same" or "valid"; got {padding!r}.'
-        )
     else:
+        such = 'an integer, (height, width), "same" or "valid"'
+        legal = not isinstance(padding, str) or padding == "valid"
+        expect(legal, f"{name}: padding", padding, such, ValueError)
         wanted = 0 if isinstance(padding, str) else padding
         pads = tuple((p, p) for p in pair(f"{name}: padding", wanted, least=0))
     for axis, size, (low, high), k, s in zip(
         ("height", "width"), sizes, pads, kernel, stride, strict=True
     ):
-        if size + low + high < k:
-            raise ValueError(
-                f"{name}: a window of {axis} {k} does not fit an image of {axis} {size} with "
-                f"padding {low} + {high}: ({size} + {low} + {high} - {k})/{s} + 1 is below 1; "
-                "use a smaller window or more padding."
-            )
+        require(
+            size + low + high >= k,
+            f"{name}: a window of {axis} {k} does not fit an image of {axis} {size} with padding "
+            f"{low} + {high}: ({size} + {low} + {high} - {k})/{s} + 1 is below 1; use a smaller "
+            "window or more padding.",
+        )
     return window_counts(sizes, pads, kernel, stride), pads
 
 
@@ -120,12 +118,12 @@ def shifts(
     [[0.0, 1.0], [1.0, 2.0]]
     """
     (kh, kw), (sh, sw), (oh, ow) = kernel, stride, outputs
-    if kh * kw > _MOST_PLACES:
-        raise ValueError(
-            f"a window of {kh} x {kw} has {kh * kw} places, each an operation of its own, but "
-            f"at most {_MOST_PLACES} are expected: use a smaller window, `global_avg_pool` for the "
-            'mean of the whole image, or method="direct" for a convolution.'
-        )
+    require(
+        kh * kw <= _MOST_PLACES,
+        f"a window of {kh} x {kw} has {kh * kw} places, each an operation of its own, but at most "
+        f"{_MOST_PLACES} are possible: use a smaller window, `global_avg_pool` for the mean of the "
+        'whole image, or method="direct" for a convolution.',
+    )
     padded = _padded(x, pads, fill)
     return [
         padded[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
@@ -224,12 +222,9 @@ def _col2im(
     outputs, pads = window("col2im", sizes, kernel, stride, padding)
     kernel, stride = pair("kernel", kernel), pair("stride", stride)
     (kh, kw), n, c = kernel, image_shape[0], image_shape[3]
-    if jnp.shape(columns) != (n, *outputs, kh * kw * c):
-        raise ValueError(
-            f"col2im: columns have shape {jnp.shape(columns)}, but an image {tuple(image_shape)} "
-            f"with kernel {kernel}, stride {stride} and padding {padding!r} has columns of shape "
-            f"{(n, *outputs, kh * kw * c)}."
-        )
+    expected = (n, *outputs, kh * kw * c)
+    hint = f" for an image {tuple(image_shape)} with {kernel=}, {stride=} and {padding=}"
+    expect_shape(jnp.shape(columns) == expected, "col2im: columns", columns, f"{expected}", hint)
     return add_shifts(jnp.split(columns, kh * kw, axis=-1), sizes, kernel, stride, pads)
 
 
@@ -255,10 +250,7 @@ def image_sizes(name: str, image_shape: Any) -> tuple[int, ...]:
     batch: Any
     batch, *sizes = image_shape if is_shape else (None,)
     known = is_integer(batch) or jax.export.is_symbolic_dim(batch)
-    if not (known and all(map(is_integer, sizes))):
-        raise ValueError(
-            f"{name}: images are (n, height, width, channels), but the shape is "
-            f"{describe_value(image_shape)}; reshape flat images first, 784 to (28, 28, 1) for "
-            "example."
-        )
+    legal = known and all(map(is_integer, sizes))
+    such, hint = "(n, height, width, channels)", "; reshape flat images, such as 784 to (28, 28, 1)"
+    expect(legal, f"{name}: the shape of the images", image_shape, such, ValueError, hint)
     return tuple(image_shape[1:3])

@@ -12,7 +12,7 @@ import numpy as np
 from purenet.core.dtypes import floating, widen
 from purenet.core.tree import check_same_structure
 from purenet.core.types import Number, Optimizer, PyTree, Rate, only_weights
-from purenet.core.validate import array, is_number
+from purenet.core.validate import array, expect, is_number, require
 from purenet.optim.schedules import at
 
 Count = Any  # () int32, the updates so far; Any because every tuple has a method of the name count
@@ -180,17 +180,19 @@ def trainable_weights(
     for path, leaf in jax.tree.leaves_with_path(only_weights(caller, weights)):
         name = f"the {what}{jax.tree_util.keystr(path)}"
         dtype = jnp.result_type(array(caller, name, leaf))
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"{caller}: {name} are of {dtype}, but floats are expected; convert them with "
-                "astype(float), or leave them out."
-            )
-        if real and jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(
-                f"{caller}: {name} are of {dtype}, but real floats are expected: JAX's gradient of "
-                "a complex number is the conjugate of the direction in which the loss rises; train "
-                "the real and the imaginary part as two weights."
-            )
+        require(
+            jnp.issubdtype(dtype, jnp.inexact),
+            f"{caller}: {name} are of {dtype}, but floats are expected; convert them with "
+            "astype(float), or leave them out.",
+            TypeError,
+        )
+        require(
+            not real or jnp.issubdtype(dtype, jnp.floating),
+            f"{caller}: {name} are of {dtype}, but real floats are expected: JAX's gradient of a "
+            "complex number is the conjugate of the direction in which the loss rises; train the "
+            "real and the imaginary part as two weights.",
+            TypeError,
+        )
     return weights
 
 
@@ -200,11 +202,9 @@ def own_state(caller: str, state_type: Any, state: PyTree) -> Any:
     >>> own_state("chain", tuple, ())
     ()
     """
-    if not isinstance(state, state_type):
-        raise TypeError(
-            f"{caller}: the state is a {type(state).__name__}, but a {state_type.__name__} is "
-            "expected: what `init` of the same optimizer returns."
-        )
+    what, kind = f"{caller}: the state", type(state).__name__
+    text = f"{what} is a {kind}, but a {state_type.__name__} is expected, as `init` returns it."
+    require(isinstance(state, state_type), text, TypeError)
     return state
 
 
@@ -214,10 +214,8 @@ def required_weights(caller: str, weights: PyTree | None) -> PyTree:
     >>> required_weights("adamw", {"w": 1.0})
     {'w': 1.0}
     """
-    if weights is None:
-        raise ValueError(
-            f"{caller}: `update` needs the weights; call update(grads, state, params.weights)."
-        )
+    text = "`update` needs the weights; call update(grads, state, params.weights)."
+    require(weights is not None, f"{caller}: {text}")
     return weights
 
 
@@ -234,12 +232,12 @@ def decay_mask(caller: str, mask: PyTree | Callable | None, weights: PyTree) -> 
     mask = mask(weights) if callable(mask) else mask
     structures: Any = jax.tree.structure(mask), jax.tree.structure(weights)
     got, expected = structures
-    if got != expected:
-        raise ValueError(
-            f"{caller}: the mask has the structure {got}, but one boolean for each of the weights "
-            f"{expected} is expected."
-        )
+    require(
+        got == expected,
+        f"{caller}: the mask has the structure {got}, but one boolean for each of the weights "
+        f"{expected} is expected.",
+    )
     for leaf in jax.tree.leaves(mask):
-        if not isinstance(leaf, (bool, np.bool_)):
-            raise ValueError(f"{caller}: the mask holds {leaf!r}, but True or False is expected.")
+        legal = isinstance(leaf, (bool, np.bool_))
+        expect(legal, f"{caller}: a leaf of the mask", leaf, "True or False", ValueError)
     return mask

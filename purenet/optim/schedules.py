@@ -25,11 +25,12 @@ from purenet.core.validate import (
     Positive,
     array,
     declared,
-    describe_value,
+    expect,
     finite,
     is_function,
     is_number,
     non_negative,
+    require,
 )
 
 Schedule = Callable[[Any], jax.Array]  # of a step: a number or an array of steps
@@ -138,18 +139,18 @@ def piecewise(rates: Sequence[Number] | Array, boundaries: Sequence[Number] | Ar
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
     rates, boundaries = _several("rates", rates), _several("boundaries", boundaries)
-    if len(rates) != len(boundaries) + 1:
-        raise ValueError(
-            f"piecewise: {len(rates)} rates and {len(boundaries)} boundaries; one rate more than "
-            "boundaries is expected, because the first rate holds before the first boundary."
-        )
+    require(
+        len(rates) == len(boundaries) + 1,
+        f"piecewise: {len(rates)} rates and {len(boundaries)} boundaries; one rate more than "
+        "boundaries is expected, because the first rate holds before the first boundary.",
+    )
     for i, rate in enumerate(rates):
         non_negative("piecewise", **{f"rates[{i}]": rate})
     for i, boundary in enumerate(boundaries):
         finite("piecewise", **{f"boundaries[{i}]": boundary})
     known = [boundary for boundary in boundaries if is_number(boundary)]
-    if any(not low < high for low, high in itertools.pairwise(known)):
-        raise ValueError(f"piecewise: the boundaries {known} must increase from each to the next.")
+    rising = all(low < high for low, high in itertools.pairwise(known))
+    require(rising, f"piecewise: the boundaries {known} must increase from each to the next.")
 
     def schedule(step):
         now = constant(rates[0])(step)
@@ -161,10 +162,8 @@ def piecewise(rates: Sequence[Number] | Array, boundaries: Sequence[Number] | Ar
 
 
 def _several(name, values) -> list:
-    if not isinstance(values, (tuple, list)) and jnp.ndim(array("piecewise", name, values)) != 1:
-        raise TypeError(
-            f"piecewise: {name} is {describe_value(values)}, but a list of numbers is expected."
-        )
+    several = isinstance(values, (tuple, list)) or jnp.ndim(array("piecewise", name, values)) == 1
+    expect(several, f"piecewise: {name}", values, "a list of numbers")
     return list(values)
 
 

@@ -13,7 +13,15 @@ import jax.numpy as jnp
 from purenet.core.dtypes import floating, widen
 from purenet.core.tree import check_same_structure
 from purenet.core.types import Optimizer, PyTree
-from purenet.core.validate import NonNegative, Positive, UnitInterval, declared, describe_value
+from purenet.core.validate import (
+    NonNegative,
+    Positive,
+    UnitInterval,
+    declared,
+    describe_value,
+    expect,
+    require,
+)
 from purenet.optim.base import (
     Count,
     average,
@@ -62,11 +70,9 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     [-0.5, -0.25]
     """
     for i, optimizer in enumerate(optimizers):
-        if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-            raise TypeError(
-                f"chain: argument {i} is {describe_value(optimizer)}, but an (init, update) pair "
-                "is expected, such as sgd(0.1)."
-            )
+        pair = hasattr(optimizer, "init") and hasattr(optimizer, "update")
+        such = "an (init, update) pair such as sgd(0.1)"
+        expect(pair, f"chain: argument {i}", optimizer, such)
 
     def init(weights):
         return tuple(optimizer.init(weights) for optimizer in optimizers)
@@ -74,12 +80,13 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     steps = [with_extras(optimizer.update) for optimizer in optimizers]
 
     def update(updates, states, weights, **extra):
-        if not isinstance(states, (tuple, list)) or len(states) != len(optimizers):
-            got = f"{len(states)} states" if isinstance(states, tuple) else describe_value(states)
-            raise ValueError(
-                f"chain: the state holds {got}, but one for each of the {len(optimizers)} "
-                "optimizers is expected: what `init` of this chain returns."
-            )
+        several = isinstance(states, (tuple, list))
+        got = f"{len(states)} states" if several else describe_value(states)
+        require(
+            several and len(states) == len(optimizers),
+            f"chain: the state holds {got}, but one for each of the {len(optimizers)} optimizers "
+            "is expected, as `init` of this chain returns it.",
+        )
         new = []
         for step, state in zip(steps, states, strict=True):
             updates, state = step(updates, state, weights, **extra)
@@ -234,9 +241,9 @@ def averaged_weights(state: PyTree) -> PyTree:
     """
     is_average = lambda node: isinstance(node, AverageState)
     found = [node for node in jax.tree.leaves(state, is_leaf=is_average) if is_average(node)]
-    if len(found) != 1:
-        raise ValueError(
-            f"averaged_weights: the state holds {len(found)} averages of the weights, but one is "
-            "expected; chain exponential_moving_average(decay) last, once."
-        )
+    require(
+        len(found) == 1,
+        f"averaged_weights: the state holds {len(found)} averages of the weights, but one is "
+        "expected; chain exponential_moving_average(decay) last, once.",
+    )
     return found[0].average

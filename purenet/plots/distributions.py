@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, declared, real_numbers
+from purenet.core.validate import PositiveInteger, declared, real_numbers, require
 from purenet.plots import style
 
 
@@ -40,8 +40,8 @@ def histograms(
     found = style.pairs("histograms", "rows", rows, "(row title, panels)")
     of = lambda panels: style.pairs("histograms", "a row", panels, "(panel title, values)")
     rows = [(heading, of(panels)) for heading, panels in found]
-    if not rows or not all(panels for _, panels in rows):
-        raise ValueError("histograms: there are no panels to draw, or there is a row without any.")
+    drawable = bool(rows) and all(panels for _, panels in rows)
+    require(drawable, "histograms: there are no panels to draw, or there is a row without any.")
     columns = max(len(panels) for _, panels in rows)
     figure = style.figure(max(3.6, style.WIDTH / 5 * columns), 1.3 * len(rows) + 0.6)
     axes = figure.subplots(len(rows), columns, squeeze=False)

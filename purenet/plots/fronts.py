@@ -39,17 +39,17 @@ def front(
         x.ndim == 1 and x.shape == y.shape,
         f"front: x has shape {x.shape} and y {y.shape}, but a number for each point is expected.",
     )
-    best = np.asarray(best, int)
+    rows = np.array(best, int)
     require(
-        ((best >= 0) & (best < len(x))).all(),
+        bool(((rows >= 0) & (rows < len(x))).all()),
         f"front: best is {best}, but there are {len(x)} points.",
     )
     known = np.isfinite(x) & np.isfinite(y)
-    require(known.any(), "front: no point has two finite objectives.")
+    require(bool(known.any()), "front: no point has two finite objectives.")
     page = style.figure(5.2, 3.4)
     ax = page.subplots()
     ax.plot(x[known], y[known], "o", color=style.COLOURS[0], ms=4, alpha=0.45, mew=0)
-    chosen = best[np.argsort(x[best], kind="stable")]
+    chosen = rows[np.argsort(x[rows], kind="stable")]
     ax.plot(x[chosen], y[chosen], "-o", color=style.COLOURS[1], ms=6, mew=0.7, mec="black")
     style.plain_axes(ax)
     ax.set_xlabel(style.fold(labels[0], 40), parse_math=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, declared, mapping, real_numbers
+from purenet.core.validate import PositiveInteger, declared, mapping, real_numbers, require
 from purenet.plots import style
 
 _USUAL = ("validation", "train")
@@ -114,8 +114,8 @@ def curves(
     style.check_some("curves", "series", lines)
     if y_scale == "log":  # leave gaps for values without a logarithm
         lines = {name: (x, np.where(y > 0, y, np.nan)) for name, (x, y) in lines.items()}
-        if not any(np.isfinite(y).any() for _, y in lines.values()):
-            raise ValueError("curves: no value is above 0, but a log scale needs one.")
+        shown = any(np.isfinite(y).any() for _, y in lines.values())
+        require(shown, "curves: no value is above 0, but a log scale needs one.")
     figure = style.figure(6.4, 4.0)
     ax = figure.subplots()
     handles = {
@@ -160,11 +160,11 @@ def _curve(caller: str, name: str, values) -> tuple[np.ndarray, np.ndarray]:
     x, y = values if isinstance(values, tuple) and len(values) == 2 else (None, values)
     y = real_numbers(caller, f"the curve {name!r}", y)
     x = np.arange(1.0, y.size + 1) if x is None else real_numbers(caller, f"x of {name!r}", x)
-    if y.ndim != 1 or x.shape != y.shape or not np.isfinite(x).all():
-        raise ValueError(
-            f"{caller}: the curve {name!r} has x of shape {x.shape} and y of shape {y.shape}; "
-            "expected two rows of numbers of the same length, and x finite."
-        )
+    require(
+        y.ndim == 1 and x.shape == y.shape and bool(np.isfinite(x).all()),
+        f"{caller}: the curve {name!r} has x of shape {x.shape} and y of shape {y.shape}, but two "
+        "rows of numbers of the same length are expected, and x finite.",
+    )
     return x, np.where(np.isfinite(y), y, np.nan)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import real_numbers
+from purenet.core.validate import real_numbers, require
 from purenet.plots import style
 
 _FEW = 6  # up to this many distinct numbers get a tick each
@@ -85,21 +85,15 @@ def scale(name: str, values: Any, log: bool = False, caller: str = "scale") -> S
     column = style.a_list(caller, f"the column {name!r}", values, "values")
     shape = values.shape if isinstance(values, np.ndarray) else (len(column),)
     style.check_shape(caller, f"the column {name!r} has", shape, len(shape) == 1, "(n,)")
-    if not all(_is_number(v) for v in column):
-        if log:
-            odd = next(v for v in column if not _is_number(v))
-            raise ValueError(
-                f"{caller}: the column {name!r} is to be on a log axis, but holds "
-                f"{_text(odd)!r}; leave it out of `log`."
-            )
+    others = [v for v in column if not _is_number(v)]
+    held = f"{caller}: the column {name!r} is to be on a log axis, but holds"
+    if others:
+        require(not log, f"{held} {_text(others[0])!r}; leave it out of `log`.")
         return _categories(name, column)
     x = real_numbers(caller, f"the column {name!r}", column)
     finite = np.isfinite(x)
-    if log and (x[finite] <= 0).any():
-        raise ValueError(
-            f"{caller}: the column {name!r} is to be on a log axis, but holds "
-            f"{x[finite].min():g}; only numbers above 0 have a logarithm."
-        )
+    least = x[finite].min(initial=np.inf)
+    require(not log or least > 0, f"{held} {least:g}; only numbers above 0 have a logarithm.")
     return _numbers(name, x, finite, log)
 
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, declared, integer, mapping, real_numbers
+from purenet.core.validate import (
+    PositiveInteger,
+    declared,
+    expect,
+    integer,
+    mapping,
+    real_numbers,
+    require,
+)
 from purenet.plots import style
 from purenet.plots.scales import Scale, scale
 
@@ -323,29 +331,20 @@ def _ends(caller, scores, epochs, levels, status):
     y = _matrix(caller, scores, "trials")
     n, most = y.shape
     trained = np.asarray(epochs)
-    numeric = trained.dtype.kind in "iuf"
-    if trained.shape != (n,) or not numeric or (trained != np.rint(trained)).any():
-        raise ValueError(
-            f"{caller}: the epochs have shape {trained.shape} and type {trained.dtype}, expected "
-            f"({n},) integers, one per row of the scores."
-        )
-    if (trained < 0).any() or (trained > most).any():
-        raise ValueError(
-            f"{caller}: the epochs go from {trained.min()} to {trained.max()}, expected 0 to "
-            f"{most}, the length of the scores."
-        )
+    whole = trained.dtype.kind in "iuf" and (trained == np.rint(trained)).all()
+    style.check_shape(caller, "the epochs have", trained.shape, trained.shape == (n,), f"({n},)")
+    legal = whole and ((trained >= 0) & (trained <= most)).all()
+    such = f"an array of integers from 0 to {most}, the length of the scores,"
+    expect(legal, f"{caller}: epochs", trained.tolist(), such, ValueError)
     levels = style.a_list(caller, "levels", levels, "epochs")
     style.check_some(caller, "levels", levels)
     steps = sorted({integer(f"{caller}: a level", level, least=1) for level in levels})
     trained = trained.astype(int)
     if status is not None:
         ends = np.array([str(s) for s in style.a_list(caller, "status", status, "texts")], object)
-        if ends.shape != (n,) or not {*ends} <= {*_STATUS}:
-            odd = sorted({*ends} - {*_STATUS})
-            raise ValueError(
-                f"{caller}: status has {len(ends)} values{f' such as {odd[0]!r}' if odd else ''}, "
-                f"expected {n} of {', '.join(map(repr, _STATUS))}."
-            )
+        legal = ends.shape == (n,) and {*ends} <= {*_STATUS}
+        such = f"a list of {n} of {', '.join(map(repr, _STATUS))}"
+        expect(legal, f"{caller}: status", list(ends), such, ValueError)
         return y, trained, steps, ends
     ends = np.where(trained == trained.max(), "done", "stopped").astype(object)
     final = y[np.arange(n), np.maximum(trained - 1, 0)]
@@ -364,21 +363,16 @@ def _population(caller: str, scores, parents, every: int) -> tuple[np.ndarray, n
     members, epochs = y.shape
     rows = np.asarray(parents)
     rows = np.zeros((0, members), int) if rows.size == 0 else rows
-    if rows.ndim != 2 or rows.shape[1] != members or rows.dtype.kind not in "iu":
-        raise ValueError(
-            f"{caller}: the parents have shape {rows.shape} and type {rows.dtype}, expected "
-            f"(rounds, {members}) integers, one per row of the scores."
-        )
-    if rows.size and (rows.min() < 0 or rows.max() >= members):
-        raise ValueError(
-            f"{caller}: the parents go from {rows.min()} to {rows.max()}, expected members, 0 to "
-            f"{members - 1}."
-        )
-    if len(rows) * every > epochs:
-        raise ValueError(
-            f"{caller}: there are {len(rows)} rounds of {every} epochs, but scores of {epochs} "
-            f"epochs; expected at most {epochs // every} rounds."
-        )
+    fits = rows.ndim == 2 and rows.shape[1] == members
+    style.check_shape(caller, "the parents have", rows.shape, fits, f"(rounds, {members})")
+    legal = rows.dtype.kind in "iu" and ((rows >= 0) & (rows < members)).all()
+    such = f"an array of members, 0 to {members - 1},"
+    expect(legal, f"{caller}: parents", rows.tolist(), such, ValueError)
+    require(
+        len(rows) * every <= epochs,
+        f"{caller}: there are {len(rows)} rounds of {every} epochs, but scores of {epochs} epochs; "
+        f"at most {epochs // every} rounds are expected.",
+    )
     return y, rows
 
 

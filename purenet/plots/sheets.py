@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, declared, real_numbers
+from purenet.core.validate import PositiveInteger, declared, expect, real_numbers, require
 from purenet.plots import style
 
 
@@ -44,10 +44,10 @@ def images(
     legal = x.ndim == 4 and x.shape[3] in (1, 3) and 0 not in x.shape
     expected = "(n, height, width), (n, height, width, 1) or (n, height, width, 3)"
     style.check_shape("images", "the images have", np.shape(images), legal, expected)
-    if titles is not None and not hasattr(titles, "__len__"):
-        raise TypeError(f"images: titles is {titles!r}, but a list of texts is expected.")
-    if titles is not None and len(titles) != len(x):
-        raise ValueError(f"images: there are {len(x)} images, but {len(titles)} titles.")
+    if titles is not None:
+        expect(hasattr(titles, "__len__"), "images: titles", titles, "a list of texts")
+        text = f"images: there are {len(x)} images, but {len(titles)} titles."
+        require(len(titles) == len(x), text)
     return _sheet("images", path, x, limits, titles, columns, title, dpi)
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from purenet.core.extras import extra
 from purenet.core.files import as_path, writable, write_bytes
-from purenet.core.validate import Check, describe_value, is_number
+from purenet.core.validate import expect, is_number, one_of, require
 
 # from dark to light, so that neighbours differ in grey too; dashes tell them apart in print
 COLOURS = ("#173f6b", "#e07b24", "#3a8f5c", "#b04a8f", "#6fa8dc", "#7a5c3e", "#c23b3b", "#9a9a9a")
@@ -29,15 +30,10 @@ def figure(width: float, height: float) -> Any:
     >>> figure(4, 3).get_size_inches().tolist()
     [4.0, 3.0]
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"plots: pictures need matplotlib, which is not installed ({error}): "
-            "pip install 'purenet[plot]'."
-        ) from error
-    page = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    made = extra("matplotlib.figure", "plots: pictures need matplotlib", "plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    page = made.Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(page)
     return page
 
@@ -52,16 +48,15 @@ def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
     >>> target("curves", "a.png", 120).name
     'a.png'
     """
-    if not is_number(dpi) or isinstance(dpi, bool):
-        raise TypeError(f"{caller}: dpi is {describe_value(dpi)}, but a number is expected.")
-    if not 10 <= dpi <= 2400:
-        raise ValueError(f"{caller}: dpi is {dpi}, but a number from 10 to 2400 is expected.")
+    number = is_number(dpi) and not isinstance(dpi, bool)
+    expect(number, f"{caller}: dpi", dpi, "a number")
+    expect(10 <= dpi <= 2400, f"{caller}: dpi", dpi, "a number from 10 to 2400", ValueError)
     path = as_path(caller, path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ValueError(
-            f"{caller}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf, which "
-            "chooses the format."
-        )
+    require(
+        path.suffix.lower() in (".png", ".svg", ".pdf"),
+        f"{caller}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf, which chooses the "
+        "format.",
+    )
     return writable(caller, path)
 
 
@@ -79,18 +74,13 @@ def limits_of(
     if limits is None:
         return None
     pair = isinstance(limits, (tuple, list, np.ndarray)) and len(limits) == 2
-    if not pair or not all(map(is_number, limits)):
-        raise TypeError(
-            f"{caller}: limits is {describe_value(limits)}, but two numbers are expected."
-        )
+    expect(pair and all(map(is_number, limits)), f"{caller}: limits", limits, "two numbers")
     low, high = map(float, limits)
-    if not (np.isfinite([low, high]).all() and (low < high or (high < low and not ordered))):
-        raise ValueError(
-            f"{caller}: limits is {describe_value(limits)}, but two finite numbers, the lower "
-            "first, are expected."
-        )
-    if log and low <= 0:
-        raise ValueError(f"{caller}: limits begins at {low:g}, but a log axis is above 0.")
+    legal = np.isfinite([low, high]).all() and (low < high or (high < low and not ordered))
+    such = "two finite numbers, the lower first,"
+    expect(legal, f"{caller}: limits", limits, such, ValueError)
+    text = f"{caller}: limits begins at {low:g}, but a log axis shows only numbers above 0."
+    require(low > 0 or not log, text)
     return low, high
 
 
@@ -103,10 +93,7 @@ def pairs(caller: str, name: str, values: Any, what: str) -> list[tuple[Any, Any
     legal = isinstance(values, (list, tuple)) and all(
         isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in values
     )
-    if not legal:
-        raise TypeError(
-            f"{caller}: {name} is {describe_value(values)}, but a list of pairs {what} is expected."
-        )
+    expect(legal, f"{caller}: {name}", values, f"a list of pairs {what}")
     return [(first, second) for first, second in values]
 
 
@@ -118,10 +105,8 @@ def names_of(caller: str, log: Any, known: Any) -> set:
     {'rate'}
     """
     names = {log} if isinstance(log, str) else {*a_list(caller, "log", log, "names")}
-    if unknown := names - {*known}:
-        raise ValueError(
-            f"{caller}: log names {sorted(unknown)[0]!r}, expected some of {[*known]}."
-        )
+    unknown = sorted(names - {*known}, key=str)
+    expect(not unknown, f"{caller}: log", unknown, f"a list of names among {[*known]}", ValueError)
     return names
 
 
@@ -131,10 +116,8 @@ def a_list(caller: str, name: str, values: Any, of: str) -> list:
     >>> a_list("rungs", "levels", range(2), "epochs")
     [0, 1]
     """
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
-        raise TypeError(
-            f"{caller}: {name} is {describe_value(values)}, but a list of {of} is expected."
-        )
+    legal = hasattr(values, "__iter__") and not isinstance(values, str)
+    expect(legal, f"{caller}: {name}", values, f"a list of {of}")
     return [*values]
 
 
@@ -143,8 +126,7 @@ def check_some(caller: str, name: str, values: Sized) -> None:
 
     >>> check_some("curves", "series", {"a": [1.0]})
     """
-    if not len(values):
-        raise ValueError(f"{caller}: there are no {name} to draw.")
+    require(len(values) > 0, f"{caller}: there are no {name} to draw.")
 
 
 def check_finite(caller: str, what: str, finite: np.ndarray) -> None:
@@ -152,10 +134,9 @@ def check_finite(caller: str, what: str, finite: np.ndarray) -> None:
 
     >>> check_finite("slices", "the 2 scores", np.array([True, False]))
     """
-    if not finite.any():
-        raise ValueError(
-            f"{caller}: none of {what} is a finite number, but at least one is expected."
-        )
+    require(
+        bool(finite.any()), f"{caller}: none of {what} is a finite number, so none can be drawn."
+    )
 
 
 def check_shape(caller: str, what: str, shape: tuple, legal: bool, expected: str) -> None:
@@ -163,17 +144,10 @@ def check_shape(caller: str, what: str, shape: tuple, legal: bool, expected: str
 
     >>> check_shape("images", "the images have", (1, 8, 8), True, "(n, height, width)")
     """
-    if not legal:
-        raise ValueError(f"{caller}: {what} shape {shape}, expected {expected}.")
+    require(legal, f"{caller}: {what} shape {shape}, expected {expected}.")
 
 
-def _check_y_scale(name: str, value: Any) -> Any:
-    if value not in ("linear", "log"):
-        raise ValueError(f"{name} is {value!r}, expected 'linear' or 'log'.")
-    return value
-
-
-YScale = Annotated[str, Check(_check_y_scale, "'linear' or 'log'")]
+YScale = Annotated[str, one_of("linear", "log")]
 
 
 def write(caller: str, figure: Any, path: Path, dpi: float) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purenet.core.validate import mapping, real_numbers
+from purenet.core.validate import mapping, real_numbers, require
 from purenet.plots import style
 from purenet.plots.scales import Scale, scale
 
@@ -160,11 +160,11 @@ def pairwise(
     'map.png'
     """
     path = style.target("pairwise", path, dpi)
-    if not 2 <= len(mapping("pairwise", "columns", columns)) <= _MOST:
-        raise ValueError(
-            f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose the most "
-            "important, or draw any number with `parallel_coordinates` or `slices`."
-        )
+    require(
+        2 <= len(mapping("pairwise", "columns", columns)) <= _MOST,
+        f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose the "
+        "most important, or draw any number with `parallel_coordinates` or `slices`.",
+    )
     trials = _trials("pairwise", columns, scores, log, score_label, maximize)
     shades = _shades(maximize)
     side = len(trials.axes) - 1
@@ -216,11 +216,8 @@ def _trials(caller, columns, scores, log, score_label, maximize) -> _Trials:
     log = style.names_of(caller, log, [*columns, score_label])
     axes = [scale(name, values, name in log, caller) for name, values in columns.items()]
     for axis in axes:
-        if axis.at.size != y.size:
-            raise ValueError(
-                f"{caller}: the column {axis.name!r} has {axis.at.size} values, expected "
-                f"{y.size}, one per score."
-            )
+        what, shape = f"the column {axis.name!r} has", axis.at.shape
+        style.check_shape(caller, what, shape, shape == y.shape, f"{y.shape}, one value per score")
     score = scale(score_label, y[alive], score_label in log, caller)
     at = np.full(y.shape, np.nan)
     at[alive] = score.at

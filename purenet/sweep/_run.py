@@ -299,8 +299,8 @@ class SweepRun:
         """Keep the final states of the best points, the few that are not at hand by training."""
         state, runs, result = self.state, self.request.shape.runs, self.result()
         best = np.array(result.ranked()[: self.keep], int)
-        rows = (best[:, None] * runs + np.arange(runs)).ravel()
-        rows = [row for row in rows.tolist() if state.complete[row]]
+        every = (best[:, None] * runs + np.arange(runs)).ravel().tolist()
+        rows = [row for row in every if state.complete[row]]
         if not self.request.search.independent and {*rows} - {*state.kept}:
             self.journal.stop_if_late()
             state.kept = self._retrain_population()[0].kept

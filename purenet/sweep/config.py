@@ -99,7 +99,7 @@ class SweepConfig:
         self.data = jax.tree.map(np.asarray, data if folds is not None else tuple(data))
         if folds is not None:
             self.data = make_folds(folds, self.data, self.seed)
-        runs = self.data.count if isinstance(self.data, Folds) else 1
+        runs = self.data.number if isinstance(self.data, Folds) else 1
         self.shape = SweepShape(points, seeds, epochs, runs)
         drawn = source.ask(max(0, reach(targets) - len(given)))
         first = add_points(self.space, given_points(self.space, given), drawn)
@@ -247,7 +247,7 @@ def _check_order(space: PyTree, data: Any, folds: object) -> None:
     """Refuse data and a space in each other's place, and data that does not come in parts."""
     parts = isinstance(data, (tuple, list)) and len(data) == 2
     if folds is not None:
-        alike = parts and jax.tree.structure(data[0]) == jax.tree.structure(data[1])
+        alike = parts and jax.tree.structure(data[0]) == jax.tree.structure(data[1])  # type: ignore[operator]
         require(
             not (alike and not jax.tree_util.all_leaves(data)),
             "sweep: data is a pair (train, validation), but with folds= it is one data set, such "

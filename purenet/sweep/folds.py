@@ -61,10 +61,11 @@ def _given(folds: object, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
     )
     iterable = isinstance(folds, Iterable) and not isinstance(folds, (str, bytes, dict))
     require(iterable, f"sweep: folds is {describe_value(folds)}, but {expected}", TypeError)
+    folds = list(folds) if isinstance(folds, Iterable) else []
     pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else (pair,) for pair in folds]
     require(len(pairs) > 0, f"sweep: folds is empty, but {expected}")
     for i, pair in enumerate(pairs):
-        such = f"sweep: fold {i} is {describe_value(folds[i] if isinstance(folds, list) else pair)}"
+        such = f"sweep: fold {i} is {describe_value(folds[i])}"
         require(len(pair) == 2, f"{such}, but {expected}", TypeError)
     return [(_rows(i, "training", a, n), _rows(i, "validation", b, n)) for i, (a, b) in
             enumerate(pairs)]  # fmt: skip

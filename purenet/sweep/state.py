@@ -213,9 +213,9 @@ class SweepState:
         among the points that got as far."""
         if not self.objective.goals:
             return self._standings().mean(axis=1).astype(float)
-        values = [self._values(goal.name) for goal in self.objective.goals]
-        values = np.stack([np.where(self._reached, value, np.nan) for value in values])
-        by_epoch = [preference(self.objective.goals, at.T) for at in np.moveaxis(values, -1, 0)]
+        goals, reached = self.objective.goals, self._reached
+        columns = [np.where(reached, self._values(goal.name), np.nan) for goal in goals]
+        by_epoch = [preference(goals, at) for at in np.stack(columns, axis=-1).swapaxes(0, 1)]
         return np.stack(by_epoch, axis=-1)
 
     @property

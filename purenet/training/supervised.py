@@ -131,8 +131,9 @@ def supervised(
         weighing, augment,
     )  # fmt: skip
     of = lambda f: functools.partial(f, settings)
-    functions = map(of, (init, epoch, evaluate, _check, predict, score))
-    return Trainable(*functions, subsets=True)
+    return Trainable(
+        of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True
+    )
 
 
 # checks

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purenet.core.types import PyTree
-from purenet.core.validate import integer
+from purenet.core.validate import expect, integer, require
 from purenet.sweep.backends.task import (
     DataMissing,
     DatasetRef,
@@ -29,6 +29,14 @@ from purenet.sweep.schedulers.base import Scheduler
 
 _TRIES = 4  # of a task whose worker dies each time, and of executors that break at once
 _POLL = 0.2  # seconds between two checks whether the user wants to stop
+_EXECUTOR = (
+    "a concurrent.futures executor, such as ProcessPoolExecutor(...) or Dask's "
+    "Client(...).get_executor()"
+)
+_SEND = (
+    "Define the trial function at the top of a module that the workers can import, or use an "
+    "executor that sends functions by value, such as Dask's."
+)
 _TASKS = 16  # of a round, unless the user sets the number of trials in each
 
 
@@ -83,22 +91,18 @@ def check(executor: object, search: Scheduler, plan: object, devices: object) ->
     """Raises TypeError or ValueError for what cannot run tasks, or cannot be done by tasks."""
     if _is_executor(executor):
         _refuse_forks(executor)
-    elif not callable(executor):
-        raise TypeError(
-            f"sweep: executor is {type(executor).__name__}, but a concurrent.futures executor is "
-            "expected, such as ProcessPoolExecutor(...) or Client(...).get_executor() of Dask, or "
-            "a function without arguments that makes one."
-        )
-    if not search.independent:
-        raise ValueError(
-            "sweep: the members of a population copy each other inside one program, so an executor "
-            "cannot take them apart; leave out executor=, or choose another search."
-        )
-    if plan is not None:
-        raise ValueError(
-            "sweep: a plan lays trials out on the devices here, but an executor's workers have "
-            "their own; leave out one of plan= and executor=."
-        )
+    else:
+        expect(callable(executor), "sweep: executor", executor, f"{_EXECUTOR}, or what makes one,")
+    require(
+        search.independent,
+        "sweep: the members of a population copy each other inside one program, so an executor "
+        "cannot take them apart; leave out executor=, or choose another search.",
+    )
+    require(
+        plan is None,
+        "sweep: a plan lays trials out on the devices here, but an executor's workers have their "
+        "own; leave out one of plan= and executor=.",
+    )
     if devices is not None:
         integer("sweep: devices of each worker", devices, least=1)
 
@@ -111,11 +115,15 @@ def _is_executor(value: Any) -> bool:
 def _refuse_forks(executor: Any) -> None:
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         context = getattr(executor, "_mp_context", None)
-        if context is not None and context.get_start_method() == "fork":
-            raise ValueError(
-                "sweep: the executor forks this process, whose JAX threads do not survive that; "
-                'make it with mp_context=multiprocessing.get_context("spawn").'
-            )
+        require(
+            context is None or context.get_start_method() != "fork",
+            "sweep: the executor forks this process, whose JAX threads do not survive that; make "
+            'it with mp_context=multiprocessing.get_context("spawn").',
+        )
+
+
+def _failed(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 class Workers:
@@ -143,9 +151,9 @@ class Workers:
             except Exception as error:
                 if self._make is None:
                     raise RuntimeError(
-                        f"sweep: the executor takes no more blocks ({type(error).__name__}: "
-                        f"{error}); give executor= a function that makes one, and it is replaced. "
-                        "With path=, the same call then resumes from what is done."
+                        f"sweep: the executor takes no more blocks ({_failed(error)}); a function "
+                        "that makes one, as executor=, would replace it. With path=, the same call "
+                        "resumes from what is done."
                     ) from error
                 self.lost(self._executor, error)
 
@@ -159,7 +167,7 @@ class Workers:
             if self._broken == _TRIES:
                 raise RuntimeError(
                     f"sweep: the executor broke {_TRIES} times with no block done in between, the "
-                    f"last time by {type(error).__name__}: {error}"
+                    f"last time by {_failed(error)}"
                 ) from error
         return True
 
@@ -176,11 +184,7 @@ class Workers:
     def _made(self) -> Any:
         assert self._make is not None
         made = self._make()
-        if not _is_executor(made):
-            raise TypeError(
-                f"sweep: executor() gave {type(made).__name__}, but a concurrent.futures executor "
-                "is expected."
-            )
+        expect(_is_executor(made), "sweep: what executor() made", made, _EXECUTOR)
         _refuse_forks(made)
         return made
 
@@ -329,19 +333,15 @@ def _answer(future, attempt: _Try, workers: Workers) -> TaskResult | DataMissing
         result = future.result()
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise TypeError(
-            f"sweep: {block} cannot be sent to another process: {error}. Define the trial function "
-            "at the top of a module that the workers can import, or use an executor that sends "
-            "functions by value, such as Dask's."
+            f"sweep: {block} cannot be sent to another process: {error}. {_SEND}"
         ) from error
     except Exception as error:
         broken = isinstance(error, concurrent.futures.BrokenExecutor)
         if broken and workers.lost(attempt.executor, error):
             return attempt  # whichever block broke it took the others along: it counts for none
         if attempt.number == _TRIES:
-            raise RuntimeError(
-                f"sweep: {block} was lost {_TRIES} times with its worker, the last time by "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            text = f"sweep: {block} was lost {_TRIES} times with its worker, the last time by "
+            raise RuntimeError(text + _failed(error)) from error
         return attempt._replace(number=attempt.number + 1)
     if isinstance(result, TaskFailed):
         raise RuntimeError(

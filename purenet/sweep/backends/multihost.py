@@ -13,6 +13,7 @@ import numpy as np
 
 from purenet.core.interrupts import Interrupts
 from purenet.core.json_text import json_bytes
+from purenet.core.validate import require
 from purenet.distributed import multihost
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, LaneAssignment
@@ -113,25 +114,26 @@ def dealt(remaining: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
 
 def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None:
     """Raises ValueError for what several processes cannot do together."""
-    if executor is not None:
-        raise ValueError(
-            f"sweep: an executor has workers of its own, but {multihost.count()} processes call "
-            "run; call it in one, or leave out executor=."
-        )
-    if not search.independent:
-        raise ValueError(
-            "sweep: the members of a population copy each other inside one program, so "
-            f"{multihost.count()} processes cannot share them; choose another search."
-        )
+    count = multihost.count()
+    require(
+        executor is None,
+        f"sweep: an executor has workers of its own, but {count} processes call run; call it in "
+        "one, or leave out executor=.",
+    )
+    require(
+        search.independent,
+        "sweep: the members of a population copy each other inside one program, so "
+        f"{count} processes cannot share them; choose another search.",
+    )
     asked = [json.loads(payload) for payload in multihost.all_gather_bytes(json_bytes(settings))]
     for number, other in enumerate(asked):
         for name, value in asked[0].items():
-            if other[name] != value:
-                raise ValueError(
-                    f"sweep: process {number} was asked for another sweep than process 0: {name} "
-                    f"is {other[name]!r} there, but {value!r} here; call run with the same "
-                    "arguments in every process."
-                )
+            require(
+                other[name] == value,
+                f"sweep: process {number} was asked for another sweep than process 0: {name} is "
+                f"{other[name]!r} there, but {value!r} here; call run with the same arguments in "
+                "every process.",
+            )
 
 
 def _packed(report: Report | None, interrupted: bool) -> bytes:

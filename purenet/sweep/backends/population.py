@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from purenet.core.types import Key
+from purenet.core.validate import require
 from purenet.sweep.engine.exchange import exchange_lanes, reaches
 from purenet.sweep.engine.layout import place
 from purenet.sweep.engine.pool import LanePool
@@ -47,21 +48,21 @@ def train(
     (1, 4)
     """
     members, last = state.shape.points, state.shape.epochs
-    if state.shape.runs != 1:
-        raise ValueError(
-            f"pbt: a member of a population is one run, but seeds is {state.shape.seeds} and folds "
-            f"are {state.shape.folds}."
-        )
-    if groups[0].program.monitor.tracks:
-        raise ValueError(
-            "pbt: the members of a population copy each other's states and go on together, so none "
-            'has a best epoch of its own: leave out patience= and select="best".'
-        )
-    if all(len(group.rows) == 1 for group in groups):
-        raise ValueError(
-            f"pbt: each of the {members} members has other static choices than all others, and "
-            "nobody to copy; use more trials, or fewer choices."
-        )
+    require(
+        state.shape.runs == 1,
+        f"pbt: a member of a population is one run, but seeds is {state.shape.seeds} and folds are "
+        f"{state.shape.folds}.",
+    )
+    require(
+        not groups[0].program.monitor.tracks,
+        "pbt: the members of a population copy each other's states and go on together, so none has "
+        'a best epoch of its own: leave out patience= and select="best".',
+    )
+    require(
+        any(len(group.rows) > 1 for group in groups),
+        f"pbt: each of the {members} members has other static choices than all others, and nobody "
+        "to copy; use more trials, or fewer choices.",
+    )
     # a state is saved before the exchange that follows it
     exchanges = search.exchanges(last)
     done = min(max(0, -(-epochs // search.every) - 1), exchanges)

@@ -17,6 +17,7 @@ import numpy as np
 
 from purenet.core.software import differences, number_settings, versions
 from purenet.core.types import PyTree
+from purenet.core.validate import require
 from purenet.sweep.engine import compile
 from purenet.sweep.engine import layout as engine_layout
 from purenet.sweep.engine import program as engine_program
@@ -187,8 +188,6 @@ def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]
 
 
 def _refuse_others(asked: dict[str, str]) -> None:
-    if others := differences(asked, software()):
-        raise ValueError(
-            "sweep: a worker differs from the process that called run, so its trials would not be "
-            f"the same: {'; '.join(others)}."
-        )
+    others = "; ".join(differences(asked, software()))
+    text = "a worker differs from the process that called run, so its trials would not be the same"
+    require(not others, f"sweep: {text}: {others}.")

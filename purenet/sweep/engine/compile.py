@@ -53,7 +53,7 @@ class Compilation:
         each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
         integer, flag = wide((), np.int32), wide((), bool)
         lanes = Lanes(each, integer, flag, flag, integer, state)  # type: ignore[arg-type]
-        seats = LaneAssignment(integer, integer, integer, lanes.numbers)
+        seats = LaneAssignment(lanes.epochs, lanes.epochs, lanes.epochs, lanes.numbers)
         self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
         self._again = lambda program: Compilation(program, numbers, key, data)
         self._program, self._lanes = program, lanes

@@ -40,7 +40,7 @@ class Folds(NamedTuple):
     validation: FoldRows
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many folds there are."""
         return len(self.train.rows)
 

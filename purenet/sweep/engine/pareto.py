@@ -79,7 +79,7 @@ def preference(goals: tuple[Goal, ...], values: np.ndarray) -> np.ndarray:
     found = np.full(len(values), np.nan)
     if not known.any():
         return found
-    beyond = sum(goal.violation(values[:, i]) for i, goal in enumerate(goals))
+    beyond = np.sum([goal.violation(values[:, i]) for i, goal in enumerate(goals)], axis=0)
     free = [i for i, goal in enumerate(goals) if goal.bound is None]
     signed = values[:, free] * [goals[i].sign for i in free]
     within = np.flatnonzero(known & (beyond == 0))

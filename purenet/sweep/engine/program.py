@@ -26,7 +26,7 @@ from purenet.core.contracts import (
 from purenet.core.dtypes import is_key
 from purenet.core.jit_cache import jit_for_each
 from purenet.core.subset import Subset
-from purenet.core.types import Key, PyTree, Trainable
+from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import Layout, on_every_device, random_key
 from purenet.sweep.engine.pareto import Goal
@@ -108,7 +108,7 @@ class Program(NamedTuple):
             structure = jax.tree.structure(self.begin(trainable(), jax.random.key(0)))
         return jax.tree.unflatten(structure, typed)
 
-    def begin(self, trainable: Trainable, key: Key) -> PyTree:
+    def begin(self, trainable: Trainable, key: Any) -> PyTree:
         """What a lane holds of a trial before its first epoch."""
         state, monitor = trainable.init(key), self.monitor
         return tracking.start(state, monitor.keep_best) if monitor.tracks else state

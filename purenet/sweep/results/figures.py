@@ -73,11 +73,11 @@ def pareto(trials: TrialTable, path: Path) -> None:
         len(trials.goals) >= 2,
         "Result.plot_pareto: two objectives are drawn; give run objectives= with two or more.",
     )
-    values = trials.objectives()[:, :2].T
-    if not np.isfinite(values).any():
+    x, y = trials.objectives()[:, :2].T
+    if not np.isfinite(x).any():
         raise all_diverged(trials)
-    names = [goal.name for goal in trials.goals[:2]]
-    draw_front(path, *values, trials.front(), labels=(names[0], names[1]))
+    first, second, *_ = trials.goals
+    draw_front(path, x, y, trials.front(), labels=(first.name, second.name))
 
 
 def rungs(trials: TrialTable, path: Path) -> None:

@@ -23,7 +23,7 @@ def out_of_fold(networks: Networks, number: int) -> np.ndarray:
     x, n = _inputs(data.data), len(jax.tree.leaves(data.data)[0])
     total, seen = None, np.zeros(n, int)
     for i, run in enumerate(runs):
-        part = data.validation.of(None, i % data.count)
+        part = data.validation.of(None, i % data.number)
         rows = np.asarray(part.rows[: int(part.count)])
         examples = jax.tree.map(lambda a, rows=rows: a[rows], x)
         y = np.asarray(ensemble([run], [1.0], None).predict(examples))
@@ -66,7 +66,7 @@ def greedy_ensemble(networks: Networks, size: int) -> Ensemble:
     else:
         x, targets = _data(networks)
         single = lambda point: _ensemble(networks, [point], [1.0]).predict(x)
-        predicted, targets = np.stack([np.asarray(single(p)) for p in kept]), jnp.asarray(targets)
+        predicted = np.stack([np.asarray(single(point)) for point in kept])
     ranked_by = lambda y, t: sign * score(y, t)[networks.outcomes.metric]
     counts = greedy(jnp.asarray(predicted), jnp.asarray(targets), ranked_by, size)
     chosen = np.flatnonzero(counts)
@@ -75,7 +75,7 @@ def greedy_ensemble(networks: Networks, size: int) -> Ensemble:
 
 def _ensemble(networks: Networks, points: Sequence[int], weights: Sequence[float]) -> Ensemble:
     rows = [row for point in points for row in networks.runs(point)]
-    shares = np.repeat(weights, networks.outcomes.runs)
+    shares = np.repeat(weights, networks.outcomes.runs).tolist()
     found = networks.members("Result.ensemble", rows)
     return ensemble(found, shares, networks.trainer_for("Result.ensemble").trainable(rows[0]).score)
 

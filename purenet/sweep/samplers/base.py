@@ -7,14 +7,14 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from purenet.core.validate import accepts, describe_value, integer, real_numbers
+from purenet.core.validate import accepts, describe_value, expect, integer, real_numbers, require
 from purenet.sweep.space.distributions import is_leaf
 
 F = TypeVar("F", bound=Callable)
 
 
 class Source(Protocol):
-    """Hands out the points of one sweep, and hears their scores.
+    """Hands out the points of one sweep, and receives their scores.
 
     `points` is how many there are in all, None if there is no end. `ask(n)` gives the next `n`,
     shape (n, distributions), in the unit cube. `tell(numbers, scores)` brings scores
@@ -101,11 +101,11 @@ class FixedDesign:
         """The next `n` points. Raises ValueError if fewer are left."""
         first, self._given = self._given, self._given + n
         cube = self._draw(self._given) if self._cube is None else self._cube
-        if self._given > len(cube):
-            raise ValueError(
-                f"AskTell.ask: {n} more points are asked for, but {len(cube) - first} of the "
-                f"{len(cube)} of this design are left."
-            )
+        require(
+            self._given <= len(cube),
+            f"AskTell.ask: {n} more points are asked for, but {len(cube) - first} of the "
+            f"{len(cube)} of this design are left.",
+        )
         return cube[first : self._given]
 
     def tell(self, numbers: np.ndarray, scores: np.ndarray) -> None:
@@ -134,23 +134,23 @@ def checked_cube(cube: Any, trials: int | None, distributions: int) -> np.ndarra
     """
     cube = real_numbers("sweep", "what the sampler gave", cube)
     expected = (len(cube) if trials is None and cube.ndim else trials, distributions)
-    if cube.shape != expected:
-        raise ValueError(
-            f"sweep: the sampler gave points of shape {cube.shape}, but {expected} is expected: a "
-            "row for each trial, a column for each distribution."
-        )
-    inside = (cube >= 0) & (cube <= 1)
-    if not inside.all():
-        raise ValueError(
-            f"sweep: the sampler gave {cube[~inside][0]}, but numbers from 0 to 1 are expected: "
-            "each goes through its distribution's ppf."
-        )
+    require(
+        cube.shape == expected,
+        f"sweep: the sampler gave points of shape {cube.shape}, but {expected} is expected: a row "
+        "for each trial, a column for each distribution.",
+    )
+    outside = cube[~((cube >= 0) & (cube <= 1))].tolist()  # NaN among them
+    require(
+        not outside,
+        f"sweep: the sampler gave {str(outside[:1])[1:-1]}, but numbers from 0 to 1 are expected: "
+        "each goes through its distribution's ppf.",
+    )
     return cube
 
 
 def maker(function: F) -> F:
-    """Mark a function that makes a sampler or a scheduler, so that one who forgets to call it is
-    told so.
+    """Mark a function that makes a sampler or a scheduler, so that forgetting to call it is
+    explained.
 
     >>> maker(lambda: None).maker
     True
@@ -177,20 +177,18 @@ def as_sampler(caller: str, sampler: "Sampler | Callable") -> Sampler:
     >>> from purenet.sweep.samplers.designs import grid, random
     >>> as_sampler("halving", random).prefix
     True
-    >>> as_sampler("halving", grid)
+    >>> as_sampler("halving", grid)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    TypeError: halving: the sampler is the function grid; call it: sweep.grid().
+    TypeError: halving: the sampler is the function grid, but ...; call it: sweep.grid().
     """
     if hasattr(sampler, "source"):
         return sampler  # type: ignore[return-value]
-    if getattr(sampler, "maker", False):
-        name = sampler.__name__
-        raise TypeError(f"{caller}: the sampler is the function {name}; call it: sweep.{name}().")
-    if not (callable(sampler) and accepts(sampler, [], 1, 0)):
-        raise TypeError(
-            f"{caller}: the sampler is {describe_value(sampler)}, but a function (distributions, "
-            "trials, seed) -> points is expected, such as sweep.random."
-        )
+    made = not getattr(sampler, "maker", False)
+    name = getattr(sampler, "__name__", "")
+    legal = made and callable(sampler) and accepts(sampler, [], 1, 0)
+    such = "a function (distributions, trials, seed) -> points such as sweep.random"
+    hint = "" if made else f"; call it: sweep.{name}()"
+    expect(legal, f"{caller}: the sampler", sampler, such, hint=hint)
     return Sampler(sampler, name_of(sampler), getattr(sampler, "prefix", False))
 
 
@@ -204,11 +202,12 @@ def as_design(caller: str, sampler: "Sampler | Callable") -> Sampler:
     'random'
     """
     sampler = as_sampler(caller, sampler)
-    if sampler.batch is not None:
-        raise TypeError(
-            f"{caller}: the sampler is {sampler.name}, whose points come in batches that depend on "
-            f"scores, but {caller} needs all points at once; use it alone: search={sampler.name}."
-        )
+    require(
+        sampler.batch is None,
+        f"{caller}: the sampler is {sampler.name}, whose points come in batches that depend on "
+        f"scores, but {caller} needs all points at once; use it alone: search={sampler.name}.",
+        TypeError,
+    )
     return sampler
 
 
@@ -228,9 +227,6 @@ def checked_design(caller: str, distributions: Any, trials: Any, seed: Any) -> t
     >>> checked_design("random", [], 3, 0)
     (3, 0)
     """
-    if not (isinstance(distributions, (list, tuple)) and all(map(is_leaf, distributions))):
-        raise TypeError(
-            f"{caller}: distributions is {describe_value(distributions)}, but a list of "
-            "distributions is expected."
-        )
+    legal = isinstance(distributions, (list, tuple)) and all(map(is_leaf, distributions))
+    expect(legal, f"{caller}: distributions", distributions, "a list of distributions")
     return integer(f"{caller}: trials", trials, least=0), integer(f"{caller}: seed", seed, least=0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, declared
+from purenet.core.validate import PositiveInteger, declared, expect, require
 from purenet.sweep.samplers.base import Sampler, checked_design, maker, prefix_stable
 from purenet.sweep.space.distributions import (
     Branches,
@@ -50,8 +50,7 @@ def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     (3, 2)
     """
     trials, seed = checked_design("sobol", distributions, trials, seed)
-    if trials > 2**30:
-        raise ValueError(f"sobol: trials is {trials}, but at most 2³⁰ points are distinct.")
+    expect(trials <= 2**30, "sobol: trials", trials, "at most 2³⁰ (distinct points)", ValueError)
     if not len(distributions):
         return np.empty((trials, 0))
     from scipy.stats import qmc
@@ -121,13 +120,13 @@ def grid(points: PositiveInteger = 5) -> Sampler:
         checked_design("grid", distributions, trials or 0, seed)
         axes = [quantiles(d) for d in distributions]
         total = _combinations(distributions, axes, None)
-        if trials is not None and trials != total:
-            shape = " x ".join(str(len(axis)) for axis in axes) or "1"
-            branches = any(isinstance(d, Conditional) for d in distributions)
-            raise ValueError(
-                f"grid: {total if branches else f'{shape} = {total}'} combinations, but trials is "
-                f"{trials}; leave `trials` out, or change `points` or the space."
-            )
+        shape = " x ".join(str(len(axis)) for axis in axes) or "1"
+        branches = any(isinstance(d, Conditional) for d in distributions)
+        require(
+            trials in (None, total),
+            f"grid: {total if branches else f'{shape} = {total}'} combinations, but trials is "
+            f"{trials}; leave `trials` out, or change `points` or the space.",
+        )
         return _mesh(distributions, axes)
 
     return Sampler(sample, f"grid({points=})")

@@ -4,11 +4,12 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, accepts, declared, describe_value
+from purenet.core.extras import extra
+from purenet.core.validate import PositiveInteger, accepts, declared, expect, satisfying
 from purenet.sweep.samplers.base import Sampler, maker, name_of
 from purenet.sweep.space.distributions import (
     Choice,
@@ -22,27 +23,29 @@ from purenet.sweep.space.given import quantile
 from purenet.sweep.space.padded import Padded
 
 
+def _makes_sampler(value: Any) -> bool:
+    return callable(value) and accepts(value, seed=0)
+
+
+_MAKER = "something to call with seed=... such as optuna.samplers.TPESampler"
+_MakeSampler = Annotated[Callable, satisfying(_makes_sampler, _MAKER)]
+
+
 @maker
 @declared
-def from_optuna(make_sampler: Callable, batch: PositiveInteger = 10) -> Sampler:
+def from_optuna(make_sampler: _MakeSampler, batch: PositiveInteger = 10) -> Sampler:
     """Points from an Optuna sampler, `batch` at a time, each batch knowing the scores of the last.
 
     `make_sampler(seed=...)` makes one: `optuna.samplers.TPESampler`, or a function of your own. The
     points of a batch train side by side. The score of a trial that diverges is reported as the
     worst, so that every sampler learns to avoid it. Needs Optuna (extra `optuna`).
-    Raises TypeError if `make_sampler` cannot be called with a seed; when points are asked for,
-    TypeError if it makes no Optuna sampler, ModuleNotFoundError without Optuna.
+    When points are asked for, raises TypeError if `make_sampler` makes anything but an Optuna
+    sampler, ModuleNotFoundError without Optuna.
 
     >>> import optuna
     >>> from_optuna(optuna.samplers.TPESampler, batch=16).name
     'from_optuna(TPESampler, batch=16)'
     """
-    if not (callable(make_sampler) and accepts(make_sampler, seed=0)):
-        raise TypeError(
-            f"from_optuna: make_sampler is {describe_value(make_sampler)}, but something to call "
-            "with seed=... is expected, such as optuna.samplers.TPESampler, so that the sweep can "
-            "be repeated."
-        )
 
     def draw(distributions, trials, seed):
         raise TypeError("from_optuna: these points depend on scores; use run() or AskTell.")
@@ -62,11 +65,8 @@ class _OptunaSource:
     def __init__(self, make_sampler: Callable, distributions: Mapping[str, Any], seed: int):
         optuna = optuna_module()
         sampler = make_sampler(seed=seed % 2**32)
-        if not isinstance(sampler, optuna.samplers.BaseSampler):
-            raise TypeError(
-                f"from_optuna: make_sampler gave {describe_value(sampler)}, but a sampler of "
-                "Optuna is expected."
-            )
+        legal = isinstance(sampler, optuna.samplers.BaseSampler)
+        expect(legal, "from_optuna: what make_sampler gave", sampler, "a sampler of Optuna")
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._leaves = dict(distributions)
         self._distributions = {
@@ -163,18 +163,12 @@ class _OptunaSource:
 
 
 def optuna_module() -> ModuleType:
-    """Optuna. Raises ModuleNotFoundError, which says how to get it, where it is not.
+    """Optuna. Raises ModuleNotFoundError, which says how to install it, if it is missing.
 
     >>> optuna_module().__name__
     'optuna'
     """
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "this needs Optuna, which is not here: pip install 'purenet[optuna]'."
-        ) from None
-    return optuna
+    return extra("optuna", "Optuna's samplers and studies need Optuna", "optuna")
 
 
 def optuna_distribution(leaf: Any, reach: Any) -> Any:

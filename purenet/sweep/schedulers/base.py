@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import describe_value
+from purenet.core.validate import expect
 from purenet.sweep.samplers.base import Sampler, as_sampler
 from purenet.sweep.schedulers.extending import Extends, by_sampler, unsaid
 
@@ -105,11 +105,9 @@ def as_scheduler(search: Any) -> Scheduler:
     """
     if is_scheduler(search):
         return search
-    if not (callable(search) or hasattr(search, "source")):
-        raise TypeError(
-            f"sweep: search is {describe_value(search)}, but a sampler such as sweep.random or a "
-            "scheduler such as sweep.halving() is expected."
-        )
+    legal = callable(search) or hasattr(search, "source")
+    such = "a sampler such as sweep.random or a scheduler such as sweep.halving()"
+    expect(legal, "sweep: search", search, such)
     return everything(search)
 
 
@@ -122,11 +120,8 @@ def checked_rounds(search: Scheduler, points: int, epochs: int) -> Rounds:
     >>> next(checked_rounds(halving(), 3, 9)).tolist()
     [1, 1, 1]
     """
-    if not callable(search.rounds):
-        raise TypeError(
-            f"sweep: rounds of {search.name} is {describe_value(search.rounds)}, but a function "
-            "(points, epochs) -> goals is expected."
-        )
+    what, given = f"sweep: rounds of {search.name}", search.rounds
+    expect(callable(given), what, given, "a function (points, epochs) -> goals")
     rounds, scores = search.rounds(points, epochs), None
     while True:
         try:
@@ -137,9 +132,8 @@ def checked_rounds(search: Scheduler, points: int, epochs: int) -> Rounds:
             return
         goals = np.asarray(goals)
         legal = goals.shape == (points,) and goals.dtype.kind in "iu"
-        if not legal or (goals < 0).any() or (goals > epochs).any():
-            raise ValueError(
-                f"sweep: a round of {search.name} gave the goals {describe_value(goals)}, but "
-                f"{points} integers from 0 to {epochs} are expected."
-            )
+        legal = legal and bool(((goals >= 0) & (goals <= epochs)).all())
+        such = f"an array of {points} integers from 0 to {epochs}"
+        what = f"sweep: the goals of a round of {search.name}"
+        expect(legal, what, goals.tolist(), such, ValueError)
         scores = yield goals

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, at_least, declared
+from purenet.core.validate import PositiveInteger, at_least, declared, require
 from purenet.sweep.samplers.base import Sampler, as_design, maker
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Rounds, Scheduler
@@ -87,11 +87,8 @@ def hyperband(
 
 
 def _check_first(caller: str, first: int, epochs: int) -> None:
-    if first > epochs:
-        raise ValueError(
-            f"{caller}: the first rung is at {first} epochs, but a trial has {epochs}; lower "
-            "`first` or train longer."
-        )
+    text = f"the first rung is at {first} epochs, but a trial has {epochs}"
+    require(first <= epochs, f"{caller}: {text}; lower `first` or train longer.")
 
 
 def _levels(first: int, epochs: int, eta: int) -> list[int]:

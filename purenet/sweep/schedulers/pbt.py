@@ -4,14 +4,31 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Annotated, Any
 
 import numpy as np
 
-from purenet.core.validate import PositiveInteger, declared, is_number
+from purenet.core.validate import PositiveInteger, declared, is_number, require, satisfying
 from purenet.sweep.samplers.base import Sampler, as_design, maker
 from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import Rounds, Scheduler
 from purenet.sweep.schedulers.extending import never
+
+
+def _are_factors(value: Any) -> bool:
+    two = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
+    return two and all(0 < factor < math.inf for factor in value)
+
+
+_HALF = satisfying(
+    lambda value: is_number(value) and 0 < value <= 0.5, "a number above 0, at most 0.5", ValueError
+)
+_UNIT = satisfying(lambda value: is_number(value) and 0 <= value <= 1, "a probability", ValueError)
+_Fraction = Annotated[float, _HALF]
+_Probability = Annotated[float, _UNIT]
+_Factors = Annotated[
+    tuple[float, float], satisfying(_are_factors, "a pair of numbers above 0", ValueError)
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,9 +58,9 @@ class Population(Scheduler):
 @declared
 def pbt(
     every: PositiveInteger = 5,
-    fraction: float = 0.25,
-    factors: tuple[float, float] = (0.8, 1.2),
-    resample: float = 0.25,
+    fraction: _Fraction = 0.25,
+    factors: _Factors = (0.8, 1.2),
+    resample: _Probability = 0.25,
     sampler: Sampler | Callable = random,
 ) -> Population:
     """Population based training: members that do badly take over the state of others that do well.
@@ -60,21 +77,13 @@ def pbt(
     member keeps its branch. All of it happens in a compiled program, with nothing sent
     to the host but the scores. `result.lineage` says who copied whom.
     Source: Jaderberg et al. (2017).
-    Raises ValueError unless 0 < fraction <= 0.5, 0 <= resample <= 1 and `factors` are two numbers
-    above 0; TypeError if `sampler` is not a sampler that knows its points beforehand; when it runs,
-    ValueError for several seeds, if there is no time for an exchange, nobody to copy, or a
-    population that does not fit on the devices at once.
+    Raises TypeError if `sampler` is not a sampler that knows its points beforehand; when it runs,
+    ValueError for several seeds or folds, if there is no time for an exchange, no other member to
+    copy, or a population that does not fit on the devices at once.
 
     >>> pbt(every=10).fraction
     0.25
     """
-    if not (is_number(fraction) and 0 < fraction <= 0.5):
-        raise ValueError(f"pbt: fraction is {fraction!r}, expected a number above 0, at most 0.5.")
-    if not (is_number(resample) and 0 <= resample <= 1):
-        raise ValueError(f"pbt: resample is {resample!r}, expected a probability.")
-    pair = isinstance(factors, (tuple, list)) and len(factors) == 2 and all(map(is_number, factors))
-    if not (pair and all(0 < factor < math.inf for factor in factors)):
-        raise ValueError(f"pbt: factors is {factors!r}, but two numbers above 0 are expected.")
     sampler = as_design("pbt", sampler)
     name = f"pbt({every=}, {fraction=}, {factors=}, {resample=}, {sampler.name})"
     return Population(
@@ -86,11 +95,12 @@ def pbt(
 
 def _rounds(every: int, points: int, epochs: int) -> Rounds:
     """One round: all members are trained to the end."""
-    if epochs < 2 * every:
-        raise ValueError(
-            f"pbt: with an exchange every {every} epochs a trial needs {2 * every} or more, but it "
-            f"has {epochs}; lower `every` or train longer."
-        )
-    if points < 2:
-        raise ValueError(f"pbt: a population of {points} has nobody to copy; use 2 or more.")
+    require(
+        epochs >= 2 * every,
+        f"pbt: with an exchange every {every} epochs a trial needs {2 * every} or more, but it has "
+        f"{epochs}; lower `every` or train longer.",
+    )
+    require(
+        points > 1, f"pbt: a population of {points} has no other member to copy; use 2 or more."
+    )
     yield np.full(points, epochs)

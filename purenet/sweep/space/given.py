@@ -156,7 +156,7 @@ def _checked(caller: str, space: Space, point: PyTree) -> dict[str, Any]:
 def _branch(what: str, leaf: Branches, value: Any) -> tuple[int, dict[str, Any]]:
     """The place of the branch that is meant, by its name or by a dict like it, and the values in
     that dict by name."""
-    meant = []
+    meant: list[tuple[int, dict[str, Any]]] = []
     for place, branch in enumerate(leaf.branches):
         if not isinstance(value, Mapping):
             if _equal(leaf.values[place], value):
