@@ -201,6 +201,10 @@ MISTAKES = {
     "loguniform bool": (lambda: sweep.loguniform(True, 2), TypeError, "low is True, but a number"),
     "normal nan": (lambda: sweep.normal(0, NAN), ValueError, "std is nan, but a finite"),
     "randint": (lambda: sweep.randint(0, "9"), TypeError, "high is '9', but an integer"),
+    "lograndint": (lambda: sweep.lograndint(0, 9), ValueError, "low is 0, but at least 1"),
+    "padded": (
+        lambda: sweep.padded(sweep.randint(1, 9), (4,)), ValueError, "from 1 to 8, but .*at most 4",
+    ),
     "choice text": (lambda: sweep.choice("adam"), TypeError, "values is 'adam', but a list"),
     "choice set": (lambda: sweep.choice({1}), TypeError, r"values is \{1\}, but a list"),
     "choice number": (lambda: sweep.choice(3), TypeError, "values is 3, but a list"),
