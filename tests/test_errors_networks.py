@@ -69,8 +69,6 @@ OPERANDS = {
     "pool_average": (IMAGES, 2),
     "pool_max": (IMAGES, 2),
     "mean_squared_error": (ROWS, ROWS),
-    "huber": (ROWS, ROWS),
-    "sigmoid_binary_cross_entropy": (ROWS, ROWS > 0),
     "softmax_cross_entropy": (ROWS, np.array([0, 1, 2, 0, 1])),
 }  # fmt: skip
 OPERANDS |= {  # those that a file declares itself

@@ -16,6 +16,7 @@ import purenet as pn
 from purenet.distributed.mesh import shard_batch
 from purenet.distributed.sharding import placement
 from purenet.training import fit as training
+from purenet.training.stopping import Scoring
 
 rng = np.random.default_rng(0)
 x, t = rng.normal(size=(23, 6)), rng.integers(0, 3, 23)
@@ -92,9 +93,10 @@ def test_devices_send_sums_and_nothing_else():
     where = placement("fit", rows, None, jax.eval_shape(trainable.init, jax.random.key(0)))
     with where.context():
         parts = where.data(training._named_parts((images, images)))
-        state = training._start((trainable, where))(where.data(jax.random.key(0)))
-        program = training._train_block((trainable, where)).lower(state, parts, 2).compile()
-        got = program(state, parts, 2)
+        setup = (trainable, where, Scoring())
+        state = training._start(setup)(where.data(jax.random.key(0)))
+        program = training._train_block(setup).lower(state, parts, 0, 2, 1).compile()
+        got = program(state, parts, 0, 2, 1)
     text = program.as_text()
     assert "input_output_alias" in text  # donated
     names = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"

@@ -271,7 +271,9 @@ def test_an_interruption_while_numbers_are_copied_loses_nothing(
 def test_a_run_is_saved_now_and_then(plain, data, key, tmp_path, monkeypatch):
     saved, real = [], RunFile.save
     monkeypatch.setattr(
-        RunFile, "save", lambda self, s, h, done: saved.append(done) or real(self, s, h, done)
+        RunFile,
+        "save",
+        lambda self, s, h, done, *r: saved.append(done) or real(self, s, h, done, *r),
     )
     pn.fit(plain, data, 6, key, block=1, path=tmp_path / "a.npz")
     assert saved[-1] == 6 and len(saved) < 6  # a second apart at least

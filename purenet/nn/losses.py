@@ -12,6 +12,11 @@ from purenet.core.types import Array, Number, PyTree, only_weights
 from purenet.core.validate import NonNegative, array, declared, fraction, positive
 from purenet.core.vjp import hand_vjp
 
+EXAMPLES = {
+    "sigmoid_binary_cross_entropy": (((4, 3), (4, 3), 0.1), ()),
+    "huber": (((4, 3), (4, 3), 0.7), ()),
+}
+
 
 def check_labels(caller: str, y: Any, labels: Any) -> None:
     """Outputs (n, k) and labels (n,) of integers or (n, k).

@@ -24,9 +24,12 @@ _EVALUATION_NUMBERS = 1_000_000
 
 def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> dict[str, Any]:
     """The metrics of (x, t), or of just the own examples of a Subset of such a pair."""
-    subset = jax.tree.map(jnp.asarray, data) if isinstance(data, Subset) else None
-    pick = (lambda rows: take(subset.data, rows)) if subset else lambda part: part
-    examples, (all_x, all_t) = (subset.rows, subset.data) if subset else (data, data)
+    subset: Subset | None = None
+    examples, pick = data, lambda part: part
+    if isinstance(data, Subset):
+        subset = jax.tree.map(jnp.asarray, data)
+        data, examples, pick = subset.data, subset.rows, lambda rows: take(subset.data, rows)
+    all_x, all_t = data
     # a mean over chunks is no weighted mean, and padding counts for nothing: then the loss is
     # taken afterwards, of all outputs
     padded = subset is not None and len(subset.sizes) > 1
@@ -38,14 +41,14 @@ def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> di
         return () if afterwards else loss_of(settings, y, t), y
 
     value, y = in_chunks(chunk, examples, _most(settings, all_x))
-    if padded:
+    if subset is not None and padded:
 
         def own(rows, data):
             y, t = data[0][: len(rows)], take(data[1], rows)
             return measure(settings, y, t, loss_of(settings, y, t))
 
         return dataclasses.replace(subset, data=(y, all_t)).each(own)
-    t = take(all_t, subset.rows) if subset else all_t
+    t = take(all_t, subset.rows) if subset is not None else all_t
     y, t = shard_batch(y), shard_batch(t)
     return measure(settings, y, t, loss_of(settings, y, t) if afterwards else value)
 

@@ -6,8 +6,8 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -29,28 +29,55 @@ from purenet.core.jit_cache import jit_for_each
 from purenet.core.progress import Progress
 from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import Count, PositiveInteger, declared, random_key
+from purenet.core.validate import Count, PositiveInteger, declared, one_of, random_key
 from purenet.distributed import multihost
 from purenet.distributed.mesh import replicate
 from purenet.distributed.sharding import Placement, placement
 from purenet.training.steps import count_examples
+from purenet.training.stopping import NEVER, Scoring, evaluated, scoring
 
 # One compiled call trains at most this many epochs; how many it does train is an argument.
 _BLOCK = 64
 
 
-class Fit(NamedTuple):
-    """What `fit` returns: the final state, and what was measured on the way.
-
-    `history["train"][name]` are the running means of each epoch's minibatches, and
-    `history["validation"][name]` what `evaluate` gave after each epoch: NumPy arrays (epochs,).
-    """
-
+class _Pair(NamedTuple):
     state: PyTree
     history: dict[str, dict[str, np.ndarray]]
 
+
+class Fit(_Pair):
+    """What `fit` returns: a pair (state, history), the final state and what was measured.
+
+    `history["train"][name]` are the running means of each epoch's minibatches, and
+    `history["validation"][name]` what `evaluate` gave after each epoch: NumPy arrays (epochs,) of
+    the epochs that were trained, NaN where an epoch was not evaluated. `epoch` is the number of
+    epochs that `state` has seen, fewer than there are in `history` where the best was kept.
+    """
+
+    epoch: int
+
+    def __new__(cls, state: PyTree, history: Mapping, epoch: int | None = None) -> Self:
+        made = super().__new__(cls, state, history)  # type: ignore[arg-type]
+        if epoch is None:
+            epoch = max(map(np.size, jax.tree.leaves(history)), default=0)
+        made.epoch = epoch
+        return made
+
+    def _replace(self, **changes: Any) -> Self:
+        return type(self)(**(self._asdict() | {"epoch": self.epoch} | changes))
+
     def __repr__(self):
         return display.run_text("Fit", self.state, self.history)
+
+
+# as a pair of JAX, with its epoch
+_attribute = jax.tree_util.GetAttrKey
+jax.tree_util.register_pytree_with_keys(
+    Fit,
+    lambda f: ([(_attribute("state"), f.state), (_attribute("history"), f.history)], f.epoch),
+    lambda epoch, pair: Fit(*pair)._replace(epoch=epoch),
+    lambda f: (tuple(f), f.epoch),
+)
 
 
 @declared
@@ -64,6 +91,11 @@ def fit(
     path: str | os.PathLike | None = None,
     mesh: jax.sharding.Mesh | None = None,
     shard: Callable | None = None,
+    patience: PositiveInteger | None = None,
+    select: Annotated[str, one_of("last", "best")] | None = None,
+    evaluate_every: PositiveInteger = 1,
+    metric: str | None = None,
+    mode: Annotated[str, one_of("max", "min")] | None = None,
 ) -> Fit:
     """Train one network: a compiled loop over epochs that reports after each block of them.
 
@@ -88,10 +120,18 @@ def fit(
     each makes the same call with the same data; the first one reads and writes `path` and shows
     progress, and a signal acts at once.
 
+    `evaluate_every` = k evaluates after epochs k, 2k and so on. With `patience`, training stops
+    when that many evaluations in a row have not improved the score, which is the validation
+    accuracy, or else the loss, or `metric`, of which `mode`, "max" or "min", is best; NaN is no
+    improvement. `select="best"`, the default with `patience`, returns the state of the best epoch
+    in place of the last one; where no epoch has a score, that is the last one. A run that is
+    resumed may have more patience than before, and all else as before.
+
     Raises TypeError if `trainable` is not a Trainable, the key not a random key, the data not
     numbers or a metric not a real scalar; ValueError for data that does not fit, for a `path` that
-    holds something else (a run from another key, on other data, with weights of other shapes, or of
-    more epochs), for a partition that does not divide its leaf, and where processes make different
+    holds something else (a run from another key, on other data, with weights of other shapes, of
+    more epochs, or with other rules of stopping), for a partition that does not divide its leaf,
+    for `patience` or `select="best"` without validation data, and where processes make different
     calls.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
@@ -113,67 +153,103 @@ def fit(
     check_data("fit", parts)
     start = jax.eval_shape(lambda key: checked_state("fit", trainable.init(key)), key)
     where = placement("fit", mesh, shard, start)
+    measured = functools.partial(_measured, trainable, start, parts, where)
+    told = scoring(
+        patience, select, evaluate_every, metric, mode, measured if "validation" in parts else None
+    )
     if where.several:
-        _check_same_call((parts, key, epochs, block))
+        _check_same_call((parts, key, epochs, block, str(told), patience))
         progress = progress if multihost.first() else False
     with where.context():
-        return _run(trainable, parts, epochs, key, progress, block, path, where, start)
+        run = None if path is None else _run_file(path, key, parts, where.several, told, patience)
+        setup = _Setup((trainable, where, told), parts, epochs, patience or NEVER)
+        return _run(setup, key, progress, block, run, start)
 
 
-def _run(trainable, parts, epochs, key, progress, block, path, where, start) -> Fit:
+def _measured(trainable, start, parts, where):
+    with where.context(), traced_code("fit: `evaluate`"):
+        found = jax.eval_shape(trainable.evaluate, start, parts["validation"])
+    return checked_metrics(
+        "fit: `evaluate`", jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), found)
+    )
+
+
+class _Setup(NamedTuple):
+    """One call of `fit`, checked."""
+
+    program: tuple[Trainable, Placement, Scoring]
+    parts: dict[str, PyTree]
+    epochs: int
+    patience: int
+
+
+def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
     """`fit` after its checks; `start` is the initial state by shapes and dtypes."""
-    parts = where.data(parts)
-    train_block = _train_block((trainable, where))
-    names = train_block.eval_shape(start, parts, 0)[1]
+    _, where, told = setup.program
+    epochs, parts = setup.epochs, where.data(setup.parts)
+    block_of = _train_block(setup.program)
+    train = lambda carry, done, n: block_of(
+        carry, parts, *where.data((np.int32(done), np.int32(n), np.int32(setup.patience)))
+    )
+    begun = jax.eval_shape(told.begin, start)
+    names = block_of.eval_shape(begun, parts, *[np.int32(0)] * 3)[1]
     history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
-    run = None if path is None else _run_file(path, key, parts, where.several)
     if run is not None and run.exists():
-        state, values, done = run.load(start, names, epochs)
-        state = where.state(state)
-        _record(history, 0, done, values)
+        carry, values, done = run.load(begun, names, epochs)
+        carry = told.map_states(where.state, where.data, carry)
+        _record(history, 0, done, values, told.every)
     else:
-        state, done = _start((trainable, where))(where.data(key)), 0
+        carry, done = _start(setup.program)(where.data(key)), 0
     if where.several and done < epochs:
         # compiled by all before any waits for another's first sum of gradients
-        state, _ = train_block(state, parts, where.data(np.int32(0)))
+        carry, _, _ = train(carry, done, 0)
         multihost.broadcast(done)
     with (
         Progress(epochs, "epoch", progress, done) as bar,
         _until_interrupted(run, where) as interrupted,
     ):
-        if done < epochs:
+        stopped = told.stopped(carry, setup.patience)
+        if done < epochs and not stopped:
             bar.say("tracing and compiling")
         if done:
-            bar.advance(0, lambda: {"from": str(path)})
+            bar.advance(0, lambda: {"from": str(run.path)})
         first, per_call, examples = done, block or 1, count_examples(parts["train"])
-        while done < epochs:
+        while done < epochs and not stopped:
             started = time.perf_counter()
-            n = min(per_call, epochs - done)
-            state, values = train_block(state, parts, where.data(np.int32(n)))
-            done = _record(history, done, n, values)
+            carry, values, n = train(carry, done, min(per_call, epochs - done))
+            n, stopped = int(jax.device_get(n)), told.stopped(carry, setup.patience)
+            done = _record(history, done, n, values, told.every)
             seconds = time.perf_counter() - started
             bar.advance(n, functools.partial(_shown, history, done, n * examples / seconds))
             if block is None and done > first + 1:  # the first call also compiled
                 per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
                 per_call = multihost.broadcast(per_call) if where.several else per_call
             if run is not None and (interrupted or run.is_due()):
-                run.save(state, history, done)
+                run.save(carry, history, done, stopped)
             if interrupted:
-                print(
-                    f"\nfit: interrupted; {done} of {epochs} epochs are in {path}, and the same "
-                    "call resumes from there.",
-                    file=sys.stderr,
-                )
+                _say_interrupted(done, epochs, run.path)
                 interrupted.deliver()
+        if stopped:
+            bar.advance(0, dict, total=done)
         if run is not None and run.saved != done:
-            run.save(state, history, done)
-    return Fit(multihost.to_local(state) if where.several else state, history)
+            run.save(carry, history, done, stopped)
+    state, epoch = told.chosen(carry, done)
+    history = jax.tree.map(lambda curve: curve[:done], history)
+    return Fit(multihost.to_local(state) if where.several else state, history, epoch)
 
 
-def _run_file(path, key, parts, shared: bool):
+def _say_interrupted(done: int, epochs: int, path) -> None:
+    print(
+        f"\nfit: interrupted; {done} of {epochs} epochs are in {path}, and the same call resumes "
+        "from there.",
+        file=sys.stderr,
+    )
+
+
+def _run_file(path, key, parts, shared: bool, told: Scoring, patience):
     from purenet.training.run_file import RunFile  # a fifth of the package's imports
 
-    return RunFile(path, key, parts, shared)
+    return RunFile(path, key, parts, shared, told._asdict(), patience)
 
 
 def _until_interrupted(run, where: Placement):
@@ -182,54 +258,75 @@ def _until_interrupted(run, where: Placement):
     return until_interrupted() if waits else contextlib.nullcontext(InterruptFlag())
 
 
-def _record(history, done: int, n: int, values) -> int:
+def _record(history, done: int, n: int, values, every: int) -> int:
     """Write the metrics of `n` more epochs, and return how many epochs are done."""
     for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
         old[done : done + n] = jax.device_get(new)[:n]
+    if every > 1:
+        skipped = [i for i in range(done, done + n) if (i + 1) % every]
+        for curve in history.get("validation", {}).values():
+            curve[skipped] = np.nan
     return done + n
 
 
 def _shown(history, done: int, speed: float) -> dict[str, str]:
     """The progress bar's words: the latest value of every metric, and the speed."""
     latest = {
-        f"{part} {name}": f"{curve[done - 1]:.4g}"
+        f"{part} {name}": f"{known[-1]:.4g}"
         for part, curves in history.items()
         for name, curve in curves.items()
+        # not evaluated in the last epoch, it is that of an earlier one; without any, NaN
+        if len(known := [*curve[:done][~np.isnan(curve[:done])]] or [np.nan])
     }
     return latest | {"examples/s": f"{speed:.3g}"}
 
 
 @jit_for_each()
-def _start(what: tuple[Trainable, Placement], key):
-    trainable, where = what
-    return where.hold(trainable.init(key))
+def _start(program: tuple[Trainable, Placement, Scoring], key):
+    trainable, where, told = program
+    return told.map_states(where.hold, replicate, told.begin(trainable.init(key)))
 
 
 @jit_for_each(donate_argnums=0)
-def _train_block(what: tuple[Trainable, Placement], state, parts, n):
-    """`n` epochs; `n` is an argument, so any block size runs the same program."""
-    trainable, where = what
+def _train_block(program: tuple[Trainable, Placement, Scoring], carry, parts, done, n, patience):
+    """(carry, curves, epochs trained): `n` epochs after `done`, or as many as patience allows.
 
-    def one(state):
+    These numbers are arguments, so that any block size runs the same program.
+    """
+    trainable, where, told = program
+
+    def evaluate(state):
+        with traced_code("fit: `evaluate`"):
+            found = trainable.evaluate(state, parts["validation"])
+        return checked_metrics("fit: `evaluate`", found)
+
+    def one(carry, done):
         with traced_code("fit: `epoch`"):
-            state, train = checked_epoch("fit", trainable.epoch(state, parts["train"]))
+            after = trainable.epoch(told.state(carry), parts["train"])
+        state, train = checked_epoch("fit", after)
+        before = jax.eval_shape(lambda: told.state(carry))
+        same_state("fit", before, jax.eval_shape(lambda: state))
         values = {"train": checked_metrics("fit: `epoch`", train)}
         if "validation" in parts:
-            with traced_code("fit: `evaluate`"):
-                found = trainable.evaluate(state, parts["validation"])
-            values["validation"] = checked_metrics("fit: `evaluate`", found)
-        return where.hold(state), replicate(jax.tree.map(jnp.asarray, values))
+            values["validation"] = evaluated(evaluate, state, told.due(done))
+        carry = told.after(carry, state, values, done)
+        carry = told.map_states(where.hold, replicate, carry)
+        return carry, replicate(jax.tree.map(jnp.asarray, values))
 
-    after, shapes = jax.eval_shape(one, state)
-    same_state("fit", jax.eval_shape(lambda: state), after)
+    shapes = jax.eval_shape(one, carry, done)[1]
     curves = jax.tree.map(lambda a: jnp.zeros((_BLOCK, *a.shape), a.dtype), shapes)
 
-    def body(i, carry):
-        state, curves = carry
-        state, values = one(state)
-        return state, jax.tree.map(lambda c, v: c.at[i].set(v), curves, values)
+    def more(loop):
+        i, carry, _ = loop
+        return (i < n) & told.goes_on(carry, patience)
 
-    return jax.lax.fori_loop(0, n, body, (state, curves))
+    def body(loop):
+        i, carry, curves = loop
+        carry, values = one(carry, done + i)
+        return i + 1, carry, jax.tree.map(lambda c, v: c.at[i].set(v), curves, values)
+
+    trained, carry, curves = jax.lax.while_loop(more, body, (jnp.zeros_like(n), carry, curves))
+    return carry, curves, trained
 
 
 def _check_same_call(arguments):

@@ -5,9 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from purenet.core.types import Array
+
 
 def minibatch_rows(
-    key: jax.Array, batches: str, sizes: tuple[int, ...], which: jax.Array | int, size: int
+    key: jax.Array, batches: str, sizes: tuple[int, ...], which: Array | int, size: int
 ) -> jax.Array:
     """Minibatches of `size` from n = sizes[which] examples: numbers below n, (steps, size).
 
@@ -19,11 +21,11 @@ def minibatch_rows(
     (2, 3)
     """
     most = sizes[-1]
-    n = most if len(sizes) == 1 else jnp.asarray(sizes, jnp.int32)[which]
+    n = jnp.asarray(sizes, jnp.int32)[which] if len(sizes) > 1 else most
     steps = most // size
     if batches == "with_replacement":
         return jax.random.randint(key, (steps, size), 0, n)
-    order = permutation(key, most) if len(sizes) == 1 else permutation_of_first(key, sizes, n)
+    order = permutation(key, n) if isinstance(n, int) else permutation_of_first(key, sizes, n)
     return order[: steps * size].reshape(steps, size)
 
 

@@ -17,6 +17,9 @@ from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree
 from purenet.distributed import multihost
 
+# of a run that is evaluated after each epoch and ends with the last one
+_UNSCORED = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
+
 
 class RunFile:
     """State, curves and the number of epochs done, for a key and data of certain shapes.
@@ -31,12 +34,16 @@ class RunFile:
         key: jax.Array,
         parts: dict[str, PyTree],
         shared: bool = False,
+        scoring: dict[str, Any] | None = None,
+        patience: int | None = None,
     ):
         self.path, self.shared = as_path("fit", path), shared
         self._on_first(lambda: checked_path("fit", path))
         self.key = key
         leaves = named_leaves("fit", parts).items()
         self.data = {name: str(leaf_spec("fit", name, leaf)) for name, leaf in leaves}
+        # what else decides on the numbers, and how long it is tried without improvement
+        self.scoring, self.patience = scoring or _UNSCORED, patience
         self.saved: int | None = None  # epochs in the file
         self.autosave = Autosave(every=1.0)
 
@@ -70,13 +77,26 @@ class RunFile:
             self._require(was == now, text)
         text = f"holds a run of {done} epochs, but epochs is {epochs}; ask for at least {done}"
         self._require(done <= epochs, text)
-        check_resumable(f"fit: {self.path}", run, finished=done == epochs)
+        same_patience = self._check_stopping(run)
+        finished = done == epochs or (run.get("stopped") is True and same_patience)
+        check_resumable(f"fit: {self.path}", run, finished)
         curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
         with jax.transfer_guard_host_to_device("allow"):
             found = load(self.path, {"key": self.key, "state": state, "history": curves})
         mine, theirs = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
         self._require(np.array_equal(mine, theirs), "holds a run from another random key")
         return found["state"], found["history"], done
+
+    def _check_stopping(self, run: dict[str, Any]) -> bool:
+        """Whether patience is what it was; all else has to be."""
+        there, patience = run.get("scoring", _UNSCORED), run.get("patience")
+        for name, now in self.scoring.items():
+            was = there.get(name) if isinstance(there, dict) else None
+            self._require(was == now, f"holds a run with {name} {was!r}, which is now {now!r}")
+        more = self.patience is None or (isinstance(patience, int) and self.patience >= patience)
+        text = f"holds a run with patience {patience}, and less of it is asked for"
+        self._require(more, f"{text}: {self.patience}")
+        return patience == self.patience
 
     def _require(self, legal: bool, problem: str) -> None:
         if not legal:
@@ -85,11 +105,12 @@ class RunFile:
     def is_due(self) -> bool:
         return self._agreed(self.autosave.is_due())
 
-    def save(self, state: PyTree, history: PyTree, done: int) -> None:
+    def save(self, state: PyTree, history: PyTree, done: int, stopped: bool = False) -> None:
         began = time.perf_counter()
         curves = jax.tree.map(lambda curve: curve[:done], history)
         tree = {"key": self.key, "state": multihost.to_local(state, gather=True), "history": curves}
-        run = {"epochs": done, "data": self.data} | described()
+        rules = {"scoring": self.scoring, "patience": self.patience, "stopped": stopped}
+        run = {"epochs": done, "data": self.data} | rules | described()
         self._on_first(lambda: save(self.path, tree, {"fit": run}))
         self.autosave.saved(began)
         self.saved = done

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from purenet.core.contracts import traced_code
 from purenet.core.padded import PaddedSize, count_of
 from purenet.core.subset import Subset, take
-from purenet.core.types import Params, PyTree, TrainState
+from purenet.core.types import Array, Params, PyTree, TrainState
 from purenet.core.validate import describe_value, require
 from purenet.distributed.mesh import shard_batch
 from purenet.optim.transforms import apply_updates
@@ -117,9 +117,11 @@ def epoch(
     examples alone.
     """
     data = jax.tree.map(jnp.asarray, data)
-    subset = data if isinstance(data, Subset) else None
-    data, which = (subset.data, subset.which) if subset else (data, 0)
-    sizes = subset.sizes if subset else (count_examples(data),)
+    subset: Subset | None = None
+    sizes: tuple[int, ...] = (count_examples(data),)
+    which: Array | int = 0
+    if isinstance(data, Subset):
+        subset, sizes, which, data = data, data.sizes, data.which, data.data
     # derived from the step count, so that it does not matter where a run was interrupted
     for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
     if isinstance(settings.batch_size, PaddedSize):
@@ -137,10 +139,10 @@ def epoch(
     def body(state, now):
         return _step(settings, state, pick, *now)
 
-    if len(sizes) == 1:
-        state, values = jax.lax.scan(body, state, (rows, keys))
-        return state, jax.tree.map(jnp.mean, values)
-    return _first_steps(body, state, (rows, keys), subset.count // size)
+    if subset and len(sizes) > 1:
+        return _first_steps(body, state, (rows, keys), subset.count // size)
+    state, values = jax.lax.scan(body, state, (rows, keys))
+    return state, jax.tree.map(jnp.mean, values)
 
 
 def _padded_epoch(

@@ -123,12 +123,11 @@ def supervised(
         raise TypeError(f"supervised: {describe_value(loss)} cannot be called as loss(y, t).")
     if metrics is not None:
         _check_metrics(metrics)
-    if weights is not None and not callable(weights):
-        weights = _class_weights(weights)
+    weighing = weights if weights is None or callable(weights) else _class_weights(weights)
     optimizer = Optimizer(optimizer.init, with_extras(optimizer.update))
     settings = Settings(
         net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches,
-        weights, augment,
+        weighing, augment,
     )  # fmt: skip
     of = lambda f: functools.partial(f, settings)
     return Trainable(of(init), of(epoch), of(evaluate), of(_check), of(predict), subsets=True)
