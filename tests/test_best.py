@@ -31,10 +31,11 @@ def follow(scores, evaluated=None, keep_best=True):
     "scores, epoch, stale, score",
     [
         ([1, 2, 3], 3, 0, 3),
+        ([-2, -1, -3], 2, 1, -1),
         ([3, 2, 1], 1, 2, 3),
         ([1, 2, 2], 2, 1, 2),  # of equal ones the first
         ([NAN, 1, NAN], 2, 1, 1),
-        ([NAN, NAN, NAN], 0, 3, NAN),
+        ([NAN, NAN, NAN], 0, 3, 0),
         ([-INF, -INF, NAN], 1, 2, -INF),
         ([1, INF, NAN], 2, 1, INF),
     ],

@@ -468,6 +468,8 @@ OTHERS = [
         ("drop: a number as key", lambda: ops.drop(ROWS, 0.5, 7), TypeError, "the key is 7"),
         ("drop: a rate a column too many", lambda: ops.drop(ROWS, np.zeros(4), KEY), ValueError,
          r"rate has shape \(4,\).*\(5, 3\)"),
+        ("drop_padded: a number as key", lambda: ops.drop_padded(ROWS, 0.5, 7, 1, 2), TypeError,
+         "the key is 7"),
         ("drop: wrong under jit",
          lambda: jax.jit(lambda x: ops.drop(x, 1.5, KEY))(ROWS), ValueError,
          "dropout: rate is 1.5"),

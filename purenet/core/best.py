@@ -18,7 +18,7 @@ class Tracked(NamedTuple):
 
     state: PyTree  # the latest
     best: PyTree  # that of the best epoch, or () where it is not kept
-    score: Array  # () the best so far, larger is better; NaN before there is one
+    score: Array  # () the best so far, larger is better; there is none while epochs_of_best is 0
     stale: Array  # () int32, evaluations since then
     epochs: Array  # () int32, done so far
     epochs_of_best: Array  # () int32, of which the best state has seen so many; 0 before it
@@ -32,7 +32,7 @@ def start(state: PyTree, keep_best: bool) -> Tracked:
     """
     zero = jnp.zeros((), jnp.int32)
     best = jax.tree.map(jnp.asarray, state) if keep_best else ()
-    return Tracked(state, best, floating(jnp.nan), zero, zero, zero)
+    return Tracked(state, best, floating(0.0), zero, zero, zero)  # no NaN, for jax_debug_nans
 
 
 def update(tracked: Tracked, state: PyTree, score: Number, evaluated: Array | bool) -> Tracked:
@@ -49,8 +49,10 @@ def update(tracked: Tracked, state: PyTree, score: Number, evaluated: Array | bo
     """
     score, epochs = floating(score), tracked.epochs + 1
     # the first number is better than none, even where it is -inf
-    above = (score > tracked.score) | (jnp.isnan(tracked.score) & ~jnp.isnan(score))
-    better = jnp.asarray(evaluated) & above
+    first = (tracked.epochs_of_best == 0) & ~jnp.isnan(score)
+    better = jnp.asarray(evaluated) & (
+        first | (score > tracked.score) & (tracked.epochs_of_best > 0)
+    )
     choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
     return Tracked(
         state,

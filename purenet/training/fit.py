@@ -197,7 +197,7 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
     if run is not None and run.exists():
         carry, values, done = run.load(begun, names, epochs)
         carry = told.map_states(where.state, where.data, carry)
-        _record(history, 0, done, values)
+        _record(history, 0, done, values, told.every)
     else:
         carry, done = _start(setup.program)(where.data(key)), 0
     if where.several and done < epochs:
@@ -218,7 +218,7 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
             started = time.perf_counter()
             carry, values, n = train(carry, done, min(per_call, epochs - done))
             n, stopped = int(jax.device_get(n)), told.stopped(carry, setup.patience)
-            done = _record(history, done, n, values)
+            done = _record(history, done, n, values, told.every)
             seconds = time.perf_counter() - started
             bar.advance(n, functools.partial(_shown, history, done, n * examples / seconds))
             if block is None and done > first + 1:  # the first call also compiled
@@ -258,10 +258,14 @@ def _until_interrupted(run, where: Placement):
     return until_interrupted() if waits else contextlib.nullcontext(InterruptFlag())
 
 
-def _record(history, done: int, n: int, values) -> int:
+def _record(history, done: int, n: int, values, every: int) -> int:
     """Write the metrics of `n` more epochs, and return how many epochs are done."""
     for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
         old[done : done + n] = jax.device_get(new)[:n]
+    if every > 1:
+        skipped = [i for i in range(done, done + n) if (i + 1) % every]
+        for curve in history.get("validation", {}).values():
+            curve[skipped] = np.nan
     return done + n
 
 

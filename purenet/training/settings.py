@@ -161,7 +161,7 @@ def _suggested(loss, t):
 
 def _binary_accuracy(y, t):
     """The share of right answers to all questions of yes or no."""
-    return accuracy(y.reshape(-1), t.reshape(-1) > 0.5)
+    return accuracy(y.reshape(-1), t.reshape(-1).astype(y.dtype) > 0.5)
 
 
 def is_binary(settings: Settings) -> bool:

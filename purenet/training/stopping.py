@@ -119,10 +119,12 @@ def scoring(
 
 
 def evaluated(evaluate: Callable[[PyTree], dict], state: PyTree, due: Array | bool) -> dict:
-    """The metrics of a state where that is `due`, NaN elsewhere. Integers become floats then.
+    """The metrics of a state where that is `due`, and 0 elsewhere, where the loop writes down NaN.
+
+    Integers become floats, which can be NaN.
 
     >>> evaluated(lambda state: {"n": state}, jnp.int32(3), due=jnp.bool(False))["n"].item()
-    nan
+    0.0
     """
     if due is True:
         return evaluate(state)
@@ -130,7 +132,7 @@ def evaluated(evaluate: Callable[[PyTree], dict], state: PyTree, due: Array | bo
     measure = lambda state: jax.tree.map(
         lambda value, kind: jnp.asarray(value, kind.dtype), evaluate(state), kinds
     )
-    nothing = lambda state: jax.tree.map(lambda kind: jnp.full((), jnp.nan, kind.dtype), kinds)
+    nothing = lambda state: jax.tree.map(lambda kind: jnp.zeros((), kind.dtype), kinds)
     return jax.lax.cond(due, measure, nothing, state)
 
 
