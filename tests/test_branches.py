@@ -17,6 +17,7 @@ from purenet.sweep.space.points import add_points, hyper_arrays, no_points, numb
 from purenet.sweep.space.schema import describe_leaf, distribution_of
 from purenet.sweep.space.space import of_columns, take_apart
 from purenet.sweep.space.structure import Traced, Untaken, structure
+from purenet.sweep.state import Objective, SweepShape, SweepState
 
 DATA = ((np.ones(1),), (np.zeros(1),))
 SPACE = {
@@ -311,6 +312,7 @@ def test_halving_stops_trials_of_any_branch(result):
 def test_a_trial_gets_its_branch_alone(result):
     assert {program.static["optimizer"] for program in result.programs} == {"sgd", "adam"}
     assert len({str(program.static) for program in result.programs}) == 3
+    assert not any("optimizer.name" in program.static for program in result.programs)
     assert len(result.programs) == 3  # adam with and without decay
     forms = "".join(FORMS)
     assert "{'name': *, 'momentum'" in forms or "{'momentum': *, 'name': *, 'rate': *}" in forms
@@ -462,6 +464,17 @@ def test_members_copy_within_their_branch_and_keep_it():
     best = found.best()
     np.testing.assert_array_equal(found.replay(best).curves["train"]["loss"],
                                   found.curves["train"]["loss"][best.number])  # fmt: skip
+
+
+def test_a_member_has_the_final_numbers_of_its_branch():
+    space, points = draw(SPACE, sweep.random, 12)
+    state = SweepState(space, points, SweepShape(12, 1, 5), Objective("loss", False))
+    pairs = zip(space.keys, points.columns, space.traced, strict=True)
+    moved = {key: np.stack([column, 2 * column]) for key, column, traced in pairs if traced}
+    state.lineage = sweep.Lineage(2, np.arange(12)[None], moved)
+    for row in range(12):
+        final = [float(n) for n in state.final_numbers(row)]
+        assert final == [2 * float(n) for n in numbers(space, points, row)]
 
 
 @pytest.mark.parametrize("search", [sweep.random, PBT], ids=["random", "pbt"])
