@@ -28,6 +28,7 @@ def _layer_normalise(x: Array, gamma: Array, beta: Array, eps: Number) -> jax.Ar
     plain eps that is negative; TypeError for one that is not a number.
     Source: Ba, Kiros & Hinton (2016).
 
+    >>> import jax.numpy as jnp
     >>> layer_normalise(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), 0.0).tolist()
     [[-1.0, 1.0]]
     """
