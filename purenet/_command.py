@@ -28,8 +28,9 @@ def results_folder(options: Namespace) -> Path:
     Raises ValueError for a folder of another sweep, or with --resume of none; OSError if nothing
     can be written there.
     """
-    if "" in (options.out, options.resume):
-        raise ValueError("--out or --resume is empty; name a folder, or leave it out.")
+    for flag, name in (("--out", options.out), ("--resume", options.resume)):
+        if name == "":
+            raise ValueError(f"{flag} is empty; name a folder, or leave it out.")
     folder = _named_folder(options)
     started = (folder / SETTINGS).exists()
     if started and not options.resume:
