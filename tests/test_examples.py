@@ -91,3 +91,19 @@ def test_sweep_example_runs(name, tmp_path):
     assert done.code == 0, done.err
     drawn = {path.stem.partition("_")[2] for path in tmp_path.glob("*.png")}
     assert drawn == SWEEPS[name]
+
+
+TABLES = {
+    "tabular": ["--table", "diabetes"],
+    "tabular_ensemble": ["--optimizer", "muon"],
+    "lcbench": [],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLES)
+def test_example_of_tables_runs(name, tmp_path):
+    pytest.importorskip("sklearn")
+    done = run(EXAMPLES / f"{name}.py", "--quick", *TABLES[name], folder=tmp_path)
+    assert done.code == 0, done.err
+    assert "network" in done.out  # the example itself asserts what it is to show
