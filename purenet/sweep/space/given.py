@@ -176,7 +176,7 @@ def _branch(what: str, leaf: Branches, value: Any) -> tuple[int, dict[str, Any]]
     listed = ", ".join(map(str, leaf.values))
     require(
         len(meant) == 1,
-        f"{what} is {describe_value(value)}, which is {len(meant) or 'none'} of the branches "
+        f"{what} is {describe_value(value)}, which is of {len(meant) or 'none'} of its branches "
         f"{listed}; give the dict of one of them, with its constants and its own numbers.",
     )
     return meant[0]
@@ -247,6 +247,8 @@ def _rounded(value: Any) -> Any:
 
 def _value(what: str, leaf: Any, value: Any) -> Any:
     """A value of a distribution as a plain number; of a choice, its place."""
+    if isinstance(leaf, Padded) and isinstance(leaf.distribution, Choice):
+        return leaf.distribution.values[_value(what, leaf.distribution, value)]
     if isinstance(leaf, Choice):
         places = (place for place, known in enumerate(leaf.values) if _equal(known, value))
         if (place := next(places, None)) is None:
