@@ -47,6 +47,29 @@ def data_of(name, seed):
     return ((x - mean) / std, t), ((vx - mean) / std, vt)
 
 
+def trial_of(data, epochs):
+    """The trial function: a funnel with dropout, by momentum under a rate that cools to 0."""
+    x, t = data[0]
+    outputs, steps = int(t.max()) + 1, epochs * len(x)
+
+    def trial(hyper):
+        units, layers = hyper["units"], hyper["layers"]
+        exact, room = (funnel(n, layers, outputs) for n in (units.size, units.capacity))
+        hidden = map(pn.PaddedSize, exact, room)
+        cooled = pn.schedules.cosine(hyper["rate"], steps // hyper["batch_size"].size)
+        return pn.supervised(
+            net=pn.mlp(dropout=hyper["dropout"] * 0.999),  # a rate of 1 would leave nothing
+            sizes=(x.shape[1], *hidden, outputs),
+            optimizer=pn.chain(
+                pn.add_weight_decay(hyper["decay"]), pn.momentum(cooled, hyper["momentum"])
+            ),
+            loss=pn.softmax_cross_entropy,
+            batch_size=hyper["batch_size"],
+        )
+
+    return trial
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", choices=("digits", "wine"), default="digits")
@@ -65,24 +88,7 @@ def main():
             "batch_size": sweep.padded(sweep.lograndint(16, 65), to=(64,)),
         }
     data = data_of(chosen.data, chosen.seed)
-    inputs, outputs = data[0][0].shape[1], int(data[0][1].max()) + 1
-    steps = chosen.epochs * len(data[0][0])
-
-    def trial(hyper):
-        units, layers = hyper["units"], hyper["layers"]
-        exact, room = (funnel(n, layers, outputs) for n in (units.size, units.capacity))
-        hidden = map(pn.PaddedSize, exact, room)
-        cooled = pn.schedules.cosine(hyper["rate"], steps // hyper["batch_size"].size)
-        return pn.supervised(
-            net=pn.mlp(dropout=hyper["dropout"] * 0.999),  # a rate of 1 would leave nothing
-            sizes=(inputs, *hidden, outputs),
-            optimizer=pn.chain(
-                pn.add_weight_decay(hyper["decay"]), pn.momentum(cooled, hyper["momentum"])
-            ),
-            loss=pn.softmax_cross_entropy,
-            batch_size=hyper["batch_size"],
-        )
-
+    trial = trial_of(data, chosen.epochs)
     result = sweep.run(
         trial, space, data, chosen.trials, chosen.epochs, chosen.seed, path=chosen.path
     )

@@ -4,9 +4,9 @@
     python scripts/benchmark.py --history FILE -o PNG
 
 Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
-stopping, planning, bookkeeping, scaling, import; all of them by default. Two more take minutes:
-quality, on MNIST if MNIST_DIR names its folder, else on the digits; accelerator, in absolute
-figures. The other suites use random numbers in MNIST's shapes, so nothing has to be downloaded.
+stopping, planning, bookkeeping, scaling, folds, ensembles, wait, import; all of them by default.
+Three more take minutes: quality, on MNIST if MNIST_DIR names its folder, else on the digits;
+accelerator, in absolute figures; shapes, LCBench's space. The other suites use random numbers in MNIST's shapes, so nothing has to be downloaded.
 Samples of the compared programs are interleaved in random order; the median, the range and the
 ratio to the first row of each table are printed. Trust ratios within one run, never single times.
 """
@@ -23,6 +23,7 @@ import time
 import benchmark_convolutions as convolutions
 import benchmark_history as history
 import benchmark_precision as precision
+import benchmark_rows as rows
 import benchmark_searches as searches
 import jax
 import jax.numpy as jnp
@@ -249,11 +250,15 @@ SUITES = {
     "planning": lambda reps: searches.planning(e9, e9_data(), reps),
     "bookkeeping": searches.bookkeeping,
     "scaling": scaling,
+    "folds": lambda reps: rows.folds(e9, e9_data(), reps),
+    "ensembles": lambda reps: rows.ensembles(e9, e9_data(), reps),
+    "wait": lambda reps: rows.wait(e9, e9_data(), reps),
+    "shapes": rows.shapes,
     "import": imports,
     "quality": searches.quality,
     "accelerator": lambda reps: absolute(e9, e9_data(), reps),
 }
-LONG = ("quality", "accelerator")
+LONG = ("quality", "accelerator", "shapes")
 
 
 def main(arguments=None):

@@ -28,7 +28,9 @@ def tpe(batch=3):
 
 
 @pytest.mark.parametrize(
-    "search", [sweep.random, sweep.sobol, sweep.latin_hypercube, sweep.halving(2)], ids=str
+    "search",
+    [sweep.random, sweep.sobol, sweep.latin_hypercube, sweep.halving(2)],
+    ids=["random", "sobol", "latin_hypercube", "halving"],
 )
 def test_given_points_come_first_and_those_of_the_sampler_follow(search):
     result = run(search=search)
