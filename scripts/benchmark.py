@@ -6,7 +6,8 @@
 Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
 stopping, planning, bookkeeping, scaling, folds, ensembles, wait, import; all of them by default.
 Three more take minutes: quality, on MNIST if MNIST_DIR names its folder, else on the digits;
-accelerator, in absolute figures; shapes, LCBench's space. The other suites use random numbers in MNIST's shapes, so nothing has to be downloaded.
+accelerator, in absolute figures; shapes, LCBench's space. The other suites use random numbers in
+MNIST's shapes, so nothing has to be downloaded.
 Samples of the compared programs are interleaved in random order; the median, the range and the
 ratio to the first row of each table are printed. Trust ratios within one run, never single times.
 """

@@ -26,8 +26,7 @@ def folds(e9, data, reps, points=40, epochs=10):
     whole = jax.tree.map(lambda *parts: np.concatenate([*parts] * 2), *data)
     n = len(whole[1]) // 5 * 5
     whole = jax.tree.map(lambda a: a[:n], whole)
-    parts = tuple(jax.tree.map(lambda a: a[rows], whole)
-                  for rows in (slice(n // 5, None), slice(n // 5)))  # fmt: skip
+    parts = jax.tree.map(lambda a: a[n // 5 :], whole), jax.tree.map(lambda a: a[: n // 5], whole)
     run = functools.partial(sweep.run, e9, SPACE, progress=False)
     five = [(np.setdiff1d(np.arange(n), held), held) for held in np.split(np.arange(n), 5)]
     programs = {
@@ -113,24 +112,8 @@ def shapes(reps, trials=60, epochs=50, sample=6):
         began = time.perf_counter()
         found = sweep.run(trial, lcbench.SPACE, data, trials, epochs, progress=False)
         whole = time.perf_counter() - began
-        arrays = jax.tree.map(jnp.asarray, data)
-        took = []
-        for number in np.linspace(0, trials - 1, sample).astype(int):
-            own = {key: column[number].item() for key, column in found.hyper.items()}
-            own |= {key: pn.PaddedSize(own[key], own[key]) for key in ("units", "batch_size")}
-
-            def run(key, own=own):
-                trainable = trial(own)
-
-                def epoch(state, _):
-                    state, _ = trainable.epoch(state, arrays[0])
-                    return state, [trainable.evaluate(state, part) for part in arrays]
-
-                return jax.lax.scan(epoch, trainable.init(key), None, epochs)[1]
-
-            began = time.perf_counter()
-            jax.block_until_ready(jax.jit(run)(jax.random.key(0)))
-            took.append(time.perf_counter() - began)
+        numbers = np.linspace(0, trials - 1, sample).astype(int)
+        took = [_alone(trial, data, epochs, found.trial(int(i)).hyper) for i in numbers]
         loop = statistics.mean(took) * trials
         compiled = sum(program.compile_seconds for program in found.programs)
         show(
@@ -138,3 +121,21 @@ def shapes(reps, trials=60, epochs=50, sample=6):
             {f"loop of jitted runs, from {sample} of them": [loop], "sweep.run": [whole]}, 1, "s",
         )  # fmt: skip
         print(f"  {len(found.programs)} programs, {compiled:.1f} s of compiling")
+
+
+def _alone(trial, data, epochs, hyper):
+    """Seconds of one jitted run of these hyperparameters, with arrays of just its own sizes."""
+    plain = {
+        name: value.item() if hasattr(value, "item") else value for name, value in hyper.items()
+    }
+    sizes = {name: pn.PaddedSize(plain[name], plain[name]) for name in ("units", "batch_size")}
+    arrays, trainable = jax.tree.map(jnp.asarray, data), trial(plain | sizes)
+
+    def epoch(state, _):
+        state, _ = trainable.epoch(state, arrays[0])
+        return state, [trainable.evaluate(state, part) for part in arrays]
+
+    run = jax.jit(lambda key: jax.lax.scan(epoch, trainable.init(key), None, epochs)[1])
+    began = time.perf_counter()
+    jax.block_until_ready(run(jax.random.key(0)))
+    return time.perf_counter() - began
