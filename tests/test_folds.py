@@ -215,3 +215,69 @@ def test_a_subset_travels():
     part = Subset(np.arange(4), np.array([1, 2]), np.array(0), (2,))
     again = pickle.loads(pickle.dumps(part))
     assert again.sizes == (2,) and again.rows.tolist() == [1, 2]
+
+
+# wherever the lanes are
+def losing(hyper):
+    part = learner(hyper)
+
+    def epoch(state, data):
+        after, _ = part.epoch(state, data)
+        lost = (hyper["rate"] > 0.7) & (state["t"] == 2)
+        return {**after, "x": jnp.where(lost, jnp.nan, after["x"])}, {}
+
+    return part._replace(epoch=epoch)
+
+
+def everything(**options):
+    """Folds, seeds, patience and a static choice at once; some trials diverge."""
+    space = SPACE | {"kind": sweep.choice(["a", "b"])}
+
+    return sweep.run(
+        losing, space, (X, T), 5, 8, folds=UNEVEN, seeds=2, patience=2, keep=2, progress=False,
+        **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    found = everything(devices=1)
+    assert {"plateaued", "diverged"} <= {*found.status} <= {"plateaued", "diverged", "done"}
+    return found
+
+
+def same(found, expected):
+    assert found.table() == expected.table()
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_array_equal(found.epochs, expected.epochs)
+    for part, metrics in expected.curves.items():
+        for name, curve in metrics.items():
+            np.testing.assert_array_equal(found.curves[part][name], curve)
+    assert found.kept.keys() == expected.kept.keys()
+    for row, state in expected.kept.items():
+        assert found.kept[row]["x"] == state["x"] and found.kept[row]["t"] == state["t"]
+
+
+def test_blocks_of_an_executor_do_the_same(undisturbed):
+    from test_executors import Inline
+
+    same(everything(executor=Inline(lost=(2,)), trials_per_block=7, devices=1), undisturbed)
+
+
+def test_chunks_do_the_same(undisturbed, monkeypatch):
+    monkeypatch.setattr("purenet.sweep.engine.compile.memory", lambda device: 1.0)
+    found = everything(devices=1)
+    assert "2 lane(s)" in found.programs[0].layout
+    same(found, undisturbed)
+
+
+def test_killed_before_any_write_it_ends_the_same(tmp_path, monkeypatch, undisturbed):
+    from crash_points import moments, put
+
+    whole = tmp_path / "whole"
+    expected, states = moments(monkeypatch, whole, lambda: everything(devices=1, path=whole))
+    same(expected, undisturbed)
+    monkeypatch.setattr("os.fsync", lambda file: None)
+    for state in states[::9]:
+        put(tmp_path / "killed", state)
+        same(everything(devices=1, path=tmp_path / "killed"), undisturbed)
