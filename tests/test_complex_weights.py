@@ -15,8 +15,8 @@ MAKERS = {
         maker.__name__: lambda maker=maker: maker(0.1)
         for maker in (
             pn.sgd, pn.momentum, pn.nesterov, pn.adagrad, pn.rmsprop, pn.adadelta, pn.adam,
-            pn.adamw, pn.nadam, pn.lion, pn.clip, pn.clip_by_global_norm, pn.add_weight_decay,
-            pn.scale_by_schedule,
+            pn.adamw, pn.nadam, pn.lion, pn.muon, pn.clip, pn.clip_by_global_norm,
+            pn.add_weight_decay, pn.scale_by_schedule,
         )
     },
 }  # fmt: skip

@@ -98,6 +98,7 @@ DRAWN = {
     "histograms": lambda path, what=[("a", [("b", [1.0])])], **o: plots.histograms(path, what, **o),
     "images": lambda path, what=np.ones((1, 2, 2)), **o: plots.images(path, what, **o),
     "filters": lambda path, what=np.ones((2, 2, 1, 1)), **o: plots.filters(path, what, **o),
+    "front": lambda path, what=(1.0, 2.0), **o: plots.front(path, what, (1.0, 2.0), [0], **o),
     "slices": lambda path, what=COLUMNS, y=(1, 2), **o: plots.slices(path, what, y, **o),
     "pairwise": lambda path, what=COLUMNS, y=(1, 2), **o: plots.pairwise(path, what, y, **o),
     "parallel_coordinates": lambda path, what=COLUMNS, y=(1, 2), **o: plots.parallel_coordinates(

@@ -150,6 +150,7 @@ OPTIMIZERS = {
     "adamw of all": pn.adamw(0.01, mask=lambda weights: jax.tree.map(lambda _: True, weights)),
     "nadam": pn.nadam(0.01),
     "lion": pn.lion(0.003, weight_decay=0.1),
+    "muon": pn.muon(0.01, weight_decay=0.1),
     "clipped": pn.chain(pn.clip_by_global_norm(0.1), pn.momentum(0.03)),
 }
 

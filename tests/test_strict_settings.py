@@ -15,8 +15,8 @@ STRICT = {
     "dtype promotion": lambda: jax.numpy_dtype_promotion("strict"),
     "transfers": lambda: jax.transfer_guard("disallow"),
 }
-OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamw", "lion", "momentum", "nadam", "nesterov",
-              "rmsprop", "sgd")  # fmt: skip
+OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamw", "lion", "momentum", "muon", "nadam",
+              "nesterov", "rmsprop", "sgd")  # fmt: skip
 
 
 def traces(f, *args):

@@ -39,7 +39,7 @@ def _periodic_features_fwd(x, frequencies):
         f"periodic: x has shape {x.shape} and the frequencies {frequencies.shape}, but (n, "
         "columns) and (columns, frequencies) are expected.",
     )
-    z = 2 * jnp.pi * frequencies.astype(x.dtype) * x[..., None]  # (n, f, k)
+    z = 2 * jnp.pi * frequencies.astype(x.dtype)[None] * x[..., None]  # (n, f, k)
     cos, sin = jnp.cos(z), jnp.sin(z)
     y = jnp.concatenate([cos, sin], axis=-1).reshape(len(x), -1)
     return y, (x, frequencies, cos, sin)
@@ -50,7 +50,7 @@ def _periodic_features_bwd(residuals, g):
     k = frequencies.shape[1]
     g = g.reshape(*x.shape, 2 * k).astype(x.dtype)
     d = 2 * jnp.pi * (g[..., k:] * cos - g[..., :k] * sin)  # (n, f, k)
-    dx = (d * frequencies.astype(x.dtype)).sum(-1)
+    dx = (d * frequencies.astype(x.dtype)[None]).sum(-1)
     return dx, (d * x[..., None]).sum(0)
 
 
