@@ -97,7 +97,9 @@ class Case(NamedTuple):
     make: Callable  # (**options) -> Optimizer
     reference: Callable
     options: dict  # every numeric option, most of them not at its default
-    rate: float  # one that solves the parabola in 1500 steps, with the other options as here
+    rate: (
+        float | Callable
+    )  # one that solves the parabola in 1500 steps, with the other options as here
 
 
 def muon(t, g, w, memory, rate, b1, b2, eps, weight_decay):
@@ -141,7 +143,7 @@ CASES = {
         pn.muon,
         muon,
         {"rate": 0.05, "b1": 0.8, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3},
-        0.032,
+        schedules.cosine(0.1, 1500),  # its steps do not become smaller by themselves
     ),
     "clip": Case(
         lambda rate, limit: pn.chain(pn.clip(limit), optimizers.sgd(rate)),
