@@ -177,7 +177,7 @@ def refuses(points, epochs):
 BROKEN_SCHEDULERS = {
     "goals beyond the end": (plays(lambda n, last: [last + 1] * n), "a round of mine gave"),
     "goals for other points": (plays(lambda n, last: [1] * (n + 1)), "a round of mine gave"),
-    "goals of floats": (plays(lambda n, last: [1.0] * n), "a round of mine gave the goals"),
+    "goals of floats": (plays(lambda n, last: [1.0] * n), "a round of mine gave"),
     "nothing": (plays(lambda n, last: [0] * n), "its first round trains nothing"),
     "falling goals": (plays(one, lambda goals, s, e: goals * 0), "point 0 falls from 1 to 0"),
     "diverged points": (plays(one), "point 0 has diverged, but is to train to 2"),

@@ -134,6 +134,6 @@ def checked_rounds(search: Scheduler, points: int, epochs: int) -> Rounds:
         legal = goals.shape == (points,) and goals.dtype.kind in "iu"
         legal = legal and bool(((goals >= 0) & (goals <= epochs)).all())
         such = f"an array of {points} integers from 0 to {epochs}"
-        what = f"sweep: the goals of a round of {search.name}"
+        what = f"sweep: what a round of {search.name} gave"
         expect(legal, what, goals.tolist(), such, ValueError)
         scores = yield goals
