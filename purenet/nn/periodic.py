@@ -35,13 +35,13 @@ def _periodic_features(x: Array, frequencies: Array) -> jax.Array:
 def _periodic_features_fwd(x, frequencies):
     x = inexact(x)
     require(
-        x.ndim == 2 and frequencies.ndim == 2 and len(frequencies) == x.shape[1],
+        x.ndim == 2 and frequencies.ndim == 2 and frequencies.shape[0] == x.shape[1],
         f"periodic: x has shape {x.shape} and the frequencies {frequencies.shape}, but (n, "
         "columns) and (columns, frequencies) are expected.",
     )
     z = 2 * jnp.pi * frequencies.astype(x.dtype)[None] * x[..., None]  # (n, f, k)
     cos, sin = jnp.cos(z), jnp.sin(z)
-    y = jnp.concatenate([cos, sin], axis=-1).reshape(len(x), -1)
+    y = jnp.concatenate([cos, sin], axis=-1).reshape(x.shape[0], -1)
     return y, (x, frequencies, cos, sin)
 
 
