@@ -204,7 +204,7 @@ def test_a_broken_scheduler_is_found(scheduler, message):
 def test_what_is_neither_is_refused():
     with pytest.raises(TypeError, match="check_sampler: the sampler is 3, but a function"):
         check_sampler(3)
-    with pytest.raises(TypeError, match="the function halving.*call it"):
+    with pytest.raises(TypeError, match=r"the function halving.*call it"):
         check_scheduler(sweep.halving)
 
 

@@ -144,4 +144,5 @@ def monitor(
         f"and needs a score; evaluate at least every {first}.",
     )
     best = select == "best" or (select is None and patience is not None)
-    return Monitor(objective.metric, objective.sign, every, epochs, patience, best, objective.goals)
+    last = epochs if every > 1 else 0  # else a program serves any number of epochs
+    return Monitor(objective.metric, objective.sign, every, last, patience, best, objective.goals)
