@@ -120,7 +120,7 @@ found = sweep.run(
 print(found.table(5))
 best = found.best()
 print(f"the best machine pays {means.max():.3f}, the average one {means.mean():.3f}")
-print(f"the best agent gets {best.score:.3f} ± {best.interval:.3f} over {best.seeds} seeds")
+print(f"the best agent gets {best.score:.3f} ± {best.interval:.3f} over {best.runs} seeds")
 assert best.score > 0.9 * means.max(), "the agents did not find the best machine"
 timid = found.curves["validation"]["reward"][found.hyper["step"] < 3e-3, -1].mean()
 print(f"agents with a step below 0.003 get {timid:.3f}")

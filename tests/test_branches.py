@@ -12,12 +12,13 @@ from test_executors import Inline
 
 import purenet as pn
 from purenet import sweep
+from purenet.sweep.engine.monitor import Objective
 from purenet.sweep.samplers.base import as_sampler
 from purenet.sweep.space.points import add_points, hyper_arrays, no_points, numbers, taken_points
 from purenet.sweep.space.schema import describe_leaf, distribution_of
 from purenet.sweep.space.space import of_columns, take_apart
 from purenet.sweep.space.structure import Traced, Untaken, structure
-from purenet.sweep.state import Objective, SweepShape, SweepState
+from purenet.sweep.state import SweepShape, SweepState
 
 DATA = ((np.ones(1),), (np.zeros(1),))
 SPACE = {

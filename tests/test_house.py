@@ -178,7 +178,10 @@ def attributes(node):
 
 
 def test_no_class_of_a_sweep_has_more_than_ten_attributes():
-    counts = {name: len(attributes(node)) for name, node in classes("purenet.sweep").items()}
+    # a dict of options by name has no attributes
+    found = classes("purenet.sweep").items()
+    typed = lambda node: any(getattr(base, "id", "") == "TypedDict" for base in node.bases)
+    counts = {name: len(attributes(node)) for name, node in found if not typed(node)}
     over = {name: count for name, count in counts.items() if count > 10}
     assert not over, listed(over.items())
 

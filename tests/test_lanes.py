@@ -88,5 +88,5 @@ def test_rows_are_dealt_to_the_devices_to_and_fro():
 ], ids=str)  # fmt: skip
 def test_illegal_goals_are_refused_for_every_reason(goals):
     search = sweep.Scheduler(sweep.random, lambda points, epochs: iter([goals]))
-    with pytest.raises(ValueError, match="but 3 integers from 0 to 9 are expected"):
+    with pytest.raises(ValueError, match="but an array of 3 integers from 0 to 9 is expected"):
         next(checked_rounds(search, 3, 9))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from purenet import sweep
+from purenet.sweep.engine.monitor import Objective
 from purenet.sweep.engine.records import Lineage, Report
 from purenet.sweep.space.points import no_points
 from purenet.sweep.space.space import take_apart
-from purenet.sweep.state import Objective, SweepShape, SweepState
+from purenet.sweep.state import SweepShape, SweepState
 
 ROOMS = Path(sweep.__file__).parent
 FILES = [

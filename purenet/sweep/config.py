@@ -16,7 +16,8 @@ from purenet.distributed import multihost
 from purenet.sweep.engine.explain import explained
 from purenet.sweep.engine.folds import Folds
 from purenet.sweep.engine.layout import chosen_devices, layout
-from purenet.sweep.engine.program import PARTS, Monitor, Program, describe
+from purenet.sweep.engine.monitor import Monitor, Objective
+from purenet.sweep.engine.program import PARTS, Program, describe
 from purenet.sweep.folds import make_folds
 from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
@@ -30,7 +31,7 @@ from purenet.sweep.space.points import Points, add_points, numbers
 from purenet.sweep.space.schema import describe_leaf
 from purenet.sweep.space.space import take_apart
 from purenet.sweep.space.structure import static_values, structure
-from purenet.sweep.state import Objective, SweepShape
+from purenet.sweep.state import SweepShape
 
 _ORDER = (
     "The order is run(trial, space, data, trials, epochs, seed), with data = (train, validation), "

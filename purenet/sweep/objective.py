@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from purenet.core.validate import describe_value, integer, require
+from purenet.sweep.engine.monitor import PARAMETERS, Monitor, Objective
 from purenet.sweep.engine.pareto import Goal, goal
-from purenet.sweep.engine.program import PARAMETERS, Monitor
 from purenet.sweep.space.distributions import is_numeric_leaf
 from purenet.sweep.space.space import Space
-from purenet.sweep.state import Objective
 
 
 def checked_epochs(epochs: Any) -> int:

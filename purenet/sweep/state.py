@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purenet.sweep.engine.pareto import Goal, preference
+from purenet.sweep.engine.monitor import Objective
+from purenet.sweep.engine.pareto import preference
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, ProgramRecord, Report
 from purenet.sweep.engine.scores import best_of, standings, statuses
@@ -52,24 +53,6 @@ class SweepShape(NamedTuple):
         return *np.divmod(runs, self.seeds), folds
 
 
-class Objective(NamedTuple):
-    """The metric that ranks trials, measured on the validation data.
-
-    >>> Objective("loss", maximize=False).sign
-    -1
-    """
-
-    metric: str
-    maximize: bool
-    best: bool = False  # whether the best epoch of a trial counts, or else the last
-    goals: tuple[Goal, ...] = ()  # of several objectives
-
-    @property
-    def sign(self) -> int:
-        """What the metric is multiplied by so that larger is better."""
-        return 1 if self.maximize else -1
-
-
 class Restored(NamedTuple):
     """What the sweep's folder held when it was opened.
 
@@ -104,6 +87,7 @@ class SweepState:
     """One row per run. Those of point i are the rows from i · runs on: its seeds one after the
     other, each of them on every fold.
 
+    >>> from purenet.sweep.engine.monitor import Objective
     >>> from purenet.sweep.space.distributions import uniform
     >>> from purenet.sweep.space.points import no_points
     >>> from purenet.sweep.space.space import take_apart

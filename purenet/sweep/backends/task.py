@@ -22,6 +22,7 @@ from purenet.sweep.engine import compile
 from purenet.sweep.engine import layout as engine_layout
 from purenet.sweep.engine import program as engine_program
 from purenet.sweep.engine.layout import chosen_devices, layout
+from purenet.sweep.engine.monitor import Monitor
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint
@@ -38,7 +39,7 @@ class ProgramSource(NamedTuple):
     treedef: Any
     static: tuple
     numbers: tuple  # those of one trial, for their dtypes
-    monitor: engine_program.Monitor
+    monitor: Monitor
 
 
 class GroupSpec:

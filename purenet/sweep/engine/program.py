@@ -29,43 +29,14 @@ from purenet.core.subset import Subset
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import Layout, on_every_device, random_key
-from purenet.sweep.engine.pareto import Goal
+from purenet.sweep.engine.monitor import PARAMETERS, Monitor
 from purenet.sweep.space.structure import Traced, Untaken
 
 # What the two parts of the data are called wherever they are named.
 PARTS = ("train", "validation")
 
-# What counts the weights of a network, wherever that is named.
-PARAMETERS = "parameters"
-
 # One compiled call trains at most this many epochs; how many it does train is an argument.
 BLOCK = 64
-
-
-class Monitor(NamedTuple):
-    """How often the score of a lane is looked at, and what follows from it.
-
-    >>> Monitor().tracks, Monitor(patience=3).tracks
-    (False, True)
-    """
-
-    metric: str = ""  # on the validation data
-    sign: int = 1  # what it is multiplied by so that larger is better
-    every: int = 1  # epochs between two evaluations
-    last: int = 0  # the epoch that is evaluated in any case
-    patience: int | None = None  # evaluations without a better score that end the training
-    keep_best: bool = False  # the state of the best epoch, beside the latest
-    goals: tuple[Goal, ...] = ()  # of several objectives
-
-    @property
-    def tracks(self) -> bool:
-        """Whether a lane remembers its best score."""
-        return self.patience is not None or self.keep_best
-
-    @property
-    def added(self) -> tuple[str, ...]:
-        """Metrics that are measured beside those of `evaluate`."""
-        return tuple(goal.name for goal in self.goals if goal.name == PARAMETERS)
 
 
 class Program(NamedTuple):
@@ -287,7 +258,7 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
             def train(loop):
                 epoch, now, measured = loop
                 active = _active(now, epoch, goal)
-                due = _due(monitor, now.epochs)
+                due = monitor.due(now.epochs)
                 one = functools.partial(_one_epoch, program, data, (active & due).any())
                 now, metrics = several(one)(now, active, due)
                 record = lambda curve, m: curve.at[..., epoch].set(m)
@@ -329,13 +300,6 @@ def _in_blocks(layout: Layout, i):
 def _active(lanes: Lanes, epoch, goal):
     """Which lanes train one more epoch, after so many of this call."""
     return lanes.alive & ~lanes.ended & (epoch < goal)
-
-
-def _due(monitor: Monitor, epochs):
-    """Which lanes, after so many epochs, are evaluated at the end of the next one."""
-    if monitor.every == 1:
-        return jnp.ones_like(epochs, bool)
-    return ((epochs + 1) % monitor.every == 0) | (epochs + 1 == monitor.last)
 
 
 def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):

@@ -31,7 +31,7 @@ def rows(trials: TrialTable) -> list[dict[str, Any]]:
     if trials.folds > 1:
         columns["fold"] = (np.arange(len(trials)) % trials.folds).tolist()
     columns |= {"status": trials.status.tolist(), "epochs": trials.epochs.tolist()}
-    if trials.best:
+    if trials.objective.best:
         columns["epoch"] = trials.epoch.tolist()
     columns |= {name: list(column) for name, column in trials.hyper.items()}
     for part, metrics in trials.curves.items():

@@ -8,6 +8,7 @@ import numpy as np
 
 from purenet.core.files import as_path
 from purenet.core.tree import short
+from purenet.sweep.engine.monitor import Objective
 from purenet.sweep.engine.pareto import Goal, goal
 from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, program_records
@@ -73,10 +74,12 @@ def load(path: str | os.PathLike) -> Result:
         status=status,
         epochs=known["epochs"],
         curves=curves,
-        metric=settings["metric"],
-        maximize=settings["mode"] == "max",
-        best=settings["select"] == "best",
-        goals=_goals(folder / SETTINGS, settings, space, curves["validation"]),
+        objective=Objective(
+            settings["metric"],
+            settings["mode"] == "max",
+            settings["select"] == "best",
+            _goals(folder / SETTINGS, settings, space, curves["validation"]),
+        ),
     )
     costs = Costs(
         programs=program_records(folder / REPORT, report["programs"]),

@@ -33,10 +33,7 @@ def outcome(
         status=statuses,
         epochs=state.epochs[: len(statuses)],
         curves=jax.tree.map(lambda curve: curve[: len(statuses)], state.curves),
-        metric=request.metric,
-        maximize=request.maximize,
-        best=request.objective.best,
-        goals=request.objective.goals,
+        objective=request.objective,
     )
     costs = Costs(
         programs=tuple(_program_records(request, state, groups)),

@@ -8,6 +8,7 @@ import numpy as np
 
 from purenet.core.tree import printable
 from purenet.core.validate import integer
+from purenet.sweep.engine.monitor import Objective
 from purenet.sweep.engine.pareto import Goal, preference
 from purenet.sweep.engine.scores import chosen_epochs
 
@@ -56,11 +57,23 @@ class TrialTable:
     status: np.ndarray  # (trials,)
     epochs: np.ndarray  # (trials,)
     curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (trials, epochs)
-    metric: str
-    maximize: bool
+    objective: Objective
     folds: int = 1
-    best: bool = False  # whether the best epoch of a trial counts, or else the last
-    goals: tuple[Goal, ...] = ()  # of several objectives
+
+    @property
+    def metric(self) -> str:
+        """The metric that ranks trials, on the validation data."""
+        return self.objective.metric
+
+    @property
+    def maximize(self) -> bool:
+        """Whether large values of the metric are good."""
+        return self.objective.maximize
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """Those of several objectives."""
+        return self.objective.goals
 
     @property
     def runs(self) -> int:
@@ -83,8 +96,8 @@ class TrialTable:
     def epoch(self) -> np.ndarray:
         """The epoch of each trial that counts: the last that was evaluated, or the best one; 0 if
         there is none."""
-        sign = 1 if self.maximize else -1
-        return 1 + chosen_epochs(sign * self.score_curves, self.epochs, self.best)
+        curves = self.objective.sign * self.score_curves
+        return 1 + chosen_epochs(curves, self.epochs, self.objective.best)
 
     def at_epoch(self, curve: np.ndarray) -> np.ndarray:
         """The value of each trial's curve at the epoch that counts, NaN if there is none."""
