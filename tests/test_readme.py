@@ -54,7 +54,8 @@ def test_every_extra_that_a_message_names_exists():
     named = {
         extra
         for path in (ROOT / "purenet").rglob("*.py")
-        for extra in re.findall(r"purenet\[(\w+)\]", path.read_text())
+        for extra in re.findall(r"purenet\[(\w+)\]|\bextra\([^()]*\"(\w+)\"\)", path.read_text())
+        for extra in filter(None, extra)
     }
     assert "optuna" in named and named <= set(project["optional-dependencies"])
 

@@ -9,7 +9,7 @@ def extra(module: str, need: str, name: str) -> Any:
 
     Raises ModuleNotFoundError, with the command that installs it, if it is missing.
 
-    >>> extra("json", "records need json", "none").__name__
+    >>> extra("json", "records need json", "plot").__name__
     'json'
     """
     try:

@@ -190,8 +190,8 @@ def as_outputs(settings: Settings, p: jax.Array) -> jax.Array:
 
     >>> settings = Settings(*[None] * len(Settings._fields))
     >>> y = as_outputs(settings._replace(loss=softmax_cross_entropy), jnp.array([[0.25, 0.75]]))
-    >>> softmax(y).tolist()
-    [[0.25, 0.75]]
+    >>> print(softmax(y))
+    [[0.25 0.75]]
     """
     p = jnp.asarray(p)
     if not (is_binary(settings) or _whole(settings.loss) is softmax_cross_entropy):

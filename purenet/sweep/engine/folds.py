@@ -28,9 +28,9 @@ class FoldRows:
 class Folds(NamedTuple):
     """A data set, which lies on each device once, and the rows of its folds.
 
-    >>> import numpy as np
-    >>> rows = FoldRows(np.array([[0, 1], [1, 2]]), np.array([0, 0]), (2,))
-    >>> folds = Folds(np.array([5.0, 6.0, 7.0]), rows, rows)
+    >>> import jax.numpy as jnp
+    >>> rows = FoldRows(jnp.array([[0, 1], [1, 2]]), jnp.array([0, 0]), (2,))
+    >>> folds = Folds(jnp.array([5.0, 6.0, 7.0]), rows, rows)
     >>> folds.parts(1)[0].examples(sum).item()
     13.0
     """

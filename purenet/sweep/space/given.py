@@ -34,7 +34,7 @@ def checked_points(space: Space, points: Sequence[PyTree] | None) -> tuple[dict[
     >>> from purenet.sweep.space.space import take_apart
     >>> space = take_apart({"rate": uniform(0, 1), "kind": choice(["a", "b"])})
     >>> checked_points(space, [{"rate": 0.5, "kind": "b"}])
-    ({'rate': 0.5, 'kind': 1},)
+    ({'kind': 1, 'rate': 0.5},)
     """
     if points is None:
         return ()
