@@ -33,6 +33,11 @@ def run(search, **options):
     return sweep.run(trial, SPACE, DATA, 15, 9, search=SEARCHES[search], keep=2, **options)
 
 
+def folded():
+    """Folds and patience: which lanes end when depends on the scores of each."""
+    return sweep.run(trial, SPACE, (X, T), 6, 9, folds=3, patience=2, keep=2)
+
+
 def digest(result) -> str:
     """Of everything that two sweeps have in common if they are the same."""
     found = hashlib.blake2b(result.table().encode(), digest_size=8)
@@ -49,6 +54,7 @@ def all_searches(folder):
     """Prints a digest of every search, and of one that goes on from a folder."""
     for name in SEARCHES:
         print(name, digest(run(name)))
+    print("folds", digest(folded()))
     print("folder", digest(run("halving", path=folder)))
     print("again", digest(run("halving", path=folder)))
     refused = [

@@ -9,6 +9,7 @@ from shared_sweep import (
     all_searches,
     dies,
     digest,
+    folded,
     goes_on,
     interrupted,
     run,
@@ -32,13 +33,14 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert said(first) == said(second)
     expected = {name: digest(run(name)) for name in SEARCHES}
+    expected |= {"folds": digest(folded())}
     expected |= {"folder": expected["halving"], "again": expected["halving"]}
     lines = said(first)
-    assert dict(line.split() for line in lines[:5]) == expected
+    assert dict(line.split() for line in lines[:6]) == expected
     refused = ["copy each other", "executor has workers of its own", "seed is 1 there, but 0 here",
                "holds another sweep"]  # fmt: skip
-    assert len(lines) == 5 + len(refused)
-    assert all(words in line for words, line in zip(refused, lines[5:], strict=True)), lines
+    assert len(lines) == 6 + len(refused)
+    assert all(words in line for words, line in zip(refused, lines[6:], strict=True)), lines
 
 
 @pytest.mark.slow
