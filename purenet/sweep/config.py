@@ -133,7 +133,7 @@ class SweepConfig:
 
     @property
     def seeds(self) -> int:
-        """How many runs a point has."""
+        """How many seeds each point is trained with."""
         return self.shape.seeds
 
     @property

@@ -111,7 +111,7 @@ class Result:
 
     @property
     def seeds(self) -> int:
-        """The number of runs of each point."""
+        """The number of seeds that each point is trained with."""
         return self.outcomes.seeds
 
     @property
