@@ -39,7 +39,7 @@ def test_an_optimizer_refuses_complex_weights_and_gradients(name):
 
 def test_no_optimizer_is_forgotten():
     step = {pn.chain, pn.apply_updates, pn.exponential_moving_average, pn.averaged_weights}
-    homes = ("purenet.optim.optimizers", "purenet.optim.transforms")
+    homes = ("purenet.optim.optimizers", "purenet.optim.muon", "purenet.optim.transforms")
     public = [f for f in vars(pn).values() if getattr(f, "__module__", "") in homes]
     assert {f.__name__ for f in public if f not in step} == {*MAKERS}
 
