@@ -20,7 +20,7 @@ _STEPS = 5
 class MuonState(NamedTuple):
     count: Count
     mean: PyTree  # like the weights: moving average of the gradient
-    square: PyTree  # like the weights: moving average of its square, of what is no matrix
+    square: PyTree  # like the weights: moving average of its square; 0 for matrices
 
 
 @declared
