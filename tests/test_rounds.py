@@ -32,11 +32,11 @@ def test_goals_from_nothing_to_every_epoch_are_accepted():
     [True, True, True],
 ])  # fmt: skip
 def test_other_goals_are_refused_in_the_first_round_and_in_a_later_one(goals):
-    with pytest.raises(ValueError, match="the goals of a round of mine is"):
+    with pytest.raises(ValueError, match="what a round of mine gave is"):
         next(checked_rounds(asks(goals), 3, 3))
     later = checked_rounds(asks([1, 1, 1], goals), 3, 3)
     next(later)
-    with pytest.raises(ValueError, match="the goals of a round of mine is"):
+    with pytest.raises(ValueError, match="what a round of mine gave is"):
         later.send(np.zeros((3, 3)))
 
 
