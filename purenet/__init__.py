@@ -85,6 +85,8 @@ Data and files
     load                        and back
     save_network                a network with its weights to a file
     load_network                and back
+    save_ensemble               the best networks of a sweep as one, to a file
+    load_ensemble               and back
     checkpoint                  the same and its metadata (module)
 
 Gradients
@@ -105,6 +107,7 @@ Types
     TrainState                  what a run remembers between steps
     Trainable                   init, epoch and evaluate: any training code
     Fit                         what `fit` returns
+    Ensemble                    several networks as one, such as `result.ensemble(10)`
 
 `help(pn.dense)` shows one of them in full, with an example.
 """
@@ -114,6 +117,7 @@ from typing import TYPE_CHECKING, Any
 
 from purenet import data as data
 from purenet._version import __version__ as __version__
+from purenet.core.ensemble import Ensemble as Ensemble
 from purenet.core.padded import PaddedSize as PaddedSize
 from purenet.core.types import Layer as Layer
 from purenet.core.types import Optimizer as Optimizer
@@ -201,8 +205,11 @@ if TYPE_CHECKING:
     from purenet.checkpoint import load_network as load_network
     from purenet.checkpoint import save as save
     from purenet.checkpoint import save_network as save_network
+    from purenet.training.ensemble_file import load_ensemble as load_ensemble
+    from purenet.training.ensemble_file import save_ensemble as save_ensemble
 
 __all__ = [
+    "Ensemble",
     "Fit",
     "Layer",
     "Optimizer",
@@ -251,6 +258,7 @@ __all__ = [
     "leaky_relu",
     "lion",
     "load",
+    "load_ensemble",
     "load_network",
     "local_response_norm",
     "max_pool",
@@ -271,6 +279,7 @@ __all__ = [
     "rms_norm",
     "rmsprop",
     "save",
+    "save_ensemble",
     "save_network",
     "scale_by_schedule",
     "schedules",
@@ -293,14 +302,17 @@ __all__ = [
 
 # What is imported when it is first used: half of the time that importing all of it would take.
 _LATER = ("checkpoint", "gradcheck", "plots", "sweep")
-_FROM_CHECKPOINT = ("load", "load_network", "save", "save_network")
+_FROM = {
+    **dict.fromkeys(("load", "load_network", "save", "save_network"), "checkpoint"),
+    **dict.fromkeys(("load_ensemble", "save_ensemble"), "training.ensemble_file"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"purenet.{name}")
-    if name in _FROM_CHECKPOINT:
-        return getattr(importlib.import_module("purenet.checkpoint"), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(f"purenet.{_FROM[name]}"), name)
     raise AttributeError(f"module 'purenet' has no attribute {name!r}")
 
 

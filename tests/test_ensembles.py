@@ -7,7 +7,7 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep.results.ensemble import greedy
+from purenet.sweep.results.greedy import greedy
 
 X = np.linspace(-1, 1, 12)
 DATA = ((X, 2 * X), (X[::2], 2 * X[::2]))

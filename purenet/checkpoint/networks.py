@@ -87,11 +87,16 @@ def load_network(
         network: Any = document.get("network")
         require(
             isinstance(network, dict) and network.keys() == {"description", "sizes"},
-            f"{file.caller} holds no network; it was written by `save`, so read it with `load`.",
+            f"{file.caller} holds no network; it was written by `save{_ensemble(document)}`, so "
+            f"read it with `load{_ensemble(document)}`.",
         )
         net = as_layer(rebuild(file.caller, network["description"], registry))
         sizes = rebuild_sizes(file.caller, network["sizes"])
         return net, sizes, read_tree(file, document, _like(file.caller, net, sizes))["params"]
+
+
+def _ensemble(document: dict) -> str:
+    return "_ensemble" if "ensemble" in document else ""
 
 
 def _like(caller: str, net: Layer, sizes) -> PyTree:

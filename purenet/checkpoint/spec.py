@@ -7,7 +7,7 @@ evaluated or looked up by attribute.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,6 +28,7 @@ Registry = Mapping[str, Callable]
 _LAYERS: Registry = {**register.layers(), "mlp": mlp}
 _FUNCTIONS: Registry = {
     **register.functions(),
+    **register.measures(),
     "zeros": initializers.zeros,
     "lecun_normal": initializers.lecun_normal,
     "glorot_normal": initializers.glorot_normal,
@@ -69,8 +70,17 @@ def checked_registry(caller: str, registry: Registry | None) -> Registry:
     return registry
 
 
-def describe(caller: str, net: Layer, registry: Registry) -> Any:
-    """Plain values that `rebuild` makes the network of.
+def describe(
+    caller: str,
+    net: Layer | Callable,
+    registry: Registry,
+    where: str = "network",
+    numbers: list | None = None,
+) -> Any:
+    """Plain values that `rebuild` makes the network of, or a function by itself.
+
+    With a list of `numbers`, arrays of one number, which may be traced, are appended to it, and
+    `{"number": i}` stands for each of them; `rebuild` is then given as many.
 
     Raises ValueError, naming the layer and the argument, for what has no description.
 
@@ -78,45 +88,51 @@ def describe(caller: str, net: Layer, registry: Registry) -> Any:
     >>> describe("save", serial(relu), {})["arguments"]["layers"][0]
     {'function': 'relu'}
     """
-    return _Describer(caller, registry).value(net, "network", 0)
+    return _Describer(caller, registry, numbers).value(net, where, 0)
 
 
-def describe_sizes(caller: str, sizes: PaddedSizes) -> Any:
-    """Plain values of what `net.init` takes as sizes.
+def describe_sizes(caller: str, sizes: PaddedSizes, numbers: list | None = None) -> Any:
+    """Plain values of what `net.init` takes as sizes, its `numbers` as `describe` has them.
 
     >>> describe_sizes("save", (784, PaddedSize(50, capacity=100), 10))
     [784, {'size': 50, 'capacity': 100}, 10]
     """
     plain = list(padded_shape(sizes))
-    described = _Describer(caller, {}).value(plain, "sizes", 0)
+    described = _Describer(caller, {}, numbers).value(plain, "sizes", 0)
     return described if isinstance(sizes, (tuple, list)) else described[0]
 
 
-def rebuild_sizes(caller: str, described: Any) -> PaddedSizes:
+def rebuild_sizes(caller: str, described: Any, numbers: Sequence = ()) -> PaddedSizes:
     """The sizes that were described. Raises ValueError if they are none.
 
     >>> rebuild_sizes("load", [784, {"size": 50, "capacity": 100}, 10])
     (784, PaddedSize(size=50, capacity=100), 10)
     """
     try:
-        sizes = _Rebuilder(caller, {}).value(described, "sizes", 0)
+        sizes = _Rebuilder(caller, {}, numbers).value(described, "sizes", 0)
         found = padded_shape(sizes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{caller}: the sizes are damaged: {error}") from None
     return found if isinstance(sizes, tuple) else found[0]
 
 
-def rebuild(caller: str, description: Any, registry: Registry) -> Any:
-    """The network of a description.
+def rebuild(
+    caller: str,
+    description: Any,
+    registry: Registry,
+    where: str = "network",
+    numbers: Sequence = (),
+) -> Any:
+    """The network, or the function, of a description, with these `numbers` in their places.
 
     Raises ValueError, naming the part, if it is not one.
 
     >>> rebuild("load", {"layer": "dense", "arguments": {"units": 4}}, {}).spec[1]["units"]
     4
     """
-    net = _Rebuilder(caller, registry).value(description, "network", 0)
+    net = _Rebuilder(caller, registry, numbers).value(description, where, 0)
     legal = isinstance(net, Layer) or callable(net)
-    require(legal, f"{caller}: network is {short(net)}, but a layer is expected.")
+    require(legal, f"{caller}: {where} is {short(net)}, but a layer is expected.")
     return net
 
 
@@ -129,8 +145,8 @@ def _check_depth(caller: str, where: str, depth: int) -> None:
 
 
 class _Describer:
-    def __init__(self, caller: str, registry: Registry):
-        self.caller = caller
+    def __init__(self, caller: str, registry: Registry, numbers: list | None = None):
+        self.caller, self.numbers = caller, numbers
         self.functions = {**_FUNCTIONS, **registry}
         self.makers = {**_LAYERS, **registry}
 
@@ -144,6 +160,9 @@ class _Describer:
         if isinstance(value, PaddedSize):
             size = self.value(value.size, f"{where}.size", depth + 1)
             return {"size": size, "capacity": value.capacity}
+        if self.numbers is not None and isinstance(value, jax.Array) and value.ndim == 0:
+            self.numbers.append(value)
+            return {"number": len(self.numbers) - 1}
         require(
             not isinstance(value, jax.core.Tracer),
             f"{self.caller}: {where} is traced and has no value yet; build the network from plain "
@@ -200,8 +219,8 @@ class _Describer:
 
 
 class _Rebuilder:
-    def __init__(self, caller: str, registry: Registry):
-        self.caller = caller
+    def __init__(self, caller: str, registry: Registry, numbers: Sequence = ()):
+        self.caller, self.numbers = caller, numbers
         self.functions = {**_FUNCTIONS, **registry}
         self.makers = {**_LAYERS, **registry}
 
@@ -214,7 +233,10 @@ class _Rebuilder:
         if value.keys() == {"layer", "arguments"} and isinstance(value["arguments"], dict):
             return self.layer(value["layer"], value["arguments"], where, depth)
         if value.keys() == {"size", "capacity"}:
-            return PaddedSize(value["size"], value["capacity"])
+            size = self.value(value["size"], f"{where}.size", depth + 1)
+            return PaddedSize(size, value["capacity"])
+        if value.keys() == {"number"} and value["number"] in range(len(self.numbers)):
+            return self.numbers[value["number"]]
         require(
             {"function"} <= value.keys() <= {"function", "args", "keywords"},
             f"{self.caller}: {where} is {short(value)}, but a layer (layer, arguments) or a "

@@ -17,6 +17,7 @@ import jax
 
 from purenet.checkpoint import npz, safetensors
 from purenet.checkpoint.encoding import LeafSpec, check_same, from_array, leaf_spec, to_array
+from purenet.core.ensemble import Ensemble
 from purenet.core.files import as_path, writable, write_bytes
 from purenet.core.tree import named_leaves, short
 from purenet.core.types import PyTree
@@ -33,8 +34,8 @@ def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
     texts, settings, measurements; `load_metadata` returns it.
     Raises ValueError for a path that does not end in .npz or .safetensors, for leaves that are not
     numbers, for two leaves with one name, and for metadata that JSON cannot hold; TypeError if
-    `path` is not a path and for dicts whose keys have no order; OSError if the file cannot be
-    written.
+    `path` is not a path, for dicts whose keys have no order and for an Ensemble; OSError if the
+    file cannot be written.
 
     >>> import tempfile, jax.numpy as jnp
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +44,8 @@ def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
     >>> print(found["w"], found["steps"])
     [0 1 2] 7
     """
+    hint = "save: an Ensemble has a function of its own: pn.save_ensemble(path, ensemble)."
+    require(not isinstance(tree, Ensemble), hint, TypeError)
     write_tree("save", path, tree, {"metadata": {} if metadata is None else metadata})
 
 

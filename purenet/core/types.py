@@ -91,10 +91,11 @@ class Trainable(NamedTuple):
     with the examples on the leading axis. `check(data)` looks at concrete arrays before anything
     is compiled and raises ValueError or TypeError for data that cannot be trained on.
 
-    Three more are for those that have them. `predict(state, x)` gives one prediction for each
+    Four more are for those that have them. `predict(state, x)` gives one prediction for each
     example of x: class probabilities where there are classes. `score(y, t)` gives the metrics of
     such predictions. `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a
-    larger set; without it they are given the rows, gathered.
+    larger set; without it they are given the rows, gathered. `network()` gives the pair (net,
+    sizes) of which `state.params` are the parameters.
 
     >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
     >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
@@ -108,6 +109,7 @@ class Trainable(NamedTuple):
     predict: Callable[[PyTree, PyTree], Any] | None = None
     score: Callable[[Any, Any], dict[str, jax.Array]] | None = None
     subsets: bool = False
+    network: Callable[[], tuple[Layer, Any]] | None = None
 
     def __repr__(self):
         parts = {name: part for name, part in self._asdict().items() if part is not False}

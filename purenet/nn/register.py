@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import jax
+
 from purenet import nn
 from purenet.core.types import Layer
 from purenet.core.vjp import Op, ops_in
+from purenet.nn import losses, metrics
 
 _DERIVED = ("ops", "register")  # made of the others
 _WITHOUT_LAYERS = ("base", "models")  # helpers, and networks that are made of layers
@@ -70,6 +73,23 @@ def functions() -> dict[str, Op]:
         return [p.name for p in parameters if p.default is p.empty]
 
     return {name: op for name, op in operations().items() if required(op) == ["x"]}
+
+
+def measures() -> dict[str, Callable[..., jax.Array]]:
+    """Every loss and every metric that is a function of outputs and targets, by name.
+
+    >>> sorted(measures())[:3]
+    ['accuracy', 'auroc', 'average_precision']
+    """
+    return {
+        name: f
+        for module in (losses, metrics)
+        for name, f in vars(module).items()
+        if inspect.isfunction(f)
+        and f.__module__ == module.__name__
+        and list(inspect.signature(f).parameters)[:2] in (["y", "t"], ["logits", "labels"])
+        and not name.startswith("_")
+    }
 
 
 def examples() -> dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]:

@@ -9,6 +9,7 @@ from typing import Any, Unpack, cast
 
 import numpy as np
 
+from purenet.core.ensemble import Member
 from purenet.core.files import as_path
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import integer, positive
@@ -23,7 +24,6 @@ from purenet.sweep.engine.records import Report
 from purenet.sweep.group import Group, Pool, Work, Workplace
 from purenet.sweep.journal import Journal
 from purenet.sweep.options import SweepOptions, filled, with_options
-from purenet.sweep.results.ensemble import Member
 from purenet.sweep.results.networks import Run
 from purenet.sweep.results.outcome import outcome
 from purenet.sweep.results.result import Result
@@ -345,7 +345,7 @@ class SweepRun:
     def member(self, row: int, state: PyTree) -> Member:
         """A run in this state as a member of an ensemble."""
         group, numbers = self._group_of(row), self.state.final_numbers(row)
-        return Member(row, group.number, group.program.predict, numbers, state)
+        return Member(row, group.number, group.program.predictor, numbers, state)
 
     def _retrain_population(self) -> tuple[SweepState, Result]:
         """Members copy one another: train all of them again, and keep every final state."""

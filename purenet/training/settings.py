@@ -173,6 +173,17 @@ def is_binary(settings: Settings) -> bool:
     return _whole(settings.loss) is sigmoid_binary_cross_entropy
 
 
+def link(settings: Settings) -> str:
+    """What makes predictions of outputs: "softmax", "sigmoid" or "identity".
+
+    >>> link(Settings(*[None] * len(Settings._fields))._replace(loss=softmax_cross_entropy))
+    'softmax'
+    """
+    if is_binary(settings):
+        return "sigmoid"
+    return "softmax" if _whole(settings.loss) is softmax_cross_entropy else "identity"
+
+
 def as_prediction(settings: Settings, y: jax.Array) -> jax.Array:
     """Class probabilities where the loss is a cross-entropy, the outputs as they are elsewhere.
 
@@ -180,9 +191,7 @@ def as_prediction(settings: Settings, y: jax.Array) -> jax.Array:
     >>> as_prediction(settings._replace(loss=softmax_cross_entropy), jnp.zeros((1, 2))).tolist()
     [[0.5, 0.5]]
     """
-    if is_binary(settings):
-        return sigmoid(y)
-    return softmax(y) if _whole(settings.loss) is softmax_cross_entropy else y
+    return {"softmax": softmax, "sigmoid": sigmoid, "identity": lambda y: y}[link(settings)](y)
 
 
 def as_outputs(settings: Settings, p: jax.Array) -> jax.Array:
@@ -194,7 +203,7 @@ def as_outputs(settings: Settings, p: jax.Array) -> jax.Array:
     [[0.25 0.75]]
     """
     p = jnp.asarray(p)
-    if not (is_binary(settings) or _whole(settings.loss) is softmax_cross_entropy):
+    if link(settings) == "identity":
         return p
     log = lambda p: jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
     return log(p) - log(1 - p) if is_binary(settings) else log(p)

@@ -132,8 +132,13 @@ def supervised(
     )  # fmt: skip
     of = lambda f: functools.partial(f, settings)
     return Trainable(
-        of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True
-    )
+        of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True,
+        network=of(_network),
+    )  # fmt: skip
+
+
+def _network(settings: Settings) -> tuple[Layer, PaddedSizes]:
+    return settings.net, settings.sizes
 
 
 # checks

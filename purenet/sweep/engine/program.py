@@ -84,15 +84,15 @@ class Program(NamedTuple):
         state, monitor = trainable.init(key), self.monitor
         return tracking.start(state, monitor.keep_best) if monitor.tracks else state
 
-    def predict(self, numbers: tuple, state: PyTree, x: PyTree) -> Any:
-        """What a trial with these hyperparameters predicts in a state. Raises ValueError for a
+    def predictor(self, numbers: tuple) -> Callable[[PyTree, PyTree], Any]:
+        """The `predict(state, x)` of a trial with these hyperparameters. Raises ValueError for a
         training that predicts nothing."""
         predict = self.trainable(numbers).predict
         if predict is None:
             raise ValueError(
                 "sweep: the trial function's Trainable has no `predict(state, x)`; give it one."
             )
-        return predict(state, x)
+        return predict
 
     def monitored(self, monitor: Monitor) -> "Program":
         """The same program, whose lanes remember what the monitor needs."""

@@ -1,14 +1,14 @@
 """The networks of a result: their states, and the run that can train and predict again."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from purenet.core import display
-from purenet.core.types import PyTree, Trainable
+from purenet.core.ensemble import Member
+from purenet.core.types import Layer, PyTree, Trainable
 from purenet.core.validate import require
-from purenet.sweep.results.ensemble import Member
 from purenet.sweep.results.trials import TrialTable
 
 
@@ -65,6 +65,17 @@ class Networks(NamedTuple):
         )
         assert self.trainer is not None
         return self.trainer
+
+    def network(self, caller: str, number: int) -> tuple[Layer, Any, PyTree]:
+        """The network of a trial, its sizes and its parameters. Raises ValueError without one."""
+        network = self.trainer_for(caller).trainable(number).network
+        require(
+            network is not None,
+            f"{caller}: the trial function's Trainable has no `network()`, which returns (net, "
+            "sizes); give it one.",
+        )
+        assert network is not None
+        return *network(), self.state(caller, number).params
 
     def members(self, caller: str, numbers: Sequence[int]) -> list[Member]:
         """These trials as members of an ensemble. Raises ValueError if one was not kept."""

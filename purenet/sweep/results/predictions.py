@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import require
 from purenet.sweep.engine.folds import Folds
-from purenet.sweep.results.ensemble import Ensemble, ensemble, greedy
+from purenet.sweep.results.greedy import greedy
 from purenet.sweep.results.networks import Networks
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from purenet.core import display
+from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import integer, require
 from purenet.sweep.engine.records import Lineage, ProgramRecord
 from purenet.sweep.results import export, figures, predictions, ranking
-from purenet.sweep.results.ensemble import Ensemble, ensemble
 from purenet.sweep.results.networks import Networks, Run, Trainer
 from purenet.sweep.results.trials import Trial, TrialTable
 
@@ -231,6 +231,15 @@ class Result:
         number = self.outcomes.number("Result.weights", trial)
         state = self._networks.state("Result.weights", number)
         return getattr(state, "params", state)
+
+    def network(self, trial: int | Trial | None = None) -> tuple[Any, Any, PyTree]:
+        """A trial's network, (net, sizes, params): what `save_network` writes.
+
+        Without a `trial`, that of the best one. Raises ValueError for a trial that was not kept,
+        for a Trainable without `network`, and for a result read by `load`.
+        """
+        number = self.outcomes.number("Result.network", self.best() if trial is None else trial)
+        return self._networks.network("Result.network", number)
 
     def replay(self, trial: int | Trial) -> Run:
         """Retrain one trial alone: the same curves, and its final state.
