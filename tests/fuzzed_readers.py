@@ -423,14 +423,14 @@ def network(folder: Path):
 
 # ensembles
 def _voters():
-    """Two networks of two dense layers, one of them of padded width, and a third one."""
+    """Two networks of padded width, and a third one."""
     key = jax.random.key(0)
 
     def of(slope, width=None):
         width = 3 if width is None else pn.PaddedSize(width, 3)
-        net = pn.mlp(partial(pn.leaky_relu, slope=slope), batch_norm=True)
+        net = pn.serial(pn.dense(width), partial(pn.leaky_relu, slope=slope), pn.dense(2))
         loss = partial(pn.softmax_cross_entropy, smoothing=0.1)
-        return pn.supervised(net, (2, width, 2), pn.sgd(0.1), loss, 4,
+        return pn.supervised(net, 2, pn.sgd(0.1), loss, 4,
                              metrics={"f1": pn.metrics.f1}, weights=[1.0, 2.0])  # fmt: skip
 
     predictor = lambda numbers: of(*numbers).predict

@@ -119,7 +119,8 @@ FILE = "no-such-folder/a.npz"
 NO_PATH = r"the path is {}, but a text or a Path"
 READERS = {
     "idx": data.idx, "csv": data.csv, "mnist": data.mnist, "load_network": pn.load_network,
-    "load_metadata": checkpoint.load_metadata, "sweep.load": sweep.load,
+    "load_metadata": checkpoint.load_metadata, "load_ensemble": pn.load_ensemble,
+    "sweep.load": sweep.load,
     "load": lambda path: pn.load(path, {}), "save": lambda path: pn.save(path, {}),
     "save_network": lambda path: pn.save_network(path, pn.dense(2), 2, pn.dense(2).init(KEY, 2)),
     "fit": lambda path: fit(path=path), "sweep": lambda path: run(path=path),
@@ -152,6 +153,7 @@ MISTAKES = {
     "registry": (
         lambda: pn.load_network(FILE, pn.relu), TypeError, "registry is .*, but a dict by name",
     ),
+    "save_ensemble": (lambda: pn.save_ensemble(FILE, 3), TypeError, "ensemble is 3, but an Ens"),
     # gradcheck
     "check args": (lambda: gradcheck.check(TANH, 3), TypeError, "args is 3, but a list"),
     "check text": (lambda: gradcheck.check(TANH, ["a"]), TypeError, "argument 0 of .*tanh is 'a'"),

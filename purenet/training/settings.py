@@ -191,7 +191,9 @@ def as_prediction(settings: Settings, y: jax.Array) -> jax.Array:
     >>> as_prediction(settings._replace(loss=softmax_cross_entropy), jnp.zeros((1, 2))).tolist()
     [[0.5, 0.5]]
     """
-    return {"softmax": softmax, "sigmoid": sigmoid, "identity": lambda y: y}[link(settings)](y)
+    if link(settings) == "identity":
+        return y
+    return sigmoid(y) if is_binary(settings) else softmax(y)
 
 
 def as_outputs(settings: Settings, p: jax.Array) -> jax.Array:
