@@ -150,7 +150,7 @@ def load_ensemble(path: str | os.PathLike, registry: Registry | None = None) -> 
     """
     registry = checked_registry("load_ensemble", registry)
     with opened("load_ensemble", path) as (file, document):
-        found = document.get("ensemble")
+        found: Any = document.get("ensemble")
         text = "holds no ensemble: read a network with `load_network`, anything else with `load`."
         require(found is not None, f"{file.caller} {text}")
         legal = _is_ensemble(found)
@@ -236,26 +236,26 @@ def _describe_scoring(
     caller: str, ensemble: Ensemble, registry: Registry
 ) -> tuple[dict[str, Any], list[jax.Array]]:
     """How predictions are scored, and class weights if there are any; or why they are not."""
-    nothing = {"loss": None, "metrics": None, "weights": None, "class_weights": []}
+    nothing: dict[str, Any] = {"loss": None, "metrics": None, "weights": None, "class_weights": []}
     if ensemble.scorer is None:
         return nothing | {"missing": ensemble.unscored}, []
     named = functools.partial(describe, caller, registry=registry)
     try:
         settings = _settings_of(caller, ensemble.scorer)
-        metrics, by_function = settings.metrics, callable(settings.weights)
-        weights = [] if by_function or settings.weights is None else [jnp.asarray(settings.weights)]
+        metrics, weigh = settings.metrics, settings.weights
+        arrays = [] if weigh is None or callable(weigh) else [jnp.asarray(weigh)]
         scoring = {
             "loss": named(settings.loss, where="the loss"),
             "metrics": metrics
             and {name: named(f, where=f"the metric {name!r}") for name, f in metrics.items()},
-            "weights": named(settings.weights, where="weights") if by_function else None,
-            "class_weights": [[len(a), a.dtype.name] for a in weights],
+            "weights": named(weigh, where="weights") if callable(weigh) else None,
+            "class_weights": [[len(a), a.dtype.name] for a in arrays],
             "missing": "",
         }
     except ValueError as error:
         hint = "Compare predict(x) with the targets by a function of purenet.metrics."
         return nothing | {"missing": f"it was saved without one. {error} {hint}"}, []
-    return scoring, weights
+    return scoring, arrays
 
 
 # reading
