@@ -87,7 +87,7 @@ def test_the_strength_may_be_traced():
     ],
 )
 def test_another_shape_or_dtype_is_refused(augment, found):
-    message = rf"augment gave .*{found}, but the shape and dtype of x, float64 \(8, 4\)"
+    message = rf"augment returned .*{found}, but the shape and dtype of x, float64 \(8, 4\)"
     with pytest.raises(ValueError, match=message):
         trained(make(augment=augment))
     with pytest.raises(TypeError, match="augment is 3"):

@@ -213,7 +213,7 @@ def of_optimizers():
         init = optimizer.init
         yield from (
             Mistake(f"{name}: integer weights", lambda init=init: init({"w": np.ones(2, int)}),
-                    TypeError, rf"{name}: the weights\['w'\] are of int64, but floats"),
+                    TypeError, rf"{name}: the weights\['w'\] have dtype int64, but floats"),
             Mistake(f"{name}: a string as weights", lambda init=init: init({"w": "x"}),
                     TypeError, rf"{name}: the weights\['w'\] is 'x', but an array"),
             Mistake(f"{name}: a class as weights", lambda init=init: init(dict),
@@ -229,7 +229,7 @@ def of_optimizers():
             Mistake(f"{name}: integer gradients",
                     lambda optimizer=optimizer: optimizer.update(
                         {"w": np.ones((3, 2), int), "b": B}, optimizer.init(WEIGHTS)),
-                    TypeError, rf"{name}: the gradients\['w'\] are of int64, but floats"),
+                    TypeError, rf"{name}: the gradients\['w'\] have dtype int64, but floats"),
         )  # fmt: skip
         if name not in ("clip", "clip_by_global_norm", "add_weight_decay", "chain"):
             yield Mistake(

@@ -1,4 +1,4 @@
-"""Ensembles: the weighted mean of what several trials of a sweep predict."""
+"""Ensembles: the weighted mean of the predictions of several trials of a sweep."""
 
 import dataclasses
 import functools
@@ -34,13 +34,13 @@ class Ensemble:
 
         y(x) = Σᵢ wᵢ yᵢ(x),  Σᵢ wᵢ = 1
 
-    yᵢ are class probabilities where the loss is a cross-entropy, outputs otherwise.
+    yᵢ are class probabilities if the loss is a cross-entropy, outputs otherwise.
     `apply(members, weights, x)` is a pure function of the stacked `members`, to be jitted, vmapped
     or differentiated; `predict(x)` calls it in batches. `trials` are the numbers of the members.
     """
 
     members: tuple[PyTree, ...]  # of each group: (numbers, states), stacked
-    weights: jax.Array  # (members,), those of one group after the other
+    weights: jax.Array  # (members,), group by group
     apply: Callable[[tuple, jax.Array, PyTree], Any]
     trials: tuple[int, ...]
     _score: Callable[[Any, Any], dict] | None
@@ -57,17 +57,17 @@ class Ensemble:
     def predict(self, x: PyTree, batch_size: int = 1000) -> Any:
         """The predictions for examples x (n, ...): (n, ...).
 
-        At most `batch_size` examples are computed at a time. Raises ValueError without an example,
+        At most `batch_size` examples are computed at a time. Raises ValueError for no examples,
         TypeError or ValueError unless `batch_size` is a positive integer.
         """
         size = integer("Ensemble.predict: batch_size", batch_size, least=1)
         x = jax.tree.map(jnp.asarray, x)
         n = jax.tree.leaves(x)[0].shape[0]
-        require(n > 0, "Ensemble.predict: x holds no example.")
+        require(n > 0, "Ensemble.predict: x holds no examples.")
         size = min(size, n)
         parts = []
         for first in range(0, n, size):
-            # the last batch reaches back, so that all have one shape
+            # the last batch overlaps the one before, so that all have one shape
             start = min(first, n - size)
             part = jax.tree.map(lambda a, i=start: a[i : i + size], x)
             y = self._compiled(self.members, self.weights, part)
@@ -77,12 +77,12 @@ class Ensemble:
     def score(self, data: tuple) -> dict[str, float]:
         """The metrics of the training, such as loss and accuracy, on examples (x, t).
 
-        Raises ValueError for a training that cannot score predictions: a Trainable has `score`.
+        Raises ValueError if the trial function's Trainable has no `score`.
         """
         if self._score is None:
             raise ValueError(
                 "Ensemble.score: the trial function's Trainable has no `score`; compare "
-                "predict(x) with the targets by a function of purenet.metrics."
+                "predict(x) with the targets using a function of purenet.metrics."
             )
         x, t = data
         return {name: float(value) for name, value in self._score(self.predict(x), t).items()}
@@ -91,7 +91,7 @@ class Ensemble:
 def ensemble(
     members: Sequence[Member], weights: Sequence[float], score: Callable | None
 ) -> Ensemble:
-    """An ensemble of these networks, whose weights are divided by their sum.
+    """An ensemble of these networks; the weights are divided by their sum.
 
     >>> double = lambda numbers, state, x: numbers[0] * state * x
     >>> both = [Member(3, 0, double, (2.0,), 1.0), Member(5, 0, double, (2.0,), 3.0)]
@@ -118,7 +118,7 @@ def ensemble(
 def weighted_mean(
     functions: tuple[Callable, ...], members: tuple, weights: jax.Array, x: PyTree
 ) -> Any:
-    """The mean of what the members of each group predict, whose function each of them is.
+    """The weighted mean of the members' predictions, with one function for each group.
 
     >>> triple = lambda numbers, state, x: 3 * state * x
     >>> states = ((), jnp.array([1.0, 5.0]))
@@ -142,11 +142,11 @@ _compiled_mean = jit_for_each()(weighted_mean)
 def greedy(
     predictions: Array, targets: PyTree, score: Callable[[Any, Any], Any], size: int
 ) -> np.ndarray:
-    """How often each candidate is in an ensemble chosen step by step: (candidates,) integers.
+    """How often each candidate is in a greedily chosen ensemble: (candidates,) integers.
 
-    `predictions` (candidates, n, ...); `score(y, t)`, larger is better. At each of `size` steps the
-    candidate that makes the best mean with those chosen so far is added, which may be one of them;
-    the best of the ensembles on the way is returned. Ties go to the first candidate.
+    `predictions` (candidates, n, ...); `score(y, t)`, larger is better. Each of `size` steps adds
+    the candidate, possibly one chosen before, that makes the mean of those chosen best; the best
+    ensemble along the way is returned. Ties go to the first candidate.
     Source: Caruana, Niculescu-Mizil, Crew & Ksikes (2004), section 2.1.
 
     >>> y, t = jnp.array([[0.0, 4.0], [4.0, 0.0], [9.0, 9.0]]), jnp.array([2.0, 2.0])
