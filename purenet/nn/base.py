@@ -208,7 +208,7 @@ def as_layer(layer: Layer | Callable) -> Layer:
     def apply(weights, x, train, key):
         named(name, "weights", weights)
         y = layer(x)
-        expect(hasattr(y, "shape") or is_number(y), f"{name}: the result", y, "an array")
+        expect(hasattr(y, "shape") or is_number(y), f"{name}: its result", y, "an array")
         return y
 
     return stateless(lambda key, sizes: (), apply, spec=(name, {"function": layer}))
