@@ -116,7 +116,7 @@ def draw(name, *what, **options):
 
 
 FILE = "no-such-folder/a.npz"
-NO_PATH = r"the path is {}, but a text or a Path"
+NO_PATH = r"the path is {}, but a string or a Path"
 READERS = {
     "idx": data.idx, "csv": data.csv, "mnist": data.mnist, "load_network": pn.load_network,
     "load_metadata": checkpoint.load_metadata, "sweep.load": sweep.load,
