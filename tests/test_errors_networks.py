@@ -631,7 +631,7 @@ OTHERS = [
         ("hand_vjp: no tuple", lambda: pull(RULE(lambda kept, g: g)),
          TypeError, "but a tuple of cotangents"),
         ("hand_vjp: another shape", lambda: pull(RULE(lambda kept, g: (g[:2], g))), ValueError,
-         r"cotangent 0 the shape \(2,\), but its argument has \(3,\)"),
+         r"cotangent 0 with shape \(2,\), but its argument has shape \(3,\)"),
         ("hand_vjp: no residuals", lambda: pull(pn.hand_vjp(PAIR, PAIR, half)), TypeError,
          r"return value of fwd is .*a pair \(out, residuals\)"),
         ("jvp: no function", lambda: pn.jvp(3, (ONES,), (ONES,)), TypeError, "jvp: f is 3"),
