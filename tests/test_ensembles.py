@@ -128,7 +128,7 @@ def test_a_network_predicts_probabilities_and_scores_them():
 
 
 @pytest.mark.parametrize("call, error, message", [
-    (lambda r: r.ensemble(13), ValueError, "13 points are asked for"),
+    (lambda r: r.ensemble(13), ValueError, "13 points are requested"),
     (lambda r: r.ensemble("best"), TypeError, "method"),
     (lambda r: r.ensemble("greedy", size=0), ValueError, "size"),
     (lambda r: r.predict(X, 12), ValueError, "no trial 12"),

@@ -143,12 +143,12 @@ def test_rows_are_left_alone_without_a_mesh_of_fit():
 
 MISTAKES = {
     "no mesh": ({"mesh": jax.devices()}, TypeError, r"mesh is list, but a jax\.sharding\.Mesh"),
-    "shard alone": ({"shard": columns_of_the_first}, ValueError, "give a mesh too"),
+    "shard alone": ({"shard": columns_of_the_first}, ValueError, "pass mesh= too"),
     "no function": ({"mesh": rows, "shard": P()}, TypeError, r"shard is P\w*, but a function"),
     "no partition": (
         {"mesh": rows, "shard": lambda name, leaf: None},
         TypeError,
-        r"shard gave None for the leaf params\.weights\.0\.b of shape \(8,\)",
+        r"shard returned None for the leaf params\.weights\.0\.b of shape \(8,\)",
     ),
     "no such axis": (
         {"mesh": rows, "shard": columns_of_the_first},

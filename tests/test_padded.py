@@ -369,10 +369,10 @@ def split_nested(tree, like):
 
 @pytest.mark.parametrize("layer, message", [
     (pn.layer_norm(), "sizes .*are padded, but only dense, batch_norm"),
-    (pn.residual(pn.relu), "residual: padding goes in or comes out"),
-    (lambda x: x[:, ::2], r"gives an array of shape \(3,\), but a function of each number"),
+    (pn.residual(pn.relu), "residual: its inputs or outputs are padded"),
+    (lambda x: x[:, ::2], r"to an array of shape \(3,\), but an elementwise function"),
     (pn.Layer(lambda key, sizes: pn.Params(()), lambda params, x, train, key: (x, ())),
-     "unnamed: padding goes in or comes out"),
+     "unnamed: its inputs or outputs are padded"),
 ])  # fmt: skip
 def test_layers_that_mix_units_refuse_padding(layer, message, key):
     with pytest.raises(ValueError, match=message):
@@ -382,7 +382,7 @@ def test_layers_that_mix_units_refuse_padding(layer, message, key):
 
 def test_a_residual_whose_parts_end_in_padding_is_refused(key):
     branch = pn.residual(pn.dense(PaddedSize(2, 4)), pn.dense(PaddedSize(3, 4)))
-    with pytest.raises(ValueError, match="residual: padding goes in or comes out"):
+    with pytest.raises(ValueError, match="residual: its inputs or outputs are padded"):
         pn.serial(branch, pn.dense(2)).init(key, 3)
 
 

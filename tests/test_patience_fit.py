@@ -134,7 +134,7 @@ def test_a_file_with_other_rules_is_refused(key, tmp_path):
     path = tmp_path / "run.npz"
     fit(4, key, patience=3, path=path)
     for options, message in [
-        ({"patience": 2}, "patience 3, and less of it is asked for: 2"),
+        ({"patience": 2}, "patience 3, but patience is only 2 now"),
         ({}, "metric 'loss', which is now None"),
         ({"patience": 3, "select": "last"}, "keep_best True, which is now False"),
         ({"patience": 3, "evaluate_every": 2}, "every 1, which is now 2"),
@@ -182,16 +182,16 @@ def test_what_has_passed_through_jax_and_pickle_keeps_its_epoch(key):
 @pytest.mark.parametrize(
     "options, data, error, message",
     [
-        ({"patience": 3}, DATA[0], ValueError, "give validation data"),
-        ({"select": "best"}, DATA[0], ValueError, "give validation data"),
+        ({"patience": 3}, DATA[0], ValueError, "pass validation data"),
+        ({"select": "best"}, DATA[0], ValueError, "pass validation data"),
         ({"patience": 0}, DATA, ValueError, "fit: patience is 0"),
         ({"patience": 2.5}, DATA, TypeError, "fit: patience is 2.5"),
         ({"evaluate_every": 0}, DATA, ValueError, "fit: evaluate_every is 0"),
         ({"select": "first"}, DATA, ValueError, "select is 'first', but one of 'last', 'best'"),
         ({"patience": 1, "mode": "most"}, DATA, ValueError, "mode is 'most', but one of"),
-        ({"patience": 1, "metric": "f1"}, DATA, ValueError, "metric is 'f1', but `evaluate` gives"),
-        ({"patience": 1, "metric": "share"}, DATA, ValueError, "say with mode="),
-        ({"metric": "loss"}, DATA, ValueError, "give patience or select"),
+        ({"patience": 1, "metric": "f1"}, DATA, ValueError, "metric is 'f1', but `evaluate` ret"),
+        ({"patience": 1, "metric": "share"}, DATA, ValueError, "pass mode="),
+        ({"metric": "loss"}, DATA, ValueError, "pass patience or select"),
     ],
 )
 def test_what_cannot_be_followed_is_explained(key, options, data, error, message):

@@ -1,8 +1,8 @@
-"""A network's description as plain values that JSON can hold, and a network rebuilt from one.
+"""A network's description as plain values that JSON can hold, and the network rebuilt from it.
 
 A layer is `{"layer": name, "arguments": {...}}`, a function `{"function": name}`, a partial
-function the same with `args` and `keywords`; numbers, texts and lists stand for themselves. Names
-are looked up in tables of what purenet has and of what the user registers. Nothing is imported,
+function the same with `args` and `keywords`; numbers, strings and lists stand for themselves. Names
+are looked up in purenet's own functions and in those that the user registers. Nothing is imported,
 evaluated or looked up by attribute.
 """
 
@@ -36,10 +36,10 @@ _FUNCTIONS: Registry = {
     "he_normal": initializers.he_normal,
     "he_uniform": initializers.he_uniform,
     "normal": initializers.normal(1.0).func,  # type: ignore[attr-defined]
-     # with its number as a keyword, as `normal(std)` gives it
+     # with its number as a keyword, as `normal(std)` returns it
     "uniform": initializers.uniform().func,  # type: ignore[attr-defined]
     **{
-        name: getattr(jax.checkpoint_policies, name)  # what `remat` may keep
+        name: getattr(jax.checkpoint_policies, name)  # what `remat` may save
         for name in (
             "dots_saveable", "dots_with_no_batch_dims_saveable", "everything_saveable",
             "nothing_saveable",
@@ -52,8 +52,8 @@ _DEEPEST = 100  # levels; a layer in a serial is two below it
 def checked_registry(caller: str, registry: Registry | None) -> Registry:
     """The user's functions by name.
 
-    Raises TypeError if `registry` is not a dict, ValueError if it does not map names to functions
-    or uses a name of purenet's.
+    Raises TypeError if `registry` is not a dict, ValueError if it does not map names to functions,
+    or uses one of purenet's names.
 
     >>> checked_registry("save_network", {"double": lambda x: 2 * x}).keys()
     dict_keys(['double'])
@@ -66,7 +66,7 @@ def checked_registry(caller: str, registry: Registry | None) -> Registry:
             "to functions.",
         )
         known = name in _LAYERS or name in _FUNCTIONS
-        require(not known, f"{caller}: registry gives {name!r}, which purenet has; rename yours.")
+        require(not known, f"{caller}: registry has {name!r}, which is purenet's; rename yours.")
     return registry
 
 
@@ -77,12 +77,12 @@ def describe(
     where: str = "network",
     numbers: list | None = None,
 ) -> Any:
-    """Plain values that `rebuild` makes the network of, or a function by itself.
+    """Plain values from which `rebuild` builds the network, or a function by itself.
 
     With a list of `numbers`, arrays of one number, which may be traced, are appended to it, and
     `{"number": i}` stands for each of them; `rebuild` is then given as many.
 
-    Raises ValueError, naming the layer and the argument, for what has no description.
+    Raises ValueError, naming the layer and the argument, for anything without a description.
 
     >>> from purenet.nn.activations import relu
     >>> describe("save", serial(relu), {})["arguments"]["layers"][0]
@@ -92,7 +92,7 @@ def describe(
 
 
 def describe_sizes(caller: str, sizes: PaddedSizes, numbers: list | None = None) -> Any:
-    """Plain values of what `net.init` takes as sizes, its `numbers` as `describe` has them.
+    """The sizes that `net.init` takes, as plain values, with `numbers` as in `describe`.
 
     >>> describe_sizes("save", (784, PaddedSize(50, capacity=100), 10))
     [784, {'size': 50, 'capacity': 100}, 10]
@@ -103,7 +103,7 @@ def describe_sizes(caller: str, sizes: PaddedSizes, numbers: list | None = None)
 
 
 def rebuild_sizes(caller: str, described: Any, numbers: Sequence = ()) -> PaddedSizes:
-    """The sizes that were described. Raises ValueError if they are none.
+    """The sizes that were described. Raises ValueError if they are not sizes.
 
     >>> rebuild_sizes("load", [784, {"size": 50, "capacity": 100}, 10])
     (784, PaddedSize(size=50, capacity=100), 10)
@@ -140,7 +140,7 @@ def _check_depth(caller: str, where: str, depth: int) -> None:
     require(
         depth <= _DEEPEST,
         f"{caller}: {where[:30]}…{where[-30:]} nests deeper than {_DEEPEST} levels, the most that "
-        "a file holds; a layer in a serial is two levels below it.",
+        "can be stored; a layer in a serial is two levels below it.",
     )
 
 
@@ -178,8 +178,8 @@ class _Describer:
             return float(value)
         if isinstance(value, (tuple, list)):
             return [self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
-        such = "a layer, a function, a number, a text or a tuple of them"
-        hint = "; put it into a function of your own and name that in `registry`"
+        such = "a layer, a function, a number, a string or a tuple of them"
+        hint = "; wrap it in a function and name that in `registry`"
         expect(callable(value), f"{self.caller}: {where}", value, such, ValueError, hint)
         return self.function(value, where, depth)
 
@@ -187,13 +187,13 @@ class _Describer:
         require(
             bool(layer.spec),
             f"{self.caller}: {where} is a layer without a description; give it a spec (name, "
-            "arguments), and registry={name: the function that makes it}.",
+            "arguments), and pass registry={name: the function that builds it}.",
         )
         name, arguments = layer.spec
         require(
             name in self.makers,
-            f"{self.caller}: {where} is the layer {name!r}, which purenet does not know; give "
-            f"registry={{{name!r}: the function that makes it}}.",
+            f"{self.caller}: {where} is the layer {name!r}, which is not one of purenet's; pass "
+            f"registry={{{name!r}: the function that builds it}}.",
         )
         here = where if where == "network" else f"{where} ({name})"
         described = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
@@ -212,8 +212,8 @@ class _Describer:
         name = name if name.isidentifier() else "my_function"
         require(
             known is not None,
-            f"{self.caller}: {where} is {short(function)}, which purenet does not know by name; "
-            f"give registry={{{name!r}: that function}} here and on loading.",
+            f"{self.caller}: {where} is {short(function)}, which is not one of purenet's own; "
+            f"pass registry={{{name!r}: that function}} here and on loading.",
         )
         return {"function": known}
 
@@ -250,13 +250,13 @@ class _Rebuilder:
         built = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
         try:
             layer = serial(*built.pop("layers"), **built) if maker is serial else maker(**built)
-        except Exception as error:  # whatever arguments from a file may lead a function to
+        except Exception as error:  # arguments from a file may make a function raise anything
             raise ValueError(
                 f"{self.caller}: {where}, the layer {name}, cannot be built: "
                 f"{type(error).__name__}: {error}"
             ) from error
         made = isinstance(layer, Layer)
-        require(made, f"{self.caller}: {where}: {name} gave {short(layer)}, not a Layer.")
+        require(made, f"{self.caller}: {where}: {name} returned {short(layer)}, not a Layer.")
         return layer
 
     def function(self, described, where: str, depth: int) -> Callable:
@@ -275,7 +275,7 @@ class _Rebuilder:
     def known(self, table: Registry, name, where: str, kind: str) -> Callable:
         require(
             isinstance(name, str) and name in table,
-            f"{self.caller}: {where} is the {kind} {short(name)}, which is not known here; if it "
-            f"is yours, give registry={{{short(name)}: it}}.",
+            f"{self.caller}: {where} is the {kind} {short(name)}, which is unknown here; if it "
+            f"is yours, pass registry={{{short(name)}: it}}.",
         )
         return table[name]

@@ -42,7 +42,7 @@ class Ensemble:
 
         y(x) = Σᵢ wᵢ yᵢ(x),  Σᵢ wᵢ = 1
 
-    yᵢ are class probabilities where the loss is a cross-entropy, outputs otherwise.
+    yᵢ are class probabilities if the loss is a cross-entropy, outputs otherwise.
     `apply(members, weights, x)` is a pure function of the stacked `members`, to be jitted, vmapped
     or differentiated; `predict(x)` calls it in batches. `trials` are the numbers of the members.
     `save_ensemble` writes it to a file.
@@ -79,17 +79,17 @@ class Ensemble:
     def predict(self, x: PyTree, batch_size: int = 1000) -> Any:
         """The predictions for examples x (n, ...): (n, ...).
 
-        At most `batch_size` examples are computed at a time. Raises ValueError without an example,
+        At most `batch_size` examples are computed at a time. Raises ValueError for no examples,
         TypeError or ValueError unless `batch_size` is a positive integer.
         """
         size = integer("Ensemble.predict: batch_size", batch_size, least=1)
         x = jax.tree.map(jnp.asarray, x)
         n = jax.tree.leaves(x)[0].shape[0]
-        require(n > 0, "Ensemble.predict: x holds no example.")
+        require(n > 0, "Ensemble.predict: x holds no examples.")
         size = min(size, n)
         parts, compiled = [], _compiled_mean(self.predictors)
         for first in range(0, n, size):
-            # the last batch reaches back, so that all have one shape
+            # the last batch overlaps the one before, so that all have one shape
             start = min(first, n - size)
             part = jax.tree.map(lambda a, i=start: a[i : i + size], x)
             y = compiled(self.members, self.weights, part)
@@ -111,7 +111,7 @@ class Ensemble:
 def ensemble(
     members: Sequence[Member], weights: Sequence[float], scorer: Callable | None
 ) -> Ensemble:
-    """An ensemble of these networks, whose weights are divided by their sum.
+    """An ensemble of these networks; the weights are divided by their sum.
 
     >>> double = lambda numbers: lambda state, x: numbers[0] * state * x
     >>> both = [Member(3, 0, double, (2.0,), 1.0), Member(5, 0, double, (2.0,), 3.0)]

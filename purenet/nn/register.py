@@ -1,8 +1,8 @@
-"""What the files of `purenet.nn` define, found by walking them.
+"""The definitions in the files of `purenet.nn`, found by walking them.
 
-A new operation or layer is one file. From its definitions follow what a saved network is rebuilt
-from and the arguments of `purenet check`. `purenet.nn.ops` imports the operations by name, so that
-type checkers see them; a test checks that none is left out.
+A new operation or layer is one file. Its definitions provide the names for rebuilding a saved
+network and the arguments of `purenet check`. `purenet.nn.ops` imports the operations by name, so
+that type checkers see them; a test checks that none is missing.
 """
 
 import importlib
@@ -44,7 +44,7 @@ def operations() -> dict[str, Op]:
 
 
 def layers() -> dict[str, Callable[..., Layer]]:
-    """Every function that makes a layer, by name.
+    """Every function that returns a layer, by name.
 
     >>> sorted(layers())[:3]
     ['avg_pool', 'batch_norm', 'conv']
@@ -62,7 +62,7 @@ def layers() -> dict[str, Callable[..., Layer]]:
 
 
 def functions() -> dict[str, Op]:
-    """Every operation that is a layer as it stands: only its argument x has no default.
+    """Every operation that is a layer directly: all its arguments but x have defaults.
 
     >>> "relu" in functions(), "affine" in functions()
     (True, False)

@@ -36,7 +36,7 @@ from purenet.distributed.sharding import Placement, placement
 from purenet.training.steps import count_examples
 from purenet.training.stopping import NEVER, Scoring, evaluated, scoring
 
-# One compiled call trains at most this many epochs; how many it does train is an argument.
+# One compiled call trains at most this many epochs; the actual number is an argument.
 _BLOCK = 64
 
 
@@ -46,12 +46,12 @@ class _Pair(NamedTuple):
 
 
 class Fit(_Pair):
-    """What `fit` returns: a pair (state, history), the final state and what was measured.
+    """What `fit` returns: a pair (state, history), the final state and the metrics.
 
-    `history["train"][name]` are the running means of each epoch's minibatches, and
-    `history["validation"][name]` what `evaluate` gave after each epoch: NumPy arrays (epochs,) of
-    the epochs that were trained, NaN where an epoch was not evaluated. `epoch` is the number of
-    epochs that `state` has seen, fewer than there are in `history` where the best was kept.
+    `history["train"][name]` are the means over the minibatches of each epoch, and
+    `history["validation"][name]` the results of `evaluate` after each epoch: NumPy arrays (epochs,)
+    of the epochs trained, NaN for an epoch that was not evaluated. `epoch` is the number of epochs
+    that `state` has seen, fewer than in `history` if the best state was kept.
     """
 
     epoch: int
@@ -97,42 +97,41 @@ def fit(
     metric: str | None = None,
     mode: Annotated[str, one_of("max", "min")] | None = None,
 ) -> Fit:
-    """Train one network: a compiled loop over epochs that reports after each block of them.
+    """Train one network: a compiled loop over epochs that reports after each block of epochs.
 
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis,
     or the training data alone. `block` is the number of epochs per compiled call; it defaults to as
-    many as take about a quarter of a second, and the numbers do not depend on it. `progress` shows
-    a bar (default: on a terminal and in a notebook).
+    many as take about a quarter of a second, and does not affect the results. `progress` shows a
+    bar (default: on a terminal and in a notebook).
 
-    With `path`, a file that ends in .npz or .safetensors, the run is saved there every so often,
+    With `path`, a file that ends in .npz or .safetensors, the run is saved there regularly,
     when it ends, and when Ctrl-C, SIGTERM or SIGHUP arrives: the signal then acts at the end of the
-    block, a second one at once. The same call resumes from the file, with the numbers of a run
-    without interruption, or returns at once; it may ask for more epochs than before. Changes to the
-    rate, the loss or the batch size are not detected.
+    block, a second one at once. The same call resumes from the file, with the results of an
+    uninterrupted run, or returns at once if it is finished; `epochs` may be larger than before.
+    Changes to the rate, the loss or the batch size are not detected.
 
-    With `mesh`, such as `jax.make_mesh((8,), ("batch",))`, each minibatch is spread over its first
-    axis: a device computes with its share of the rows, and what is summed over the batch
-    (gradients, the statistics of batchnorm, metrics) is summed over devices, so that the numbers
-    are those of one device up to rounding. The data is replicated on every device. So is the state,
-    unless `shard(name, leaf) -> jax.sharding.PartitionSpec` places its leaves, such as
+    With `mesh`, such as `jax.make_mesh((8,), ("batch",))`, each minibatch is split over its first
+    axis: each device computes its share of the rows, and sums over the batch (gradients, batch_norm
+    statistics, metrics) are sums over devices, so the results equal those of one device up to
+    rounding. The data is replicated on every device. So is the state, unless
+    `shard(name, leaf) -> jax.sharding.PartitionSpec` places its leaves, such as
     `params.weights.0.w`. Trainables other than those of `supervised` are computed in full on every
-    device, unless they say otherwise. Where the mesh spans several processes (`jax.distributed`),
-    each makes the same call with the same data; the first one reads and writes `path` and shows
-    progress, and a signal acts at once.
+    device, unless they shard their work themselves. If the mesh spans several processes
+    (`jax.distributed`), each makes the same call with the same data; the first one reads and writes
+    `path` and shows progress, and a signal acts at once.
 
     `evaluate_every` = k evaluates after epochs k, 2k and so on. With `patience`, training stops
-    when that many evaluations in a row have not improved the score, which is the validation
-    accuracy, or else the loss, or `metric`, of which `mode`, "max" or "min", is best; NaN is no
-    improvement. `select="best"`, the default with `patience`, returns the state of the best epoch
-    in place of the last one; where no epoch has a score, that is the last one. A run that is
-    resumed may have more patience than before, and all else as before.
+    when that many evaluations in a row have not improved the score: the validation `metric`, by
+    default the accuracy or else the loss, with `mode` "max" or "min". NaN is no improvement.
+    `select="best"`, the default with `patience`, returns the state of the best epoch instead of the
+    last one; if no epoch has a score, that is the last one. When a run resumes, only its patience
+    may be larger than before.
 
     Raises TypeError if `trainable` is not a Trainable, the key not a random key, the data not
     numbers or a metric not a real scalar; ValueError for data that does not fit, for a `path` that
-    holds something else (a run from another key, on other data, with weights of other shapes, of
-    more epochs, or with other rules of stopping), for a partition that does not divide its leaf,
-    for `patience` or `select="best"` without validation data, and where processes make different
-    calls.
+    holds something else (a run with another key, other data, weights of other shapes, more epochs,
+    or other stopping rules), for a partition that does not divide its leaf, for `patience` or
+    `select="best"` without validation data, and if processes make different calls.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.training.supervised import supervised
@@ -201,7 +200,7 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
     else:
         carry, done = _start(setup.program)(where.data(key)), 0
     if where.several and done < epochs:
-        # compiled by all before any waits for another's first sum of gradients
+        # all processes compile before any waits for another's first sum of gradients
         carry, _, _ = train(carry, done, 0)
         multihost.broadcast(done)
     with (
@@ -247,13 +246,15 @@ def _say_interrupted(done: int, epochs: int, path) -> None:
 
 
 def _run_file(path, key, parts, shared: bool, told: Scoring, patience):
-    from purenet.training.run_file import RunFile  # a fifth of the package's imports
+    from purenet.training.run_file import (
+        RunFile,
+    )  # imported lazily: a fifth of the package's import time
 
     return RunFile(path, key, parts, shared, told._asdict(), patience)
 
 
 def _until_interrupted(run, where: Placement):
-    """Signals wait for the end of a block where that saves: with a file, in a single process."""
+    """Delay signals to the end of a block if the run is saved there: a file, a single process."""
     waits = run is not None and not where.several
     return until_interrupted() if waits else contextlib.nullcontext(InterruptFlag())
 
@@ -275,7 +276,7 @@ def _shown(history, done: int, speed: float) -> dict[str, str]:
         f"{part} {name}": f"{known[-1]:.4g}"
         for part, curves in history.items()
         for name, curve in curves.items()
-        # not evaluated in the last epoch, it is that of an earlier one; without any, NaN
+        # the latest evaluation may be of an earlier epoch; NaN if there is none
         if len(known := [*curve[:done][~np.isnan(curve[:done])]] or [np.nan])
     }
     return latest | {"examples/s": f"{speed:.3g}"}
@@ -330,7 +331,7 @@ def _train_block(program: tuple[Trainable, Placement, Scoring], carry, parts, do
 
 
 def _check_same_call(arguments):
-    """Processes that make different calls would wait for each other's sums for ever."""
+    """Check the calls of all processes: different ones would wait for each other for ever."""
     described = []
     for name, leaf in named_leaves("fit", arguments).items():
         a = np.ascontiguousarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
@@ -339,8 +340,8 @@ def _check_same_call(arguments):
     for i, other in enumerate(others, 1):
         if other != first:
             raise ValueError(
-                f"fit: process {i} came with other data, another key or other numbers of epochs "
-                "than process 0; every process makes the same call with the same data."
+                f"fit: process {i} has other data, another key or other numbers of epochs than "
+                "process 0; every process must make the same call with the same data."
             )
 
 

@@ -1,4 +1,4 @@
-"""The file of one run of `fit`: what the run resumes from, and when it is saved."""
+"""The file of one run of `fit`, from which it resumes, and when to save it."""
 
 import os
 import time
@@ -17,15 +17,15 @@ from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree
 from purenet.distributed import multihost
 
-# of a run that is evaluated after each epoch and ends with the last one
+# of a run with an evaluation after each epoch and no early stopping
 _UNSCORED = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
 
 
 class RunFile:
     """State, curves and the number of epochs done, for a key and data of certain shapes.
 
-    Where the run is `shared` by several processes, only the first one reads and writes, and sends
-    what it read to the others, which need not see the file.
+    If the run is `shared` by several processes, only the first one reads and writes; it sends what
+    it reads to the others, which need no access to the file.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RunFile:
         self.key = key
         leaves = named_leaves("fit", parts).items()
         self.data = {name: str(leaf_spec("fit", name, leaf)) for name, leaf in leaves}
-        # what else decides on the numbers, and how long it is tried without improvement
+        # the other settings that affect the results, and the patience
         self.scoring, self.patience = scoring or _UNSCORED, patience
         self.saved: int | None = None  # epochs in the file
         self.autosave = Autosave(every=1.0)
@@ -58,7 +58,7 @@ class RunFile:
         found: list = []
         self._on_first(lambda: found.extend(self._read(state, names, epochs)))
         self.saved = self._agreed(found[2] if found else 0)
-        if not found:  # the first process has read it; this one receives into blanks
+        if not found:  # the first process has read it; this one receives into placeholders
             curves = jax.tree.map(lambda a: np.zeros(self.saved, a.dtype), names)
             found = [jax.tree.map(_blank, state), curves]
         return *self._agreed((found[0], found[1])), self.saved
@@ -73,9 +73,9 @@ class RunFile:
         self._require(legal, "is not a run of fit, and is not overwritten")
         for name in sorted(data.keys() | self.data.keys()):
             was, now = data.get(name, "absent"), self.data.get(name, "absent")
-            text = f"holds a run on other data: {name} was {was} and is now {now}"
+            text = f"holds a run on other data: {name} was {was}, and is {now} now"
             self._require(was == now, text)
-        text = f"holds a run of {done} epochs, but epochs is {epochs}; ask for at least {done}"
+        text = f"holds a run of {done} epochs, but epochs is {epochs}; at least {done} are expected"
         self._require(done <= epochs, text)
         same_patience = self._check_stopping(run)
         finished = done == epochs or (run.get("stopped") is True and same_patience)
@@ -88,14 +88,14 @@ class RunFile:
         return found["state"], found["history"], done
 
     def _check_stopping(self, run: dict[str, Any]) -> bool:
-        """Whether patience is what it was; all else has to be."""
+        """Whether patience is the same as before; everything else must be."""
         there, patience = run.get("scoring", _UNSCORED), run.get("patience")
         for name, now in self.scoring.items():
             was = there.get(name) if isinstance(there, dict) else None
             self._require(was == now, f"holds a run with {name} {was!r}, which is now {now!r}")
         more = self.patience is None or (isinstance(patience, int) and self.patience >= patience)
-        text = f"holds a run with patience {patience}, and less of it is asked for"
-        self._require(more, f"{text}: {self.patience}")
+        text = f"holds a run with patience {patience}, but patience is only"
+        self._require(more, f"{text} {self.patience} now")
         return patience == self.patience
 
     def _require(self, legal: bool, problem: str) -> None:

@@ -13,11 +13,11 @@ from purenet.core.types import Array, PyTree
 def greedy(
     predictions: Array, targets: PyTree, score: Callable[[Any, Any], Any], size: int
 ) -> np.ndarray:
-    """How often each candidate is in an ensemble chosen step by step: (candidates,) integers.
+    """How often each candidate is in a greedily chosen ensemble: (candidates,) integers.
 
-    `predictions` (candidates, n, ...); `score(y, t)`, larger is better. At each of `size` steps the
-    candidate that makes the best mean with those chosen so far is added, which may be one of them;
-    the best of the ensembles on the way is returned. Ties go to the first candidate.
+    `predictions` (candidates, n, ...); `score(y, t)`, larger is better. Each of `size` steps adds
+    the candidate, possibly one chosen before, that makes the mean of those chosen best; the best
+    ensemble along the way is returned. Ties go to the first candidate.
     Source: Caruana, Niculescu-Mizil, Crew & Ksikes (2004), section 2.1.
 
     >>> y, t = jnp.array([[0.0, 4.0], [4.0, 0.0], [9.0, 9.0]]), jnp.array([2.0, 2.0])

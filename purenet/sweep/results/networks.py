@@ -1,4 +1,4 @@
-"""The networks of a result: their states, and the run that can train and predict again."""
+"""The networks of a result: their states, and the run that can retrain them and predict."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 class Trainer(Protocol):
-    """The run that a result comes from: it trains and predicts again."""
+    """The run that a result comes from, which can retrain trials and predict."""
 
     @property
     def data(self) -> PyTree: ...
@@ -40,7 +40,7 @@ class Trainer(Protocol):
 
 
 class Networks(NamedTuple):
-    """What predicts for a result."""
+    """The networks that a result can predict with."""
 
     outcomes: TrialTable
     kept: dict[int, PyTree]  # trial -> its state
@@ -61,7 +61,7 @@ class Networks(NamedTuple):
         require(
             self.trainer is not None,
             f"{caller}: a result that was read from a folder has no trial function; call run with "
-            "the same arguments and path, which does not retrain what is finished.",
+            "the same arguments and path, which does not retrain finished trials.",
         )
         assert self.trainer is not None
         return self.trainer
