@@ -11,7 +11,6 @@ from jax.tree_util import DictKey, tree_leaves_with_path
 
 import purenet as pn
 from purenet import initializers, sweep
-from purenet.core.subset import Subset
 from purenet.nn.dropout import drop, drop_padded
 
 PaddedSize = pn.PaddedSize
@@ -287,31 +286,6 @@ def test_a_padded_minibatch_is_one_of_its_size(batches, sizes, key):
         np.testing.assert_allclose(found["accuracy"], wanted["accuracy"], rtol=1e-6)
         assert abs(found["f1"] - wanted["f1"]) < (1e-12 if 60 % size == 0 else 0.1)
     assert padded._cache_size() == 1
-
-
-def test_padded_minibatches_of_some_rows_are_those_of_these_rows(key):
-    def trainable(batch_size):
-        return pn.supervised(
-            pn.mlp(pn.tanh, True), (6, 4, 3), pn.sgd(0.1), pn.softmax_cross_entropy, batch_size
-        )
-
-    @jax.jit
-    def on_rows(size, which):
-        rows = (7 * jnp.arange(50)) % 60
-        one = trainable(PaddedSize(size, 16))
-        return one.epoch(one.init(key), Subset((X, T), rows, which, (5, 50)))
-
-    for size, which, count in [(9, 0, 5), (9, 1, 50), (16, 1, 50)]:
-        rows = ((7 * np.arange(50)) % 60)[:count]
-        alone = trainable(size)
-        expected = jax.jit(alone.epoch)(alone.init(key), (X[rows], T[rows]))
-        state, found = on_rows(size, which)
-        chex.assert_trees_all_close(
-            (state.params, state.step, found["loss"]),
-            (expected[0].params, expected[0].step, expected[1]["loss"]),
-            rtol=1e-12,
-            atol=1e-12,
-        )
 
 
 def test_batch_sizes_in_the_lanes_of_one_sweep():
