@@ -190,6 +190,7 @@ def test_what_has_passed_through_jax_and_pickle_keeps_its_epoch(key):
         ({"select": "first"}, DATA, ValueError, "select is 'first', but one of 'last', 'best'"),
         ({"patience": 1, "mode": "most"}, DATA, ValueError, "mode is 'most', but one of"),
         ({"patience": 1, "metric": "f1"}, DATA, ValueError, "metric is 'f1', but `evaluate` gives"),
+        ({"patience": 1, "metric": 3}, DATA, TypeError, "fit: metric is 3, but the name of one"),
         ({"patience": 1, "metric": "share"}, DATA, ValueError, "say with mode="),
         ({"metric": "loss"}, DATA, ValueError, "give patience or select"),
     ],

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from purenet.core.score import choose_metric
 from purenet.core.validate import describe_value, integer, require
 from purenet.sweep.engine.monitor import PARAMETERS, Monitor, Objective
 from purenet.sweep.engine.pareto import Goal, goal
@@ -29,37 +30,13 @@ def checked_epochs(epochs: Any) -> int:
 def objective(names: list[set[str]], metric: str | None, mode: str | None) -> Objective:
     """What trials are ranked by, and whether the largest is best.
 
-    `names` are the metrics of each program. Raises TypeError or ValueError for a metric that one of
-    them does not have, and for a `mode` that does not say.
+    `names` are the metrics of each program. Raises what `choose_metric` raises, also for a metric
+    that just some of them have.
 
     >>> objective([{"loss", "accuracy"}], None, None)
     Objective(metric='accuracy', maximize=True, best=False, goals=())
     """
-    common = set.intersection(*names)
-    usual = {"accuracy": "max", "loss": "min"}
-    if not isinstance(metric, str | None):
-        raise TypeError(
-            f"sweep: metric is {describe_value(metric)}, but the name of one is expected."
-        )
-    if metric is None:
-        metric = next((name for name in usual if name in common), None)
-    if metric is None:
-        raise ValueError(
-            f"sweep: `evaluate` gives the metrics {sorted(common)}, neither accuracy nor loss; say "
-            "which of them ranks the trials with metric=."
-        )
-    if metric not in common:
-        raise ValueError(
-            f"sweep: `evaluate` gives the metrics {sorted(common)}, and {metric!r} is not one of "
-            "them; name one with metric=."
-        )
-    mode = usual.get(metric) if mode is None else mode
-    if not isinstance(mode, str) or mode not in ("max", "min"):
-        raise ValueError(
-            f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
-            f"or a small {metric} is good."
-        )
-    return Objective(metric, mode == "max")
+    return Objective(*choose_metric("sweep", set.intersection(*names), metric, mode))
 
 
 def checked_goals(objectives: Any, metrics: list[set[str]], space: Space) -> tuple[Goal, ...]:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from purenet.core.best import Tracked, exhausted, start, update
+from purenet.core.score import choose_metric
 from purenet.core.types import Array, PyTree
-from purenet.core.validate import describe_value, require
+from purenet.core.validate import require
 
 NEVER = 2**31 - 1  # the patience of a run that has none
 
@@ -86,8 +87,7 @@ def scoring(
 ) -> Scoring:
     """The scoring that the arguments of `fit` ask for; `measured()` gives the metrics by name.
 
-    Raises ValueError without validation data, for a metric that is not measured, and for a mode
-    that is not known.
+    Raises ValueError without validation data, and what `choose_metric` raises.
 
     >>> scoring(5, None, 1, None, None, lambda: {"loss": 0.5})
     Scoring(metric='loss', maximize=False, keep_best=True, every=1)
@@ -102,20 +102,8 @@ def scoring(
             "fit: patience and select='best' need a score after each epoch; give validation data, "
             "as data=(train, validation)."
         )
-    names, usual = list(measured()), {"accuracy": "max", "loss": "min"}
-    if metric is None:
-        metric = next((name for name in usual if name in names), None)
-    if metric not in names:
-        raise ValueError(
-            f"fit: metric is {describe_value(metric)}, but `evaluate` gives {sorted(names)}; name "
-            "one of them with metric=."
-        )
-    mode = mode or usual.get(metric)
-    if mode is None:
-        raise ValueError(
-            f'fit: say with mode="max" or mode="min" whether a large or a small {metric} is good.'
-        )
-    return Scoring(metric, mode == "max", select == "best", every)
+    metric, maximize = choose_metric("fit", measured(), metric, mode)
+    return Scoring(metric, maximize, select == "best", every)
 
 
 def evaluated(evaluate: Callable[[PyTree], dict], state: PyTree, due: Array | bool) -> dict:
