@@ -24,7 +24,7 @@ class Scoring(NamedTuple):
     metric: str | None = None  # the validation metric; None where no epoch is scored
     maximize: bool = True
     keep_best: bool = False
-    every: int = 1  # epochs from one evaluation to the next
+    every: int = 1  # epochs from one evaluation to the next; the last one is evaluated too
 
     @property
     def tracks(self) -> bool:
@@ -39,16 +39,22 @@ class Scoring(NamedTuple):
         """The latest state."""
         return carry.state if self.tracks else carry
 
-    def due(self, done: Array) -> Array | bool:
-        """Whether the epoch after `done` of them is evaluated: each `every`-th is."""
-        return True if self.every == 1 else (done + 1) % self.every == 0
+    def due(self, done: Any, last: Any) -> Any:
+        """Whether the epoch after `done` of them is evaluated: each `every`-th is, and the last.
 
-    def after(self, carry: PyTree, state: PyTree, values: dict[str, Any], done: Array) -> PyTree:
-        """What the loop carries after one more epoch."""
+        >>> Scoring(every=2).due(jnp.arange(3), last=3).tolist()
+        [False, True, True]
+        """
+        return True if self.every == 1 else ((done + 1) % self.every == 0) | (done + 1 == last)
+
+    def after(
+        self, carry: PyTree, state: PyTree, values: dict[str, Any], due: Array | bool
+    ) -> PyTree:
+        """What the loop carries after one more epoch, which was evaluated if that was `due`."""
         if self.metric is None:
             return state
         score = jnp.asarray(values["validation"][self.metric], float)
-        return update(carry, state, score if self.maximize else -score, self.due(done))
+        return update(carry, state, score if self.maximize else -score, due)
 
     def goes_on(self, carry: PyTree, patience: Array | int) -> Array | bool:
         """Whether patience is left, in the program."""
