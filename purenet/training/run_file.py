@@ -18,7 +18,7 @@ from purenet.core.types import PyTree
 from purenet.distributed import multihost
 
 # of a run that is evaluated after each epoch and ends with the last one
-_UNSCORED = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
+_UNSCORED: dict[str, Any] = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
 
 
 class RunFile:
