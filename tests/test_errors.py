@@ -251,6 +251,10 @@ MISTAKES = {
     # run and plan
     "run: a trial of none": (lambda: run(lambda: 1), TypeError, "cannot be called with one point"),
     "plan: metric": (lambda: plan(metric=["loss"]), TypeError, r"metric is \['loss'\], but"),
+    "plan: no such metric": (
+        lambda: plan(metric="f1"), ValueError, "sweep: metric is 'f1', but `evaluate` returns",
+    ),
+    "plan: mode": (lambda: plan(mode="most"), ValueError, 'sweep: mode is "?.most.*say with mode='),
     "plan: devices": (lambda: plan(devices=["cpu"]), TypeError, "devices holds 'cpu', but"),
     "run: a device twice": (
         lambda: run(devices=jax.devices()[:1] * 2), ValueError, "devices holds a device twice",

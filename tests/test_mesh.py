@@ -95,8 +95,8 @@ def test_devices_send_sums_and_nothing_else():
         parts = where.data(training._named_parts((images, images)))
         setup = (trainable, where, Scoring())
         state = training._start(setup)(where.data(jax.random.key(0)))
-        program = training._train_block(setup).lower(state, parts, 0, 2, 1).compile()
-        got = program(state, parts, 0, 2, 1)
+        program = training._train_block(setup).lower(state, parts, 0, 2, 1, 2).compile()
+        got = program(state, parts, 0, 2, 1, 2)
     text = program.as_text()
     assert "input_output_alias" in text  # donated
     names = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"

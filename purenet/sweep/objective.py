@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from purenet.core.score import choose_metric
 from purenet.core.validate import describe_value, integer, require
 from purenet.sweep.engine.monitor import PARAMETERS, Monitor, Objective
 from purenet.sweep.engine.pareto import Goal, goal
@@ -28,36 +29,13 @@ def checked_epochs(epochs: Any) -> int:
 def objective(names: list[set[str]], metric: str | None, mode: str | None) -> Objective:
     """The metric that trials are ranked by, and whether the largest value is best.
 
-    `names` are the metrics of each program. Raises TypeError or ValueError for a metric that some
-    program does not have, and for a `mode` other than "max" and "min".
+    `names` are the metrics of each program. Raises what `choose_metric` raises, also for a metric
+    that only some of them have.
 
     >>> objective([{"loss", "accuracy"}], None, None)
     Objective(metric='accuracy', maximize=True, best=False, goals=())
     """
-    common = set.intersection(*names)
-    usual = {"accuracy": "max", "loss": "min"}
-    if not isinstance(metric, str | None):
-        raise TypeError(
-            f"sweep: metric is {describe_value(metric)}, but the name of a metric is expected."
-        )
-    if metric is None:
-        metric = next((name for name in usual if name in common), None)
-    if metric is None:
-        raise ValueError(
-            f"sweep: `evaluate` returns the metrics {sorted(common)}, neither accuracy nor loss; "
-            "name the one that ranks the trials with metric=."
-        )
-    if metric not in common:
-        raise ValueError(
-            f"sweep: metric is {metric!r}, but `evaluate` returns the metrics {sorted(common)}."
-        )
-    mode = usual.get(metric) if mode is None else mode
-    if not isinstance(mode, str) or mode not in ("max", "min"):
-        raise ValueError(
-            f'sweep: mode is {mode!r}; pass mode="max" if a large {metric} is good, '
-            'mode="min" if a small one is.'
-        )
-    return Objective(metric, mode == "max")
+    return Objective(*choose_metric("sweep", set.intersection(*names), metric, mode))
 
 
 def checked_goals(objectives: Any, metrics: list[set[str]], space: Space) -> tuple[Goal, ...]:

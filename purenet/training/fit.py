@@ -120,12 +120,13 @@ def fit(
     (`jax.distributed`), each makes the same call with the same data; the first one reads and writes
     `path` and shows progress, and a signal acts at once.
 
-    `evaluate_every` = k evaluates after epochs k, 2k and so on. With `patience`, training stops
-    when that many evaluations in a row have not improved the score: the validation `metric`, by
-    default the accuracy or else the loss, with `mode` "max" or "min". NaN is no improvement.
-    `select="best"`, the default with `patience`, returns the state of the best epoch instead of the
-    last one; if no epoch has a score, that is the last one. When a run resumes, only its patience
-    may be larger than before.
+    `evaluate_every` = k evaluates after epochs k, 2k and so on, and after the last one. With
+    `patience`, training stops when that many evaluations in a row have not improved the score: the
+    validation `metric`, by default the accuracy or else the loss, with `mode` "max" or "min". NaN
+    is no improvement. `select="best"`, the default with `patience`, returns the state of the best
+    epoch instead of the last one; if no epoch has a score, that is the last one. When a run
+    resumes, only its patience may be larger than before; for more epochs, its score must not have
+    been taken after a last epoch that is not a multiple of k.
 
     Raises TypeError if `trainable` is not a Trainable, the key not a random key, the data not
     numbers or a metric not a real scalar; ValueError for data that does not fit, for a `path` that
@@ -160,7 +161,11 @@ def fit(
         _check_same_call((parts, key, epochs, block, str(told), patience))
         progress = progress if multihost.first() else False
     with where.context():
-        run = None if path is None else _run_file(path, key, parts, where.several, told, patience)
+        run = (
+            None
+            if path is None
+            else _run_file(path, key, parts, where.several, told, patience, epochs)
+        )
         setup = _Setup((trainable, where, told), parts, epochs, patience or NEVER)
         return _run(setup, key, progress, block, run, start)
 
@@ -188,15 +193,15 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
     epochs, parts = setup.epochs, where.data(setup.parts)
     block_of = _train_block(setup.program)
     train = lambda carry, done, n: block_of(
-        carry, parts, *where.data((np.int32(done), np.int32(n), np.int32(setup.patience)))
+        carry, parts, *where.data(tuple(map(np.int32, (done, n, setup.patience, epochs))))
     )
     begun = jax.eval_shape(told.begin, start)
-    names = block_of.eval_shape(begun, parts, *[np.int32(0)] * 3)[1]
+    names = block_of.eval_shape(begun, parts, *[np.int32(0)] * 4)[1]
     history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
     if run is not None and run.exists():
         carry, values, done = run.load(begun, names, epochs)
         carry = told.map_states(where.state, where.data, carry)
-        _record(history, 0, done, values, told.every)
+        _record(history, 0, done, values, told)
     else:
         carry, done = _start(setup.program)(where.data(key)), 0
     if where.several and done < epochs:
@@ -217,7 +222,7 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
             started = time.perf_counter()
             carry, values, n = train(carry, done, min(per_call, epochs - done))
             n, stopped = int(jax.device_get(n)), told.stopped(carry, setup.patience)
-            done = _record(history, done, n, values, told.every)
+            done = _record(history, done, n, values, told)
             seconds = time.perf_counter() - started
             bar.advance(n, functools.partial(_shown, history, done, n * examples / seconds))
             if block is None and done > first + 1:  # the first call also compiled
@@ -245,12 +250,10 @@ def _say_interrupted(done: int, epochs: int, path) -> None:
     )
 
 
-def _run_file(path, key, parts, shared: bool, told: Scoring, patience):
-    from purenet.training.run_file import (
-        RunFile,
-    )  # imported lazily: a fifth of the package's import time
+def _run_file(path, key, parts, shared: bool, told: Scoring, patience, epochs):
+    from purenet.training.run_file import RunFile  # a fifth of the package's imports
 
-    return RunFile(path, key, parts, shared, told._asdict(), patience)
+    return RunFile(path, key, parts, shared, told._asdict(), patience, epochs)
 
 
 def _until_interrupted(run, where: Placement):
@@ -259,12 +262,13 @@ def _until_interrupted(run, where: Placement):
     return until_interrupted() if waits else contextlib.nullcontext(InterruptFlag())
 
 
-def _record(history, done: int, n: int, values, every: int) -> int:
+def _record(history, done: int, n: int, values, told: Scoring) -> int:
     """Write the metrics of `n` more epochs, and return how many epochs are done."""
+    last = max(map(len, jax.tree.leaves(history)), default=0)
     for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
         old[done : done + n] = jax.device_get(new)[:n]
-    if every > 1:
-        skipped = [i for i in range(done, done + n) if (i + 1) % every]
+    if told.every > 1:
+        skipped = [i for i in range(done, done + n) if not told.due(i, last)]
         for curve in history.get("validation", {}).values():
             curve[skipped] = np.nan
     return done + n
@@ -289,8 +293,11 @@ def _start(program: tuple[Trainable, Placement, Scoring], key):
 
 
 @jit_for_each(donate_argnums=0)
-def _train_block(program: tuple[Trainable, Placement, Scoring], carry, parts, done, n, patience):
-    """(carry, curves, epochs trained): `n` epochs after `done`, or as many as patience allows.
+def _train_block(
+    program: tuple[Trainable, Placement, Scoring], carry, parts, done, n, patience, last
+):
+    """(carry, curves, epochs trained): `n` epochs after `done`, or as many as patience allows; the
+    epoch `last` is evaluated in any case.
 
     These numbers are arguments, so that any block size runs the same program.
     """
@@ -308,9 +315,10 @@ def _train_block(program: tuple[Trainable, Placement, Scoring], carry, parts, do
         before = jax.eval_shape(lambda: told.state(carry))
         same_state("fit", before, jax.eval_shape(lambda: state))
         values = {"train": checked_metrics("fit: `epoch`", train)}
+        due = told.due(done, last)
         if "validation" in parts:
-            values["validation"] = evaluated(evaluate, state, told.due(done))
-        carry = told.after(carry, state, values, done)
+            values["validation"] = evaluated(evaluate, state, due)
+        carry = told.after(carry, state, values, due)
         carry = told.map_states(where.hold, replicate, carry)
         return carry, replicate(jax.tree.map(jnp.asarray, values))
 

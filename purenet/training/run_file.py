@@ -18,7 +18,7 @@ from purenet.core.types import PyTree
 from purenet.distributed import multihost
 
 # of a run with an evaluation after each epoch and no early stopping
-_UNSCORED = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
+_UNSCORED: dict[str, Any] = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
 
 
 class RunFile:
@@ -36,6 +36,7 @@ class RunFile:
         shared: bool = False,
         scoring: dict[str, Any] | None = None,
         patience: int | None = None,
+        epochs: int | None = None,
     ):
         self.path, self.shared = as_path("fit", path), shared
         self._on_first(lambda: checked_path("fit", path))
@@ -44,6 +45,7 @@ class RunFile:
         self.data = {name: str(leaf_spec("fit", name, leaf)) for name, leaf in leaves}
         # the other settings that affect the results, and the patience
         self.scoring, self.patience = scoring or _UNSCORED, patience
+        self.epochs = epochs  # asked for; the last one is evaluated
         self.saved: int | None = None  # epochs in the file
         self.autosave = Autosave(every=1.0)
 
@@ -78,6 +80,7 @@ class RunFile:
         text = f"holds a run of {done} epochs, but epochs is {epochs}; at least {done} are expected"
         self._require(done <= epochs, text)
         same_patience = self._check_stopping(run)
+        self._check_last(run.get("of"), done, epochs)
         finished = done == epochs or (run.get("stopped") is True and same_patience)
         check_resumable(f"fit: {self.path}", run, finished)
         curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
@@ -98,6 +101,20 @@ class RunFile:
         self._require(more, f"{text} {self.patience} now")
         return patience == self.patience
 
+    def _check_last(self, of: Any, done: int, epochs: int) -> None:
+        """Whether the epoch after which the file was saved was evaluated if and only if it has to
+        be now; `of` is how many epochs were asked for."""
+        every, scored = self.scoring["every"], self.scoring["metric"] is not None
+        if of is None or done % every == 0 or (of == done) == (epochs == done):
+            return
+        # where nothing follows the scores, one too many is left out of the curves
+        text = (
+            f"holds a run whose epoch {done} was evaluated as the last, though not one in {every}"
+        )
+        self._require(not scored or epochs == done, f"{text}, and {epochs} epochs are asked for")
+        text = f"holds {done} of {of} epochs, the last of them not evaluated"
+        self._require(epochs > done, f"{text}; ask for more than {done} epochs")
+
     def _require(self, legal: bool, problem: str) -> None:
         if not legal:
             raise ValueError(f"fit: {self.path} {problem}; name another path.")
@@ -110,7 +127,7 @@ class RunFile:
         curves = jax.tree.map(lambda curve: curve[:done], history)
         tree = {"key": self.key, "state": multihost.to_local(state, gather=True), "history": curves}
         rules = {"scoring": self.scoring, "patience": self.patience, "stopped": stopped}
-        run = {"epochs": done, "data": self.data} | rules | described()
+        run = {"epochs": done, "of": self.epochs, "data": self.data} | rules | described()
         self._on_first(lambda: save(self.path, tree, {"fit": run}))
         self.autosave.saved(began)
         self.saved = done

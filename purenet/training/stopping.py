@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from purenet.core.best import Tracked, exhausted, start, update
+from purenet.core.score import choose_metric
 from purenet.core.types import Array, PyTree
-from purenet.core.validate import describe_value, require
+from purenet.core.validate import require
 
 NEVER = 2**31 - 1  # the patience of a run without early stopping
 
@@ -23,7 +24,7 @@ class Scoring(NamedTuple):
     metric: str | None = None  # the validation metric; None if epochs are not scored
     maximize: bool = True
     keep_best: bool = False
-    every: int = 1  # epochs from one evaluation to the next
+    every: int = 1  # epochs from one evaluation to the next; the last one is evaluated too
 
     @property
     def tracks(self) -> bool:
@@ -38,16 +39,22 @@ class Scoring(NamedTuple):
         """The latest state."""
         return carry.state if self.tracks else carry
 
-    def due(self, done: Array) -> Array | bool:
-        """Whether the epoch after `done` of them is evaluated: each `every`-th is."""
-        return True if self.every == 1 else (done + 1) % self.every == 0
+    def due(self, done: Any, last: Any) -> Any:
+        """Whether the epoch after `done` of them is evaluated: each `every`-th is, and the last.
 
-    def after(self, carry: PyTree, state: PyTree, values: dict[str, Any], done: Array) -> PyTree:
-        """The carry of the loop after one more epoch."""
+        >>> Scoring(every=2).due(jnp.arange(3), last=3).tolist()
+        [False, True, True]
+        """
+        return True if self.every == 1 else ((done + 1) % self.every == 0) | (done + 1 == last)
+
+    def after(
+        self, carry: PyTree, state: PyTree, values: dict[str, Any], due: Array | bool
+    ) -> PyTree:
+        """The carry of the loop after one more epoch, which was evaluated if `due`."""
         if self.metric is None:
             return state
         score = jnp.asarray(values["validation"][self.metric], float)
-        return update(carry, state, score if self.maximize else -score, self.due(done))
+        return update(carry, state, score if self.maximize else -score, due)
 
     def goes_on(self, carry: PyTree, patience: Array | int) -> Array | bool:
         """Whether any patience is left, inside the program."""
@@ -86,8 +93,7 @@ def scoring(
 ) -> Scoring:
     """The scoring for the arguments of `fit`; `measured()` returns the metrics by name.
 
-    Raises ValueError without validation data, for a metric that `evaluate` does not return, and
-    for an unknown mode.
+    Raises ValueError without validation data, and what `choose_metric` raises.
 
     >>> scoring(5, None, 1, None, None, lambda: {"loss": 0.5})
     Scoring(metric='loss', maximize=False, keep_best=True, every=1)
@@ -102,20 +108,8 @@ def scoring(
             "fit: patience and select='best' need a score after each epoch; pass validation data, "
             "data=(train, validation)."
         )
-    names, usual = list(measured()), {"accuracy": "max", "loss": "min"}
-    if metric is None:
-        metric = next((name for name in usual if name in names), None)
-    if metric not in names:
-        raise ValueError(
-            f"fit: metric is {describe_value(metric)}, but `evaluate` returns the metrics "
-            f"{sorted(names)}."
-        )
-    mode = mode or usual.get(metric)
-    if mode is None:
-        raise ValueError(
-            f'fit: pass mode="max" if a large {metric} is good, mode="min" if a small one is.'
-        )
-    return Scoring(metric, mode == "max", select == "best", every)
+    metric, maximize = choose_metric("fit", measured(), metric, mode)
+    return Scoring(metric, maximize, select == "best", every)
 
 
 def evaluated(evaluate: Callable[[PyTree], dict], state: PyTree, due: Array | bool) -> dict:
