@@ -14,6 +14,8 @@ Networks
     group_norm                  normalises groups of channels of each example
     rms_norm                    divides by the root mean square
     periodic                    sines and cosines of numbers, for tabular data
+    gru                         a gated recurrent unit, for sequences
+    lstm                        a long short-term memory, for sequences
     local_response_norm         normalises over neighbouring channels
     serial                      layers one after the other
     residual                    adds a layer to its input
@@ -167,6 +169,8 @@ from purenet.nn.periodic import periodic as periodic
 from purenet.nn.pool import avg_pool as avg_pool
 from purenet.nn.pool import global_avg_pool as global_avg_pool
 from purenet.nn.pool import max_pool as max_pool
+from purenet.nn.recurrent import gru as gru
+from purenet.nn.recurrent import lstm as lstm
 from purenet.nn.rms_norm import rms_norm as rms_norm
 from purenet.nn.summary import summary as summary
 from purenet.nn.windows import col2im as col2im
@@ -247,6 +251,7 @@ __all__ = [
     "global_avg_pool",
     "gradcheck",
     "group_norm",
+    "gru",
     "hand_vjp",
     "huber",
     "im2col",
@@ -261,6 +266,7 @@ __all__ = [
     "load_ensemble",
     "load_network",
     "local_response_norm",
+    "lstm",
     "max_pool",
     "mean_squared_error",
     "metrics",
