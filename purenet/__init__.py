@@ -16,11 +16,16 @@ Networks
     periodic                    sines and cosines of numbers, for tabular data
     gru                         a gated recurrent unit, for sequences
     lstm                        a long short-term memory, for sequences
+    attention                   multi-head self-attention, for sequences
+    positions                   a learnt vector for each place of a sequence
     local_response_norm         normalises over neighbouring channels
     serial                      layers one after the other
     residual                    adds a layer to its input
+    concatenate                 the outputs of several layers side by side
+    per_position                a layer for rows at every position
     remat                       saves memory by recomputing activations
     mlp                         a multi-layer perceptron
+    transformer                 a transformer for tokens
     simple_convnet              one convolution and two dense layers
     deep_convnet                six convolutions and two dense layers
     alexnet                     AlexNet
@@ -142,6 +147,9 @@ from purenet.nn.activations import silu as silu
 from purenet.nn.activations import softmax as softmax
 from purenet.nn.activations import softplus as softplus
 from purenet.nn.activations import tanh as tanh
+from purenet.nn.attention import attention as attention
+from purenet.nn.combinators import concatenate as concatenate
+from purenet.nn.combinators import per_position as per_position
 from purenet.nn.combinators import remat as remat
 from purenet.nn.combinators import residual as residual
 from purenet.nn.combinators import serial as serial
@@ -164,11 +172,13 @@ from purenet.nn.models import alexnet as alexnet
 from purenet.nn.models import deep_convnet as deep_convnet
 from purenet.nn.models import mlp as mlp
 from purenet.nn.models import simple_convnet as simple_convnet
+from purenet.nn.models import transformer as transformer
 from purenet.nn.norm import batch_norm as batch_norm
 from purenet.nn.periodic import periodic as periodic
 from purenet.nn.pool import avg_pool as avg_pool
 from purenet.nn.pool import global_avg_pool as global_avg_pool
 from purenet.nn.pool import max_pool as max_pool
+from purenet.nn.positions import positions as positions
 from purenet.nn.recurrent import gru as gru
 from purenet.nn.recurrent import lstm as lstm
 from purenet.nn.rms_norm import rms_norm as rms_norm
@@ -229,6 +239,7 @@ __all__ = [
     "add_weight_decay",
     "alexnet",
     "apply_updates",
+    "attention",
     "averaged_weights",
     "avg_pool",
     "batch_norm",
@@ -237,6 +248,7 @@ __all__ = [
     "clip",
     "clip_by_global_norm",
     "col2im",
+    "concatenate",
     "conv",
     "data",
     "deep_convnet",
@@ -276,8 +288,10 @@ __all__ = [
     "nadam",
     "nesterov",
     "ops",
+    "per_position",
     "periodic",
     "plots",
+    "positions",
     "predict",
     "relu",
     "remat",
@@ -303,6 +317,7 @@ __all__ = [
     "supervised",
     "sweep",
     "tanh",
+    "transformer",
     "use_cpu_cores",
 ]
 

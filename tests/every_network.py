@@ -22,12 +22,15 @@ NETWORKS = {
     "conv, columns": (pn.conv(3, (2, 3), 1, "same", bias=False, method="columns"), IMAGE),
     "serial": (pn.serial(pn.dense(4), pn.relu, pn.dense(2)), ROW),
     "residual": (pn.residual(pn.dense(3), pn.dense(3)), ROW),
+    "concatenate": (pn.concatenate(pn.dense(2), pn.tanh), ROW),
+    "per_position": (pn.per_position(pn.serial(pn.dense(2), pn.batch_norm())), (3, 2)),
     "remat": (pn.remat(pn.serial(pn.dense(4), pn.tanh)), ROW),
     "mlp": (pn.mlp(batch_norm=True, dropout=0.1), (6, 5, 3)),
     "mlp, padded": (
         pn.mlp(batch_norm=True, dropout=0.1, depth=pn.PaddedSize(1, 2)),
         (6, pn.PaddedSize(3, 5), 5, 3),
     ),
+    "transformer": (pn.transformer(5, 4, 1, 2, dropout=0.1, recompute=True), (3,)),
     "simple_convnet": (pn.simple_convnet(3, 3, 5, 4), IMAGE),
     "deep_convnet": (pn.deep_convnet(classes=4), IMAGE),
     "alexnet": (pn.alexnet(4, 0.5, (3, 1, 1), (3, 4, 5, 4, 3), 6), (32, 32, 1)),
@@ -70,5 +73,7 @@ def inputs(name, n, dtype=float):
     sizes = NETWORKS[name][1]
     if name in LAYERS and NETWORKS[name][0].spec[0] == "embedding":
         return examples(name, n)
+    if name == "transformer":
+        return jnp.arange(3 * n).reshape(n, 3) % 5
     shape = (n, *(sizes[:1] if name.startswith("mlp") else sizes))
     return jnp.sin(jnp.arange(float(jnp.prod(jnp.array(shape))))).reshape(shape).astype(dtype)

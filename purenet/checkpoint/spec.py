@@ -20,7 +20,6 @@ from purenet.core.types import Layer
 from purenet.core.validate import expect, mapping, require
 from purenet.nn import initializers, register
 from purenet.nn.base import lifted_function, padded_shape
-from purenet.nn.combinators import serial
 from purenet.nn.models import mlp
 
 Registry = Mapping[str, Callable]
@@ -249,7 +248,7 @@ class _Rebuilder:
         here = where if where == "network" else f"{where} ({name})"
         built = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
         try:
-            layer = serial(*built.pop("layers"), **built) if maker is serial else maker(**built)
+            layer = maker(*built.pop("layers", ()), **built)  # of `serial` and `concatenate`
         except Exception as error:  # arguments from a file may make a function raise anything
             raise ValueError(
                 f"{self.caller}: {where}, the layer {name}, cannot be built: "

@@ -85,6 +85,7 @@ def cases(seed: int) -> dict[str, list[Case]]:
         "pool_average": [Case((away(*shape),), window) for shape, window in pools],
         "global_avg_pool": [Case((away(2, 3, 2, 3),))],
         "flatten": [Case((away(2, 3, 2, 2),))],
+        "attend": [Case((*away(3, 2, 5, 2, 3), rng.random((2, 5)) < 0.7), (True, 2))],
         "look_up": [Case((away(4, 3), np.array([[1, 1, 3], [0, 1, 3]])))],
         **_dropout(np.random.default_rng(seed)),
         "local_response_normalise": [

@@ -1,6 +1,8 @@
 """Networks from layers: layers in, layer out."""
 
 import contextlib
+import functools
+import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -9,10 +11,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from purenet.core.dtypes import cast, common_dtype, dtype_name
-from purenet.core.padded import PaddedSizes, capacity_of
+from purenet.core.padded import PaddedSize, PaddedSizes, capacity_of
 from purenet.core.types import Layer, Params
 from purenet.core.validate import declared, describe_value, random_key, require, satisfying
-from purenet.nn.base import as_layer, only_params, padded_shape
+from purenet.nn.base import as_layer, only_params, padded_shape, shape
 from purenet.nn.padding import output_sizes
 
 
@@ -115,37 +117,116 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
     if projection is not None:
         parts["projection"] = as_layer(projection)
 
-    def init(key, sizes):
-        random_key("residual", key)
-        params = {
-            name: part.init(jax.random.fold_in(key, i), sizes)
-            for i, (name, part) in enumerate(parts.items())
-        }
-        keep = lambda field: {
-            name: getattr(p, field)
-            for name, p in params.items()
-            if jax.tree.leaves(getattr(p, field))
-        }
-        return Params(keep("weights"), keep("stats") or ())
-
     def apply(params, x, train, key):
-        weights, old = _by_part("residual", params, parts, key)
-        new, terms = {}, {"projection": x}
-        for i, (name, part) in enumerate(parts.items()):
-            own = Params(weights.get(name, ()), old.get(name, ()))
-            sub = None if key is None else jax.random.fold_in(key, i)
-            terms[name], stats = part.apply(own, x, train, sub)
-            if name in old:
-                new[name] = stats
+        terms, stats = _apply_each("residual", parts, params, x, train, key)
+        terms = {"projection": x, **terms}
         shapes = {name: jnp.shape(term) for name, term in terms.items()}
         require(
             shapes["layer"] == shapes["projection"],
             f"residual: the layer gives {shapes['layer']}, but the term it is added to has shape "
             f"{shapes['projection']}; make them equal, or pass a `projection`.",
         )
-        return terms["projection"] + terms["layer"], new or ()
+        return terms["projection"] + terms["layer"], stats
 
+    init = functools.partial(_init_each, "residual", parts)
     return Layer(init, apply, spec=("residual", parts))
+
+
+def concatenate(*layers: Layer | Callable) -> Layer:
+    """The outputs of several layers of the same x, one after the other along the last axis.
+
+    Weights and statistics are dicts by position, as in `serial`.
+    Raises ValueError if the outputs differ in another axis, and for params of another network;
+    TypeError for an argument that is neither a layer nor a function of x, and for anything but a
+    key.
+    Source: Szegedy et al. (2015), Going deeper with convolutions.
+
+    >>> from purenet.nn.dense import dense
+    >>> net = concatenate(dense(2), jnp.tanh)
+    >>> params = net.init(jax.random.key(0), 3)
+    >>> net.apply(params, jnp.ones((5, 3)), train=False, key=None)[0].shape
+    (5, 5)
+    """
+    require(bool(layers), "concatenate: no layers were given, but at least one is expected.")
+    parts = {str(i): as_layer(layer) for i, layer in enumerate(layers)}
+
+    def apply(params, x, train, key):
+        outputs, stats = _apply_each("concatenate", parts, params, x, train, key)
+        shapes = [jnp.shape(y) for y in outputs.values()]
+        require(
+            len({shape[:-1] for shape in shapes}) == 1 and () not in shapes,
+            f"concatenate: the outputs have shapes {', '.join(map(str, shapes))}, but only the "
+            "last axis may differ.",
+        )
+        return jnp.concatenate(list(outputs.values()), axis=-1), stats
+
+    init = functools.partial(_init_each, "concatenate", parts)
+    return Layer(init, apply, spec=("concatenate", {"layers": tuple(parts.values())}))
+
+
+def per_position(layer: Layer | Callable) -> Layer:
+    """A layer for rows, such as `dense`, at every position of sequences or images.
+
+        y[n, ..., :] = layer(x[n, ..., :])
+
+    (n, ..., features) -> (n, ..., outputs): positions count as examples, in the statistics of
+    `batch_norm` too. Parameters are those of `layer`.
+    Raises ValueError for examples without a position; TypeError if `layer` is neither a layer nor a
+    function of x.
+    Source: Vaswani et al. (2017), section 3.3.
+
+    >>> from purenet.nn.dense import dense
+    >>> net = per_position(dense(2))
+    >>> params = net.init(jax.random.key(0), (7, 3))
+    >>> net.apply(params, jnp.ones((5, 7, 3)), train=False, key=None)[0].shape
+    (5, 7, 2)
+    """
+    layer = as_layer(layer)
+
+    def init(key, sizes):
+        sizes = shape(sizes)
+        require(
+            len(sizes) > 1,
+            f"per_position: one example has shape {sizes}, but positions before the features, such "
+            "as (time, features), are expected.",
+        )
+        return layer.init(key, sizes[-1])
+
+    def apply(params, x, train, key):
+        positions = math.prod(jnp.shape(x)[1:-1])
+        rows = x.reshape(x.shape[0] * positions, x.shape[-1])
+        if isinstance(train, PaddedSize):  # only the first examples are real: so are their rows
+            train = PaddedSize(train.size * positions, train.capacity * positions)
+        y, stats = layer.apply(params, rows, train, key)
+        return y.reshape(*x.shape[:-1], *y.shape[1:]), stats
+
+    return Layer(init, apply, spec=("per_position", {"layer": layer}))
+
+
+def _init_each(caller, parts, key, sizes):
+    """The params of several parts for the same examples, with entries where there are any."""
+    random_key(caller, key)
+    params = {
+        name: part.init(jax.random.fold_in(key, i), sizes)
+        for i, (name, part) in enumerate(parts.items())
+    }
+    keep = lambda field: {
+        name: getattr(p, field) for name, p in params.items() if jax.tree.leaves(getattr(p, field))
+    }
+    return Params(keep("weights"), keep("stats") or ())
+
+
+def _apply_each(caller, parts, params, x, train, key):
+    """The output of every part for the same x, by name, and the statistics of all."""
+    weights, old = _by_part(caller, params, parts, key)
+    new, outputs = {}, {}
+    for i, (name, part) in enumerate(parts.items()):
+        own = Params(weights.get(name, ()), old.get(name, ()))
+        sub = None if key is None else jax.random.fold_in(key, i)
+        outputs[name], stats = part.apply(own, x, train, sub)
+        if name in old:
+            new[name] = stats
+    return outputs, new or ()
 
 
 _POLICY = "a function such as jax.checkpoint_policies.dots_saveable"
@@ -188,8 +269,8 @@ def output_shape(layer: Layer, params: Params, sizes: PaddedSizes) -> tuple[int,
     ()
     """
     dtype = jnp.int32 if _takes_integers(layer) else float
-    shape = tuple(map(capacity_of, padded_shape(sizes)))
-    x = jax.ShapeDtypeStruct((1, *shape), jax.dtypes.canonicalize_dtype(dtype))
+    capacities = map(capacity_of, padded_shape(sizes))
+    x = jax.ShapeDtypeStruct((1, *capacities), jax.dtypes.canonicalize_dtype(dtype))
     y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]
 
@@ -215,7 +296,7 @@ def _takes_integers(layer: Layer) -> bool:
     name, arguments = layer.spec or ("", {})
     if name == "serial" and arguments["layers"]:
         return _takes_integers(arguments["layers"][0])
-    if name == "remat":
+    if name in ("remat", "per_position"):
         return _takes_integers(arguments["layer"])
     return name == "embedding"
 

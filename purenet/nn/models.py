@@ -10,18 +10,30 @@ from jax.typing import DTypeLike
 from purenet.core.dtypes import dtype_name
 from purenet.core.padded import PaddedSize, PaddedSizes, Size, capacity_of, padded_size
 from purenet.core.types import Initializer, Layer, Number, Params
-from purenet.core.validate import Boolean, Check, declared, describe_value, is_integer, require
-from purenet.nn.activations import relu
+from purenet.core.validate import (
+    Boolean,
+    Check,
+    PositiveInteger,
+    declared,
+    describe_value,
+    is_integer,
+    require,
+)
+from purenet.nn.activations import gelu, relu
+from purenet.nn.attention import attention
 from purenet.nn.base import WeightInit, as_layer, named, only_params, padded_shape, shape
-from purenet.nn.combinators import serial
+from purenet.nn.combinators import per_position, remat, residual, serial
 from purenet.nn.conv import conv
 from purenet.nn.dense import dense
 from purenet.nn.dropout import dropout as dropout_layer
+from purenet.nn.embedding import embedding
 from purenet.nn.flatten import flatten
-from purenet.nn.initializers import he_normal
+from purenet.nn.initializers import he_normal, lecun_normal, normal
 from purenet.nn.local_response_norm import local_response_norm
 from purenet.nn.norm import batch_norm as batch_norm_layer
 from purenet.nn.pool import max_pool
+from purenet.nn.positions import positions
+from purenet.nn.rms_norm import rms_norm
 
 
 def _depth(name: str, value: Any) -> PaddedSize:
@@ -218,6 +230,46 @@ def alexnet(
         dense(hidden, weight_init), relu, *_dropout(dropout),
         dense(hidden, weight_init), relu, *_dropout(dropout),
         dense(classes, weight_init), compute_dtype=compute_dtype,
+    )  # fmt: skip
+
+
+@declared
+def transformer(
+    tokens: PositiveInteger,
+    features: PositiveInteger = 64,
+    layers: PositiveInteger = 2,
+    heads: PositiveInteger = 4,
+    dropout: Number | None = None,
+    causal: Boolean = True,
+    recompute: Boolean = False,
+    compute_dtype: DTypeLike | None = None,
+) -> Layer:
+    """A transformer: token numbers (n, time) -> scores (n, time, tokens), such as of the next one.
+
+    embedding - positions - per layer: x + attention(rms_norm(x)), x + mlp(rms_norm(x)) with 4
+    `features` hidden units and gelu - rms_norm - dense. `dropout` is the rate after the embedding
+    and in each branch; it may be traced. `recompute` keeps only the layers' inputs for the backward
+    pass (`remat`). `init(key, time)` takes the length of the longest sequence.
+    Raises what its layers raise.
+    Source: Vaswani et al. (2017), with normalisation first, as in Xiong et al. (2020).
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = transformer(tokens=10, features=8, layers=1, heads=2)
+    >>> params = net.init(jax.random.key(0), 7)
+    >>> net.apply(params, jnp.zeros((5, 7), int), train=False, key=None)[0].shape
+    (5, 7, 10)
+    """
+    mlp_branch = per_position(serial(dense(4 * features), gelu, dense(features, lecun_normal)))
+
+    def block():
+        branches = attention(heads, causal), mlp_branch
+        whole = serial(*(residual(serial(rms_norm(), b, *_dropout(dropout))) for b in branches))
+        return remat(whole) if recompute else whole
+
+    return serial(
+        embedding(tokens, features, normal(0.02)), positions(), *_dropout(dropout),
+        *(block() for _ in range(layers)),
+        rms_norm(), per_position(dense(tokens, lecun_normal)), compute_dtype=compute_dtype,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from purenet.nn.activations import silu as silu
 from purenet.nn.activations import softmax as softmax
 from purenet.nn.activations import softplus as softplus
 from purenet.nn.activations import tanh as tanh
+from purenet.nn.attention import attend as attend
 from purenet.nn.conv import convolve as convolve
 from purenet.nn.dense import affine as affine
 from purenet.nn.dropout import drop as drop

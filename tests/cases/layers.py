@@ -40,6 +40,10 @@ LAYERS = {
     "gru": LayerCase(pn.gru(2), (3, 4), weights(w=(4, 6), u=(2, 6), b=(6,), c=(2,))),
     "lstm": LayerCase(pn.lstm(2), (3, 4), weights(w=(4, 8), u=(2, 8), b=(8,))),
     "lstm, last": LayerCase(pn.lstm(2, last=True), (1, 4), weights(w=(4, 8), u=(2, 8), b=(8,))),
+    "attention": LayerCase(
+        pn.attention(2, causal=True), (3, 4), weights(w=(4, 12), b=(12,), v=(4, 4), c=(4,))
+    ),
+    "positions": LayerCase(pn.positions(), (3, 4), weights(w=(3, 4))),
     "local_response_norm": LayerCase(pn.local_response_norm(), IMAGE, {}),
     "dropout": LayerCase(pn.dropout(0.5), ROW, {}),
     "conv": LayerCase(pn.conv(5, (3, 2)), IMAGE, weights(w=(3, 2, 3, 5), b=(5,))),
