@@ -1,7 +1,8 @@
 """Multi-head self-attention, whose backward pass recomputes the scores block by block.
 
-Queries are taken in blocks, so memory grows with the length and not with its square. With
-`causal=True` the blocks form a few groups, each of which sees only the keys that it may.
+Queries are taken in blocks, so memory grows with the length and not with its square. Only for
+sequences of at most 32 are the probabilities kept, which takes less time there. With `causal=True`
+the blocks form a few groups, each of which computes only the scores of keys that it may see.
 """
 
 import math
@@ -19,6 +20,7 @@ from purenet.nn.dense import affine
 from purenet.nn.initializers import lecun_normal
 
 _BLOCK = 64  # queries; larger blocks are no faster on a CPU, and take more memory
+_SHORT = 32  # up to this length the probabilities are kept: they are as small as q, k and v
 _GROUPS = 4  # with these, causal attention computes 5/8 of all scores, in 4 loops
 
 
@@ -84,6 +86,10 @@ def _groups(blocks, block, keys, causal):
     return list(zip(starts, ends, seen, strict=True))
 
 
+def _keeps(queries, length):
+    return len(queries) == 1 and length <= _SHORT
+
+
 def _scores(q, k, mask, first, causal):
     """Of queries from number `first` on, (n, heads, block, s), -∞ for keys that they do not see."""
     z = widen(jnp.einsum("nhqd,nhkd->nhqk", q, k))
@@ -101,7 +107,7 @@ def _attend_fwd(q, k, v, mask, causal, block):
     q, k, v = (a.astype(dtype).swapaxes(1, 2) for a in (q, k, v))  # (n, heads, t, d)
     q, mask = q / math.sqrt(q.shape[3]), mask if jnp.ndim(mask) else None
     queries = _in_blocks(q, min(block, length))
-    size = queries.shape[3]
+    size, kept = queries.shape[3], _keeps(queries, length)
 
     def step(seen, now):
         (q, first), (k, v) = now, seen
@@ -112,26 +118,28 @@ def _attend_fwd(q, k, v, mask, causal, block):
         some = total != 0
         total = jnp.where(some, total, 1)
         y = widen(jnp.einsum("nhqk,nhke->nhqe", e.astype(v.dtype), v)) / total
-        return seen, (y, jnp.where(some, top + jnp.log(total), jnp.inf))
+        return seen, (y, e / total if kept else jnp.where(some, top + jnp.log(total), jnp.inf))
 
     found = []
     for start, end, keys in _groups(len(queries), size, k.shape[2], causal):
         rows = (queries[start:end], size * jnp.arange(start, end))
         found.append(lax.scan(step, (k[:, :, :keys], v[:, :, :keys]), rows)[1])
-    y, log_sum = map(jnp.concatenate, zip(*found, strict=True))
-    return _in_line(y, length).astype(dtype), (queries, k, v, mask, y, log_sum)
+    y, of_scores = map(jnp.concatenate, zip(*found, strict=True))
+    return _in_line(y, length).astype(dtype), (queries, k, v, mask, y, of_scores)
 
 
 def _attend_bwd(causal, block, residuals, g):
     del block  # that of the queries
-    queries, k, v, mask, y, log_sum = residuals
+    queries, k, v, mask, y, of_scores = residuals
     size, length = queries.shape[3], g.shape[1]
+    kept = _keeps(queries, length)
     g = _in_blocks(g.astype(k.dtype).swapaxes(1, 2), size)
     shared = (widen(g) * y).sum(4, keepdims=True)
 
     def step(sums, now, k, v):
-        (dk, dv), (q, g, shared, log_sum, first) = sums, now
-        p = jnp.exp(_scores(q, k, mask, first, causal) - log_sum)  # (n, heads, block, s)
+        (dk, dv), (q, g, shared, p, first) = sums, now
+        if not kept:  # p is the logarithm of the sum of the exponentials
+            p = jnp.exp(_scores(q, k, mask, first, causal) - p)  # (n, heads, block, s)
         dp = widen(jnp.einsum("nhqe,nhke->nhqk", g, v))
         dz = (p * (dp - shared)).astype(k.dtype)
         dv = dv + widen(jnp.einsum("nhqk,nhqe->nhke", p.astype(k.dtype), g))
@@ -141,7 +149,7 @@ def _attend_bwd(causal, block, residuals, g):
     dq, dk, dv = [], jnp.zeros_like(widen(k)), jnp.zeros_like(widen(v))
     for start, end, keys in _groups(len(queries), size, k.shape[2], causal):
         blocks = slice(start, end)
-        rows = (queries[blocks], g[blocks], shared[blocks], log_sum[blocks])
+        rows = (queries[blocks], g[blocks], shared[blocks], of_scores[blocks])
         seen = k[:, :, :keys], v[:, :, :keys]
         own, rows_dq = lax.scan(
             lambda sums, now, seen=seen: step(sums, now, *seen),
