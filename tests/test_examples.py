@@ -77,6 +77,7 @@ def test_the_gallery_names_the_examples_it_knows(tmp_path):
 SWEEPS = {
     "sweep_tour": {"best", "parallel", "slices", "map", "rungs", "lineage"},
     "sweep_any_code": {"newton", "newton_curves", "bandit"},
+    "sweep_transformers": {"slices"},
 }
 
 
