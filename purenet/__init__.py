@@ -3,6 +3,7 @@
 Networks
     dense                       a fully connected layer
     conv                        a convolution
+    conv1d                      a convolution of sequences
     embedding                   a vector for each index
     max_pool                    the maximum of each window
     avg_pool                    the mean of each window
@@ -154,6 +155,7 @@ from purenet.nn.combinators import remat as remat
 from purenet.nn.combinators import residual as residual
 from purenet.nn.combinators import serial as serial
 from purenet.nn.conv import conv as conv
+from purenet.nn.conv1d import conv1d as conv1d
 from purenet.nn.dense import dense as dense
 from purenet.nn.dropout import dropout as dropout
 from purenet.nn.embedding import embedding as embedding
@@ -250,6 +252,7 @@ __all__ = [
     "col2im",
     "concatenate",
     "conv",
+    "conv1d",
     "data",
     "deep_convnet",
     "dense",

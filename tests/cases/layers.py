@@ -50,6 +50,7 @@ LAYERS = {
     "conv, without bias": LayerCase(
         pn.conv(5, 3, bias=False), IMAGE, weights(w=(3, 3, 3, 5))
     ),
+    "conv1d": LayerCase(pn.conv1d(3, 2, 2, 1), (4, 2), weights(w=(2, 1, 2, 3), b=(3,))),
     "max_pool": LayerCase(pn.max_pool(2), IMAGE, {}),
     "avg_pool": LayerCase(pn.avg_pool(2), IMAGE, {}),
     "embedding": LayerCase(pn.embedding(5, 3), (2,), weights(w=(5, 3))),
