@@ -5,6 +5,7 @@ sequences of at most 32 are the probabilities kept, which takes less time there.
 the blocks form a few groups, each of which computes only the scores of keys that it may see.
 """
 
+import functools
 import math
 
 import jax
@@ -136,7 +137,7 @@ def _attend_bwd(causal, block, residuals, g):
     g = _in_blocks(g.astype(k.dtype).swapaxes(1, 2), size)
     shared = (widen(g) * y).sum(4, keepdims=True)
 
-    def step(sums, now, k, v):
+    def step(k, v, sums, now):
         (dk, dv), (q, g, shared, p, first) = sums, now
         if not kept:  # p is the logarithm of the sum of the exponentials
             p = jnp.exp(_scores(q, k, mask, first, causal) - p)  # (n, heads, block, s)
@@ -152,7 +153,7 @@ def _attend_bwd(causal, block, residuals, g):
         rows = (queries[blocks], g[blocks], shared[blocks], of_scores[blocks])
         seen = k[:, :, :keys], v[:, :, :keys]
         own, rows_dq = lax.scan(
-            lambda sums, now, seen=seen: step(sums, now, *seen),
+            functools.partial(step, *seen),
             (dk[:, :, :keys], dv[:, :, :keys]),
             (*rows, size * jnp.arange(start, end)),
         )

@@ -172,8 +172,8 @@ def _lstm_states_bwd(residuals, g):
         y, c, i, f, g, o, s = now
         d = d + y.astype(d.dtype)
         e = e + d * o * (1 - s * s)
-        da = [e * g * i * (1 - i), e * c * f * (1 - f), e * i * (1 - g * g), d * s * o * (1 - o)]
-        da = jnp.concatenate(da, axis=1)
+        of_c = (e * g * i * (1 - i), e * c * f * (1 - f), e * i * (1 - g * g))
+        da = jnp.concatenate([*of_c, d * s * o * (1 - o)], axis=1)
         return (_widely("nh,kh->nk", da.astype(u.dtype), u), e * f), da
 
     zeros = jnp.zeros_like(h[0])
