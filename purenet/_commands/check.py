@@ -1,12 +1,13 @@
 """`purenet check`: every hand-written gradient, checked."""
 
 import argparse
+from typing import Any
 
 from purenet._commands.help import Help
 from purenet.core.validate import integer
 
 
-def add_to(commands) -> argparse.ArgumentParser:
+def add_to(commands: Any) -> argparse.ArgumentParser:
     """Add the command to a parser's commands."""
     parser = commands.add_parser(
         "check",

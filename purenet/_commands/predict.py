@@ -21,7 +21,7 @@ from purenet.training.ensemble_file import load_ensemble
 from purenet.training.predict import predict
 
 
-def add_to(commands) -> argparse.ArgumentParser:
+def add_to(commands: Any) -> argparse.ArgumentParser:
     """Add the command to a parser's commands."""
     parser = commands.add_parser(
         "predict",

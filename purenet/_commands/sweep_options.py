@@ -8,7 +8,7 @@ from purenet._commands import jobs
 from purenet._commands.help import Help
 
 
-def add_to(commands, experiments: Iterable[str], searches: Iterable[str]) -> ArgumentParser:
+def add_to(commands: Any, experiments: Iterable[str], searches: Iterable[str]) -> ArgumentParser:
     """Add the command to a parser's commands."""
     sweep = commands.add_parser(
         "sweep",

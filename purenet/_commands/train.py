@@ -15,7 +15,7 @@ from purenet.core.validate import integer, require
 from purenet.training.fit import Fit, fit
 
 
-def add_to(commands) -> argparse.ArgumentParser:
+def add_to(commands: Any) -> argparse.ArgumentParser:
     """Add the command to a parser's commands."""
     parser = commands.add_parser(
         "train",

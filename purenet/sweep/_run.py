@@ -12,7 +12,7 @@ import numpy as np
 from purenet.core.ensemble import Member
 from purenet.core.files import as_path
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import integer, positive
+from purenet.core.validate import accepts, describe_value, integer, positive, require
 from purenet.distributed import multihost
 from purenet.sweep._plan import Plan
 from purenet.sweep.backends import multihost as together
@@ -22,7 +22,7 @@ from purenet.sweep.backends.population import train
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import Report
 from purenet.sweep.group import Group, Pool, Work, Workplace
-from purenet.sweep.journal import Journal
+from purenet.sweep.journal import Journal, SweepProgress
 from purenet.sweep.options import SweepOptions, filled, with_options
 from purenet.sweep.results.networks import Run
 from purenet.sweep.results.outcome import outcome
@@ -52,6 +52,7 @@ def run(
     executor: concurrent.futures.Executor | Callable[[], concurrent.futures.Executor] | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
+    on_report: Callable[[SweepProgress], Any] | None = None,
     **options: Unpack[SweepOptions],
 ) -> Result:
     """Train many trials in one program per static group, and rank them.
@@ -103,6 +104,9 @@ def run(
       dies is trained again. A process pool breaks when a worker dies: pass a function that
       returns one, and it is replaced.
     - `progress` shows a bar; it defaults to True on a terminal and in a notebook.
+    - `on_report(progress)` is called with a `SweepProgress` after every block of epochs, and at the
+      end, in the calling thread: for a tracker or a display of your own. If it raises an exception,
+      the sweep saves everything to `path` and ends with it. A sweep in several processes has none.
 
     A trial that becomes non-finite is frozen, marked "diverged" and never selected;
     `jax_debug_nans` and `jax_debug_infs` are therefore off in the programs of a sweep.
@@ -144,6 +148,11 @@ def run(
     sweep = SweepRun(request, plan, keep, backend)
     store: Store | SharedStore | None = None
     several = multihost.count() > 1
+    if on_report is not None:
+        text = f"sweep: on_report is {describe_value(on_report)}, but a function f(progress) is"
+        require(accepts(on_report, None), f"{text} expected.", TypeError)
+        text = "sweep: on_report works in a single process, but there are several; leave it out."
+        require(not several, text)
     if several or path is not None:
         settings = request.settings() | {"data": request.fingerprint}
         if several:
@@ -153,7 +162,7 @@ def run(
             kind = shared.SharedStore if several else Store
             store = kind(path, settings, request.extends)
     with contextlib.closing(store) if store else contextlib.nullcontext():
-        return sweep.run(progress, began, store, seconds)
+        return sweep.run(progress, began, store, seconds, on_report)
 
 
 class SweepRun:
@@ -182,9 +191,10 @@ class SweepRun:
         began: float,
         store: Store | SharedStore | None,
         seconds: float | None = None,
+        on_report: Callable[[SweepProgress], Any] | None = None,
     ) -> Result:
         request, state = self.request, self.state
-        self.journal = Journal(state, self.groups, self._summary, store, began, seconds)
+        self.journal = Journal(state, self.groups, self._summary, store, began, seconds, on_report)
         self.add_groups()
         if store is not None and store.resumes:
             resume.load(store, state, self.groups)

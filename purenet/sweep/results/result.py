@@ -12,7 +12,7 @@ from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import integer, require
 from purenet.sweep.engine.records import Lineage, ProgramRecord
-from purenet.sweep.results import export, figures, predictions, ranking
+from purenet.sweep.results import export, figures, predictions, ranking, trackers
 from purenet.sweep.results.networks import Networks, Run, Trainer
 from purenet.sweep.results.trials import Trial, TrialTable
 
@@ -375,11 +375,20 @@ class Result:
         """One row per trial, as a pandas DataFrame. Raises ModuleNotFoundError without pandas."""
         return export.to_pandas(self.outcomes)
 
-    def to_optuna(self) -> "optuna.Study":
-        """The sweep as an Optuna study in memory, with the score of every epoch; needs Optuna.
+    def to_optuna(self, storage: Any = None, name: str = "purenet") -> "optuna.Study":
+        """The sweep as an Optuna study, with the score of every epoch; needs Optuna.
 
-        Stopped trials are PRUNED, diverged ones FAIL. Constants and other metrics become user
-        attributes; a static choice becomes the name or text of its value. A trial has the
-        parameters of the branches that it takes. Raises ModuleNotFoundError without Optuna.
+        It is in memory, or in `storage`: the path of a new journal file, which `optuna-dashboard`
+        opens, or any storage of Optuna or its URL. Stopped trials are PRUNED, diverged ones FAIL.
+        Constants and other metrics become user attributes; a static choice becomes the name or text
+        of its value. A trial has the parameters of the branches that it takes. Raises
+        ModuleNotFoundError without Optuna, FileExistsError if the file exists.
         """
-        return export.to_optuna(self.outcomes)
+        return export.to_optuna(self.outcomes, storage, name)
+
+    def to_tensorboard(self, folder: str | os.PathLike, best: int = 50) -> None:
+        """Write the curves and hyperparameters of the `best` points for TensorBoard, one folder a
+        run; needs tensorboardX. Raises ModuleNotFoundError without it, FileExistsError for a folder
+        that is not empty, ValueError if every trial diverged."""
+        best = integer("Result.to_tensorboard: best", best, least=1)
+        trackers.to_tensorboard(self.outcomes, folder, best)
