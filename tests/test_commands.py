@@ -127,7 +127,8 @@ def test_the_networks_of_a_sweep_in_folds_predict_the_table(main, table, capsys)
     assert main("sweep", *TABLE, *options) == 0
     said = capsys.readouterr()
     assert "standardised by all 40 rows, in every fold" in said.err
-    assert "classification, 2 classes (large, small); 2 numeric columns, 1 categorical" in said.err
+    assert "target kind: classification, 2 classes (large, small)" in said.err
+    assert "columns: 2 numeric, 1 categorical" in said.err
     assert main("predict", "sweep-results/model.npz", "--data", "table.csv", "--out", "p.csv") == 0
     header, *rows = read("p.csv")
     assert header == ["kind", "P(large)", "P(small)"] and len(rows) == 40
@@ -260,7 +261,7 @@ def test_mistakes_are_one_line_and_leave_no_file(arguments, message, main, table
     before = sorted(path for path in tmp_path.iterdir() if path.name != "__pycache__")
     assert main(*arguments) == 2
     error = capsys.readouterr().err.splitlines()
-    assert re.search(message, error[-1]) and len(error) <= 3, error
+    assert re.search(message, error[-1]) and len(error) <= 4, error
     assert sorted(path for path in tmp_path.iterdir() if path.name != "__pycache__") == before
 
 

@@ -179,13 +179,13 @@ class Encoding(NamedTuple):
         }
 
     def described(self) -> str:
-        """What was seen in the table, in a line."""
+        """What was seen in the table, in two lines."""
         name, words = self.target.name, self.classes
         shown = ", ".join(words[:5]) + ", …" * (len(words) > 5)
         kind = f"classification, {len(words)} classes ({shown})" if words else "regression"
         worded = [column for column in self.columns if column.words]
         numbers = len(self.columns) - len(worded)
-        return f"target {name}: {kind}; {numbers} numeric columns, {len(worded)} categorical"
+        return f"target {name}: {kind}\ncolumns: {numbers} numeric, {len(worded)} categorical"
 
 
 def encoding_of(found: Any) -> Encoding:
@@ -231,8 +231,9 @@ def learn_encoding(
     `missing` is "drop" or "fill".
 
     >>> table = Table(Path("a.csv"), {"age": ["41", "38"], "town": ["Kyoto", "Nara"]}, [2, 3])
-    >>> learn_encoding(table, "town")[0].described()
-    'target town: classification, 2 classes (Kyoto, Nara); 1 numeric columns, 0 categorical'
+    >>> print(learn_encoding(table, "town")[0].described())
+    target town: classification, 2 classes (Kyoto, Nara)
+    columns: 1 numeric, 0 categorical
     """
     for name in (target, *ignore, *categorical):
         table.column(name)
