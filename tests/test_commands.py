@@ -136,6 +136,11 @@ def test_the_networks_of_a_sweep_in_folds_predict_the_table(main, table, capsys)
     assert right > 0.8
     assert f"accuracy {right:.4g} on 40 rows with a known kind" in capsys.readouterr().err
     assert all(abs(float(row[1]) + float(row[2]) - 1) < 1e-4 for row in rows)
+    # its folder knows the table and the folds
+    assert main("sweep", "--resume", "sweep-results", "--trials", "3") == 0
+    assert len(sweep.load("sweep-results")) == 6
+    assert main("sweep", "--resume", "sweep-results", "--ignore", "size") == 2
+    assert "but --ignore is size now" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.fixture
