@@ -248,13 +248,14 @@ class SweepRun:
 
     def train_local(self, work: Sequence[Work]) -> Iterator[tuple[Group, Report]]:
         """Train one group after the other, each to its targets."""
-        following = [*work, None][1:]
-        for one, then in zip(work, following, strict=True):
+        cores = os.cpu_count() or 1
+        for place, one in enumerate(work):
             group, target_epochs, keep = one
             self.journal.stop_if_late()
+            # what comes next compiles beside this group, and while it trains
+            for later in work[place : place + 1 + cores]:
+                later.group.compile()
             pool = group.training_pool()
-            if then is not None:
-                then.group.compile()  # while this group trains
             self.journal.stop_if_late()  # compiling took a while
             for report in pool.train(target_epochs, keep):
                 yield group, report
