@@ -19,7 +19,7 @@ def options(description, **defaults):
     parser.add_argument("--data-dir", help="folder of the four MNIST IDX files")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder for pictures")
-    parser.add_argument("--quick", action="store_true", help="a short run that shows that it works")
+    parser.add_argument("--quick", action="store_true", help="a short run, to see that it works")
     for name, value in defaults.items():
         if value is False:
             parser.add_argument(f"--{name}", action="store_true", help=f"do the {name} part")

@@ -28,7 +28,7 @@ SPACE = {
 
 
 def trial(hyper):
-    """One training run; the numbers in `hyper` arrive traced."""
+    """One training run; the numbers in `hyper` are traced."""
     return pn.supervised(
         net=pn.mlp(dropout=hyper["dropout"]),
         sizes=(64, 50, 10),

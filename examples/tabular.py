@@ -31,6 +31,7 @@ def options():
     parser.add_argument("--epochs", type=int, default=200, help="epochs at most")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--path", type=Path, help="folder for the results so far")
+    parser.add_argument("--save", type=Path, help="a file (.npz) for the greedy ensemble")
     parser.add_argument("--quick", action="store_true", help="a short run that shows that it works")
     return parser.parse_args()
 
@@ -99,6 +100,10 @@ def main():
         words = ", ".join(f"{metric} {value:.4f}" for metric, value in score.items())
         print(f"  {name}, {len(ensemble)} networks: {words}")
         assert np.isfinite(list(score.values())).all()
+    if chosen.save:  # it predicts from columns that are standardised in the same way
+        pn.save_ensemble(chosen.save, ensemble, metadata={"mean": mean, "std": std})
+        again = pn.load_ensemble(chosen.save)  # in another process, too
+        assert (again.predict(test_x) == ensemble.predict(test_x)).all()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Networks
     dense                       a fully connected layer
     conv                        a convolution
     embedding                   a vector for each index
-    max_pool                    the largest of each window
+    max_pool                    the maximum of each window
     avg_pool                    the mean of each window
     global_avg_pool             the mean of each channel
     flatten                     images to rows
@@ -13,19 +13,19 @@ Networks
     layer_norm                  normalises each example
     group_norm                  normalises groups of channels of each example
     rms_norm                    divides by the root mean square
-    periodic                    cosines and sines of numbers, for tables
+    periodic                    sines and cosines of numbers, for tabular data
     local_response_norm         normalises over neighbouring channels
     serial                      layers one after the other
     residual                    adds a layer to its input
-    remat                       saves memory by computing again
+    remat                       saves memory by recomputing activations
     mlp                         a multi-layer perceptron
     simple_convnet              one convolution and two dense layers
     deep_convnet                six convolutions and two dense layers
     alexnet                     AlexNet
-    PaddedSize                  a size that may be traced, in arrays of a fixed one
+    PaddedSize                  a size that may be traced, in arrays of a fixed size
     summary                     a network as a table
     im2col                      the windows of images as rows
-    col2im                      rows added up to images
+    col2im                      sums rows of windows into images
 
 Activations
     relu                        max(x, 0)
@@ -44,32 +44,32 @@ Losses, metrics and penalties
     sigmoid_binary_cross_entropy  for two classes or several labels, from scores
     mean_squared_error          for numbers
     huber                       for numbers with outliers
-    accuracy                    the share of right answers
-    l1                          a penalty on magnitudes
+    accuracy                    the fraction of correct predictions
+    l1                          a penalty on absolute values
     l2                          a penalty on squares
     metrics                     AUROC, F1, R² and more (module)
 
 Optimizers
     sgd                         gradient descent
-    momentum                    with a memory of the direction
-    nesterov                    momentum that looks ahead
+    momentum                    gradient descent with momentum
+    nesterov                    with Nesterov momentum
     adagrad                     a rate for each weight
-    rmsprop                     AdaGrad that forgets
+    rmsprop                     AdaGrad with a moving average
     adadelta                    RMSProp without a rate
     adam                        momentum and RMSProp
     adamw                       Adam with decoupled weight decay
-    nadam                       Adam with Nesterov's momentum
-    lion                        the sign of a momentum
-    muon                        a momentum made orthogonal, for matrices
+    nadam                       Adam with Nesterov momentum
+    lion                        the sign of the momentum
+    muon                        orthogonalised momentum, for matrices
 
-Transformations of gradients
-    chain                       one after the other
-    clip                        each entry
-    clip_by_global_norm         all of them together
+Gradient transformations
+    chain                       several, one after the other
+    clip                        clips each entry
+    clip_by_global_norm         clips the norm of all gradients together
     add_weight_decay            adds a multiple of the weights
-    scale_by_schedule           a factor that depends on the step
-    exponential_moving_average  of the gradients
-    averaged_weights            the mean of the weights on the way
+    scale_by_schedule           multiplies by a factor that depends on the step
+    exponential_moving_average  averages the weights
+    averaged_weights            reads that average
     apply_updates               weights plus updates
 
 Training
@@ -77,21 +77,23 @@ Training
     fit                         trains one network
     predict                     the outputs of a network for many examples
     sweep                       trains hundreds at once (module)
-    use_cpu_cores               one device a core, before anything is computed
+    use_cpu_cores               one device per core, before anything is computed
 
 Data and files
     data                        digits, MNIST, CSV, splits (module)
-    save                        any tree of arrays to a file
-    load                        and back
-    save_network                a network with its weights to a file
-    load_network                and back
-    checkpoint                  the same and its metadata (module)
+    save                        writes any tree of arrays to a file
+    load                        reads it
+    save_network                writes a network with its weights to a file
+    load_network                reads it
+    save_ensemble               writes the best networks of a sweep, as one, to a file
+    load_ensemble               reads it
+    checkpoint                  the same, and metadata (module)
 
 Gradients
-    hand_vjp                    an operation with a gradient by hand
-    jvp                         jax.jvp that sees through such operations
+    hand_vjp                    an operation with a hand-written gradient
+    jvp                         forward mode for such operations
     ops                         the operations on arrays (module)
-    gradcheck                   compares gradients (module)
+    gradcheck                   checks gradients (module)
 
 More modules
     initializers                initial weights
@@ -102,11 +104,12 @@ Types
     Layer                       a pair of pure functions, init and apply
     Params                      weights and running statistics
     Optimizer                   a pair of pure functions, init and update
-    TrainState                  what a run remembers between steps
+    TrainState                  the state of a run between steps
     Trainable                   init, epoch and evaluate: any training code
     Fit                         what `fit` returns
+    Ensemble                    several networks as one, such as `result.ensemble(10)`
 
-`help(pn.dense)` shows one of them in full, with an example.
+`help(pn.dense)`, for instance, shows one of them in full, with an example.
 """
 
 import importlib
@@ -114,6 +117,7 @@ from typing import TYPE_CHECKING, Any
 
 from purenet import data as data
 from purenet._version import __version__ as __version__
+from purenet.core.ensemble import Ensemble as Ensemble
 from purenet.core.padded import PaddedSize as PaddedSize
 from purenet.core.types import Layer as Layer
 from purenet.core.types import Optimizer as Optimizer
@@ -201,8 +205,11 @@ if TYPE_CHECKING:
     from purenet.checkpoint import load_network as load_network
     from purenet.checkpoint import save as save
     from purenet.checkpoint import save_network as save_network
+    from purenet.training.ensemble_file import load_ensemble as load_ensemble
+    from purenet.training.ensemble_file import save_ensemble as save_ensemble
 
 __all__ = [
+    "Ensemble",
     "Fit",
     "Layer",
     "Optimizer",
@@ -251,6 +258,7 @@ __all__ = [
     "leaky_relu",
     "lion",
     "load",
+    "load_ensemble",
     "load_network",
     "local_response_norm",
     "max_pool",
@@ -271,6 +279,7 @@ __all__ = [
     "rms_norm",
     "rmsprop",
     "save",
+    "save_ensemble",
     "save_network",
     "scale_by_schedule",
     "schedules",
@@ -291,16 +300,19 @@ __all__ = [
     "use_cpu_cores",
 ]
 
-# What is imported when it is first used: half of the time that importing all of it would take.
+# Imported on first use: this halves the time of `import purenet`.
 _LATER = ("checkpoint", "gradcheck", "plots", "sweep")
-_FROM_CHECKPOINT = ("load", "load_network", "save", "save_network")
+_FROM = {
+    **dict.fromkeys(("load", "load_network", "save", "save_network"), "checkpoint"),
+    **dict.fromkeys(("load_ensemble", "save_ensemble"), "training.ensemble_file"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"purenet.{name}")
-    if name in _FROM_CHECKPOINT:
-        return getattr(importlib.import_module("purenet.checkpoint"), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(f"purenet.{_FROM[name]}"), name)
     raise AttributeError(f"module 'purenet' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The folder of `purenet sweep`, the options it was started with, and how it is resumed."""
+"""The folder of `purenet sweep`, the options it was started with, and how to resume it."""
 
 import json
 import shlex
@@ -17,16 +17,16 @@ _OPTIONS = (
     "data", "data_dir", "images", "search", "trials", "epochs", "rate", "weight_decay", "seed",
     "points"
 )  # fmt: skip
-_FILES = ("data_dir", "points")  # which may have moved
-_SIZE = ("trials", "epochs")  # which may be raised, but for a search that is made for one of them
+_FILES = ("data_dir", "points")  # that may have moved
+_SIZE = ("trials", "epochs")  # which may be increased, unless the search depends on it
 _MADE_FOR = {"grid": "trials", "pbt": "epochs"}
 
 
 def results_folder(options: Namespace) -> Path:
-    """The folder of the results: new, or with --resume that of the same sweep.
+    """The folder of the results: a new one, or with --resume that of the same sweep.
 
-    Raises ValueError for a folder of another sweep, or with --resume of none; OSError if nothing
-    can be written there.
+    Raises ValueError for a folder of another sweep, or with --resume, of no sweep; OSError if
+    nothing can be written there.
     """
     for flag, name in (("--out", options.out), ("--resume", options.resume)):
         if name == "":
@@ -61,10 +61,10 @@ def stored_arguments(options: Namespace) -> list[str]:
 
 
 def given_points(options: Namespace) -> list | None:
-    """The points of the file --points, or with --resume those of the sweep in the folder, in every
+    """The points in the file --points, or with --resume those of the sweep in the folder, in every
     process.
 
-    Raises ValueError for a file that holds no list, OSError for one that cannot be read.
+    Raises ValueError for a file without a list, OSError for one that cannot be read.
     """
 
     def read() -> bytes:
@@ -83,7 +83,7 @@ def resume_command(folder: Path, options: Namespace) -> str:
 
 
 def remove_unstarted(folder: Path) -> None:
-    """Remove what was written for a sweep that was refused before it started."""
+    """Remove what was written for a sweep that was rejected before it started."""
     if not (folder / SETTINGS).exists():
         (folder / _COMMAND).unlink(missing_ok=True)
         if not any(folder.iterdir()):
@@ -110,7 +110,7 @@ def _unused(name: str) -> Path:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """The options of the sweep in a folder: those it was started with, but for its size now."""
+    """The options of the sweep in a folder: those it was started with, and its current size."""
     path = folder / _COMMAND
     stored = read_json(path) if path.exists() else {}
     settings = _settings(folder)
@@ -119,7 +119,7 @@ def _stored(folder: Path) -> dict[str, Any]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """The settings of the sweep in a folder, of which none may have started."""
+    """The settings of the sweep in a folder, empty if none has started."""
     return read_settings(folder)["settings"] if (folder / SETTINGS).exists() else {}
 
 
@@ -152,7 +152,7 @@ def _stored_form(options) -> dict[str, Any]:
 
 def _check_same_options(folder: Path, asked: dict[str, Any]) -> None:
     """Raise ValueError unless the sweep was started with these options. Its files may have moved,
-    and more trials or epochs may be asked for."""
+    and it may get more trials or epochs."""
     stored = _stored(folder)
     changed = [name for name in stored if name in asked and stored[name] != asked[name]]
     raised = [name for name in _raisable(stored) if asked[name] > stored[name]]
@@ -168,6 +168,6 @@ def _check_same_options(folder: Path, asked: dict[str, Any]) -> None:
 
 
 def _as_arguments(name: str, value: Any) -> list[str]:
-    """An option as it is typed."""
+    """An option as typed on the command line."""
     values = value if isinstance(value, list) else [value]
     return ["--" + name.replace("_", "-"), *map(str, values)]

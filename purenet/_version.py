@@ -1,3 +1,3 @@
-"""The version, said once: packaging, the files that a sweep leaves and `--version` read it here."""
+"""The version, defined once for packaging, for the files of a sweep and for `--version`."""
 
 __version__ = "0.1.0"

@@ -45,8 +45,8 @@ _LOST = 20  # seconds without a heartbeat after which a process counts as dead
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for a failed check, 2 for a mistake of the
-    user, 130 after Ctrl-C. Raises SystemExit for options that argparse rejects.
+    """Run a command and return its exit status: 0, 1 for a failed check, 2 for a user error,
+    130 after Ctrl-C. Raises SystemExit for options that argparse rejects.
 
     >>> main(["check", "--seed", "-1"])  # and one line on standard error
     2
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class UserError(Exception):
-    """A mistake of the user, explained in one line.
+    """A user error, explained in one line.
 
     >>> str(UserError("--trials is 0"))
     '--trials is 0'
@@ -122,9 +122,9 @@ def _report(result: Result, folder: Path) -> None:
     written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
-        raise UserError(f"every trial diverged, see {folder}; lower the learning rates of --rate.")
+        raise UserError(f"every trial diverged, see {folder}; lower the learning rates (--rate).")
     if not result.ranked():
-        raise UserError(f"no trial has been trained yet, see {folder}; give more --seconds.")
+        raise UserError(f"no trial has been trained yet, see {folder}; increase --seconds.")
     for rank, best in enumerate(result.best(_SHOWN), 1):
         print(f"Best-{rank} {best}")
     pictures: dict[str, Callable[..., None]] = {"best.png": result.plot, "map.png": result.plot_map}
@@ -137,7 +137,7 @@ def _report(result: Result, folder: Path) -> None:
             draw(folder / name)
             written += f", {name}"
     except ModuleNotFoundError as error:
-        print(f"no picture: {error}", file=sys.stderr)
+        print(f"no pictures: {error}", file=sys.stderr)
     print(
         f"{result.trials} trials, {result.epochs.sum()} trial-epochs in {result.seconds:.1f} s; "
         f"{folder}: {written}"
@@ -173,7 +173,7 @@ def _join(process: list[str]) -> None:
         what = "listen at" if number == 0 else "reach process 0 at"
         raise ValueError(
             f"--process: process {number} cannot {what} {process[2]} ({error}); HOST must be a "
-            "name or an address of the machine of process 0, and PORT a free port there."
+            "name or an address of the machine that runs process 0, and PORT a free port there."
         ) from error
 
 
@@ -189,7 +189,7 @@ def _arguments(options) -> tuple:
     }
     x, t = _images(options)
     if images > len(x):
-        raise ValueError(f"--images is {images}, but there are {len(x)}.")
+        raise ValueError(f"--images is {images}, but there are {len(x)} images.")
     parts = data.split(jax.random.key(seed), (x[:images], t[:images]), validation=0.2)
 
     def trial(hyper):
@@ -209,7 +209,7 @@ def _arguments(options) -> tuple:
 # the search that `run` gets for each --search
 _SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "random": lambda options: {"search": random},
-    # as many values of each hyperparameter as the number of trials allows
+    # as many values of each hyperparameter as --trials allows
     "grid": lambda options: {"search": grid(math.isqrt(options.trials))},
     "sobol": lambda options: {"search": sobol},
     "halving": lambda options: {"search": halving()},
@@ -231,7 +231,7 @@ def _check(options) -> int:
 
 # options
 class _Help(argparse.HelpFormatter):
-    """Help that ends with the default of an option, as it is typed, if there is one."""
+    """Help that ends with the default of an option, as typed, if there is one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         default = action.default
@@ -265,8 +265,8 @@ def _add_sweep(commands, defaults: dict[str, Any]) -> None:
     sweep.set_defaults(run=_sweep, **defaults)
     add = sweep.add_argument
     add("--experiment", choices=_EXPERIMENTS, default=argparse.SUPPRESS,
-        help="settings of a published search, which other options override. book: 500 images, 50 "
-        "epochs, rates from 1e-6 to 1e-2, weight decays from 1e-8 to 1e-4")  # fmt: skip
+        help="start from the settings of a published search; other options override them. book: "
+        "500 images, 50 epochs, rates 1e-6 to 1e-2, weight decays 1e-8 to 1e-4")  # fmt: skip
     add("--data", choices=("digits", "mnist"), default="digits",
         help="digits: the 8x8 digits of scikit-learn; mnist: 28x28 MNIST from "
         "--data-dir")  # fmt: skip
@@ -274,30 +274,30 @@ def _add_sweep(commands, defaults: dict[str, Any]) -> None:
     add("--images", type=int, metavar="N",
         help="use the first N training images, a fifth of them for validation")  # fmt: skip
     add("--search", choices=_SEARCHES, default="random",
-        help="grid: evenly spaced, as many values of each hyperparameter as --trials allows; "
-        "sobol: more evenly spread than random; halving, hyperband: stop bad trials early; "
-        "pbt: bad trials copy good ones")  # fmt: skip
+        help="random: independent random points; grid: evenly spaced, with as many values of each "
+        "hyperparameter as --trials allows; sobol: more evenly spread than random; halving, "
+        "hyperband: stop bad trials early; pbt: bad trials copy good ones")  # fmt: skip
     add("--trials", type=int, metavar="N", help="number of networks to train")
     add("--epochs", type=int, metavar="N", help="passes over the training images")
     add("--rate", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="range of the learning rate, sampled uniformly on a log scale")  # fmt: skip
     add("--weight-decay", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="range of the L2 penalty (the factor of half the sum of squared weights in the loss), "
-        "sampled uniformly on a log scale")  # fmt: skip
+        help="range of the weight decay (the factor of half the sum of squared weights in the "
+        "loss), sampled uniformly on a log scale")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N", help="random seed")
     add("--out", metavar="DIR",
-        help="new folder for the results; defaults to sweep-results, or sweep-results-2, ... if "
-        "that exists")  # fmt: skip
+        help="new folder for the results; defaults to sweep-results, or if that exists, to "
+        "sweep-results-2, ...")  # fmt: skip
     add("--resume", nargs="?", const=True, default=False, metavar="FOLDER",
         help="resume the sweep in FOLDER (or in --out, or in sweep-results) with the options it "
-        "was started with, of which --trials and --epochs may be raised")  # fmt: skip
+        "was started with; only --trials and --epochs may be increased")  # fmt: skip
     add("--points", metavar="FILE",
         help="JSON file with a list of points to try first: "
         '[{"rate": 0.1, "weight decay": 1e-6}]')  # fmt: skip
     add("--seconds", type=float, metavar="S",
-        help="start no more training S seconds after the start; --resume continues")  # fmt: skip
+        help="stop training after about S seconds; resume with --resume")  # fmt: skip
     add("--process", nargs=3, metavar=("I", "N", "HOST:PORT"),
-        help="share the sweep between N processes: this is process I, counted from 0; start all of "
+        help="share the sweep between N processes; this is process I, counted from 0. Start all of "
         "them with the same options. Process 0 writes the results and listens at HOST:PORT. Anyone "
         "who can reach that port can join, so use an address that only trusted machines can "
         "reach")  # fmt: skip
@@ -309,22 +309,22 @@ def _add_sweep(commands, defaults: dict[str, Any]) -> None:
 def _add_check(commands) -> None:
     check = commands.add_parser(
         "check",
-        help="compare every hand-written gradient with the automatic and the numerical one",
-        description="Compare the hand-written gradient of every operation with the automatic one "
-        "and with central differences, entry by entry, in float64 and in float32, and print the "
-        "largest errors. An error is relative to the entry, or to 1/100 of the largest entry if "
-        "that is larger. The exit status is 1 if an error exceeds its tolerance.",
+        help="check every hand-written gradient against automatic and numerical ones",
+        description="Compare the hand-written gradient of every operation with automatic "
+        "differentiation and with central differences, entry by entry, in float64 and float32, and "
+        "print the largest errors. An error is relative to the entry, or to 1/100 of the largest "
+        "entry if that is larger. The exit status is 1 if an error exceeds its tolerance.",
         formatter_class=_Help,
     )
     check.set_defaults(run=_check)
     check.add_argument("--seed", type=int, default=0, metavar="N",
-        help="random seed of the sample arguments")  # fmt: skip
+        help="random seed for the sample arguments")  # fmt: skip
 
 
 def _images(options):
     if options.data == "digits":
         if options.data_dir is not None:
-            raise ValueError("--data-dir belongs to --data mnist; the digits need no folder.")
+            raise ValueError("--data-dir is only for --data mnist; the digits need no folder.")
         return data.digits()
     if options.data_dir is None:
         raise ValueError("--data mnist needs --data-dir, the folder of the four IDX files.")

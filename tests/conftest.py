@@ -53,6 +53,7 @@ _RUN_ONCE = {
     "test_nets",
     "test_ops",
     "test_padded",
+    "test_padded_property",
     "test_pool",
     "test_precision",
     "test_processes",

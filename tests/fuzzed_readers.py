@@ -25,6 +25,8 @@ from fuzzing import Case, changed, changed_text, damaged, likely
 import purenet as pn
 from purenet import checkpoint, data, sweep
 from purenet.core import autosave
+from purenet.core.ensemble import Member
+from purenet.core.ensemble import ensemble as ensemble_of
 from purenet.nn.base import shape
 from purenet.sweep import _run as runner
 from purenet.sweep.backends import population
@@ -419,6 +421,64 @@ def network(folder: Path):
     return case
 
 
+# ensembles
+def _voters():
+    """Two networks of padded width, and a third one."""
+    key = jax.random.key(0)
+
+    def of(slope, width=None):
+        width = 3 if width is None else pn.PaddedSize(width, 3)
+        net = pn.serial(pn.dense(width), partial(pn.leaky_relu, slope=slope), pn.dense(2))
+        loss = partial(pn.softmax_cross_entropy, smoothing=0.1)
+        return pn.supervised(net, 2, pn.sgd(0.1), loss, 4,
+                             metrics={"f1": pn.metrics.f1}, weights=[1.0, 2.0])  # fmt: skip
+
+    predictor = lambda numbers: of(*numbers).predict
+    numbers = [(jnp.float32(0.1), jnp.int32(1)), (jnp.float32(0.2), jnp.int32(3)), (0.3,)]
+    members = [
+        Member(i, group, predictor, own, of(*own).init(key))
+        for i, (group, own) in enumerate(zip((0, 0, 1), numbers, strict=True))
+    ]
+    return ensemble_of(members, [1, 2, 1], of(0.1).score)
+
+
+def ensemble(folder: Path):
+    seeds, trials = [], (0, 1, 2)
+    for suffix in (".npz", ".safetensors"):
+        path = folder / f"voters{suffix}"
+        pn.save_ensemble(path, _voters())
+        found = pn.load_ensemble(path)
+        seeds.append((path, path.read_bytes(), (found.members, found.weights)))
+
+    def legal(found):
+        assert isinstance(found, pn.Ensemble) and len(found) == len(found.weights)
+
+    def case(rng):
+        path, content, expected = rng.choice(seeds)
+        read = lambda: pn.load_ensemble(path)
+        if likely(rng, 0.2):
+
+            def check(found):
+                same((found.members, found.weights), expected)
+                assert found.trials == trials
+
+            return Case({path: damaged(rng, content)}, read, check)
+        document = json.loads(_text(content))
+        strange = (*fuzzing.STRANGE, *_SIZES)
+        entry = document["ensemble"]
+        if likely(rng, 0.3):
+            group = rng.choice(entry["groups"])
+            part = rng.choice((*group, *group, "network", "sizes"))
+            group[part] = changed(rng, group[part], strange)
+        elif likely(rng, 0.5):
+            entry["scoring"] = changed(rng, entry["scoring"], strange)
+        else:
+            document["ensemble"] = changed(rng, entry, strange)
+        return Case({path: _with_text(content, fuzzing.written(document))}, read, legal)
+
+    return case
+
+
 # the file of fit
 def fit(folder: Path):
     path, key = folder / "run.npz", jax.random.key(0)
@@ -738,5 +798,6 @@ class _Ready:
 
 READERS = {
     "idx": idx, "idx.gz": idx_gz, "mnist": mnist, "csv": csv, "npz": npz,
-    "safetensors": safetensors, "network": network, "fit": fit, "load": load, "resume": resume,
+    "safetensors": safetensors, "network": network, "ensemble": ensemble, "fit": fit, "load": load,
+    "resume": resume,
 }  # fmt: skip

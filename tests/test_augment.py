@@ -87,7 +87,7 @@ def test_the_strength_may_be_traced():
     ],
 )
 def test_another_shape_or_dtype_is_refused(augment, found):
-    message = rf"augment gave .*{found}, but the shape and dtype of x, float64 \(8, 4\)"
+    message = rf"augment returned .*{found}, but the shape and dtype of x, float64 \(8, 4\)"
     with pytest.raises(ValueError, match=message):
         trained(make(augment=augment))
     with pytest.raises(TypeError, match="augment is 3"):
@@ -180,7 +180,7 @@ def test_class_weights_may_be_traced_and_binary_classes_have_two():
 @pytest.mark.parametrize(
     "options, t, error, message",
     [
-        ({"weights": 3}, T, TypeError, "weights is 3, but one number a class, or a function"),
+        ({"weights": 3}, T, TypeError, "weights is 3, but one number per class, or a function"),
         ({"weights": [1.0, -1.0]}, T, ValueError, r"weights is -1.0, but a finite number of at l"),
         ({"weights": [1.0, 2.0]}, T, ValueError, r"weights has shape \(2,\).*\(3,\) is expected"),
         ({"weights": lambda t: t[:3]}, T, ValueError, r"weights\(t\) has shape \(3,\).*\(8,\)"),

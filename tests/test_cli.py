@@ -138,7 +138,7 @@ MISTAKES = {
     "no folder of MNIST": (["--data", "mnist"], "--data mnist needs --data-dir"),
     "a folder without MNIST": (["--data", "mnist", "--data-dir", "."], "train-images-idx3-ubyte"),
     "a missing folder": (["--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
-    "a folder for digits": (["--data-dir", "."], "belongs to --data mnist"),
+    "a folder for digits": (["--data-dir", "."], "is only for --data mnist"),
     "no trial": (["--trials", "0"], "--trials is 0"),
     "negative epochs": (["--epochs", "-3"], "--epochs is -3"),
     "a range backwards": (["--rate", "1", "0.1"], "--rate.*low 1.0 must be below high 0.1"),

@@ -25,13 +25,13 @@ MAKERS = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_an_optimizer_refuses_complex_weights_and_gradients(name):
     optimizer = MAKERS[name]()
-    message = rf"{name}: the weights\['w'\] are of complex128, but real floats.*two weights"
+    message = rf"{name}: the weights\['w'\] have dtype complex128, but real floats.*two weights"
     with pytest.raises(TypeError, match=message):
         optimizer.init(COMPLEX)
     state = optimizer.init(REAL)
     with pytest.raises(TypeError, match=message):
         optimizer.update(REAL, state, COMPLEX)
-    with pytest.raises(TypeError, match=rf"{name}: the gradients\['w'\] are of complex128"):
+    with pytest.raises(TypeError, match=rf"{name}: the gradients\['w'\] have dtype complex128"):
         optimizer.update(COMPLEX, state, REAL)
     with pytest.raises(TypeError, match=message):
         pn.chain(optimizer).init(COMPLEX)

@@ -122,15 +122,15 @@ class Forgets(Climb):
 
 
 BROKEN_SAMPLERS = {
-    "another design each time": (changing, "one seed gave two designs"),
+    "another design each time": (changing, "the same seed gave two designs"),
     "points outside": (outside, "points outside 0 to 1"),
-    "a column too few": (lambda d, n, s: np.zeros((n, 1)), r"0 distributions it gave .*\(1, 1\)"),
+    "a column too few": (lambda d, n, s: np.zeros((n, 1)), r"0 distributions it return.*\(1, 1\)"),
     "a false prefix": (
         sweep.Sampler(sweep.latin_hypercube, "mine", prefix=True), "mine: it declares prefix, but",
     ),
     "NaN as the best": (sweep.Sampler(no_draw, "mine", batch=3, learn=Forgets), "scores that are"),
-    "no name": (sweep.Sampler(sweep.random, ""), "the name is not a text"),
-    "an address": (sweep.Sampler(sweep.random, "<f at 0x7f>"), "another in every process"),
+    "no name": (sweep.Sampler(sweep.random, ""), "the name is not a non-empty string"),
+    "an address": (sweep.Sampler(sweep.random, "<f at 0x7f>"), "differs in every process"),
 }  # fmt: skip
 
 
@@ -175,22 +175,22 @@ def refuses(points, epochs):
 
 
 BROKEN_SCHEDULERS = {
-    "goals beyond the end": (plays(lambda n, last: [last + 1] * n), "a round of mine gave"),
-    "goals for other points": (plays(lambda n, last: [1] * (n + 1)), "a round of mine gave"),
-    "goals of floats": (plays(lambda n, last: [1.0] * n), "a round of mine gave"),
+    "goals beyond the end": (plays(lambda n, last: [last + 1] * n), "a round of mine returned"),
+    "goals for other points": (plays(lambda n, last: [1] * (n + 1)), "a round of mine returned"),
+    "goals of floats": (plays(lambda n, last: [1.0] * n), "a round of mine returned"),
     "nothing": (plays(lambda n, last: [0] * n), "its first round trains nothing"),
     "falling goals": (plays(one, lambda goals, s, e: goals * 0), "point 0 falls from 1 to 0"),
-    "diverged points": (plays(one), "point 0 has diverged, but is to train to 2"),
-    "chance": (plays(chance, lambda goals, s, e: goals), "the same scores led to other rounds"),
+    "diverged points": (plays(one), "point 0 has diverged, but its goal is 2"),
+    "chance": (plays(chance, lambda goals, s, e: goals), "the same scores led to different rounds"),
     "no end": (sweep.Scheduler(sweep.random, endless, name="mine"), "its rounds do not end"),
-    "no round": (sweep.Scheduler(sweep.random, lambda *sizes: iter(())), "it has no round"),
+    "no round": (sweep.Scheduler(sweep.random, lambda *sizes: iter(())), "it has no rounds"),
     "another budget": (
         Boasts(sweep.random, sweep.halving().rounds), "2 points and 1 epochs is 1, but 2 are",
     ),
     "nothing accepted": (sweep.Scheduler(sweep.random, refuses), "refuses every number of points"),
     "a broken sampler": (tournament(outside), "outside: .*points outside 0 to 1"),
     "an address": (
-        sweep.Scheduler(sweep.random, endless, name="<f at 0x7f>"), "another in every process",
+        sweep.Scheduler(sweep.random, endless, name="<f at 0x7f>"), "differs in every process",
     ),
 }  # fmt: skip
 

@@ -90,7 +90,7 @@ IDX_ERRORS = {
     "no axes": (b"\0\0\x08\x00", r"byte 3: the number of axes is 0, expected 1 to 64"),
     "axes": (b"\0\0\x08\xff" + bytes(2000), r"byte 3: the number of axes is 255"),
     "short header": (RAW[:11], r"byte 11: the file ends in its header.* is 16 bytes long"),
-    "zero": (as_idx(np.zeros((2, 0, 3), "u1")), r"byte 8: the shape \(2, 0, 3\) holds no element"),
+    "zero": (as_idx(np.zeros((2, 0, 3), "u1")), r"byte 8: the shape \(2, 0, 3\) has no elements"),
     "truncated": (RAW[:-1], r"byte 75: .*\(5, 4, 3\) of uint8, 60 bytes.* but the file has 59"),
     "truncated, packed": (
         gzip.compress(RAW[:-1]),
@@ -130,7 +130,7 @@ FEW = bytes([0, 0, 8, 1]) + struct.pack(">I", 100)
     [
         (HUGE + bytes(1000), "the file has 1000"),
         (TERA + bytes(1000), "1000000000000 bytes of data, but the file has 1000"),
-        (gzip.compress(TERA + bytes(10**6)), "bytes of gzip cannot hold so many"),
+        (gzip.compress(TERA + bytes(10**6)), "bytes of gzip cannot hold that many"),
         # far more inside than the header says: unpacking has to stop at once
         (gzip.compress(FEW + bytes(200 * 10**6), 1), "byte 108 .*data continues"),
     ],
@@ -490,7 +490,7 @@ def test_split_cuts_without_losing_any(key, validation, held):
 
 
 SPLIT_ERRORS = {
-    "nothing": ((), 0.2, r"data \(\) holds no array"),
+    "nothing": ((), 0.2, r"data \(\) holds no arrays"),
     "no examples": (np.zeros((0, 3)), 0.2, r"data has no examples"),
     "scalar": ((np.ones(3), 1.0), 0.2, r"data\[1\] is a single value"),
     "lengths": (

@@ -7,7 +7,8 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
-from purenet.sweep.results.ensemble import greedy
+from purenet.core.ensemble import Member, ensemble
+from purenet.sweep.results.greedy import greedy
 
 X = np.linspace(-1, 1, 12)
 DATA = ((X, 2 * X), (X[::2], 2 * X[::2]))
@@ -49,6 +50,23 @@ def test_an_ensemble_is_a_pure_function_of_its_members(result):
     np.testing.assert_allclose(direct, three.predict(X), rtol=1e-12)
     slope = jax.grad(lambda w: three.apply(three.members, w, jnp.ones(1)).sum())(three.weights)
     assert sorted(np.asarray(slope)) == sorted(trial.hyper["slope"] for trial in result.best(3))
+
+
+def test_an_ensemble_is_shown_in_a_line_and_as_a_table(result):
+    all_of_them = result.ensemble(12)
+    assert repr(all_of_them).startswith("Ensemble of 12 networks (trial: weight) {")
+    assert repr(all_of_them).endswith(": 0.0833, ...}") and repr(all_of_them).count(":") == 11
+    html = all_of_them._repr_html_()
+    assert html.count("<tr>") == 13 and f"<td>{all_of_them.trials[0]}</td><td>0.0833</td>" in html
+
+
+def test_members_of_one_group_with_other_states_keep_their_weights():
+    predictor = lambda numbers: lambda state, x: sum(state) * x
+    states = [(1.0,), (2.0, 3.0), (4.0,)]
+    members = [Member(i, 0, predictor, (), state) for i, state in enumerate(states)]
+    mixed = ensemble(members, [1, 2, 1], None)
+    assert mixed.trials == (0, 2, 1) and mixed.weights.tolist() == [0.25, 0.25, 0.5]
+    np.testing.assert_allclose(mixed.predict(np.ones(2)), 0.25 * 1 + 0.5 * 5 + 0.25 * 4)
 
 
 def test_greedy_members_are_at_least_as_good_as_the_best_alone(result):
@@ -110,11 +128,13 @@ def test_a_network_predicts_probabilities_and_scores_them():
 
 
 @pytest.mark.parametrize("call, error, message", [
-    (lambda r: r.ensemble(13), ValueError, "13 points are asked for"),
+    (lambda r: r.ensemble(13), ValueError, "13 points are requested"),
     (lambda r: r.ensemble("best"), TypeError, "method"),
     (lambda r: r.ensemble("greedy", size=0), ValueError, "size"),
     (lambda r: r.predict(X, 12), ValueError, "no trial 12"),
     (lambda r: r.ensemble(2).predict(X[:0]), ValueError, "no example"),
+    (lambda r: r.network(), ValueError, r"no `network\(\)`, which returns"),
+    (lambda r: r.network(12), ValueError, "no trial 12"),
 ])  # fmt: skip
 def test_what_cannot_be_is_said(result, call, error, message):
     with pytest.raises(error, match=message):
@@ -125,8 +145,9 @@ def test_only_what_was_kept_predicts(tmp_path):
     found = sweep.run(line, SPACE, DATA, 3, 1, keep=1, path=tmp_path, progress=False)
     with pytest.raises(ValueError, match=r"run\(keep=\.\.\.\)"):
         found.ensemble(2)
-    with pytest.raises(ValueError, match="no trial function"):
-        sweep.load(tmp_path).ensemble(1)
+    for call in (lambda r: r.ensemble(1), lambda r: r.network()):
+        with pytest.raises(ValueError, match="no trial function"):
+            call(sweep.load(tmp_path))
 
 
 def test_a_training_that_cannot_predict_says_so():

@@ -116,10 +116,11 @@ def draw(name, *what, **options):
 
 
 FILE = "no-such-folder/a.npz"
-NO_PATH = r"the path is {}, but a text or a Path"
+NO_PATH = r"the path is {}, but a string or a Path"
 READERS = {
     "idx": data.idx, "csv": data.csv, "mnist": data.mnist, "load_network": pn.load_network,
-    "load_metadata": checkpoint.load_metadata, "sweep.load": sweep.load,
+    "load_metadata": checkpoint.load_metadata, "load_ensemble": pn.load_ensemble,
+    "sweep.load": sweep.load,
     "load": lambda path: pn.load(path, {}), "save": lambda path: pn.save(path, {}),
     "save_network": lambda path: pn.save_network(path, pn.dense(2), 2, pn.dense(2).init(KEY, 2)),
     "fit": lambda path: fit(path=path), "sweep": lambda path: run(path=path),
@@ -152,6 +153,7 @@ MISTAKES = {
     "registry": (
         lambda: pn.load_network(FILE, pn.relu), TypeError, "registry is .*, but a dict by name",
     ),
+    "save_ensemble": (lambda: pn.save_ensemble(FILE, 3), TypeError, "ensemble is 3, but an Ens"),
     # gradcheck
     "check args": (lambda: gradcheck.check(TANH, 3), TypeError, "args is 3, but a list"),
     "check text": (lambda: gradcheck.check(TANH, ["a"]), TypeError, "argument 0 of .*tanh is 'a'"),
@@ -177,7 +179,7 @@ MISTAKES = {
     "Row": (lambda: ROW._replace(dtype="int8").passed, ValueError, "dtype is 'int8', but float64"),
     "differences of text": (lambda: differences("f"), TypeError, "f is 'f', but a function"),
     "differences f(): ": (lambda: differences(lambda: 1.0), TypeError, "called with one tree"),
-    "differences give text": (lambda: differences(lambda x: "a"), TypeError, "what f returns is"),
+    "differences give text": (lambda: differences(lambda x: "a"), TypeError, "value of f is"),
     "differences tree": (lambda: differences(tree={"a": "b"}), TypeError, "a leaf of the tree is"),
     "differences objects": (
         lambda: differences(tree=np.array([1, None])), TypeError, r"an array of object \(2,\)",
@@ -218,9 +220,9 @@ MISTAKES = {
     "latin_hypercube": (lambda: sweep.latin_hypercube([], 2, "a"), TypeError, "seed is 'a', but"),
     "grid points": (lambda: sweep.grid()([1.0], None, 0), TypeError, r"distributions is \[1.0\]"),
     "names that clash": (
-        lambda: ask({"a.b": 1.0, "a": {"b": 2.0}}), ValueError, "would both be called 'a.b'",
+        lambda: ask({"a.b": 1.0, "a": {"b": 2.0}}), ValueError, "two leaves have the name 'a.b'",
     ),
-    "names of kinds": (lambda: ask(ODD_KEYS), TypeError, "keys of several kinds"),
+    "names of kinds": (lambda: ask(ODD_KEYS), TypeError, "keys of several types"),
     # searches
     "halving": (lambda: sweep.halving(sampler="random"), TypeError, "sampler is 'random', but a f"),
     "hyperband": (lambda: sweep.hyperband(sampler=sweep.grid), TypeError, r"call it: sweep.grid\("),
@@ -228,15 +230,15 @@ MISTAKES = {
     ".*Scheduler"),
     "pbt": (lambda: sweep.pbt(sampler=None), TypeError, "pbt: the sampler is None, but a function"),
     "pbt factors": (lambda: sweep.pbt(factors=("a", 1)), ValueError, r"factors is \('a', 1\), but"),
-    "from_optuna": (lambda: sweep.from_optuna(lambda: 3), TypeError, "to call with seed"),
+    "from_optuna": (lambda: sweep.from_optuna(lambda: 3), TypeError, "a callable that takes seed"),
     "Scheduler without rounds": (
         lambda: run(search=sweep.Scheduler(sweep.random, None)), TypeError, "rounds of all is None",
     ),
-    "Scheduler of no round": (lambda: run(search=rounds()), ValueError, "all has no round"),
+    "Scheduler of no round": (lambda: run(search=rounds()), ValueError, "all has no rounds"),
     "Scheduler beyond": (
         lambda: run(search=rounds(np.full(2, 9))), ValueError, "2 integers from 0 to 2",
     ),
-    "a sampler of text": (lambda: ask(search=sampler("ab")), TypeError, "the sampler gave is 'ab'"),
+    "a sampler of text": (lambda: ask(search=sampler("ab")), TypeError, "of the sampler is 'ab'"),
     "a sampler outside": (
         lambda: ask(search=sampler([[0.5], [3.0]]), trials=2), ValueError, "gave 3.0, .* 0 to 1",
     ),
@@ -249,9 +251,13 @@ MISTAKES = {
     # run and plan
     "run: a trial of none": (lambda: run(lambda: 1), TypeError, "cannot be called with one point"),
     "plan: metric": (lambda: plan(metric=["loss"]), TypeError, r"metric is \['loss'\], but"),
+    "plan: no such metric": (
+        lambda: plan(metric="f1"), ValueError, "sweep: metric is 'f1', but `evaluate` returns",
+    ),
+    "plan: mode": (lambda: plan(mode="most"), ValueError, 'sweep: mode is "?.most.*say with mode='),
     "plan: devices": (lambda: plan(devices=["cpu"]), TypeError, "devices holds 'cpu', but"),
     "run: a device twice": (
-        lambda: run(devices=jax.devices()[:1] * 2), ValueError, "devices holds one twice",
+        lambda: run(devices=jax.devices()[:1] * 2), ValueError, "devices holds a device twice",
     ),
     "run: seed": (lambda: run(seed=2**70), ValueError, "seed is 1180591620717411303424"),
     "run: keep": (lambda: run(keep="all"), TypeError, "keep is 'all', but an integer"),
@@ -340,13 +346,13 @@ MISTAKES = {
     "curves complex": (draw("curves", {"a": [1j]}), TypeError, r"is \[1j\], but an array of real"),
     "curves ragged": (draw("curves", {"a": [[1, 2], [3]]}), TypeError, "but an array of real"),
     "curves log": (
-        draw("curves", limits=(0, 1), y_scale="log"), ValueError, "begins at 0, but a log axis",
+        draw("curves", limits=(0, 1), y_scale="log"), ValueError, "start at 0, but a log axis",
     ),
     "curves below": (draw("curves", {"a": [-1]}, y_scale="log"), ValueError, "no value is above 0"),
     "curve_grid pairs": (draw("curve_grid", [("a",)]), TypeError, "a list of pairs .title, "),
     "histograms pairs": (draw("histograms", [("a", [1])]), TypeError, "a row is .1., but a list"),
     "images text": (draw("images", [[["a"]]]), TypeError, "is to be drawn is .*real numbers"),
-    "images titles": (draw("images", titles=3), TypeError, "titles is 3, but a list of texts"),
+    "images titles": (draw("images", titles=3), TypeError, "titles is 3, but a list of strings"),
     "filters complex": (draw("filters", np.ones((2, 2, 1, 1)) * 1j), TypeError, "complex128"),
     "slices column": (draw("slices", {"a": 3}), TypeError, "the column 'a' is 3, but a list"),
     "pairwise scores": (draw("pairwise", y=["a", "b"]), TypeError, r"scores is \['a', 'b'\]"),
@@ -407,7 +413,7 @@ def test_a_mistake_about_a_result_is_told(result, mistake, kind, message):
 def test_where_every_trial_diverged_all_is_said_and_nothing_is_lost(lost, tmp_path):
     assert set(lost.status) == {"diverged"} and lost.ranked() == []
     for draw in (lost.plot, lost.plot_parallel, lost.plot_slices, lost.plot_rungs):
-        with pytest.raises(ValueError, match=r"every trial diverged|finite number"):
+        with pytest.raises(ValueError, match=r"every trial diverged|must be finite"):
             draw(tmp_path / "a.png")
     with pytest.raises(ValueError, match="every trial diverged"):
         lost.best(2)
@@ -423,7 +429,7 @@ def test_where_every_trial_diverged_all_is_said_and_nothing_is_lost(lost, tmp_pa
 def test_whole_numbers_that_do_not_fit_are_refused():
     with (
         jax.enable_x64(False),
-        pytest.raises(ValueError, match="which int32 cannot hold; switch on jax_enable_x64"),
+        pytest.raises(ValueError, match="which int32 cannot hold; enable jax_enable_x64"),
     ):
         ask({"n": sweep.randint(2**40, 2**40 + 9)})
 

@@ -213,7 +213,7 @@ def of_optimizers():
         init = optimizer.init
         yield from (
             Mistake(f"{name}: integer weights", lambda init=init: init({"w": np.ones(2, int)}),
-                    TypeError, rf"{name}: the weights\['w'\] are of int64, but floats"),
+                    TypeError, rf"{name}: the weights\['w'\] have dtype int64, but floats"),
             Mistake(f"{name}: a string as weights", lambda init=init: init({"w": "x"}),
                     TypeError, rf"{name}: the weights\['w'\] is 'x', but an array"),
             Mistake(f"{name}: a class as weights", lambda init=init: init(dict),
@@ -229,7 +229,7 @@ def of_optimizers():
             Mistake(f"{name}: integer gradients",
                     lambda optimizer=optimizer: optimizer.update(
                         {"w": np.ones((3, 2), int), "b": B}, optimizer.init(WEIGHTS)),
-                    TypeError, rf"{name}: the gradients\['w'\] are of int64, but floats"),
+                    TypeError, rf"{name}: the gradients\['w'\] have dtype int64, but floats"),
         )  # fmt: skip
         if name not in ("clip", "clip_by_global_norm", "add_weight_decay", "chain"):
             yield Mistake(
@@ -627,13 +627,13 @@ OTHERS = [
         ("hand_vjp: static", lambda: pn.hand_vjp(half, half, half, static=1),
          TypeError, "static is 1"),
         ("hand_vjp: one cotangent", lambda: pull(RULE(lambda kept, g: (g,))), ValueError,
-         "gives 1 cotangents, but there are 2 array arguments"),
+         "returned 1 cotangents, but there are 2 array arguments"),
         ("hand_vjp: no tuple", lambda: pull(RULE(lambda kept, g: g)),
          TypeError, "but a tuple of cotangents"),
         ("hand_vjp: another shape", lambda: pull(RULE(lambda kept, g: (g[:2], g))), ValueError,
-         r"cotangent 0 the shape \(2,\), but its argument has \(3,\)"),
+         r"cotangent 0 with shape \(2,\), but its argument has shape \(3,\)"),
         ("hand_vjp: no residuals", lambda: pull(pn.hand_vjp(PAIR, PAIR, half)), TypeError,
-         r"answer of fwd is .*a pair \(out, residuals\)"),
+         r"return value of fwd is .*a pair \(out, residuals\)"),
         ("jvp: no function", lambda: pn.jvp(3, (ONES,), (ONES,)), TypeError, "jvp: f is 3"),
         ("jvp: no tuple", lambda: pn.jvp(half, ONES, ONES),
          TypeError, "primals is an array .*tuple"),

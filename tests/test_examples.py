@@ -94,7 +94,7 @@ def test_sweep_example_runs(name, tmp_path):
 
 
 TABLES = {
-    "tabular": ["--table", "diabetes"],
+    "tabular": ["--table", "diabetes", "--save", "voters.npz"],
     "tabular_ensemble": ["--optimizer", "muon"],
     "lcbench": [],
 }

@@ -157,7 +157,7 @@ class Breaks(Inline):
 
 def test_what_is_done_is_saved_when_the_executor_breaks(tmp_path):
     halving = SEARCHES["halving"]
-    with pytest.raises(RuntimeError, match=r"takes no more blocks.*abruptly.*resumes from what"):
+    with pytest.raises(RuntimeError, match=r"accepts no more blocks.*abruptly.*same call resumes"):
         run(search=halving, path=tmp_path, executor=Breaks(16))
     assert 0 < sweep.load(tmp_path).epochs.sum() < undisturbed(halving).epochs.sum()
     same(run(search=halving, path=tmp_path, executor=Inline()), undisturbed(halving))
@@ -192,10 +192,10 @@ PLAN = types.SimpleNamespace(layout=None)
         ({"executor": Inline(), "search": sweep.pbt(every=2)}, ValueError, "copy each other"),
         ({"executor": Inline(), "trials_per_block": 0}, ValueError, "trials_per_block is 0"),
         ({"trials_per_block": 3}, ValueError, "trials_per_block needs executor="),
-        ({"executor": Inline(), "plan": PLAN}, ValueError, "leave out one of plan= and executor="),
+        ({"executor": Inline(), "plan": PLAN}, ValueError, "leave out plan= or executor="),
         ({"executor": Inline(), "devices": 0}, ValueError, "devices of each worker is 0"),
         ({"executor": Inline(), "devices": 9}, RuntimeError, "devices is 9, but there are 2"),
-        ({"executor": Fails(OSError("gone"))}, RuntimeError, "was lost 4 times"),
+        ({"executor": Fails(OSError("gone"))}, RuntimeError, "lost its worker 4 times"),
         ({"executor": Fails(pickle.PicklingError("lambda"))}, TypeError, "top of a module"),
     ],
 )  # fmt: skip

@@ -128,7 +128,7 @@ REFUSED = {
     "halving": (sweep.halving(), (9, 4), "its rungs compare all points"),
     "halving longer": (sweep.halving(), (3, 9), "its rungs compare all points"),
     "hyperband": (sweep.hyperband(), (3, 9), "its rungs compare all points"),
-    "median": (sweep.median_stopping(), (9, 4), "the median of more points is another"),
+    "median": (sweep.median_stopping(), (9, 4), "the median of more points differs"),
     "pbt": (sweep.pbt(every=2), (9, 4), "its members copy one another, at exchanges"),
     "pbt longer": (sweep.pbt(every=2), (3, 8), "its members copy one another, at exchanges"),
     "one's own": (
@@ -145,7 +145,7 @@ def test_what_cannot_be_extended_is_refused_with_the_reason(tmp_path, search, si
     run(SMALL, tmp_path, space=NUMBERS, search=search)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     asked = f"{size[0]} trials of {size[1]} epochs"
-    reason = f"which cannot become {asked}: {why}" if why else f"but {asked} are asked for"
+    reason = f"which cannot become {asked}: {why}" if why else f"but {asked} are requested"
     with pytest.raises(ValueError, match=f"holds 3 trials of 4 epochs, {reason}.*; read it with "):
         run(size, tmp_path, space=NUMBERS, search=search)
     assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}

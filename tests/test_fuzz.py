@@ -6,7 +6,7 @@ import fuzzing
 import pytest
 from fuzzed_readers import READERS
 
-CASES = {"network": 100, "load": 200, "resume": 200, "fit": 200}
+CASES = {"network": 100, "ensemble": 100, "load": 200, "resume": 200, "fit": 200}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the watch needs signals")

@@ -66,9 +66,9 @@ SIZES = {"width": 9, "depth": 3}
 
 
 @pytest.mark.parametrize("point, message", [
-    ({"optimizer": {"name": "rms"}, **SIZES}, r"is \{'name': 'rms'\}, which is of none"),
+    ({"optimizer": {"name": "rms"}, **SIZES}, r"is \{'name': 'rms'\}, which matches none"),
     ({"optimizer": {"name": "sgd"}, **SIZES}, "'optimizer.momentum' is missing"),
-    ({"optimizer": {"name": "sgd", "b1": 0.9}, **SIZES}, "which is of none of its branches"),
+    ({"optimizer": {"name": "sgd", "b1": 0.9}, **SIZES}, "which matches none of its branches"),
     ({"optimizer": {"name": "sgd", "momentum": 2}, **SIZES}, "'optimizer.momentum' is 2, but"),
     ({**GIVEN[1], "width": 2000}, "'width' is 2000, but"),
     ({**GIVEN[1], "depth": 2}, "'depth' is 2, but one of 1, 3, 9 is expected"),

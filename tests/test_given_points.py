@@ -226,7 +226,7 @@ REFUSED = {
     "a truth value": ([{**WHOLE, "rates": [True, 3]}], ValueError, "'rates.0' is True, but a fini"),
     "not among": ([{**WHOLE, "shape": (1, 3)}], ValueError, r"is \(1, 3\), but one of \(2, 2\), "),
     "another constant": (
-        [{**WHOLE, "fixed": 4}], ValueError, "'fixed' is 4, but 3 in the space, where it is not",
+        [{**WHOLE, "fixed": 4}], ValueError, "'fixed' is 4, but the space has the constant 3",
     ),
 }  # fmt: skip
 

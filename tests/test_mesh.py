@@ -95,8 +95,8 @@ def test_devices_send_sums_and_nothing_else():
         parts = where.data(training._named_parts((images, images)))
         setup = (trainable, where, Scoring())
         state = training._start(setup)(where.data(jax.random.key(0)))
-        program = training._train_block(setup).lower(state, parts, 0, 2, 1).compile()
-        got = program(state, parts, 0, 2, 1)
+        program = training._train_block(setup).lower(state, parts, 0, 2, 1, 2).compile()
+        got = program(state, parts, 0, 2, 1, 2)
     text = program.as_text()
     assert "input_output_alias" in text  # donated
     names = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
@@ -143,12 +143,12 @@ def test_rows_are_left_alone_without_a_mesh_of_fit():
 
 MISTAKES = {
     "no mesh": ({"mesh": jax.devices()}, TypeError, r"mesh is list, but a jax\.sharding\.Mesh"),
-    "shard alone": ({"shard": columns_of_the_first}, ValueError, "give a mesh too"),
+    "shard alone": ({"shard": columns_of_the_first}, ValueError, "pass mesh= too"),
     "no function": ({"mesh": rows, "shard": P()}, TypeError, r"shard is P\w*, but a function"),
     "no partition": (
         {"mesh": rows, "shard": lambda name, leaf: None},
         TypeError,
-        r"shard gave None for the leaf params\.weights\.0\.b of shape \(8,\)",
+        r"shard returned None for the leaf params\.weights\.0\.b of shape \(8,\)",
     ),
     "no such axis": (
         {"mesh": rows, "shard": columns_of_the_first},

@@ -42,7 +42,7 @@ MISTAKES = {
     ),
     "values as arguments": (
         lambda: sweep.choice("adam", "sgd"),
-        TypeError, r"choice: 2 separate values came, from 'adam' on, but one list",
+        TypeError, r"choice: got 2 arguments, the first of them 'adam', but one list",
     ),
     "no trials for a sampler that counts": (
         lambda: sweep.run(trial, SPACE, DATA, epochs=1, search=counts),
@@ -72,7 +72,7 @@ MISTAKES = {
     ),
     "the order of fit": (
         lambda: sweep.run(trial, DATA, SPACE, 3, 1),
-        TypeError, r"space holds arrays, as data does.*run\(trial, space, data, trials, epochs",
+        TypeError, r"space holds arrays, like data.*run\(trial, space, data, trials, epochs",
     ),
     "the arguments of fit": (
         lambda: sweep.run(trial, DATA, 1, jax.random.key(0)),

@@ -126,7 +126,7 @@ def test_the_front_is_drawn(tmp_path):
 @pytest.mark.parametrize("objectives, error, message", [
     ({}, TypeError, "objectives"),
     (["up"], TypeError, "such as"),
-    ({"speed": "max"}, ValueError, "'speed' is none of the metrics"),
+    ({"speed": "max"}, ValueError, "'speed' is unknown; it may be one of the metrics"),
     ({"up": "best"}, ValueError, "'up' is 'best'"),
     ({"up": ("<", 3)}, ValueError, "such as"),
     ({"up": ("<=", "3")}, ValueError, "such as"),
@@ -143,5 +143,5 @@ def test_a_metric_beside_objectives_and_a_sampler_that_learns_are_refused():
         run({"up": "max"}, metric="up")
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with pytest.raises(ValueError, match="learns from one score"):
+    with pytest.raises(ValueError, match="learns from a single score"):
         run({"up": "max"}, search=sweep.from_optuna(optuna.samplers.TPESampler))

@@ -647,7 +647,7 @@ ERRORS = {
         lambda: pn.exponential_moving_average(0.9).update(ZERO, transforms.AverageState(ZERO)),
         "exponential_moving_average: `update` needs the weights",
     ),
-    "mask of another structure": (
+    "mask with another structure": (
         lambda: pn.add_weight_decay(0.1, {"v": True}).update({"w": ZERO}, (), {"w": ZERO}),
         "add_weight_decay: the mask has the structure .*'v'.*'w'",
     ),

@@ -161,7 +161,7 @@ def test_a_trial_that_diverges_is_no_trial_that_plateaued():
     ({"patience": 1.5}, TypeError, "patience"),
     ({"select": "first"}, ValueError, "select"),
     ({"evaluate_every": 0}, ValueError, "evaluate_every"),
-    ({"evaluate_every": 17}, ValueError, "first decision falls after 16"),
+    ({"evaluate_every": 17}, ValueError, "first decision comes after 16"),
     ({"evaluate_every": 2, "search": sweep.halving()}, ValueError, "after 1 epoch"),
     ({"patience": 2, "search": sweep.pbt(every=2)}, ValueError, "leave out patience"),
     ({"select": "best", "search": sweep.pbt(every=2)}, ValueError, 'select="best"'),

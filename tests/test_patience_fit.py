@@ -11,6 +11,7 @@ import pytest
 
 import purenet as pn
 from purenet.training import fit as training_fit
+from purenet.training.run_file import RunFile
 
 # the validation losses of ten epochs: the best is the fourth, the first of two equal ones
 LOSSES = jnp.array([5.0, 3.0, 4.0, 1.0, 2.0, 1.0, 3.0, 0.5, 3.0, 4.0])
@@ -89,8 +90,9 @@ def test_accuracy_decides_where_it_is_measured(key):
 
 @pytest.mark.parametrize("block", [1, 4])
 def test_epochs_that_are_not_evaluated_are_nan_and_do_not_count(key, block):
-    got = fit(10, key, evaluate_every=3, patience=2, block=block)  # after 3, 6 and 9: 4, 1, 3
-    expected = np.where(np.arange(1, 11) % 3 == 0, LOSSES, np.nan)
+    got = fit(10, key, evaluate_every=3, patience=2, block=block)  # after 3, 6, 9, 10: 4, 1, 3, 4
+    seen = np.isin(np.arange(1, 11), [3, 6, 9, 10])
+    expected = np.where(seen, LOSSES, np.nan)
     np.testing.assert_array_equal(got.history["validation"]["loss"], expected)
     np.testing.assert_array_equal(got.history["validation"]["count"][[1, 2]], [np.nan, 3])
     assert got.epoch == 6
@@ -100,11 +102,24 @@ def test_epochs_that_are_not_evaluated_are_nan_and_do_not_count(key, block):
     chex.assert_trees_all_equal(plain(plain_run.state), plain(fit(10, key).state))
 
 
-@pytest.mark.parametrize("options", [{"patience": 4}, {"evaluate_every": 2, "patience": 3}])
+def test_the_last_epoch_is_evaluated_and_may_be_the_best(key):
+    got = fit(8, key, evaluate_every=5, select="best")  # after 5 and 8: 2, 0.5
+    assert got.epoch == 8 and got.history["validation"]["loss"][7] == 0.5
+    chex.assert_trees_all_equal(plain(got.state), plain(fit(8, key).state))
+
+
+@pytest.mark.parametrize(
+    "options, parts",
+    [
+        ({"patience": 4}, (2, 5, 7, 10)),
+        ({"evaluate_every": 2, "patience": 3}, (2, 6, 8, 10)),
+        ({"evaluate_every": 3}, (2, 5, 7, 10)),
+    ],
+)
 @pytest.mark.parametrize("name", ["run.npz", "run.safetensors"])
-def test_a_run_in_parts_is_the_run_at_once(key, tmp_path, options, name):
+def test_a_run_in_parts_is_the_run_at_once(key, tmp_path, options, parts, name):
     whole = fit(10, key, **options)
-    for epochs, block in ((2, None), (5, 1), (7, 2), (10, 3)):
+    for epochs, block in zip(parts, (None, 1, 2, 3), strict=True):
         got = fit(epochs, key, path=tmp_path / name, block=block, **options)
         assert_same(got, fit(epochs, key, **options))
     assert_same(got, whole)
@@ -134,7 +149,7 @@ def test_a_file_with_other_rules_is_refused(key, tmp_path):
     path = tmp_path / "run.npz"
     fit(4, key, patience=3, path=path)
     for options, message in [
-        ({"patience": 2}, "patience 3, and less of it is asked for: 2"),
+        ({"patience": 2}, "patience 3, but patience is only 2 now"),
         ({}, "metric 'loss', which is now None"),
         ({"patience": 3, "select": "last"}, "keep_best True, which is now False"),
         ({"patience": 3, "evaluate_every": 2}, "every 1, which is now 2"),
@@ -142,6 +157,34 @@ def test_a_file_with_other_rules_is_refused(key, tmp_path):
     ]:
         with pytest.raises(ValueError, match=rf"fit: .*run\.npz holds a run with {message}"):
             fit(6, key, path=path, **options)
+
+
+def test_a_score_after_the_last_epoch_alone_is_not_followed_by_more(key, tmp_path):
+    path, options = tmp_path / "run.npz", {"evaluate_every": 3, "patience": 3}
+    fit(5, key, path=path, **options)
+    with pytest.raises(ValueError, match="epoch 5 was evaluated as the last, though not one in 3"):
+        fit(9, key, path=path, **options)
+
+
+def test_an_interrupted_run_resumes_but_does_not_end_where_it_was_not_evaluated(
+    key, tmp_path, monkeypatch
+):
+    path, options = tmp_path / "run.npz", {"evaluate_every": 3, "patience": 3}
+    save = RunFile.save
+
+    def interrupted(run, state, history, done, stopped):
+        save(run, state, history, done, stopped)
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFile, "save", interrupted)
+        patch.setattr(RunFile, "is_due", lambda run: True)
+        with pytest.raises(KeyboardInterrupt):
+            fit(9, key, path=path, block=1, **options)
+    with pytest.raises(ValueError, match="holds 5 of 9 epochs, the last of them not evaluated"):
+        fit(5, key, path=path, **options)
+    assert_same(fit(8, key, path=path, **options), fit(8, key, **options))
 
 
 def test_a_mesh_gives_the_same(key):
@@ -167,7 +210,7 @@ def test_the_progress_shows_the_latest_evaluation_and_ends_with_the_run(key, cap
     pn.fit(TOY, DATA, 10, key, progress=True, patience=1, evaluate_every=2)
     assert "epoch 6/6" in capsys.readouterr().err.splitlines()[-1]
     pn.fit(TOY, DATA, 5, key, progress=True, evaluate_every=2)
-    assert "validation loss 1," in capsys.readouterr().err.splitlines()[-1]
+    assert "validation loss 2," in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_what_has_passed_through_jax_and_pickle_keeps_its_epoch(key):
@@ -182,16 +225,17 @@ def test_what_has_passed_through_jax_and_pickle_keeps_its_epoch(key):
 @pytest.mark.parametrize(
     "options, data, error, message",
     [
-        ({"patience": 3}, DATA[0], ValueError, "give validation data"),
-        ({"select": "best"}, DATA[0], ValueError, "give validation data"),
+        ({"patience": 3}, DATA[0], ValueError, "pass validation data"),
+        ({"select": "best"}, DATA[0], ValueError, "pass validation data"),
         ({"patience": 0}, DATA, ValueError, "fit: patience is 0"),
         ({"patience": 2.5}, DATA, TypeError, "fit: patience is 2.5"),
         ({"evaluate_every": 0}, DATA, ValueError, "fit: evaluate_every is 0"),
         ({"select": "first"}, DATA, ValueError, "select is 'first', but one of 'last', 'best'"),
         ({"patience": 1, "mode": "most"}, DATA, ValueError, "mode is 'most', but one of"),
-        ({"patience": 1, "metric": "f1"}, DATA, ValueError, "metric is 'f1', but `evaluate` gives"),
+        ({"patience": 1, "metric": "f1"}, DATA, ValueError, "metric is 'f1', but `evaluate` ret"),
+        ({"patience": 1, "metric": 3}, DATA, TypeError, "fit: metric is 3, but the name of one"),
         ({"patience": 1, "metric": "share"}, DATA, ValueError, "say with mode="),
-        ({"metric": "loss"}, DATA, ValueError, "give patience or select"),
+        ({"metric": "loss"}, DATA, ValueError, "pass patience or select"),
     ],
 )
 def test_what_cannot_be_followed_is_explained(key, options, data, error, message):

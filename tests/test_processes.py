@@ -127,7 +127,7 @@ def test_two_processes_train_one_model(tmp_path, alone):
     assert_close(fit, alone)
     assert (files, files1) == (["run.npz"], [])
     assert "epoch 9/9" in ends[0].err and "epoch" not in ends[1].err
-    different = "ValueError: fit: process 1 came with other data, another key or other numbers"
+    different = "ValueError: fit: process 1 has other data, another key or other numbers"
     assert said[0].startswith(different) and said1[0].startswith(different)
     for i, text in (
         (1, "FileNotFoundError: fit: no/run.npz"),

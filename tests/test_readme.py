@@ -45,7 +45,7 @@ def test_the_example_runs_in_an_empty_directory(ran):
 @pytest.mark.slow
 def test_what_follows_the_example_continues_it(ran):
     _, others, folder = ran
-    assert "trial-epochs in place of 800" in others and "±" in others
+    assert "trial-epochs instead of 800" in others and "±" in others
     assert (folder / "rungs.png").exists()
 
 

@@ -95,7 +95,7 @@ def test_a_broken_executor_is_replaced_by_a_new_one(at_submit, expected):
 
 def test_executors_that_break_at_once_are_given_up_after_four(tmp_path, expected):
     make = Maker(2, 0)
-    with pytest.raises(RuntimeError, match=r"broke 4 times with no block done.*abruptly"):
+    with pytest.raises(RuntimeError, match=r"broke 4 times with no block finished.*abruptly"):
         run(make, path=tmp_path)
     assert len(make.made) == 4 and all(executor.shut for executor in make.made)
     assert 0 < sweep.load(tmp_path).epochs.sum() < expected.epochs.sum()
@@ -104,9 +104,9 @@ def test_executors_that_break_at_once_are_given_up_after_four(tmp_path, expected
 
 def test_an_executor_of_the_users_own_is_neither_replaced_nor_shut_down(expected):
     executor = Breaking(3)
-    with pytest.raises(RuntimeError, match="was lost 4 times"):
+    with pytest.raises(RuntimeError, match="lost its worker 4 times"):
         run(executor)
-    with pytest.raises(RuntimeError, match=r"takes no more blocks.*a function that makes one"):
+    with pytest.raises(RuntimeError, match=r"accepts no more blocks.*function that returns an ex"):
         run(Breaking(3, at_submit=True))
     assert not executor.shut
     same(run(enough := Breaking(100)), expected)
@@ -135,11 +135,11 @@ def test_an_interrupted_sweep_does_not_wait_for_its_executor():
 
 
 MISTAKES = {
-    "no executor": (lambda: 3, TypeError, r"what executor\(\) made is 3, but a concurrent"),
+    "no executor": (lambda: 3, TypeError, r"return value of executor\(\) is 3, but a concurrent"),
     "a class": (
         type("Other", (), {}),
         TypeError,
-        r"what executor\(\) made is an? Other, but a concurrent",
+        r"the return value of executor\(\) is an? Other, but a concurrent",
     ),
     "one that forks": (
         lambda: concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")),

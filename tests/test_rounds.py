@@ -1,4 +1,4 @@
-"""Rounds of searches at their edges: what a round may ask for, rungs, brackets and medians."""
+"""Rounds of searches at their edges: legal goals, rungs, brackets and medians."""
 
 import numpy as np
 import pytest
@@ -32,16 +32,16 @@ def test_goals_from_nothing_to_every_epoch_are_accepted():
     [True, True, True],
 ])  # fmt: skip
 def test_other_goals_are_refused_in_the_first_round_and_in_a_later_one(goals):
-    with pytest.raises(ValueError, match="what a round of mine gave is"):
+    with pytest.raises(ValueError, match="a round of mine returned"):
         next(checked_rounds(asks(goals), 3, 3))
     later = checked_rounds(asks([1, 1, 1], goals), 3, 3)
     next(later)
-    with pytest.raises(ValueError, match="what a round of mine gave is"):
+    with pytest.raises(ValueError, match="a round of mine returned"):
         later.send(np.zeros((3, 3)))
 
 
 def test_a_search_has_a_round():
-    with pytest.raises(ValueError, match="the scheduler mine has no round"):
+    with pytest.raises(ValueError, match="the scheduler mine has no rounds"):
         next(checked_rounds(asks(), 3, 3))
     with pytest.raises(TypeError, match="rounds of mine is 3"):
         next(checked_rounds(Scheduler(sweep.random, 3, name="mine"), 3, 3))

@@ -156,11 +156,11 @@ ERRORS = {
     "warmup number": (lambda: warmup(-0.1, 10), r"warmup: schedule is -0\.1"),
     "piecewise counts": (
         lambda: piecewise([1, 2], [10, 20]),
-        "piecewise: 2 rates and 2 boundaries; one rate more",
+        "piecewise: 2 rates and 2 boundaries; one more rate",
     ),
     "piecewise order": (
         lambda: piecewise([1, 2, 3], [20, 20]),
-        r"piecewise: the boundaries \[20, 20\] must increase",
+        r"piecewise: the boundaries \[20, 20\] must be strictly",
     ),
     "piecewise rate": (lambda: piecewise([1, -2], [20]), r"piecewise: rates\[1\] is -2"),
 }

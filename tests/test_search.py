@@ -126,14 +126,14 @@ def test_a_design_ends():
     study = sweep.AskTell({"a": sweep.uniform(0, 1)}, sweep.latin_hypercube, trials=5)
     drawn = np.concatenate([study.ask(2).hyper["a"], study.ask(3).hyper["a"]])
     assert sorted((drawn * 5).astype(int)) == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match="1 more points are asked for, but 0 of the 5"):
+    with pytest.raises(ValueError, match="1 more points are requested, but 0 of the 5"):
         study.ask(1)
     grid = sweep.AskTell({"a": sweep.choice([1.0, 2.0])}, sweep.grid())
     assert grid.ask(2).hyper["a"].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("use, message", [
-    (lambda s: s.tell([0], [1.0, 2.0]), "a score, or a row of them, for each number"),
+    (lambda s: s.tell([0], [1.0, 2.0]), "one score, or one row of scores, per number"),
     (lambda s: s.tell([7], [1.0]), "not all among the 2 points"),
     (lambda s: s.tell([0.5], [1.0]), "not all among"),
     (lambda s: s.best(), "no point with a finite score"),
@@ -173,5 +173,5 @@ def test_optuna_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'purenet\[optuna\]'"):
         sweep.AskTell(SPACE, sweep.from_optuna(lambda seed: None))
-    with pytest.raises(TypeError, match="something to call"):
+    with pytest.raises(TypeError, match="a callable that takes seed"):
         sweep.from_optuna("tpe")

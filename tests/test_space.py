@@ -156,14 +156,14 @@ def test_only_a_grid_knows_how_many_there_are():
     (lambda: sweep.normal(0, 0), ValueError, "std is 0.0"),
     (lambda: sweep.randint(3, 3), ValueError, "low 3 must be below high 3"),
     (lambda: sweep.randint(0.5, 3), TypeError, "0.5, but an integer"),
-    (lambda: sweep.choice([]), ValueError, "nothing to choose"),
+    (lambda: sweep.choice([]), ValueError, "values is empty"),
     (lambda: sweep.choice([[1, 2]]), TypeError, "write a list as a tuple"),
     (lambda: sweep.grid(0), ValueError, "points is 0"),
     (lambda: draw({"a": np.ones(3)}, sweep.random, 2), TypeError, "constant 'a'.*close over"),
     (lambda: draw(MIXED, lambda d, n, s: np.ones((1, 1)), 3), ValueError,
      r"\(1, 1\), but \(3, 6\)"),
     (lambda: draw({"z": scipy.stats.cauchy()}, lambda d, n, s: np.ones((n, 1)), 2), ValueError,
-     "'z' gave a number that is not finite"),
+     "'z' returned a number that is not finite"),
 ])  # fmt: skip
 def test_mistakes_are_explained(make, kind, message):
     with pytest.raises(kind, match=message):

@@ -277,5 +277,5 @@ def test_a_new_optimizer_in_every_epoch_is_refused():
 
         return one._replace(epoch=epoch)
 
-    with pytest.raises(ValueError, match=r"`epoch` gave a state of structure.*both need the same"):
+    with pytest.raises(ValueError, match=r"`epoch` returned a state of structure.*both must match"):
         run(trial)

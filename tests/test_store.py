@@ -201,7 +201,7 @@ def test_a_trial_function_whose_state_has_changed_is_refused(tmp_path, monkeypat
         wide = lambda key: {"x": jax.random.uniform(key, (2,)), "key": key}
         return pn.Trainable(wide, lambda s, d: (s, {}), lambda s, d: {"loss": s["x"].sum()})
 
-    with pytest.raises(ValueError, match="it has changed since: choose another folder"):
+    with pytest.raises(ValueError, match="the function has changed since, so choose"):
         run(tmp_path, trial=learner)
 
 

@@ -64,7 +64,7 @@ def test_lists_among_the_choices_are_read_back():
     ({}, "a name of a distribution with a list"),
     ({"uniform": [0, 1], "choice": [1]}, "a name of a distribution with a list"),
     ({"uniform": 3}, "a name of a distribution with a list"),
-    ({"eval": [1]}, "'eval' is no distribution"),
+    ({"eval": [1]}, "'eval' is not a distribution"),
     ({"choice": []}, "a choice has values"),
     ({"choice": [{}]}, "a choice has values"),
     ([{}], "a value is expected"),

@@ -237,7 +237,7 @@ def test_other_metrics_rank_by_their_own_sense():
         assert result.best().number == pick(result.curves["validation"]["spread"][:, -1])
     with pytest.raises(ValueError, match='mode="max" or mode="min"'):
         run(spread, {"rate": 0.1}, data, metric="spread")
-    with pytest.raises(ValueError, match=r"\['loss'\].*'recall' is not one"):
+    with pytest.raises(ValueError, match=r"'recall', but .*\['loss'\]"):
         run(lambda h: regression(optimizer=pn.sgd(0.1)), {}, data, metric="recall")
 
 
@@ -340,7 +340,7 @@ def custom(evaluate):
     (lambda s, d: {"accuracy": d[0].sum(0)}, ValueError, r"'accuracy'.*shape \(6,\).*scalar"),
     (lambda s, d: 1.0, TypeError, "dict of scalars"),
     (lambda s, d: {}, TypeError, "dict of scalars"),
-    (lambda s, d: {"reward": 1.0}, ValueError, "neither accuracy nor loss; say which"),
+    (lambda s, d: {"reward": 1.0}, ValueError, "neither accuracy nor loss; name the"),
     (lambda s, d: {"loss": 1.0, f"of {len(d[0])}": 1.0}, ValueError, "'of 40'.*but.*'of 20'"),
 ])  # fmt: skip
 def test_metrics_that_cannot_be_used_are_explained(evaluate, kind, message):
@@ -360,7 +360,7 @@ def test_a_python_branch_on_a_traced_number_is_explained():
 
     with pytest.raises(jax.errors.TracerBoolConversionError) as error:
         run(branches)
-    assert "use jnp.where in the place of `if`" in "".join(error.value.__notes__)
+    assert "use jnp.where instead of `if`" in "".join(error.value.__notes__)
 
 
 def test_a_number_that_is_no_trial_is_explained(result):

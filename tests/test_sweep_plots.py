@@ -311,19 +311,19 @@ NAN = np.full((2, 3), np.nan)
     "columns, scores, options, message",
     [
         ({"a": [1], "b": [1]}, [[1]], {}, r"scores have shape \(1, 1\), expected \(n,\)"),
-        ({"a": [1, 2], "b": [1, 2]}, [np.nan, np.inf], {}, "none of the 2 scores is a finite"),
-        ({"a": [1], "b": [1]}, [], {}, "none of the 0 scores is a finite number"),
+        ({"a": [1, 2], "b": [1, 2]}, [np.nan, np.inf], {}, "none of the 2 scores can be drawn"),
+        ({"a": [1], "b": [1]}, [], {}, "none of the 0 scores can be drawn"),
         ({"a": [1, 2], "b": [1]}, [1, 2], {}, r"'b' has shape \(1,\), expected \(2,\)"),
         ({"a": np.ones((2, 3)), "b": [1, 2]}, [1, 2], {}, r"column 'a' has shape \(2, 3\)"),
-        ({"a": [1, 0], "b": [1, 2]}, [1, 2], {"log": "a"}, "'a' is to be on a log axis.* holds 0;"),
-        ({"a": ["x"], "b": [1]}, [1], {"log": ["a"]}, "'a' is to be on a .*'x'; leave it out"),
+        ({"a": [1, 0], "b": [1, 2]}, [1, 2], {"log": "a"}, "'a' has a log axis.* holds 0;"),
+        ({"a": ["x"], "b": [1]}, [1], {"log": ["a"]}, "'a' has a log axis.*'x'; leave it out"),
         (
             {"a": [1], "b": [1]},
             [1],
             {"log": ["c"]},
             r"log is \['c'\], but a list of names among \['a', 'b', 'score'\]",
         ),
-        ({"a": [1], "b": [1]}, [-1], {"log": ["score"]}, "'score' is to be on a log axis.*-1"),
+        ({"a": [1], "b": [1]}, [-1], {"log": ["score"]}, "'score' has a log axis.*-1"),
     ],
 )
 def test_errors_about_columns(tmp_path, name, columns, scores, options, message):
@@ -365,7 +365,7 @@ def test_errors_about_columns(tmp_path, name, columns, scores, options, message)
             r"status is \['done', 'done'\], but a list of 1",
         ),
         (lambda p: plots.rungs(p, [[1]], [1], [1], y_scale="a"), "rungs: y_scale is 'a'"),
-        (lambda p: plots.rungs(p, [[0]], [1], [1], y_scale="log"), "that can be drawn"),
+        (lambda p: plots.rungs(p, [[0]], [1], [1], y_scale="log"), "and above 0 on a log axis"),
         (lambda p: plots.lineage(p, [1, 2], [[0]], 1), r"lineage: the scores have shape \(2,\)"),
         (lambda p: plots.lineage(p, NAN, [[0, 1]], 1), "none of the scores of 2 members"),
         (lambda p: plots.lineage(p, [[1]], [[0, 1]], 1), r"parents have shape \(1, 2\)"),
@@ -380,7 +380,7 @@ def test_errors_about_columns(tmp_path, name, columns, scores, options, message)
         (lambda p: plots.lineage(p, [[1]], [[0]], 1, log=["a"]), r"log is \['a'\], but"),
         (
             lambda p: plots.lineage(p, [[1]], [[0]], 1, {"a": [[1], [0]]}, log="a"),
-            "lineage: the column 'a' is to be on a log axis",
+            "lineage: the column 'a' has a log axis",
         ),
         (lambda p: plots.lineage(p, [[1]], [[0]], 1, y_scale="a"), "lineage: y_scale is 'a'"),
     ],

@@ -53,7 +53,7 @@ def notes(error):
 
 @pytest.mark.parametrize("trial, names", TRIALS.values(), ids=TRIALS)
 def test_the_hyperparameter_is_named_with_the_cure(trial, names):
-    with pytest.raises(Exception, match=r"use jnp\.where in the place of `if`") as error:
+    with pytest.raises(Exception, match=r"use jnp\.where instead of `if`") as error:
         sweep.run(trial, SPACE, DATA, 2, 1)
     text = "\n".join(notes(error))
     assert f"fails because {' and '.join(map(repr, names))} of `hyper` arrive" in text
@@ -92,7 +92,7 @@ EPOCHS = still(epoch=lambda s, d: (s if s > 0 else -s, {}))
 @pytest.mark.parametrize("trainable, message", [
     (classifier(metrics={"f1": score}), "supervised: the metric 'f1' is compiled"),
     (EVALUATES, "`evaluate` is compiled, so that its arrays are traced.*use jax.numpy"),
-    (EPOCHS, "`epoch` is compiled, so that its arrays are traced.*jnp.where in the place of `if`"),
+    (EPOCHS, "`epoch` is compiled, so that its arrays are traced.*jnp.where instead of `if`"),
 ])  # fmt: skip
 def test_code_of_a_trainable_that_uses_numpy_is_told_so(trainable, message):
     for caller, call in {

@@ -311,7 +311,7 @@ def test_a_file_of_another_run_is_refused(plain, data, key, tmp_path):
     for options, message in [
         ({"epochs": 2}, r"fit: .*run\.npz holds a run of 3 epochs, but epochs is 2"),
         ({"key": jax.random.key(1)}, r"run\.npz holds a run from another random key"),
-        ({"data": fewer}, r"other data: train\.0 was float64 \(45, 6\) and is now .*\(44, 6\)"),
+        ({"data": fewer}, r"other data: train\.0 was float64 \(45, 6\), and is .*\(44, 6\)"),
         (
             {"data": data[0]},
             r"other data: train\.0 .* is now absent|validation.0 was .* now absent",

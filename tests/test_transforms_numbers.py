@@ -133,7 +133,7 @@ def test_other_gradients_than_the_state_was_made_for_are_refused():
         made.update(jnp.ones((1, 3)), made.init(W))
     with pytest.raises(ValueError, match="clip: "):
         pn.clip(1.0).update(jnp.ones((1, 3)), (), W)
-    with pytest.raises(TypeError, match="are of int64, but floats are expected"):
+    with pytest.raises(TypeError, match="have dtype int64, but floats are expected"):
         pn.clip(1.0).update(jnp.ones((1, 3), int), ())
 
 

@@ -25,14 +25,14 @@ EXCHANGED = {
     "curves.npz": {
         "older": r"curves\.npz is of save \d+, older than .*states\.npz of save \d+",
         "newer": RECOVERED,
-        "another seed's": r"curves\.npz is of another sweep than settings\.json",
+        "another seed's": r"curves\.npz belongs to another sweep than settings\.json",
         "truncated": r"curves\.npz is damaged",
         "missing": RECOVERED,
     },
     "states.npz": {
         "older": RECOVERED,
         "newer": r"curves\.npz is of save \d+, older than .*states\.npz of save \d+",
-        "another seed's": r"states\.npz is of another sweep than settings\.json",
+        "another seed's": r"states\.npz belongs to another sweep than settings\.json",
         "truncated": r"states\.npz is damaged",
         "missing": RECOVERED,
     },
@@ -47,7 +47,7 @@ EXCHANGED = {
     "report.json": {
         "older": RECOVERED,
         "newer": RECOVERED,
-        "another seed's": r"report\.json is of another sweep than settings\.json",
+        "another seed's": r"report\.json belongs to another sweep than settings\.json",
         "truncated": r"report\.json is damaged",
         "missing": RECOVERED,
     },

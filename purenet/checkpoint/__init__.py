@@ -1,4 +1,4 @@
-"""Trees of arrays and networks in files, complete or absent. Nothing is unpickled or evaluated."""
+"""Save and load trees of arrays and networks. Nothing is ever unpickled or evaluated."""
 
 from purenet.checkpoint.networks import load_network as load_network
 from purenet.checkpoint.networks import save_network as save_network

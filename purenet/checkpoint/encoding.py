@@ -14,7 +14,7 @@ _SCALARS = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.comple
 
 
 class LeafSpec(NamedTuple):
-    """What a leaf is, and the array that stands for it in a file.
+    """The kind of a leaf, and of the array that stands for it in a file.
 
     `name` is the dtype of the leaf, `key threefry2x32` for random keys; `dtype` and `shape` are
     those of the array in the file.
@@ -33,7 +33,7 @@ class LeafSpec(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes, in Python's integers, which do not overflow."""
+        """The number of bytes, as a Python integer, which does not overflow."""
         size = self.dtype.itemsize
         for n in self.shape:
             size *= n
@@ -41,10 +41,10 @@ class LeafSpec(NamedTuple):
 
 
 def leaf_spec(caller: str, name: str, leaf: Any, native: frozenset[str] = frozenset()) -> LeafSpec:
-    """What the leaf is; an array of shape and dtype alone will do.
+    """The kind of a leaf; its shape and dtype are enough.
 
-    `native` names the dtypes beyond NumPy's own that the file knows; others are stored as unsigned
-    integers of their size. Raises ValueError for what is not numbers.
+    `native` names the dtypes beyond NumPy's own that the format supports; others are stored as
+    unsigned integers of their size. Raises ValueError for anything but numbers.
 
     >>> print(leaf_spec("save", "w", jnp.zeros(3, jnp.bfloat16)))
     bfloat16 (3,) stored as uint16
@@ -53,7 +53,7 @@ def leaf_spec(caller: str, name: str, leaf: Any, native: frozenset[str] = frozen
         dtype = np.dtype(_SCALARS[type(leaf)])
         return LeafSpec(dtype.name, dtype, ())
     legal = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-    hint = "; text belongs into `metadata`"
+    hint = "; put text into `metadata`"
     expect(legal, f"{caller}: the leaf {name}", leaf, "an array or a number", ValueError, hint)
     shape = tuple(leaf.shape)
     if is_key(leaf):
@@ -62,7 +62,7 @@ def leaf_spec(caller: str, name: str, leaf: Any, native: frozenset[str] = frozen
     dtype = np.dtype(leaf.dtype).newbyteorder("=")
     if _of_numpy(dtype) and dtype.kind in "biufc":
         return LeafSpec(dtype.name, dtype, shape)
-    if not _of_numpy(dtype) and jnp.issubdtype(dtype, jnp.number):  # bfloat16 and its relatives
+    if not _of_numpy(dtype) and jnp.issubdtype(dtype, jnp.number):  # bfloat16 and the like
         stored = dtype if dtype.name in native else np.dtype(f"uint{8 * dtype.itemsize}")
         return LeafSpec(dtype.name, stored, shape)
     raise ValueError(f"{caller}: the leaf {name} is an array of {dtype}, but numbers are expected.")
@@ -71,16 +71,16 @@ def leaf_spec(caller: str, name: str, leaf: Any, native: frozenset[str] = frozen
 def to_array(caller: str, name: str, leaf: Any, kind: LeafSpec) -> np.ndarray:
     """The array that stands for a leaf in a file, contiguous and in the byte order of files.
 
-    Raises ValueError for a traced leaf, and for a whole number beyond 64 bits.
+    Raises ValueError for a traced leaf, and for an integer beyond 64 bits.
 
     >>> to_array("save", "n", 3, leaf_spec("save", "n", 3))
     array(3)
     """
-    hint = "; a traced array has no value yet: save outside of jit, vmap and grad"
+    hint = "; a traced array has no value yet; save it outside jit, vmap and grad"
     what, traced = f"{caller}: the leaf {name}", isinstance(leaf, jax.core.Tracer)
-    expect(not traced, what, leaf, "an array of known numbers", ValueError, hint)
+    expect(not traced, what, leaf, "a concrete array", ValueError, hint)
     fits = type(leaf) is not int or -(2**63) <= leaf < 2**63
-    require(fits, f"{what} is {short(leaf)}, which 64 bits cannot hold.")
+    require(fits, f"{what} is {short(leaf)}, which does not fit in 64 bits.")
     if kind.name.startswith("key "):
         leaf = jax.random.key_data(leaf)
     array = np.asarray(leaf, order="C")
@@ -90,8 +90,8 @@ def to_array(caller: str, name: str, leaf: Any, kind: LeafSpec) -> np.ndarray:
 
 
 def from_array(caller: str, name: str, array: np.ndarray, kind: LeafSpec, like: Any) -> Any:
-    """The leaf that an array from a file stands for, as `like` is: NumPy gives NumPy, a Python
-    number a Python number, anything else JAX.
+    """The leaf that an array from a file stands for, with the type of `like`: a NumPy array, a
+    Python number, or else a JAX array.
 
     Raises ValueError for numbers that JAX would narrow.
 
@@ -109,14 +109,14 @@ def from_array(caller: str, name: str, array: np.ndarray, kind: LeafSpec, like: 
     with_jax = jnp.asarray(array)
     require(
         with_jax.dtype == array.dtype,
-        f"{caller}: the leaf {name} is {kind}, which JAX makes {with_jax.dtype} here; switch on "
-        "jax_enable_x64, or give NumPy arrays in `like`.",
+        f"{caller}: the leaf {name} is {kind}, which JAX narrows to {with_jax.dtype}; enable "
+        "jax_enable_x64, or use NumPy arrays in `like`.",
     )
     return with_jax
 
 
 def check_same(caller: str, found: dict[str, Any], expected: dict[str, LeafSpec]) -> None:
-    """The same names with the same kinds.
+    """Check that the names and the kinds are the same.
 
     `found` maps names to kinds, or to functions that look them up.
     Raises ValueError with the first leaf that differs.
@@ -133,7 +133,7 @@ def check_same(caller: str, found: dict[str, Any], expected: dict[str, LeafSpec]
     for name, kind in expected.items():
         came = found[name]() if callable(found[name]) else found[name]
         x64 = {came.name, kind.name} in ({"float32", "float64"}, {"int32", "int64"})
-        hint = "; was one of the two made with jax_enable_x64?" if x64 else ""
+        hint = "; was one of them made with jax_enable_x64?" if x64 else ""
         text = f"{caller}: the leaf {name} is {came}, but {kind} is expected{hint}."
         require(came == kind, text)
 

@@ -1,4 +1,4 @@
-"""A network with its description and its params in one file."""
+"""A network's description and its parameters in one file."""
 
 import os
 from typing import Any
@@ -33,12 +33,12 @@ def save_network(
     """Write a network, its description and its parameters, to one file, complete or not at all.
 
     `sizes` is what `net.init` takes. Layers and functions are stored by name and arguments, so
-    what is not purenet's own needs a name: `registry={"swish": swish}`, here and on loading. A
-    layer of your own, Layer(init, apply, spec=(name, arguments)), is registered under the name in
-    its spec, with the function that makes it of the arguments.
-    Raises ValueError, naming the layer and the argument, for what has no name or description, and
-    where `params` are not those of `net`; TypeError if `registry` is not a dict; otherwise what
-    `save` raises.
+    those that are not purenet's own need a name: `registry={"swish": swish}`, here and on loading.
+    A layer of your own, Layer(init, apply, spec=(name, arguments)), is registered under the name
+    in its spec, with the function that builds it from the arguments.
+    Raises ValueError, naming the layer and the argument, for anything without a name or a
+    description, and if `params` do not belong to `net`; TypeError if `registry` is not a dict;
+    otherwise what `save` raises.
 
     >>> import tempfile
     >>> from purenet import dense, relu, serial
@@ -57,7 +57,7 @@ def save_network(
     net = as_layer(net)
     description = describe(caller, net, registry)
     plain_sizes = describe_sizes(caller, sizes)
-    # what is written must be readable: the rebuilt network, not this one, says what is expected
+    # a file must be readable: the rebuilt network, not this one, defines what is expected
     again = rebuild(caller, description, registry), rebuild_sizes(caller, plain_sizes)
     expected = leaf_specs(caller, _like(caller, *again))
     check_same(f"{caller}: params", leaf_specs(caller, {"params": params}), expected)
@@ -74,9 +74,9 @@ def load_network(
     """The network that `save_network` wrote: (net, sizes, params).
 
     It is built by name from purenet's layers and functions, and from those in `registry`.
-    Raises FileNotFoundError where there is no file; ValueError that names the file and the part for
-    names and arguments that are not known, and for everything that `load` refuses; TypeError for
-    a `path` that is not a path, and for a `registry` that is not a dict.
+    Raises FileNotFoundError if there is no file; ValueError, naming the file and the part, for
+    unknown names and arguments, and for everything that `load` rejects; TypeError if `path` is not
+    a path or `registry` is not a dict.
 
     >>> load_network("no-such-file.npz")
     Traceback (most recent call last):
@@ -87,11 +87,16 @@ def load_network(
         network: Any = document.get("network")
         require(
             isinstance(network, dict) and network.keys() == {"description", "sizes"},
-            f"{file.caller} holds no network; it was written by `save`, so read it with `load`.",
+            f"{file.caller} holds no network; it was written by `save{_ensemble(document)}`, so "
+            f"read it with `load{_ensemble(document)}`.",
         )
         net = as_layer(rebuild(file.caller, network["description"], registry))
         sizes = rebuild_sizes(file.caller, network["sizes"])
         return net, sizes, read_tree(file, document, _like(file.caller, net, sizes))["params"]
+
+
+def _ensemble(document: dict) -> str:
+    return "_ensemble" if "ensemble" in document else ""
 
 
 def _like(caller: str, net: Layer, sizes) -> PyTree:
@@ -99,7 +104,7 @@ def _like(caller: str, net: Layer, sizes) -> PyTree:
     init = lambda key: net.init(key, sizes)
     try:
         return {"params": jax.eval_shape(init, jax.random.key(0))}
-    except Exception as error:  # whatever a description may lead a layer to
+    except Exception as error:  # a description from a file may make a layer raise anything
         raise ValueError(
             f"{caller}: the network cannot be initialised for sizes {short(sizes)}: "
             f"{type(error).__name__}: {error}"

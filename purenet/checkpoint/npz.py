@@ -1,8 +1,8 @@
 """npz, the format of NumPy's archives: arrays by name and one text, in a zip file.
 
-Only what `write` writes is read: members stored as they are, headers of one form. So nothing is
-unpacked, unpickled or evaluated, no name in a file becomes a path, and what a file claims is
-compared with its size before it is used.
+Only what `write` writes is read: uncompressed members, and headers of one form. So nothing is
+decompressed, unpickled or evaluated, no name in a file becomes a path, and the sizes that a file
+claims are compared with its own before they are used.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from purenet.core.files import open_file
 from purenet.core.tree import short
 from purenet.core.validate import require
 
-NATIVE: frozenset[str] = frozenset()  # dtypes beyond NumPy's own that the format knows
+NATIVE: frozenset[str] = frozenset()  # dtypes beyond NumPy's own that the format supports
 
 LONGEST_TEXT = 1 << 24  # bytes
 
@@ -39,7 +39,7 @@ _LONGEST_EXTRA = 28  # bytes in the directory, of a member beyond 4 GiB
 _DAMAGES = (
     zipfile.BadZipFile,
     EOFError,
-    NotImplementedError,  # a version or a method that zipfile does not know
+    NotImplementedError,  # a version or a method that zipfile does not support
     RuntimeError,  # "encrypted"
     ValueError,
     OverflowError,
@@ -65,9 +65,9 @@ def write(arrays: dict[str, np.ndarray], text: str) -> memoryview:
 
 
 class Reader:
-    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`.
+    """An open file: its `text`, the `names` of its arrays, and each by `header` and `read`.
 
-    Raises ValueError, naming `caller`, for a file that is damaged, or that `write` did not write.
+    Raises ValueError, naming `caller`, for a file that is damaged or was not written by `write`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +96,7 @@ class Reader:
         size = self.members[_TEXT].file_size
         require(
             size <= LONGEST_TEXT,
-            f"{caller}: {_TEXT} has {size} bytes, at most {LONGEST_TEXT} are expected.",
+            f"{caller}: {_TEXT} has {size} bytes, but at most {LONGEST_TEXT} are expected.",
         )
         with self._open(_TEXT) as content:
             self.text = content.read().decode()
@@ -107,34 +107,34 @@ class Reader:
         self.names = [name.removesuffix(".npy") for name in arrays]
 
     def _check(self, member: zipfile.ZipInfo, on_disk: int) -> None:
-        """A member as `write` writes it, by its entry in the directory."""
+        """Check that a member's entry in the directory is one that `write` writes."""
         name, size, packed = short(member.filename), member.file_size, member.compress_size
         has, comment, extra = min(on_disk, packed), len(member.comment), len(member.extra)
         stored = member.compress_type == zipfile.ZIP_STORED
         for legal, problem in (
             (member.filename not in self.members, f"is damaged: it has two members {name}"),
-            (  # a length that is wrong there hides the members that follow
+            (  # a wrong length there hides the members that follow
                 not comment and extra <= _LONGEST_EXTRA,
                 f"is damaged: the member {name} has a comment of {comment} bytes and {extra} extra "
                 "bytes in the directory, where `save` writes none",
             ),
-            (stored, f": the member {name} is compressed, but what `save` writes is not"),
+            (stored, f": the member {name} is compressed, but `save` does not compress"),
             (size <= has, f"is damaged: the member {name} claims {size} bytes, but has {has}"),
-            # zipfile would make room for all of them
+            # zipfile would allocate all of them
             (packed <= size, f"is damaged: the member {name} claims {packed} bytes for {size}"),
         ):
             gap = "" if problem.startswith(":") else " "
             require(legal, f"{self.caller}{gap}{problem}.")
 
     def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
-        """(dtype, shape) as the array's header gives them; nothing is allocated yet. Raises
-        ValueError for a damaged one."""
+        """(dtype, shape) from the array's header; nothing is allocated yet. Raises ValueError for a
+        damaged header."""
         with self._open(f"{name}.npy") as content:
             return self._header(name, content)
 
     def read(self, name: str) -> np.ndarray:
-        """The array, if the member holds as many bytes as its header claims, and the right ones.
-        Raises ValueError otherwise."""
+        """The array. Raises ValueError unless the member holds as many bytes as its header claims,
+        with the right checksum."""
         with self._open(f"{name}.npy") as content:
             dtype, shape = self._header(name, content)
             array = np.empty(shape, dtype)
@@ -162,9 +162,9 @@ class Reader:
         except TypeError as error:
             raise ValueError(f"its header has the type {short(match[1].decode())}") from error
         shape = tuple(int(n) for n in match[2].decode().replace(",", " ").split())
-        size = math.prod(shape) * dtype.itemsize  # Python's integers, which do not overflow
+        size = math.prod(shape) * dtype.itemsize  # a Python integer, which does not overflow
         has = self.members[f"{name}.npy"].file_size - len(start) - length
-        text = f"its header claims {size} bytes of {dtype.name} {shape}, it has {has}"
+        text = f"its header claims {size} bytes of {dtype.name} {shape}, but it has {has}"
         require(size == has, text)
         return dtype, shape
 
@@ -179,7 +179,7 @@ class Reader:
 def opened(caller: str, path: Path) -> Iterator[Reader]:
     """A reader of the file.
 
-    Raises FileNotFoundError if there is none, ValueError with what is wrong with it.
+    Raises FileNotFoundError if there is none, ValueError if it is damaged or of another format.
 
     >>> with opened("load", Path("no-such-file.npz")):
     ...     pass
@@ -206,6 +206,6 @@ def _damage(message: str):
     except _DAMAGES as error:
         raise ValueError(f"{message} ({str(error) or type(error).__name__}).") from error
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # not a seek to nowhere: the disk fails
+        if error.errno not in (None, errno.EINVAL):  # not a bad seek: the disk fails
             raise
         raise ValueError(f"{message} ({error}).") from error

@@ -1,6 +1,7 @@
 """safetensors, a format that many libraries share: arrays by name and texts, in one file.
 
-The library reads and writes it. The format has no checksums, so they are kept among its texts.
+The library of that name reads and writes it. The format has no checksums, so purenet stores them
+among its texts.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ _DTYPES = {
     "I32": np.int32, "U32": np.uint32, "I64": np.int64, "U64": np.uint64, "F16": np.float16,
     "F32": np.float32, "F64": np.float64, "C64": np.complex64, "BF16": jnp.bfloat16,
 }  # fmt: skip
-NATIVE = frozenset({"bfloat16"})  # dtypes beyond NumPy's own that the library gives back
+NATIVE = frozenset({"bfloat16"})  # dtypes beyond NumPy's own that the library returns
 
 _ENTRY = "purenet"
 
@@ -31,7 +32,7 @@ _ENTRY = "purenet"
 def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
     """The bytes of a file.
 
-    Raises ValueError for dtypes that the format lacks, ModuleNotFoundError without its library.
+    Raises ValueError for dtypes that the format lacks, ModuleNotFoundError without the library.
 
     >>> len(write({"w": np.zeros(3)}, "{}")) > 24
     True
@@ -42,7 +43,7 @@ def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
         what = "a reserved name" if reserved else f"an array of {array.dtype}"
         require(
             array.dtype.newbyteorder("=") in known and not reserved,
-            f"save: the leaf {name} has {what}, which safetensors does not know; save to a path "
+            f"save: the leaf {name} has {what}, which safetensors does not support; save to a path "
             "that ends in .npz.",
         )
     sums = {name: _sum(array) for name, array in arrays.items()}
@@ -51,9 +52,9 @@ def write(arrays: dict[str, np.ndarray], text: str) -> bytes:
 
 
 class Reader:
-    """What is in a file: its `text`, the `names` of its arrays, and each by `header` and `read`.
+    """An open file: its `text`, the `names` of its arrays, and each by `header` and `read`.
 
-    Raises ValueError, naming `caller`, for a file that is damaged, or that `write` did not write.
+    Raises ValueError, naming `caller`, for a file that is damaged or was not written by `write`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -81,24 +82,25 @@ class Reader:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             text = f"{caller} is damaged: its entry {_ENTRY!r} is {short(entry)}."
             raise ValueError(text) from error
-        require(found == expected, f"{caller} is damaged: the checksum of its metadata is another.")
+        text = f"{caller} is damaged: the checksum of its metadata does not match."
+        require(found == expected, text)
         self.names = list(content.keys())
 
     def header(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
-        """(dtype, shape) as the file's header gives them; nothing is allocated yet. Raises
-        ValueError for a type that is not known."""
+        """(dtype, shape) from the file's header; nothing is allocated yet. Raises ValueError for an
+        unknown type."""
         with _damage(self.caller):
             found = self.content.get_slice(name)
             dtype, shape = found.get_dtype(), tuple(found.get_shape())
-        text = f"{self.caller}: the leaf {short(name)} is of the unknown type {dtype!r}."
+        text = f"{self.caller}: the leaf {short(name)} has the unknown type {dtype!r}."
         require(dtype in _DTYPES, text)
         return np.dtype(_DTYPES[dtype]), shape
 
     def read(self, name: str) -> np.ndarray:
-        """The array, if its checksum is right. Raises ValueError otherwise."""
+        """The array. Raises ValueError if its checksum does not match."""
         with _damage(self.caller):
             array = self.content.get_tensor(name)
-        text = f"{self.caller} is damaged: the checksum of the leaf {name} is another."
+        text = f"{self.caller} is damaged: the checksum of the leaf {name} does not match."
         require(self.sums.get(name) == _sum(array), text)
         return array
 
@@ -107,7 +109,7 @@ class Reader:
 def opened(caller: str, path: Path) -> Iterator[Reader]:
     """A reader of the file.
 
-    Raises FileNotFoundError if there is none, ValueError with what is wrong with it,
+    Raises FileNotFoundError if there is none, ValueError if it is damaged or of another format,
     ModuleNotFoundError without the library.
 
     >>> with opened("load", Path("no-such-file.safetensors")):
@@ -116,7 +118,7 @@ def opened(caller: str, path: Path) -> Iterator[Reader]:
     FileNotFoundError: load: there is no file no-such-file.safetensors.
     """
     library = _library()
-    open_file(path, caller).close()  # says at once what is wrong with the path
+    open_file(path, caller).close()  # raises at once if something is wrong with the path
     caller = f"{caller}: {path}"
     with _damage(caller):
         content = library.safe_open(path, framework="np")
@@ -133,7 +135,7 @@ def _damage(caller: str):
     try:
         yield
     except _library().SafetensorError as error:
-        raise ValueError(f"{caller} is damaged, or no safetensors file ({error}).") from error
+        raise ValueError(f"{caller} is damaged, or not a safetensors file ({error}).") from error
 
 
 def _library():

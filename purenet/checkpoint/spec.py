@@ -1,13 +1,13 @@
-"""A network's description as plain values that JSON can hold, and a network rebuilt from one.
+"""A network's description as plain values that JSON can hold, and the network rebuilt from it.
 
 A layer is `{"layer": name, "arguments": {...}}`, a function `{"function": name}`, a partial
-function the same with `args` and `keywords`; numbers, texts and lists stand for themselves. Names
-are looked up in tables of what purenet has and of what the user registers. Nothing is imported,
+function the same with `args` and `keywords`; numbers, strings and lists stand for themselves. Names
+are looked up in purenet's own functions and in those that the user registers. Nothing is imported,
 evaluated or looked up by attribute.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,6 +28,7 @@ Registry = Mapping[str, Callable]
 _LAYERS: Registry = {**register.layers(), "mlp": mlp}
 _FUNCTIONS: Registry = {
     **register.functions(),
+    **register.measures(),
     "zeros": initializers.zeros,
     "lecun_normal": initializers.lecun_normal,
     "glorot_normal": initializers.glorot_normal,
@@ -35,10 +36,10 @@ _FUNCTIONS: Registry = {
     "he_normal": initializers.he_normal,
     "he_uniform": initializers.he_uniform,
     "normal": initializers.normal(1.0).func,  # type: ignore[attr-defined]
-     # with its number as a keyword, as `normal(std)` gives it
+     # with its number as a keyword, as `normal(std)` returns it
     "uniform": initializers.uniform().func,  # type: ignore[attr-defined]
     **{
-        name: getattr(jax.checkpoint_policies, name)  # what `remat` may keep
+        name: getattr(jax.checkpoint_policies, name)  # what `remat` may save
         for name in (
             "dots_saveable", "dots_with_no_batch_dims_saveable", "everything_saveable",
             "nothing_saveable",
@@ -51,8 +52,8 @@ _DEEPEST = 100  # levels; a layer in a serial is two below it
 def checked_registry(caller: str, registry: Registry | None) -> Registry:
     """The user's functions by name.
 
-    Raises TypeError if `registry` is not a dict, ValueError if it does not map names to functions
-    or uses a name of purenet's.
+    Raises TypeError if `registry` is not a dict, ValueError if it does not map names to functions,
+    or uses one of purenet's names.
 
     >>> checked_registry("save_network", {"double": lambda x: 2 * x}).keys()
     dict_keys(['double'])
@@ -65,58 +66,73 @@ def checked_registry(caller: str, registry: Registry | None) -> Registry:
             "to functions.",
         )
         known = name in _LAYERS or name in _FUNCTIONS
-        require(not known, f"{caller}: registry gives {name!r}, which purenet has; rename yours.")
+        require(not known, f"{caller}: registry has {name!r}, which is purenet's; rename yours.")
     return registry
 
 
-def describe(caller: str, net: Layer, registry: Registry) -> Any:
-    """Plain values that `rebuild` makes the network of.
+def describe(
+    caller: str,
+    net: Layer | Callable,
+    registry: Registry,
+    where: str = "network",
+    numbers: list | None = None,
+) -> Any:
+    """Plain values from which `rebuild` builds the network, or a function by itself.
 
-    Raises ValueError, naming the layer and the argument, for what has no description.
+    With a list of `numbers`, arrays of one number, which may be traced, are appended to it, and
+    `{"number": i}` stands for each of them; `rebuild` is then given as many.
+
+    Raises ValueError, naming the layer and the argument, for anything without a description.
 
     >>> from purenet.nn.activations import relu
     >>> describe("save", serial(relu), {})["arguments"]["layers"][0]
     {'function': 'relu'}
     """
-    return _Describer(caller, registry).value(net, "network", 0)
+    return _Describer(caller, registry, numbers).value(net, where, 0)
 
 
-def describe_sizes(caller: str, sizes: PaddedSizes) -> Any:
-    """Plain values of what `net.init` takes as sizes.
+def describe_sizes(caller: str, sizes: PaddedSizes, numbers: list | None = None) -> Any:
+    """The sizes that `net.init` takes, as plain values, with `numbers` as in `describe`.
 
     >>> describe_sizes("save", (784, PaddedSize(50, capacity=100), 10))
     [784, {'size': 50, 'capacity': 100}, 10]
     """
     plain = list(padded_shape(sizes))
-    described = _Describer(caller, {}).value(plain, "sizes", 0)
+    described = _Describer(caller, {}, numbers).value(plain, "sizes", 0)
     return described if isinstance(sizes, (tuple, list)) else described[0]
 
 
-def rebuild_sizes(caller: str, described: Any) -> PaddedSizes:
-    """The sizes that were described. Raises ValueError if they are none.
+def rebuild_sizes(caller: str, described: Any, numbers: Sequence = ()) -> PaddedSizes:
+    """The sizes that were described. Raises ValueError if they are not sizes.
 
     >>> rebuild_sizes("load", [784, {"size": 50, "capacity": 100}, 10])
     (784, PaddedSize(size=50, capacity=100), 10)
     """
     try:
-        sizes = _Rebuilder(caller, {}).value(described, "sizes", 0)
+        sizes = _Rebuilder(caller, {}, numbers).value(described, "sizes", 0)
         found = padded_shape(sizes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{caller}: the sizes are damaged: {error}") from None
     return found if isinstance(sizes, tuple) else found[0]
 
 
-def rebuild(caller: str, description: Any, registry: Registry) -> Any:
-    """The network of a description.
+def rebuild(
+    caller: str,
+    description: Any,
+    registry: Registry,
+    where: str = "network",
+    numbers: Sequence = (),
+) -> Any:
+    """The network, or the function, of a description, with these `numbers` in their places.
 
     Raises ValueError, naming the part, if it is not one.
 
     >>> rebuild("load", {"layer": "dense", "arguments": {"units": 4}}, {}).spec[1]["units"]
     4
     """
-    net = _Rebuilder(caller, registry).value(description, "network", 0)
+    net = _Rebuilder(caller, registry, numbers).value(description, where, 0)
     legal = isinstance(net, Layer) or callable(net)
-    require(legal, f"{caller}: network is {short(net)}, but a layer is expected.")
+    require(legal, f"{caller}: {where} is {short(net)}, but a layer is expected.")
     return net
 
 
@@ -124,13 +140,13 @@ def _check_depth(caller: str, where: str, depth: int) -> None:
     require(
         depth <= _DEEPEST,
         f"{caller}: {where[:30]}…{where[-30:]} nests deeper than {_DEEPEST} levels, the most that "
-        "a file holds; a layer in a serial is two levels below it.",
+        "can be stored; a layer in a serial is two levels below it.",
     )
 
 
 class _Describer:
-    def __init__(self, caller: str, registry: Registry):
-        self.caller = caller
+    def __init__(self, caller: str, registry: Registry, numbers: list | None = None):
+        self.caller, self.numbers = caller, numbers
         self.functions = {**_FUNCTIONS, **registry}
         self.makers = {**_LAYERS, **registry}
 
@@ -144,6 +160,9 @@ class _Describer:
         if isinstance(value, PaddedSize):
             size = self.value(value.size, f"{where}.size", depth + 1)
             return {"size": size, "capacity": value.capacity}
+        if self.numbers is not None and isinstance(value, jax.Array) and value.ndim == 0:
+            self.numbers.append(value)
+            return {"number": len(self.numbers) - 1}
         require(
             not isinstance(value, jax.core.Tracer),
             f"{self.caller}: {where} is traced and has no value yet; build the network from plain "
@@ -159,8 +178,8 @@ class _Describer:
             return float(value)
         if isinstance(value, (tuple, list)):
             return [self.value(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
-        such = "a layer, a function, a number, a text or a tuple of them"
-        hint = "; put it into a function of your own and name that in `registry`"
+        such = "a layer, a function, a number, a string or a tuple of them"
+        hint = "; wrap it in a function and name that in `registry`"
         expect(callable(value), f"{self.caller}: {where}", value, such, ValueError, hint)
         return self.function(value, where, depth)
 
@@ -168,13 +187,13 @@ class _Describer:
         require(
             bool(layer.spec),
             f"{self.caller}: {where} is a layer without a description; give it a spec (name, "
-            "arguments), and registry={name: the function that makes it}.",
+            "arguments), and pass registry={name: the function that builds it}.",
         )
         name, arguments = layer.spec
         require(
             name in self.makers,
-            f"{self.caller}: {where} is the layer {name!r}, which purenet does not know; give "
-            f"registry={{{name!r}: the function that makes it}}.",
+            f"{self.caller}: {where} is the layer {name!r}, which is not one of purenet's; pass "
+            f"registry={{{name!r}: the function that builds it}}.",
         )
         here = where if where == "network" else f"{where} ({name})"
         described = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
@@ -193,15 +212,15 @@ class _Describer:
         name = name if name.isidentifier() else "my_function"
         require(
             known is not None,
-            f"{self.caller}: {where} is {short(function)}, which purenet does not know by name; "
-            f"give registry={{{name!r}: that function}} here and on loading.",
+            f"{self.caller}: {where} is {short(function)}, which is not one of purenet's own; "
+            f"pass registry={{{name!r}: that function}} here and on loading.",
         )
         return {"function": known}
 
 
 class _Rebuilder:
-    def __init__(self, caller: str, registry: Registry):
-        self.caller = caller
+    def __init__(self, caller: str, registry: Registry, numbers: Sequence = ()):
+        self.caller, self.numbers = caller, numbers
         self.functions = {**_FUNCTIONS, **registry}
         self.makers = {**_LAYERS, **registry}
 
@@ -214,7 +233,10 @@ class _Rebuilder:
         if value.keys() == {"layer", "arguments"} and isinstance(value["arguments"], dict):
             return self.layer(value["layer"], value["arguments"], where, depth)
         if value.keys() == {"size", "capacity"}:
-            return PaddedSize(value["size"], value["capacity"])
+            size = self.value(value["size"], f"{where}.size", depth + 1)
+            return PaddedSize(size, value["capacity"])
+        if value.keys() == {"number"} and value["number"] in range(len(self.numbers)):
+            return self.numbers[value["number"]]
         require(
             {"function"} <= value.keys() <= {"function", "args", "keywords"},
             f"{self.caller}: {where} is {short(value)}, but a layer (layer, arguments) or a "
@@ -228,13 +250,13 @@ class _Rebuilder:
         built = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
         try:
             layer = serial(*built.pop("layers"), **built) if maker is serial else maker(**built)
-        except Exception as error:  # whatever arguments from a file may lead a function to
+        except Exception as error:  # arguments from a file may make a function raise anything
             raise ValueError(
                 f"{self.caller}: {where}, the layer {name}, cannot be built: "
                 f"{type(error).__name__}: {error}"
             ) from error
         made = isinstance(layer, Layer)
-        require(made, f"{self.caller}: {where}: {name} gave {short(layer)}, not a Layer.")
+        require(made, f"{self.caller}: {where}: {name} returned {short(layer)}, not a Layer.")
         return layer
 
     def function(self, described, where: str, depth: int) -> Callable:
@@ -253,7 +275,7 @@ class _Rebuilder:
     def known(self, table: Registry, name, where: str, kind: str) -> Callable:
         require(
             isinstance(name, str) and name in table,
-            f"{self.caller}: {where} is the {kind} {short(name)}, which is not known here; if it "
-            f"is yours, give registry={{{short(name)}: it}}.",
+            f"{self.caller}: {where} is the {kind} {short(name)}, which is unknown here; if it "
+            f"is yours, pass registry={{{short(name)}: it}}.",
         )
         return table[name]

@@ -1,7 +1,7 @@
-"""Any tree in one file, and a network with its description in one file.
+"""Save and load any tree, in one file.
 
-The end of the path chooses the format: `.npz` is read by NumPy too, `.safetensors` by many
-libraries (and needs the one of that name). Leaves are called by their path, `params.weights.0.w`.
+The suffix of the path chooses the format: `.npz` can be read by NumPy too, `.safetensors` by many
+libraries (and needs the one of that name). Leaves are named by their path, `params.weights.0.w`.
 A file is complete or absent; errors name the file and the leaf; no more memory is used than the
 requested tree needs, and nothing is ever unpickled or evaluated.
 """
@@ -17,6 +17,7 @@ import jax
 
 from purenet.checkpoint import npz, safetensors
 from purenet.checkpoint.encoding import LeafSpec, check_same, from_array, leaf_spec, to_array
+from purenet.core.ensemble import Ensemble
 from purenet.core.files import as_path, writable, write_bytes
 from purenet.core.tree import named_leaves, short
 from purenet.core.types import PyTree
@@ -29,12 +30,12 @@ _FORMATS = {".npz": npz, ".safetensors": safetensors}
 def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
     """Write a tree of arrays, numbers and random keys to one file, complete or not at all.
 
-    `metadata` is anything that JSON can hold (arrays and NumPy numbers become lists and numbers):
-    texts, settings, measurements; `load_metadata` returns it.
+    `metadata` is anything that JSON can hold, such as settings or measurements (arrays and NumPy
+    numbers become lists and numbers); `load_metadata` returns it.
     Raises ValueError for a path that does not end in .npz or .safetensors, for leaves that are not
-    numbers, for two leaves with one name, and for metadata that JSON cannot hold; TypeError if
-    `path` is not a path and for dicts whose keys have no order; OSError if the file cannot be
-    written.
+    numbers, for two leaves with the same name, and for metadata that JSON cannot hold; TypeError if
+    `path` is not a path, for dicts whose keys cannot be ordered and for an Ensemble; OSError if the
+    file cannot be written.
 
     >>> import tempfile, jax.numpy as jnp
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +44,8 @@ def save(path: str | os.PathLike, tree: PyTree, metadata: Any = None) -> None:
     >>> print(found["w"], found["steps"])
     [0 1 2] 7
     """
+    hint = "save: an Ensemble has a function of its own: pn.save_ensemble(path, ensemble)."
+    require(not isinstance(tree, Ensemble), hint, TypeError)
     write_tree("save", path, tree, {"metadata": {} if metadata is None else metadata})
 
 
@@ -53,7 +56,7 @@ def load(path: str | os.PathLike, like: PyTree) -> PyTree:
     NumPy arrays for NumPy arrays, Python numbers for Python numbers, JAX arrays for anything else,
     such as the results of `jax.eval_shape`.
     Raises FileNotFoundError if there is no file; ValueError, naming the file and the leaf, if it is
-    damaged, foreign or of a newer format, and if leaves are missing, not expected, or of another
+    damaged, foreign or of a newer format, and if leaves are missing, unexpected, or of another
     shape or dtype; TypeError if `path` is not a path.
 
     >>> load("no-such-file.npz", like={})
@@ -65,7 +68,7 @@ def load(path: str | os.PathLike, like: PyTree) -> PyTree:
 
 
 def load_metadata(path: str | os.PathLike) -> Any:
-    """The metadata that `save` or `save_network` was given, {} if none; no leaf is read.
+    """The metadata given to `save` or `save_network`, {} if none was; no leaf is read.
 
     Raises what `load` raises for files that are missing, damaged or foreign.
 
@@ -80,9 +83,9 @@ def load_metadata(path: str | os.PathLike) -> Any:
 
 
 def checked_path(caller: str, path: str | os.PathLike) -> tuple[Path, Any]:
-    """The path and the module of its format, if a file can be there.
+    """The path, and the module of its format.
 
-    Raises ValueError for another ending, and what `writable` raises.
+    Raises ValueError for any other suffix, and what `writable` raises.
 
     >>> checked_path("save", "a.npz")[0].name
     'a.npz'
@@ -106,14 +109,14 @@ def write_tree(caller: str, path: str | os.PathLike, tree: PyTree, document: dic
         raise ValueError(text) from error
     require(
         len(text) <= npz.LONGEST_TEXT,
-        f"{caller}: metadata takes {len(text)} bytes, at most {npz.LONGEST_TEXT} are expected; put "
-        "arrays into the tree.",
+        f"{caller}: metadata takes {len(text)} bytes, but at most {npz.LONGEST_TEXT} are "
+        "expected; put arrays into the tree.",
     )
     write_bytes(found, form.write(arrays, text))
 
 
 def _plain(value):
-    """Arrays and numbers of NumPy and JAX in metadata, as JSON has them."""
+    """Arrays and numbers of NumPy and JAX in metadata, for JSON."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{short(value)} is a {type(value).__name__}")
@@ -122,7 +125,7 @@ def _plain(value):
 # reading
 @contextlib.contextmanager
 def opened(caller: str, path: str | os.PathLike) -> Iterator[tuple[Any, dict]]:
-    """The file to read leaves from, and its document, checked as far as every reader needs."""
+    """The file to read leaves from, and its document, with the checks that every reader needs."""
     found, form = _format(caller, path)
     with form.opened(caller, found) as file:
         try:
@@ -142,12 +145,12 @@ def opened(caller: str, path: str | os.PathLike) -> Iterator[tuple[Any, dict]]:
 
 
 def _require_metadata(legal: bool, problem: str, document: Any) -> None:
-    if not legal:  # not formatted in vain: a document may have megabytes
+    if not legal:  # formatted only if needed: a document may have megabytes
         raise ValueError(f"{problem}: its metadata is {short(document)}.")
 
 
 def read_tree(file: Any, document: dict, like: PyTree) -> PyTree:
-    """The leaves that `like` asks for, every one compared with it before any is read."""
+    """The leaves that `like` asks for, all of them checked before any is read."""
     leaves = named_leaves(file.caller, like)
     expected = {
         name: leaf_spec(f"{file.caller}: like", name, leaf, file.native)
@@ -175,6 +178,6 @@ def leaf_specs(caller: str, tree: PyTree) -> dict[str, Any]:
 def _format(caller: str, path: str | os.PathLike) -> tuple[Path, Any]:
     path = as_path(caller, path)
     suffix = path.suffix
-    expected = "expected .npz or .safetensors, which chooses the format."
+    expected = "expected .npz or .safetensors; the suffix chooses the format."
     require(suffix in _FORMATS, f"{caller}: {path} ends in {suffix!r}, {expected}")
     return path, _FORMATS[suffix]

@@ -1,1 +1,1 @@
-"""What everything else stands on: types, hand-written rules, checks, trees, files."""
+"""The foundations: types, hand-written rules, checks, trees, files."""

@@ -1,14 +1,14 @@
-"""When a long run is due to be saved again."""
+"""When to save a long run again."""
 
 import time
 
-SHARE = 0.05  # of the time, at most, is spent on saving
+SHARE = 0.05  # at most this fraction of the time is spent on saving
 
 
 class Autosave:
-    """A save is due when less than SHARE of the time since the last one began would go into it.
+    """A save is due when it would take less than SHARE of the time since the last one began.
 
-    Two saves are at least `every` seconds apart, and the first is due after as long.
+    Two saves are at least `every` seconds apart; the first is due after that time too.
 
     >>> saves = Autosave(every=60.0)
     >>> saves.is_due()
@@ -24,6 +24,6 @@ class Autosave:
         return time.perf_counter() >= self.due
 
     def saved(self, began: float) -> None:
-        """A save that began then, by `time.perf_counter`, has just ended."""
+        """Record that a save, begun at that `time.perf_counter()`, has just ended."""
         ended = time.perf_counter()
         self.due = ended + max(self.every, (ended - began) / SHARE)

@@ -1,4 +1,4 @@
-"""The best state of a training so far, and how long ago it was: for patience and best epochs."""
+"""The best state of a training so far, and how long ago it was: for early stopping."""
 
 from typing import NamedTuple
 
@@ -10,22 +10,22 @@ from purenet.core.types import Array, Number, PyTree
 
 
 class Tracked(NamedTuple):
-    """A training's state, and what is known of its best epoch. Every field may be traced.
+    """The state of a training, and its best epoch so far. Every field may be traced.
 
     >>> Tracked((), (), -0.5, stale=1, epochs=4, epochs_of_best=3).stale
     1
     """
 
     state: PyTree  # the latest
-    best: PyTree  # that of the best epoch, or () where it is not kept
-    score: Array  # () the best so far, larger is better; there is none while epochs_of_best is 0
-    stale: Array  # () int32, evaluations since then
+    best: PyTree  # that of the best epoch, or () if it is not kept
+    score: Array  # () the best so far, larger is better; undefined while epochs_of_best is 0
+    stale: Array  # () int32, evaluations since the best
     epochs: Array  # () int32, done so far
-    epochs_of_best: Array  # () int32, of which the best state has seen so many; 0 before it
+    epochs_of_best: Array  # () int32, those of the best state; 0 before there is one
 
 
 def start(state: PyTree, keep_best: bool) -> Tracked:
-    """Before the first epoch: the initial state is the best that there is.
+    """The start, before the first epoch: the initial state is the best so far.
 
     >>> start({"w": jnp.ones(2)}, keep_best=False).best
     ()
@@ -36,10 +36,10 @@ def start(state: PyTree, keep_best: bool) -> Tracked:
 
 
 def update(tracked: Tracked, state: PyTree, score: Number, evaluated: Array | bool) -> Tracked:
-    """After one more epoch, whose state has this score if it was `evaluated`; larger is better.
+    """The record after one more epoch, with its score if it was `evaluated`; larger is better.
 
-    The best state is replaced where the score is above the best one so far: of equal scores the
-    first one stays, and a NaN is never better. An epoch that was not evaluated only counts.
+    The best state is replaced if the score is above the best so far: of equal scores the first
+    stays, and NaN is never better. An epoch that was not evaluated is only counted.
 
     >>> tracked = start(jnp.zeros(()), keep_best=True)
     >>> for state, score in ((1.0, 0.5), (2.0, 0.8), (3.0, 0.7)):
@@ -48,7 +48,7 @@ def update(tracked: Tracked, state: PyTree, score: Number, evaluated: Array | bo
     (2.0, 2, 1)
     """
     score, epochs = floating(score), tracked.epochs + 1
-    # the first number is better than none, even where it is -inf
+    # the first score is better than none, even if it is -inf
     first = (tracked.epochs_of_best == 0) & ~jnp.isnan(score)
     better = jnp.asarray(evaluated) & (
         first | (score > tracked.score) & (tracked.epochs_of_best > 0)

@@ -1,4 +1,4 @@
-"""Checks of what users provide: numbers, dicts, code that can be trained and its metrics."""
+"""Checks of what users provide: numbers, dicts, Trainables and their metrics."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from purenet.core.tree import named_paths
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, check_function, expect, require
 
-# code that is traced
+# traced code
 TRACER_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
 
 
 @contextlib.contextmanager
 def traced_code(what: str) -> Iterator[None]:
-    """Add what to do to the error of code that reads the numbers of a traced array.
+    """Add advice to the error of code that reads the numbers of a traced array.
 
     >>> with traced_code("fit: `evaluate`"):
     ...     pass
@@ -28,9 +28,8 @@ def traced_code(what: str) -> Iterator[None]:
         yield
     except TRACER_ERRORS as error:
         cure = (
-            " is compiled, so that its arrays are traced and hold no numbers yet: use jax.numpy in "
-            "the place of NumPy, jnp.where in the place of `if`, and neither float(), int() nor "
-            ".item()."
+            " is compiled, so that its arrays are traced and hold no numbers yet: use jax.numpy "
+            "instead of NumPy, jnp.where instead of `if`, and neither float(), int() nor .item()."
         )
         # the innermost code is the one to blame
         if not any(note.endswith(cure) for note in getattr(error, "__notes__", ())):
@@ -38,9 +37,9 @@ def traced_code(what: str) -> Iterator[None]:
         raise
 
 
-# code that can be trained
+# Trainables
 def checked_trainable(caller: str, trainable: Any) -> Trainable:
-    """A Trainable of three functions, and of `predict` if it has it. Raises TypeError for anything
+    """A Trainable of three functions, and `predict` if it has one. Raises TypeError for anything
     else.
 
     >>> checked_trainable("fit", 3)
@@ -79,7 +78,7 @@ def checked_epoch(caller: str, after: Any) -> tuple[PyTree, Any]:
     (0.0, {})
     """
     pair, kind = isinstance(after, tuple) and len(after) == 2, type(after).__name__
-    text = f"{caller}: `epoch` gave {kind}, but a pair (state, metrics) is expected."
+    text = f"{caller}: `epoch` returned {kind}, but a pair (state, metrics) is expected."
     require(pair, text, TypeError)
     return checked_state(caller, after[0]), after[1]
 
@@ -94,15 +93,15 @@ def same_state(caller: str, before: PyTree, after: PyTree) -> None:
     expected, found = jax.tree.structure(before), jax.tree.structure(after)
     require(
         expected == found,  # type: ignore[operator]
-        f"{caller}: `epoch` gave a state of structure {found}, but that of `init` is {expected}; "
-        "both need the same.",
+        f"{caller}: `epoch` returned a state of structure {found}, but that of `init` is "
+        f"{expected}; both must match.",
     )
     paths = jax.tree_util.tree_flatten_with_path(before)[0]
     for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
         require(
             a.shape == b.shape and a.dtype == b.dtype,
-            f"{caller}: `epoch` gave {_name(path) or 'the state'} as {b.dtype}{list(b.shape)}, but "
-            f"`init` made it {a.dtype}{list(a.shape)}; both need the same.",
+            f"{caller}: `epoch` returned {_name(path) or 'the state'} as {b.dtype}{list(b.shape)}, "
+            f"but `init` as {a.dtype}{list(a.shape)}; both must match.",
         )
 
 

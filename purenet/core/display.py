@@ -1,4 +1,4 @@
-"""How results and runs are displayed at a prompt and in a notebook: a few lines, or a table."""
+"""How results and runs display at a prompt and in a notebook: as a few lines, or a table."""
 
 import html
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Dtypes: which arithmetic is done in, and which numbers JAX has."""
+"""Dtypes: which ones arithmetic uses, and which ones JAX has."""
 
 import functools
 from typing import Any
@@ -14,7 +14,7 @@ _NAMES = ("bfloat16", "float16", "float32", "float64")
 
 
 def dtype_name(name: str, dtype: DTypeLike | None) -> str | None:
-    """A floating dtype by its name, as a description keeps it; None for None.
+    """The name of a floating dtype, for descriptions; None for None.
 
     Raises ValueError for anything but one of the four names or a dtype of that name.
 
@@ -38,8 +38,8 @@ def dtype_name(name: str, dtype: DTypeLike | None) -> str | None:
 
 
 def cast(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
-    """The floating arrays of a tree in `dtype`; integers and keys as they are. With None, all of
-    them as they are.
+    """A tree with its floating arrays in `dtype`; integers and keys are unchanged, and with None
+    everything is.
 
     >>> cast({"x": jnp.ones(2), "i": jnp.arange(2)}, "bfloat16")["x"].dtype
     dtype(bfloat16)
@@ -68,7 +68,7 @@ def _floating(a) -> bool:
 
 
 def is_numeric(dtype: Any) -> bool:
-    """Whether JAX has arrays of such a dtype: numbers, booleans and random keys.
+    """Whether JAX has arrays of this dtype: numbers, booleans and random keys.
 
     >>> is_numeric(np.dtype("bool")), is_numeric(np.dtype("U1"))
     (True, False)
@@ -88,9 +88,9 @@ def is_key(leaf: Any) -> bool:
 
 
 def widen(a: Any, *like: Any) -> jax.Array:
-    """`a` in the dtype for arithmetic on `like` (or itself): the widest one, float32 at least.
+    """`a` in the dtype for arithmetic on `like` (or itself): the widest one, at least float32.
 
-    A mean over a batch, a variance, a root: none has digits to spare in half precision.
+    In half precision, a mean over a batch, a variance or a root would lose too many digits.
 
     >>> widen(jnp.ones(1, jnp.bfloat16)).dtype, widen(0.5, jnp.ones(1, jnp.float16)).dtype
     (dtype('float32'), dtype('float32'))
@@ -101,7 +101,7 @@ def widen(a: Any, *like: Any) -> jax.Array:
 
 
 def inexact(x: Any) -> Any:
-    """Integers and bools as floats, of the width that is switched on; floats as they are.
+    """Integers and bools as floats, of the default width; floats unchanged.
 
     >>> inexact(jnp.arange(2)).tolist(), inexact(jnp.ones(1, jnp.bfloat16)).dtype
     ([0.0, 1.0], dtype(bfloat16))
@@ -110,7 +110,7 @@ def inexact(x: Any) -> Any:
 
 
 def floating(value: Number) -> jax.Array:
-    """The value in the widest float that is switched on, whatever it came as.
+    """The value in the widest float dtype enabled, whatever its type.
 
     A schedule or a bias correction then has the same digits for a Python number and a traced one.
     Source: the convention of this module.

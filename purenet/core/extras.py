@@ -1,4 +1,4 @@
-"""Modules of other packages that only some parts of purenet need."""
+"""Modules of other packages, needed only by some parts of purenet."""
 
 import importlib
 from typing import Any

@@ -22,21 +22,21 @@ _NO_FSYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)  # of some 
 
 
 def as_path(caller: str, path: str | os.PathLike) -> Path:
-    """The path. Raises TypeError if it is not a text or a path, ValueError if it is empty.
+    """The path. Raises TypeError if it is not a string or a path, ValueError if it is empty.
 
     >>> as_path("save", "a.npz").suffix
     '.npz'
     """
     name = os.fspath(path) if isinstance(path, os.PathLike) else path
-    expect(isinstance(name, str), f"{caller}: the path", path, "a text or a Path")
+    expect(isinstance(name, str), f"{caller}: the path", path, "a string or a Path")
     require(name != "", f"{caller}: the path is empty; name a file or a folder.")
     return Path(name)
 
 
 def writable(caller: str, path: str | os.PathLike) -> Path:
-    """The path, if a file can be written there; called before the work of making it.
+    """The path, if a file can be written there; called before its content is computed.
 
-    Raises FileNotFoundError where there is no folder for it, IsADirectoryError where it is one, and
+    Raises FileNotFoundError if its folder does not exist, IsADirectoryError if it is a folder, and
     what `as_path` raises.
 
     >>> writable("save", "no-such-folder/a.npz")
@@ -46,7 +46,7 @@ def writable(caller: str, path: str | os.PathLike) -> Path:
     found = as_path(caller, path)
     text = f"{caller}: {found}: there is no folder {found.parent}."
     require(found.parent.is_dir(), text, FileNotFoundError)
-    text = f"{caller}: {found} is a folder, but a file is to be written."
+    text = f"{caller}: {found} is a folder, but a file is expected."
     require(not found.is_dir(), text, IsADirectoryError)
     return found
 
@@ -55,8 +55,8 @@ def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> None:
     """Write a file atomically: a temporary file beside it, then a rename.
 
     Any number of threads, processes and machines may write the same path: the last rename wins.
-    File and folder are flushed to disk. What a killed writer of this path has left is removed.
-    Raises OSError where the folder is missing or cannot be written.
+    File and folder are flushed to disk. Temporary files of killed writers of this path are removed.
+    Raises OSError if the folder is missing or not writable.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -70,16 +70,16 @@ def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-        if fcntl is None:  # Windows renames nothing that is open
+        if fcntl is None:  # Windows does not rename open files
             file.close()
-        os.replace(file.name, path)  # while it is locked, so that nobody takes it for a leftover
+        os.replace(file.name, path)  # while it is locked, so that it is not taken for a leftover
     _flush_folder(path.parent)
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files of writers of `path` that were killed.
 
-    A living writer holds a lock on its file. Where there are no locks, nothing is removed.
+    A running writer holds a lock on its file. Without file locks, nothing is removed.
 
     >>> remove_leftovers(Path("no-such-folder/a"))
     """
@@ -87,10 +87,10 @@ def remove_leftovers(path: Path) -> None:
         return
     pattern = re.compile(re.escape(_start(path)) + r"[0-9a-f]{16}\.tmp")
     names: list[str] = []
-    with contextlib.suppress(OSError):  # what cannot be listed
+    with contextlib.suppress(OSError):  # a folder that cannot be listed
         names = [name for name in os.listdir(path.parent) if pattern.fullmatch(name)]
     for name in names:
-        with contextlib.suppress(OSError):  # its writer lives, or somebody else has removed it
+        with contextlib.suppress(OSError):  # its writer is running, or it is gone already
             file = os.open(path.with_name(name), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,7 +110,7 @@ def _temporary(path: Path) -> Iterator[IO[bytes]]:
         name = path.with_name(f"{_start(path)}{secrets.token_hex(8)}.tmp")
         with open(name, "xb") as file:
             if not _locked(file):
-                continue  # somebody took it for a leftover before it was locked
+                continue  # taken for a leftover before it was locked
             try:
                 yield file
             except BaseException:
@@ -120,7 +120,7 @@ def _temporary(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _locked(file: IO[bytes]) -> bool:
-    """Lock a new file, and say whether it is still there."""
+    """Lock a new file, and return whether it still exists."""
     if fcntl is None:
         return True
     try:
@@ -128,12 +128,12 @@ def _locked(file: IO[bytes]) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        return True  # a file system without locks, on which nobody removes anything
+        return True  # a file system without locks, on which nothing is removed
     return os.path.exists(file.name)
 
 
 def _flush_folder(folder: Path) -> None:
-    """A rename is on disk once its folder is."""
+    """Flush a folder: a rename is on disk only when its folder is."""
     if fcntl is None:
         return
     try:

@@ -14,11 +14,11 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator["InterruptFlag"]:
-    """The first signal only raises a flag, so that the block can end well; a second acts at once.
+    """The first signal only sets a flag, so that the block can finish; a second acts at once.
 
-    Once nothing can be lost, `flag.deliver()` lets the signal do what it would have done; the end
-    of the block does so at the latest. A signal that is ignored, as under `nohup`, stays ignored.
-    Outside the main thread, which alone may handle signals, nothing happens.
+    When nothing can be lost, `flag.deliver()` lets the signal take its usual effect; the end of the
+    block does so at the latest. A signal that is ignored, as under `nohup`, stays ignored. Outside
+    the main thread, the only one that may handle signals, nothing is changed.
     """
     flag = InterruptFlag()
     if threading.current_thread() is threading.main_thread():
@@ -30,38 +30,38 @@ def until_interrupted() -> Iterator["InterruptFlag"]:
 
 
 class InterruptFlag:
-    """Whether a signal arrived, and which."""
+    """Whether a signal arrived, and which one."""
 
     def __init__(self):
         self.raised = False
         self._signal: int | None = None
-        self._before: dict = {}  # the handlers that were there
+        self._before: dict = {}  # the previous handlers
 
     def __bool__(self):
         return self.raised
 
     def watch(self) -> None:
-        """Handle the signals in place of whoever handled them."""
+        """Replace the handlers of the signals."""
         for name in _NAMES:
             number = getattr(signal, name, None)
-            # None: a handler that does not belong to Python, which could not be put back
+            # None: a handler outside Python, which could not be restored
             if number is None or signal.getsignal(number) in (signal.SIG_IGN, None):
                 continue
             self._before[number] = signal.signal(number, self._raise)
 
     def unwatch(self) -> None:
-        """Give the signals back."""
+        """Restore the handlers."""
         while self._before:
             signal.signal(*self._before.popitem())
 
     def deliver(self) -> None:
-        """Let the signal do what it would have done, and keep watching if that returns."""
+        """Let the signal take its usual effect, and keep watching if that returns."""
         if self._signal is not None:
             self.end()
             self.watch()
 
     def end(self) -> None:
-        """Stop watching, and let a signal that arrived do what it would have done. Ctrl-C ends in
+        """Stop watching, and let a signal that arrived take its usual effect. Ctrl-C always ends in
         KeyboardInterrupt, whatever its handler does."""
         self.unwatch()
         number, self._signal, self.raised = self._signal, None, False
@@ -86,4 +86,4 @@ class Interrupts(NamedTuple):
     """
 
     requested: InterruptFlag  # a signal arrived in this process
-    agreed: InterruptFlag  # it arrived in any of them, and all of them know
+    agreed: InterruptFlag  # it arrived in any process, and all of them know

@@ -1,8 +1,8 @@
-"""jax.jit for programs that come and go: one for each trial function or training, not one for all.
+"""jax.jit for many short-lived programs, such as one for each trial function.
 
-What is static is a part of the program, and JAX keeps a program as long as the function it belongs
-to. A function of a module lives for ever, so that a loop over a thousand trainings would hold a
-thousand programs of some 10 MiB each.
+Static arguments are part of a program, and JAX keeps a program as long as its function. A function
+in a module lives for ever, so a loop over a thousand trainings would keep a thousand programs of
+about 10 MiB each.
 """
 
 import functools
@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 
-_PROGRAMS = 64  # of each kind: those used last are held
+_PROGRAMS = 64  # of each kind: those used last are kept
 
 
 def jit_for_each(**options: Any) -> Callable:
-    """Make `f(what, *arrays)` into `of(what)`, compiled on its own and forgotten in its turn.
+    """Turn `f(what, *arrays)` into `of(what)`, compiled separately and dropped when unused.
 
     `what` is hashable; `options` are those of `jax.jit`, which sees the arguments after `what`.
 

@@ -11,7 +11,7 @@ from purenet.core.validate import require
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises ValueError, which names the file, for anything else."""
+    """A JSON object. Raises ValueError, naming the file, for anything else."""
     try:
         with open_file(path, "sweep") as file:
             content = strict_json(file.read().decode())
@@ -24,16 +24,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def strict_json(text: str) -> Any:
-    """What JSON says, without the numbers that only Python's reader knows, NaN and infinities."""
+    """The content of JSON text, without Python's extensions NaN and Infinity."""
 
     def refuse(constant):
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 
 
 def plain(value: Any) -> Any:
-    """A value as files hold it: numbers as they are, functions by name."""
+    """A value for files: numbers unchanged, functions by name."""
     if isinstance(value, np.generic):
         value = value.item()
     if callable(value) and hasattr(value, "__name__"):
@@ -44,7 +44,7 @@ def plain(value: Any) -> Any:
 
 
 def json_bytes(content: Any, indent: int | None = None) -> bytes:
-    """One line of strict JSON, or several: what is not finite is null."""
+    """One line of strict JSON, or several; non-finite numbers become null."""
 
     def clean(value):
         if isinstance(value, dict):

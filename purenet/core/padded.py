@@ -1,4 +1,4 @@
-"""A size that may be traced, inside arrays of a fixed one."""
+"""A size that may be traced, in arrays of a fixed size."""
 
 import dataclasses
 import functools
@@ -15,9 +15,9 @@ from purenet.core.validate import Check, describe_value, integer, is_number
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["size"], meta_fields=["capacity"])
 @dataclasses.dataclass(frozen=True)
 class PaddedSize:
-    """`size`, an integer that may be traced, where arrays have the shape of `capacity`.
+    """A `size`, an integer that may be traced, in arrays whose shape has `capacity` in its place.
 
-    What lies beyond `size` is padding: zeros that stay zeros.
+    Everything beyond `size` is padding: zeros that stay zero.
 
     >>> PaddedSize(5, capacity=8).capacity
     8
@@ -32,9 +32,9 @@ PaddedSizes = Size | tuple[Size, ...] | list[Size]  # `Sizes`, some of which may
 
 
 def padded_size(name: str, value: PaddedSize) -> PaddedSize:
-    """A padded size as an integer: a plain one as a plain one, an array as int32.
+    """A padded size with an integer size: a Python integer for a plain number, int32 for an array.
 
-    Plain numbers are rounded down. A traced number below 1 acts as 1, one above the capacity as the
+    Numbers are rounded down. An array below 1 becomes 1, one above the capacity becomes the
     capacity. Raises ValueError for a plain number out of this range; TypeError for a size that is
     not one number, and for a capacity that is not an integer.
 
@@ -43,7 +43,7 @@ def padded_size(name: str, value: PaddedSize) -> PaddedSize:
     """
     size, capacity = value.size, integer(f"{name}.capacity", value.capacity, least=1)
     if isinstance(size, bool) or not (is_number(size) or _is_one_number(size)):
-        raise TypeError(f"{name}.size is {describe_value(size)}, but one number is expected.")
+        raise TypeError(f"{name}.size is {describe_value(size)}, but a single number is expected.")
     if not is_number(size):
         down = jnp.floor(size) if jnp.issubdtype(jnp.result_type(size), jnp.floating) else size
         return PaddedSize(jnp.clip(jnp.asarray(down).astype(jnp.int32), 1, capacity), capacity)
@@ -78,7 +78,7 @@ AnySize = Annotated[Size, Check(size_or_padded, "an integer of at least 1 or a P
 
 
 def capacity_of(size: Size) -> int:
-    """The size in the shape of an array.
+    """The size as it appears in the shape of an array.
 
     >>> capacity_of(3), capacity_of(PaddedSize(5, capacity=8))
     (3, 8)
@@ -87,7 +87,7 @@ def capacity_of(size: Size) -> int:
 
 
 def count_of(size: Any) -> Number | None:
-    """How many are not padding, or None where there is none: for a size, or for `train`.
+    """The number of entries that are not padding; None for a plain size, or a plain `train`.
 
     >>> count_of(PaddedSize(5, capacity=8)), count_of(8), count_of(True)
     (5, None, None)
@@ -96,7 +96,7 @@ def count_of(size: Any) -> Number | None:
 
 
 def counts(**sizes: Size) -> Mapping[str, jax.Array]:
-    """The number of what acts, by name, for the statistics of a layer: of padded sizes alone.
+    """The sizes of those that are padded, by name, for the statistics of a layer.
 
     >>> {name: int(count) for name, count in counts(inputs=3, units=PaddedSize(5, 8)).items()}
     {'units': 5}
@@ -109,7 +109,7 @@ def counts(**sizes: Size) -> Mapping[str, jax.Array]:
 
 
 def keep_first(a: Array, count: Number | None, axis: int = -1) -> Any:
-    """`a` with zeros after the first `count` places of an axis; as it is where count is None.
+    """`a` with zeros after the first `count` entries of an axis; unchanged if count is None.
 
     >>> keep_first(jnp.ones(3), 2).tolist()
     [1.0, 1.0, 0.0]

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 
 _REFRESH = 0.2  # seconds between two drawings of the bar
-_EVERY, _RARELY = 2.0, 60.0  # seconds between two plain lines: at first, and at last
-_SHARE = 0.1  # in between, the pause is this share of the elapsed time
+_EVERY, _RARELY = 2.0, 60.0  # seconds between two plain lines: at the start, and later
+_SHARE = 0.1  # in between, the pause is this fraction of the elapsed time
 _NARROW, _WIDE = 10, 30  # characters of the bar alone
 _GAP = 2  # between the parts of the line
 
@@ -16,9 +16,9 @@ _GAP = 2  # between the parts of the line
 class Progress:
     """Progress of a loop, with a few named values, on standard error.
 
-    `show` defaults to whether standard error is a terminal or belongs to a notebook. If it is
-    neither and `show` is True, plain lines appear: every two seconds at first, later every minute,
-    and at the end. There are no colours. The total may change on the way.
+    `show` defaults to True if standard error is a terminal or in a notebook. If it is neither and
+    `show` is True, plain lines appear: every two seconds at first, every minute later, and at the
+    end. There are no colours. The total may change during the loop.
 
     >>> with Progress(3, "epoch", show=False) as bar:
     ...     bar.advance(2, lambda: {"loss": "0.5"})
@@ -94,7 +94,7 @@ class Progress:
 
 
 def bar_line(done: int, total: int, words: Sequence[str], width: int) -> str:
-    """A bar of at least ten characters, the counts, and as many words as fit in `width`.
+    """A bar of at least ten characters, the counts, and as many items as fit in `width`.
 
     Words come in order of importance; the first is shortened if even it does not fit.
 

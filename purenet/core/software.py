@@ -1,4 +1,4 @@
-"""What decides the bits of a training besides its arguments: versions, and settings of JAX."""
+"""Versions and settings of JAX, which affect the exact results of a training."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _SETTINGS = (
 
 
 def versions() -> dict[str, str]:
-    """The version of everything that computes, by name.
+    """The version of each package that computes, by name.
 
     >>> sorted(versions())
     ['jax', 'jaxlib', 'numpy', 'purenet']
@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def number_settings() -> dict[str, str]:
-    """The settings of JAX that change numbers, as text, by name; None where JAX has no such one.
+    """The settings of JAX that change numbers, as text, by name; None for those that JAX lacks.
 
     >>> number_settings()["jax_default_prng_impl"]
     'threefry2x32'
@@ -44,7 +44,7 @@ def number_settings() -> dict[str, str]:
 
 
 def differences(there: Any, here: dict[str, str]) -> list[str]:
-    """Each of the settings or versions `here` that is another `there`, as text.
+    """Each of the settings or versions `here` that differs from `there`, as text.
 
     >>> differences({"jax": "0.9"}, {"jax": "0.10", "numpy": "2.0"})
     ['jax is 0.10, there 0.9', 'numpy is 2.0, there unknown']
@@ -59,7 +59,7 @@ def differences(there: Any, here: dict[str, str]) -> list[str]:
 
 
 def described() -> dict[str, dict[str, str]]:
-    """What a file says of the software that began it.
+    """The record in a file of the software that started it.
 
     >>> sorted(described())
     ['number settings', 'versions']
@@ -68,10 +68,10 @@ def described() -> dict[str, dict[str, str]]:
 
 
 def check_resumable(what: str, there: dict[str, Any], finished: bool) -> None:
-    """Refuse to resume `what` another software began: the bits would be those of neither.
+    """Refuse to resume `what` was started with other software: the result would be neither's.
 
-    `there` is what `described` gave. Where all is finished, nothing is trained, and versions may
-    differ. Raises ValueError with every difference.
+    `there` is a result of `described`. If everything is finished, nothing is trained, and versions
+    may differ. Raises ValueError with all differences.
 
     >>> check_resumable("run.npz", described(), finished=False)
     """
@@ -81,6 +81,6 @@ def check_resumable(what: str, there: dict[str, Any], finished: bool) -> None:
         others, cure = differences(there.get("versions"), versions()), "Install those versions"
     require(
         not others,
-        f"{what} was begun with other software, so what is trained now would not be the same: "
+        f"{what} was started with other software, so the results would not be the same: "
         f"{'; '.join(others)}. {cure}, or name another path.",
     )

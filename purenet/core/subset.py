@@ -1,4 +1,4 @@
-"""Some rows of a data set, in a program whose shapes do not depend on which rows, or how many."""
+"""Some rows of a data set, in a program that is the same for any rows and any number of them."""
 
 import dataclasses
 import functools
@@ -19,10 +19,10 @@ T = TypeVar("T")
 )
 @dataclasses.dataclass(frozen=True)
 class Subset:
-    """The first `sizes[which]` of `rows`, of the examples in `data`.
+    """A subset of the examples in `data`: the first `sizes[which]` of `rows`.
 
-    `rows` may be traced, and so may be `which`: one program serves the folds of a data set, which
-    lies on the device once. The rows after those are padding, numbers of rows that exist.
+    `rows` and `which` may be traced, so one program serves all folds of a data set, which lies on
+    the device once. The remaining rows are padding, and must be valid row numbers too.
 
     >>> import jax.numpy as jnp
     >>> part = Subset(jnp.arange(5) * 10, jnp.array([4, 1, 0]), jnp.array(0), sizes=(2, 3))
@@ -32,25 +32,25 @@ class Subset:
 
     data: PyTree  # arrays with the examples on the leading axis
     rows: Array  # (max(sizes),) integers
-    which: Array  # () integer: the place of its own size
-    sizes: tuple[int, ...]  # every number of rows that there may be, ascending
+    which: Array  # () integer: the index of its own size
+    sizes: tuple[int, ...]  # all possible numbers of rows, ascending
 
     @property
     def count(self) -> int | jax.Array:
-        """How many rows are its own: a plain number where all sizes are the same."""
+        """The number of its own rows: a plain integer if there is only one size."""
         if len(self.sizes) == 1:
             return self.sizes[0]
         return jax.numpy.asarray(self.sizes)[self.which]
 
     def each(self, f: Callable[[Array, PyTree], T]) -> T:
-        """f(rows, data) of just its own rows: one branch of the program a size."""
+        """f(rows, data) of its own rows only: one branch of the program for each size."""
         if len(self.sizes) == 1:
             return f(self.rows, self.data)
         of = lambda size: lambda rows, data: f(rows[:size], data)
         return jax.lax.switch(self.which, list(map(of, self.sizes)), self.rows, self.data)
 
     def examples(self, f: Callable[[PyTree], T]) -> T:
-        """f of just its own examples, gathered: one branch of the program a size.
+        """f of its own examples, gathered: one branch of the program for each size.
 
         >>> import jax.numpy as jnp
         >>> Subset(jnp.arange(5), jnp.array([4, 1]), jnp.array(0), (2,)).examples(sum).item()

@@ -23,8 +23,8 @@ def named_paths(
         return jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
     except (TypeError, ValueError):
         raise TypeError(
-            f"{caller}: a dict has keys of several kinds, such as 1 and 'a', which have no order; "
-            "use texts."
+            f"{caller}: a dict has keys of several types, such as 1 and 'a', which have no order; "
+            "use strings."
         ) from None
 
 
@@ -32,10 +32,10 @@ _LONGEST_NAME = 10_000  # bytes; a zip directory has room for 65,535
 
 
 def named_leaves(caller: str, tree: PyTree, is_leaf: Callable | None = None) -> dict[str, Any]:
-    """The leaves by their path, `params.weights.0.w`; a tree that is one leaf calls it `leaf`.
+    """The leaves by their path, `params.weights.0.w`; a tree that is a single leaf is named `leaf`.
 
-    Raises ValueError where two leaves would get the same name, or one that no file can hold, and
-    TypeError for a dict whose keys have no order.
+    Raises ValueError if two leaves would get the same name, or one that no file can hold, and
+    TypeError for a dict whose keys cannot be ordered.
 
     >>> named_leaves("save", {"a": [1, 2], "b": ()})
     {'a.0': 1, 'a.1': 2}
@@ -47,7 +47,7 @@ def named_leaves(caller: str, tree: PyTree, is_leaf: Callable | None = None) -> 
         if name in leaves:
             one, other = (jax.tree_util.keystr(p) for p in (paths[name], path))
             raise ValueError(
-                f"{caller}: the leaves {one} and {other} would both be called {name!r}; "
+                f"{caller}: the leaves {one} and {other} would both be named {name!r}; "
                 "rename one of them."
             )
         if not _storable(name):
@@ -67,7 +67,7 @@ def _storable(name: str) -> bool:
 
 
 def short(value: Any) -> str:
-    """The value as text, cut where it gets long.
+    """The value as text, cut if it is long.
 
     >>> short([1, 2])
     '[1, 2]'
@@ -80,7 +80,7 @@ def short(value: Any) -> str:
 
 
 def printable(value: Any) -> str:
-    r"""The value as text that a terminal shows as it is: control characters become escapes.
+    r"""The value as text that is safe to print: control characters become escapes.
 
     >>> print(printable("a" + chr(27) + "[2Jb"))
     a\x1b[2Jb
@@ -90,7 +90,7 @@ def printable(value: Any) -> str:
 
 
 def fingerprint(data: PyTree) -> str:
-    """A hash of the data: of its shapes, its dtypes and every number.
+    """A hash of the data: its shapes, dtypes and numbers.
 
     >>> fingerprint({"x": np.zeros(2)}) == fingerprint({"x": np.zeros(3)})
     False

@@ -1,4 +1,4 @@
-"""The five shapes that data takes on its way from a network to a result."""
+"""The types of the library: parameters, layers, optimizers, states, Trainables."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,22 +8,22 @@ import numpy as np
 
 PyTree = Any  # dicts, tuples and lists of arrays, and arrays alone
 Sizes = int | tuple[int, ...] | list[int]  # the shape of one example, or of an array
-Array = jax.Array | np.ndarray  # what an operation takes; what it gives is a jax.Array
-Number = float | np.number | Array  # of a setting: plain, or an array of one, traced or not
+Array = jax.Array | np.ndarray  # what an operation takes; it returns a jax.Array
+Number = float | np.number | Array  # a setting: plain, or an array of one, traced or not
 Rate = Number | Callable[[Any], Number]  # a number, or a schedule: step -> number
 Key = Array  # one random key, of either style
 Initializer = Callable[..., jax.Array]  # (key, shape) -> array; some take dtype= and fans= too
 
 
 class Params(NamedTuple):
-    """The numbers of a network: what is trained, and what is only carried along.
+    """The numbers of a network: those that are trained, and running statistics.
 
     >>> Params({"w": 1.0}).stats
     ()
     """
 
     weights: PyTree  # differentiated and optimised
-    stats: PyTree = ()  # running statistics, never differentiated; () where there are none
+    stats: PyTree = ()  # running statistics, never differentiated; () if there are none
 
 
 class Layer(NamedTuple):
@@ -31,8 +31,8 @@ class Layer(NamedTuple):
 
     `init(key, sizes) -> Params`, where `sizes` is the shape of one example (an int or a tuple).
     `apply(params, x, train, key) -> (y, stats)`: always a pair, whatever `train` is. `train` is a
-    Python bool, or a `PaddedSize`, which is true: training on a batch whose first examples alone
-    are real. `key` may be None where nothing is random.
+    Python bool, or a `PaddedSize`, which is true: training on a batch of which only the first
+    examples are real. `key` may be None if nothing is random.
     `spec` is `(name, arguments)`: enough to print, summarise and rebuild the layer.
 
     >>> double = Layer(lambda key, sizes: Params(()), lambda params, x, train, key: (2 * x, ()))
@@ -45,13 +45,13 @@ class Layer(NamedTuple):
     spec: tuple = ()
 
     def __repr__(self):
-        """As it was made: dense(units=10, weight_init=he_normal)."""
+        """The call that made it: dense(units=10, weight_init=he_normal)."""
         if not self.spec:
             return f"Layer(init={_brief(self.init)}, apply={_brief(self.apply)})"
         name, arguments, *_ = (*self.spec, {})
         if not isinstance(arguments, dict):
             return f"Layer(spec={self.spec!r})"
-        if [*arguments] == ["function"]:  # an activation, or a function that became a layer
+        if [*arguments] == ["function"]:  # an activation, or a function lifted to a layer
             return str(name)
         return f"{name}({_arguments(arguments)})"
 
@@ -59,7 +59,7 @@ class Layer(NamedTuple):
 class Optimizer(NamedTuple):
     """`init(weights) -> state`; `update(grads, state, weights, **extra) -> (updates, state)`.
 
-    `extra` is what a chain's other transformations may need by name, such as `value=`.
+    `extra` are keyword arguments that transformations in a chain may need, such as `value=`.
 
     >>> down = Optimizer(lambda weights: (), lambda grads, state, weights: (-grads, state))
     >>> down.update(0.5, down.init(1.0), 1.0)
@@ -71,7 +71,7 @@ class Optimizer(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that a training run remembers between two steps.
+    """The complete state of a training run between two steps.
 
     >>> TrainState(Params({"w": 1.0}), opt_state=(), key=jax.random.key(0), step=0).params.weights
     {'w': 1.0}
@@ -88,13 +88,14 @@ class Trainable(NamedTuple):
 
     `init(key) -> state`, `epoch(state, data) -> (state, metrics)`,
     `evaluate(state, data) -> metrics`; `metrics` is a dict of scalars, `data` a pytree of arrays
-    with the examples on the leading axis. `check(data)` looks at concrete arrays before anything
-    is compiled and raises ValueError or TypeError for data that cannot be trained on.
+    with the examples on the leading axis. `check(data)` inspects concrete arrays before
+    anything is compiled and raises ValueError or TypeError for data that cannot be trained on.
 
-    Three more are for those that have them. `predict(state, x)` gives one prediction for each
-    example of x: class probabilities where there are classes. `score(y, t)` gives the metrics of
-    such predictions. `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a
-    larger set; without it they are given the rows, gathered.
+    Four more are optional. `predict(state, x)` returns one prediction for each example of x: class
+    probabilities if there are classes. `score(y, t)` returns the metrics of such predictions.
+    `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a larger set;
+    otherwise they get the rows, gathered. `network()` returns the pair (net, sizes) whose
+    parameters are `state.params`.
 
     >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
     >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
@@ -108,6 +109,7 @@ class Trainable(NamedTuple):
     predict: Callable[[PyTree, PyTree], Any] | None = None
     score: Callable[[Any, Any], dict[str, jax.Array]] | None = None
     subsets: bool = False
+    network: Callable[[], tuple[Layer, Any]] | None = None
 
     def __repr__(self):
         parts = {name: part for name, part in self._asdict().items() if part is not False}
@@ -130,7 +132,7 @@ def _brief(value: Any) -> str:
 
 
 def only_weights(caller: str, weights: PyTree) -> PyTree:
-    """The weights, as they are. Raises TypeError for a network's Params, in whole or in part.
+    """The weights, unchanged. Raises TypeError for a network's Params, in whole or in part.
 
     >>> only_weights("sgd", {"w": 1.0})
     {'w': 1.0}
@@ -138,7 +140,7 @@ def only_weights(caller: str, weights: PyTree) -> PyTree:
     is_params = lambda node: isinstance(node, Params)
     if any(map(is_params, jax.tree.leaves(weights, is_leaf=is_params))):
         raise TypeError(
-            f"{caller}: got a network's Params (weights and stats), but an optimizer takes what is "
-            "trained; pass params.weights."
+            f"{caller}: got a network's Params (weights and stats), but an optimizer takes only "
+            "the weights; pass params.weights."
         )
     return weights

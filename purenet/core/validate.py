@@ -1,7 +1,7 @@
-"""Checks of arguments, made from types and shapes before anything is computed.
+"""Checks of arguments, by types and shapes, before anything is computed.
 
-A plain number may be looked at. An array never is, traced or not: no program depends on what it
-holds.
+A plain number may be inspected. An array never is, traced or not: no program depends on its
+values.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 def describe_value(value: Any) -> str:
-    """What a value is, in a few words, for an error message.
+    """A value in a few words, for an error message.
 
     >>> describe_value("adam"), describe_value(print), describe_value(np.ones((2, 3)))
     ("'adam'", 'the function print', 'an array of float64 (2, 3)')
@@ -51,7 +51,7 @@ def _is_array(value) -> bool:
 def expect(
     legal: Any, name: str, value: Any, expected: str, error: type = TypeError, hint: str = ""
 ) -> None:
-    """Raises `error` unless `legal`, in the sentence that all checks share.
+    """Raises `error` unless `legal`, with the wording that all checks share.
 
     >>> expect(False, "fit: x", "a", "an array")
     Traceback (most recent call last):
@@ -95,7 +95,7 @@ def integer(name: str, value: Any, least: int) -> int:
 
 # settings: plain numbers in their range, or arrays of one number
 def is_number(value: Any) -> bool:
-    """Whether `value` is a plain number, which may be looked at before anything is traced.
+    """Whether `value` is a plain number, which may be inspected before anything is traced.
 
     >>> is_number(0.5), is_number(np.float32(0.5)), is_number("0.5")
     (True, True, False)
@@ -103,7 +103,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number))
 
 
-# NaN fails every comparison, so it is in none of them.
+# NaN fails every comparison, so it is in no interval.
 NON_NEGATIVE = (lambda value: 0 <= value < math.inf, "a finite number of at least 0")
 POSITIVE = (lambda value: 0 < value < math.inf, "a finite number above 0")
 UNIT = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
@@ -149,7 +149,7 @@ def is_function(value: Any) -> bool:
 
 
 def every(legal: Callable[[Any], bool], expected: str) -> Callable[..., None]:
-    """The check that all options, by their names, are `expected`; it raises TypeError.
+    """The check that all options, by name, are `expected`; it raises TypeError.
 
     >>> every(is_function, "a function")("jvp", f=abs)
     """
@@ -166,7 +166,7 @@ check_function = every(is_function, "a function")
 
 
 def accepts(f: Callable, *args: Any, **kwargs: Any) -> bool:
-    """Whether a function may be called with such arguments, as far as its signature says.
+    """Whether a function can be called with these arguments, according to its signature.
 
     >>> accepts(lambda x: x, 1), accepts(lambda x: x, 1, 2)
     (True, False)
@@ -175,14 +175,14 @@ def accepts(f: Callable, *args: Any, **kwargs: Any) -> bool:
         inspect.signature(f).bind(*args, **kwargs)
     except TypeError:
         return False
-    except ValueError:  # it has no signature to ask
+    except ValueError:  # a callable without a signature
         return True
     return True
 
 
 # arrays, keys and trees of arrays
 def array(caller: str, name: str, value: Any) -> Any:
-    """An array for JAX: NumPy arrays in the dtype that JAX gives them, plain numbers as they are.
+    """An array for JAX: NumPy arrays in the dtype that JAX gives them, plain numbers unchanged.
 
     Raises TypeError for anything else, such as lists, None, strings and functions.
 
@@ -254,7 +254,7 @@ def require(legal: bool, problem: str, error: type[Exception] = ValueError) -> N
 
 # checks that are declared in a signature
 class Check(NamedTuple):
-    """What an annotated argument has to be: `apply(name, value)` gives the value, or raises.
+    """A requirement on an annotated argument: `apply(name, value)` returns the value, or raises.
 
     >>> Check(lambda name, value: integer(name, value, least=1), "an integer above 0").expected
     'an integer above 0'
@@ -265,7 +265,7 @@ class Check(NamedTuple):
 
 
 def declared(f: Callable[P, R]) -> Callable[P, R]:
-    """Check the arguments of `f` by their annotations, and say so in its docstring.
+    """Check the arguments of `f` by their annotations, and document it in the docstring.
 
     An argument annotated with `Annotated[type, Check(...)]`, such as `NonNegative`, is checked
     before `f` is called, under the name "f: argument". The default of an argument passes, and so
@@ -289,7 +289,7 @@ def declared(f: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             given = signature.bind(*args, **kwargs)
-        except TypeError:  # Python says best which argument is missing or unknown
+        except TypeError:  # let Python name the missing or unknown argument
             return f(*args, **kwargs)
         for name, (check, default) in checks.items():
             value = given.arguments.get(name, default)
@@ -329,7 +329,7 @@ def _plain(annotation):
 
 
 def _with_raises(doc: str, checks: dict[str, tuple[Check, Any]]) -> str:
-    """The docstring with a sentence on what is raised, before its source and its example."""
+    """The docstring with a sentence on the errors, before its source and its example."""
     names: dict[str, list[str]] = {}
     for name, (check, _) in checks.items():
         names.setdefault(check.expected, []).append(name)

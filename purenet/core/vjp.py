@@ -1,11 +1,10 @@
-"""The only use of JAX's custom derivatives: reverse rules by hand, forward mode from them.
+"""The only use of JAX's custom derivatives: hand-written reverse rules, and forward mode from them.
 
-An op is `hand_vjp(plain, fwd, bwd)`. This wrapper, not the rule, takes care of what every rule
-would otherwise repeat: a cotangent gets the dtype and the shape of its argument (a scalar `slope`
-may be answered with a full-sized array, which is summed); arguments that are not arrays are refused
-by name; NumPy arrays become JAX arrays; inside `shard_map` a cotangent is summed over the mesh axes
-that it varies over and its argument does not; on a mesh with explicit axes it is sharded like its
-argument.
+An op is `hand_vjp(plain, fwd, bwd)`. This wrapper does what every rule would otherwise repeat: a
+cotangent gets the dtype and the shape of its argument (a rule may return a full-sized array for a
+scalar `slope`, which is summed); arguments that are not arrays are rejected by name; NumPy arrays
+become JAX arrays; inside `shard_map` a cotangent is summed over the mesh axes that it varies over
+and its argument does not; on a mesh with explicit axes it is sharded like its argument.
 """
 
 import functools
@@ -27,20 +26,20 @@ R = TypeVar("R", covariant=True)
 
 
 class Op(Protocol[P, R]):
-    """An operation as `hand_vjp` makes it: a function, and the same without its rule."""
+    """An operation from `hand_vjp`: a function, and the same without its rule."""
 
     __name__: str
 
     @property
     def plain(self) -> Callable[P, R]:
-        """The function that was given: JAX differentiates it by its own rules."""
+        """The original function, which JAX differentiates by its own rules."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """What `plain` gives, differentiated by hand."""
+        """The result of `plain`, differentiated by the hand-written rule."""
 
 
 class _Like(NamedTuple):
-    """What a cotangent has to look like; hashable, so it travels as structure, not as an array."""
+    """The required form of a cotangent; hashable, so it is passed as structure, not as an array."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -63,15 +62,15 @@ def hand_vjp(
     """Give `plain` a hand-written reverse rule.
 
     fwd(*args) -> (out, residuals); bwd(*static_args, residuals, g) -> one cotangent per array
-    argument, None for integers and keys. `static` numbers the arguments that are plain Python
-    values. check(*args) is given the arguments before JAX is, while a plain number can still be
-    told from a traced one. `.plain` keeps the untouched function: the reference that the tests
+    argument, None for integers and keys. `static` lists the positions of arguments that are plain
+    Python values. check(*args) gets the arguments before JAX does, while plain numbers can still be
+    told from traced ones. `.plain` is the original function: the reference that the tests
     differentiate.
 
     `fwd` must call `plain`, never the op itself: then second derivatives work.
     Raises TypeError for anything but functions; the op raises TypeError for an argument that is not
-    an array, a `fwd` that does not give a pair and a `bwd` that does not give a tuple, and
-    ValueError for another number of cotangents than of array arguments, or other shapes.
+    an array, a `fwd` that does not return a pair and a `bwd` that does not return a tuple, and
+    ValueError if the cotangents do not match the array arguments in number and shape.
     Source: the custom derivative rules of the JAX documentation.
 
     >>> square = hand_vjp(lambda x: x * x, lambda x: (x * x, x), lambda x, g: (2 * x * g,))
@@ -80,7 +79,7 @@ def hand_vjp(
     """
     check_function("hand_vjp", plain=plain, fwd=fwd, bwd=bwd)
     legal = isinstance(static, tuple) and all(map(is_integer, static))
-    such = "a tuple of the places of plain arguments such as (1, 2)"
+    such = "a tuple of the positions of plain arguments such as (1, 2)"
     expect(legal, "hand_vjp: static", static, such)
     name = getattr(plain, "__name__", type(plain).__name__).lstrip("_")
     names = list(inspect.signature(plain).parameters)
@@ -88,7 +87,7 @@ def hand_vjp(
     def forward(*args):
         answer = fwd(*args)
         pair = isinstance(answer, tuple) and len(answer) == 2
-        expect(pair, f"{name}: the answer of fwd", answer, "a pair (out, residuals)")
+        expect(pair, f"{name}: the return value of fwd", answer, "a pair (out, residuals)")
         out, residuals = answer
         arrays = [a for i, a in enumerate(args) if i not in static]
         return out, (residuals, _Likes(_like(a) for a in arrays))
@@ -114,7 +113,7 @@ def hand_vjp(
 
 
 def _backward(name: str, bwd: Callable) -> Callable:
-    """`bwd` with every cotangent made to look like its argument."""
+    """`bwd` with every cotangent in the form of its argument."""
 
     def backward(*args):
         *static_args, (residuals, likes), g = args
@@ -122,18 +121,18 @@ def _backward(name: str, bwd: Callable) -> Callable:
         def pull(residuals, g):
             cotangents = bwd(*static_args, residuals, g)
             legal = isinstance(cotangents, (tuple, list))
-            expect(legal, f"{name}: the answer of bwd", cotangents, "a tuple of cotangents")
+            expect(legal, f"{name}: the return value of bwd", cotangents, "a tuple of cotangents")
             require(
                 len(cotangents) == len(likes),
-                f"{name}: bwd gives {len(cotangents)} cotangents, but there are {len(likes)} array "
-                "arguments; answer None for an integer or a key.",
+                f"{name}: bwd returned {len(cotangents)} cotangents, but there are {len(likes)} "
+                "array arguments; return None for an integer or a key.",
             )
             pairs = zip(cotangents, likes, strict=True)
             return tuple(_match(name, i, *pair) for i, pair in enumerate(pairs))
 
         if jax.sharding.get_abstract_mesh().explicit_axes:
             # a contraction over a sharded batch has no sharding of its own: let the compiler
-            # place the work, and say only where the answer belongs
+            # place the work, and only say where the result belongs
             pull = jax.sharding.auto_axes(pull, out_sharding=tuple(a.sharding for a in likes))
         return pull(residuals, g)
 
@@ -141,7 +140,7 @@ def _backward(name: str, bwd: Callable) -> Callable:
 
 
 def ops_in(module: ModuleType) -> dict[str, Op]:
-    """The ops among the names of a module, as `hand_vjp` makes them: the register of a module.
+    """The ops made by `hand_vjp` among the names of a module.
 
     >>> from purenet import ops
     >>> ops_in(ops)["relu"] is ops.relu
@@ -154,8 +153,8 @@ def ops_in(module: ModuleType) -> dict[str, Op]:
 def jvp(f: Callable, primals: tuple | list, tangents: tuple | list) -> tuple[PyTree, PyTree]:
     """Forward mode from reverse rules: the pullback is linear, so transpose it.
 
-    Returns (f(*primals), its directional derivative), as `jax.jvp` does, which refuses functions
-    that have a reverse rule only.
+    Returns (f(*primals), its directional derivative), like `jax.jvp`, which rejects functions that
+    have a reverse rule only.
     Raises TypeError unless `f` is a function and the two are tuples, and ValueError unless the
     tangents have the structure and the shapes of the primals.
     Source: the transposition of a pullback, as in JAX's `linear_transpose`.
@@ -188,15 +187,15 @@ def _varying(a) -> frozenset:
 
 def _match(name, position, cotangent, like: _Like):
     if cotangent is None or not jnp.issubdtype(like.dtype, jnp.inexact):
-        return None  # an integer has no gradient, whatever the rule answered
-    # a scalar hyperparameter against a full-sized answer: sum what was broadcast
+        return None  # an integer has no gradient, whatever the rule returned
+    # a scalar hyperparameter with a full-sized cotangent: sum over the broadcast axes
     shape = jnp.shape(cotangent)
     extra = len(shape) - len(like.shape)
     stretched = tuple(i for i, n in enumerate(shape) if i < extra or n != like.shape[i - extra])
     require(
         extra >= 0 and all(i < extra or like.shape[i - extra] == 1 for i in stretched),
-        f"{name}: bwd gives cotangent {position} the shape {shape}, but its argument has "
-        f"{like.shape}.",
+        f"{name}: bwd returned cotangent {position} with shape {shape}, but its argument has "
+        f"shape {like.shape}.",
     )
     if stretched:
         cotangent = cotangent.sum(stretched).reshape(like.shape)

@@ -1,8 +1,8 @@
 """Data: the digits, MNIST in IDX files, CSV; one-hot labels, shuffling, a validation split.
 
 A data set is a pair `(x, t)`: inputs x, float32, (n, pixels) or images (n, h, w, 1), and labels t,
-int32 (n,) or one-hot float32 (n, classes). What a file claims is checked before it is used:
-no size from a header is allocated, and nothing in a file is ever unpickled or evaluated.
+int32 (n,) or one-hot float32 (n, classes). Everything that a file claims is checked before it is
+used: no size in a header is trusted, and nothing in a file is ever unpickled or evaluated.
 """
 
 from purenet.data._csv import csv as csv

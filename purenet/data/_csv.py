@@ -33,7 +33,7 @@ def csv(
     (n, classes) float32 with `one_hot`, where `classes` is the largest label + 1 unless given.
     Raises FileNotFoundError if there is no file; ValueError, with the file, the line and what was
     expected there, if it is not such a table; TypeError if `path` is not a path.
-    Source: the CSV form in which MNIST is passed around (a `label` and 784 pixels); RFC 4180.
+    Source: the common CSV form of MNIST (a `label` and 784 pixels); RFC 4180.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def csv(
         classes = int(t.max()) + 1
         require(
             classes <= _GUESSED_CLASSES,
-            f"csv: {path}: the largest label is {classes - 1}; if it is meant, pass "
+            f"csv: {path}: the largest label is {classes - 1}; if that is intended, pass "
             f"classes={classes}.",
         )
     width = len(header) - 1
@@ -110,7 +110,7 @@ def _cells(path: Path, rows, header: list[str], position: int, classes: int | No
 
 
 # pieces
-_GUESSED_CLASSES = 100_000  # a wilder label in a file is a mistake more often than a class
+_GUESSED_CLASSES = 100_000  # a larger label in a file is more likely a mistake than a class
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -126,7 +126,7 @@ class _Pixels(dict):
 
 
 def _number(cell: str) -> float:
-    # float() alone would also take '1_000', 'nan' and the digits of other scripts
+    # float() alone would also accept '1_000', 'nan' and the digits of other scripts
     require(bool(_NUMBER.fullmatch(cell)), f"expected a number, found {_quoted(cell)}.")
     return float(cell)
 

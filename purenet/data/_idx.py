@@ -1,6 +1,6 @@
 """IDX, the format of MNIST's files: one array of numbers, raw or gzipped.
 
-What the file claims is checked before it is used: no size from a header is allocated.
+Everything that a file claims is checked before it is used: no size in a header is trusted.
 """
 
 import gzip
@@ -16,13 +16,13 @@ from purenet.core.files import as_path, open_file
 from purenet.core.validate import require
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_IDX_AXES = 64  # as many as an array of NumPy can have
+_IDX_AXES = 64  # the most that a NumPy array can have
 _DEFLATE_RATIO = 1032  # the most that deflate can expand: 258 bytes from 2 bits
 _CHUNK = 1 << 20
 
 
 def idx(path: str | os.PathLike) -> np.ndarray:
-    """The array in one IDX file, raw or gzipped: its first bytes decide which, not its name.
+    """The array in an IDX file, raw or gzipped, which its first bytes decide, not its name.
 
     Any shape; dtype uint8, int8, int16, int32, float32 or float64, in native byte order.
     Memory is bounded by what the file holds, whatever its header claims.
@@ -44,11 +44,11 @@ def idx(path: str | os.PathLike) -> np.ndarray:
         file.seek(0)
         stream = _Stream(path, gzip.GzipFile(fileobj=file) if packed else file, packed)
         dtype, sizes = _header(stream)
-        start, claimed = stream.start, math.prod(sizes) * dtype.itemsize  # Python's integers
-        promise = f"the header promises the shape {sizes} of {dtype.name}, {claimed} bytes of data"
-        # compare before reading: no claim makes us unpack or hold more than the file can contain
+        start, claimed = stream.start, math.prod(sizes) * dtype.itemsize  # no overflow
+        promise = f"the header declares the shape {sizes} of {dtype.name}, {claimed} bytes of data"
+        # compare before reading, so that no more is decompressed or held than the file can contain
         possible = not packed or claimed <= on_disk * _DEFLATE_RATIO
-        stream.require(possible, f"{promise}, but {on_disk} bytes of gzip cannot hold so many.")
+        stream.require(possible, f"{promise}, but {on_disk} bytes of gzip cannot hold that many.")
         short = not packed and claimed > on_disk - start
         content = bytearray() if short else stream.read(claimed + 1)
         found = on_disk - start if short else len(content)
@@ -62,7 +62,7 @@ def idx(path: str | os.PathLike) -> np.ndarray:
 
 
 def _header(stream: "_Stream") -> tuple[np.dtype, tuple[int, ...]]:
-    """(dtype, shape) as the header gives them."""
+    """(dtype, shape) from the header."""
     magic = stream.read(4)
     stream.require(len(magic) > 0, "the file is empty; an IDX file is expected.")
     stream.require(
@@ -91,13 +91,13 @@ def _header(stream: "_Stream") -> tuple[np.dtype, tuple[int, ...]]:
     if 0 in sizes:
         stream.start = 4 + 4 * sizes.index(0)
     stream.require(
-        0 not in sizes, f"the shape {sizes} holds no element; positive sizes are expected."
+        0 not in sizes, f"the shape {sizes} has no elements; positive sizes are expected."
     )
     return np.dtype(_IDX_TYPES[kind]), sizes
 
 
 class _Stream:
-    """The bytes of a file once decompressed; `start` is where a problem is reported."""
+    """The bytes of a file once decompressed; `start` is the position that errors report."""
 
     def __init__(self, path: Path, file: IO[bytes] | gzip.GzipFile, packed: bool):
         self.path, self.file, self.start = path, file, 0

@@ -26,9 +26,10 @@ def one_hot(labels: np.ndarray | Sequence | int, classes: int) -> np.ndarray: ..
 def one_hot(labels: Array | Sequence | int, classes: int) -> Array:
     """Labels as rows with a single 1: y[..., c] = [labels = c].
 
-    Shapes: labels (...) of integers -> (..., classes) float32; NumPy gives NumPy, JAX gives JAX.
+    Shapes: labels (...) of integers -> (..., classes) float32, a JAX array for JAX labels and a
+    NumPy array otherwise.
     Raises TypeError for rows of unequal length; ValueError for labels that are not integers, or
-    outside 0..classes-1 (traced labels cannot be checked: there a label outside gives a row of
+    outside 0..classes-1 (traced labels cannot be checked: one out of range becomes a row of
     zeros).
     Source: the indicator coding of Bishop, Pattern Recognition and Machine Learning (2006), 4.1.2.
 
@@ -64,7 +65,8 @@ def _as_array(labels: Any) -> np.ndarray:
 def shuffle(key: Key, data: PyTree) -> PyTree:
     """The examples of `data` in a random order, the same order for every leaf.
 
-    Shapes: `data` is any pytree of arrays (n, ...); shapes and dtypes stay, NumPy stays NumPy.
+    Shapes: `data` is any pytree of arrays (n, ...); shapes and dtypes are kept, and NumPy arrays
+    stay NumPy arrays.
     Raises TypeError if `key` is not a random key; ValueError for several keys, and if `data` is
     empty or its leaves disagree on n.
     Source: a uniform permutation drawn from the key by `jax.random.permutation`.
@@ -80,9 +82,9 @@ def shuffle(key: Key, data: PyTree) -> PyTree:
 def split(key: Key, data: PyTree, validation: float = 0.2) -> tuple[PyTree, PyTree]:
     """(train, validation): `data` shuffled by the key, then cut in two.
 
-    Shapes: `data` is any pytree of arrays (n, ...). `validation` is a fraction between 0 and 1, of
-    which round(fraction · n) examples are made, or an integer, a number of examples. Dtypes stay,
-    NumPy stays NumPy.
+    Shapes: `data` is any pytree of arrays (n, ...). `validation` is a fraction between 0 and 1,
+    for round(fraction · n) examples, or an integer, the number of examples. Dtypes are kept, and
+    NumPy arrays stay NumPy arrays.
     Raises TypeError if `key` is not a random key; ValueError for several keys, and if `data` is
     empty, its leaves disagree on n, or one side would be empty.
     Source: the hold-out method, Hastie, Tibshirani & Friedman (2009), section 7.2.
@@ -116,7 +118,7 @@ def check_classes(caller: str, classes: Any) -> None:
 def _count(caller: str, data: PyTree) -> int:
     """The number of examples that all leaves agree on."""
     leaves = named_paths(caller, data)
-    require(bool(leaves), f"{caller}: data {data!r} holds no array.")
+    require(bool(leaves), f"{caller}: data {data!r} holds no arrays.")
     counts = []
     for path, leaf in leaves:
         name = f"data{jax.tree_util.keystr(path)}"

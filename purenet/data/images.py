@@ -45,10 +45,9 @@ def mnist(
     Shapes: x (n, 784) float32, or (n, 28, 28, 1) with `flatten=False`, in [0, 1] or, with
     `normalise=False`, the raw 0..255; t (n,) int32, or (n, 10) float32 with `one_hot`.
     The files are train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-    t10k-labels-idx1-ubyte, each as it is or gzipped with .gz.
-    Raises FileNotFoundError for missing files; ValueError for damaged ones (see `idx`), for files
-    in each other's place, counts that differ, and labels outside 0..9; TypeError if `directory` is
-    not a path.
+    t10k-labels-idx1-ubyte, each raw, or gzipped with the suffix .gz.
+    Raises FileNotFoundError for missing files; ValueError for damaged ones (see `idx`), for swapped
+    files, counts that differ, and labels outside 0..9; TypeError if `directory` is not a path.
     Source: LeCun, Cortes & Burges, The MNIST database of handwritten digits (1998).
 
     >>> mnist("no-such-folder")
@@ -62,23 +61,23 @@ def mnist(
     everything = [name for pair in names for name in pair]
     require(
         directory.is_dir(),
-        f"mnist: {directory} is not a directory; looked there for {', '.join(everything)}, each as "
-        "it is or with .gz.",
+        f"mnist: {directory} is not a directory; looked there for {', '.join(everything)}, each "
+        "raw or with .gz.",
         FileNotFoundError,
     )
     paths = {name: _raw_or_gzipped(directory / name) for name in everything}
     missing = [name for name, path in paths.items() if path is None]
     require(
         not missing,
-        f"mnist: {directory} lacks {', '.join(missing)}; looked for each as it is and with .gz.",
+        f"mnist: {directory} lacks {', '.join(missing)}; looked for each with and without .gz.",
         FileNotFoundError,
     )
     train, test = (_images_and_labels(paths[x], paths[t]) for x, t in names)
     one, other = (images.shape[1:] for images, _ in (train, test))
     require(
         one == other,
-        f"mnist: {directory}: the training images have the shape {one}, the test images {other}; "
-        "the same is expected of both.",
+        f"mnist: {directory}: the training images have the shape {one}, but the test images "
+        f"{other}; the same shape is expected.",
     )
     classes = 10 if one_hot else None
     return (
@@ -118,7 +117,7 @@ def _images_and_labels(images_path, labels_path) -> Dataset:
         require(
             found.ndim == axes and found.dtype == np.uint8,
             f"mnist: {path}: expected {what} of uint8, found the shape {found.shape} of "
-            f"{found.dtype}; are images and labels in each other's place?",
+            f"{found.dtype}; are images and labels swapped?",
         )
     require(
         len(images) == len(labels),

@@ -10,9 +10,9 @@ from purenet.core.validate import integer
 def use_cpu_cores(count: int | None = None) -> int:
     """Give this process one JAX device for each CPU core, so that a sweep uses them all.
 
-    Call it before anything has been computed: JAX counts its devices once. `count`, the number of
-    devices, which is returned, defaults to the number of cores that this process may use.
-    Has no effect on accelerators. Raises RuntimeError if JAX has started with another number.
+    Call it before anything is computed: JAX counts its devices once. `count` is the number of
+    devices and defaults to the number of cores that this process may use; it is returned.
+    Has no effect on accelerators. Raises RuntimeError if JAX has started with a different number.
 
     >>> use_cpu_cores() >= 1  # doctest: +SKIP
     True
@@ -27,7 +27,7 @@ def use_cpu_cores(count: int | None = None) -> int:
         if len(jax.devices("cpu")) == count:
             return count
         raise RuntimeError(
-            f"use_cpu_cores: it is too late for {count} devices, JAX has already started with "
-            f"{len(jax.devices('cpu'))}; call it first, before anything is computed."
+            f"use_cpu_cores: it is too late for {count} devices: JAX has already started with "
+            f"{len(jax.devices('cpu'))}. Call it first, before anything is computed."
         ) from None
     return count

@@ -1,4 +1,4 @@
-"""Constraints on a mesh: a batch over its first axis, everything else whole."""
+"""Sharding constraints: a batch is split over the first axis of the mesh, the rest replicated."""
 
 import jax
 from jax.sharding import AxisType
@@ -8,10 +8,10 @@ from purenet.core.types import PyTree
 
 
 def shard_batch(tree: PyTree) -> PyTree:
-    """The leading axis of every array spread over the first axis of the mesh of `fit`.
+    """Split the leading axis of every array over the first axis of the mesh that `fit` was given.
 
     Without a mesh, and inside `shard_map`, the arrays stay where they are. The number of devices
-    need not divide the axis.
+    need not divide the length of the axis.
 
     >>> import jax.numpy as jnp
     >>> shard_batch(jnp.arange(3)).tolist()
@@ -22,7 +22,7 @@ def shard_batch(tree: PyTree) -> PyTree:
 
 
 def replicate(tree: PyTree) -> PyTree:
-    """The arrays whole on every device of the mesh of `fit`; as they are where there is none.
+    """Replicate the arrays on every device of the mesh of `fit`; without one, they are unchanged.
 
     >>> import jax.numpy as jnp
     >>> replicate(jnp.arange(3)).tolist()

@@ -1,15 +1,13 @@
-"""Programs that run in several processes: the one seam to `jax.distributed`.
+"""Programs that run in several processes: the only code that uses `jax.distributed`.
 
 Every process runs the same program and calls these functions in the same order. With one process
-they return at once. The user starts JAX's own way, `jax.distributed.initialize(...)`, before
-anything is computed.
+they return at once. The user calls `jax.distributed.initialize(...)` before anything is computed.
 
-A peer that dies or is stopped ends the others too: by an error out of the collective, at once where
-the connection breaks, or by the end of the process soon after the `heartbeat_timeout_seconds` of
-`initialize`. If a process is alive but never joins, the others wait, on CPUs for as long as
-`XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. There the first exchange of a
-program fails after 30 s. So processes meet early, before any work that may take them differently
-long.
+If a process dies or is stopped, the others end too: with an error from the collective as soon as
+the connection breaks, or else when JAX ends them, soon after the `heartbeat_timeout_seconds` of
+`initialize`. If a process is alive but never joins, the others wait; on CPUs, for as long as
+`XLA_FLAGS=--xla_cpu_collective_timeout_seconds=` says. The first exchange of a program on CPUs
+fails after 30 s, so processes exchange something early, before work whose time may differ.
 """
 
 import contextlib
@@ -46,10 +44,10 @@ def first() -> bool:
 
 
 def broadcast(tree: PyTree) -> PyTree:
-    """What the first process holds, to the bit, in every process.
+    """The values of the first process, bit for bit, in every process.
 
-    The leaves are Python numbers, random keys or arrays of numbers; the first two stay so, arrays
-    become NumPy's. Structure, shapes and dtypes have to be the same in every process.
+    The leaves are Python numbers, random keys or arrays of numbers; arrays come back as NumPy
+    arrays. Structure, shapes and dtypes must be the same in every process.
 
     >>> broadcast({"epochs": 3})
     {'epochs': 3}
@@ -58,7 +56,7 @@ def broadcast(tree: PyTree) -> PyTree:
         return tree
     leaves, structure = jax.tree.flatten(tree)
     arrays = [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in leaves]
-    # as bytes: JAX would make 32 bits of 64
+    # as bytes: JAX would narrow 64 bits to 32
     held = b"".join(a.tobytes() for a in arrays)
     with _reached():
         held = multihost_utils.broadcast_one_to_all(np.frombuffer(held, np.uint8)).tobytes()
@@ -75,7 +73,7 @@ def broadcast(tree: PyTree) -> PyTree:
 
 
 def all_gather_bytes(payload: bytes) -> list[bytes]:
-    """Every process's bytes, in every process, in the order of processes.
+    """The bytes of every process, in every process, in the order of the processes.
 
     >>> all_gather_bytes(b"mine")
     [b'mine']
@@ -90,9 +88,9 @@ def all_gather_bytes(payload: bytes) -> list[bytes]:
 
 
 def broadcast_bytes(f: Callable[[], bytes]) -> bytes:
-    """What f gives in the first process, where alone it is called, in every process.
+    """Call f in the first process only, and return its result in every process.
 
-    What it raises is raised there, and in the others as RuntimeError with the same text.
+    An error of f is raised in the first process, and as RuntimeError with its text in the others.
 
     >>> broadcast_bytes(lambda: b"once")
     b'once'
@@ -114,7 +112,7 @@ def broadcast_bytes(f: Callable[[], bytes]) -> bytes:
 
 
 def run_on_first(action: Callable[[], Any]) -> None:
-    """`action()` in the first process alone, while the others wait for it.
+    """Call `action()` in the first process only, while the others wait for it.
 
     Raises what `broadcast_bytes` raises.
 
@@ -130,9 +128,9 @@ def run_on_first(action: Callable[[], Any]) -> None:
 
 
 def to_local(tree: PyTree, gather: bool = False) -> PyTree:
-    """Arrays that lie on devices of other processes too, as arrays of this process alone.
+    """Arrays that span the devices of several processes, as arrays of this process alone.
 
-    Those of which this process holds only a part stay as they are, or are gathered.
+    An array of which this process holds only a part is unchanged, or gathered if `gather` is set.
 
     >>> to_local({"n": 3})
     {'n': 3}
@@ -158,10 +156,10 @@ def _gathered(row: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _reached() -> Iterator[None]:
-    """Explain errors of processes that cannot be reached."""
+    """Explain the error if another process cannot be reached."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         raise ConnectionError(
-            f"one of {count()} processes is lost or late, so the others cannot continue: {error}"
+            f"one of {count()} processes died or timed out, so the others cannot continue: {error}"
         ) from error

@@ -1,7 +1,7 @@
 """Where the arrays of one training run lie on a mesh of devices.
 
-The compiler partitions the work: what is said here is where the state lies, and that the rows of a
-minibatch are spread over the first axis of the mesh. The sums over the batch follow from that.
+The compiler partitions the work. This module only says where the state lies, and that the rows of
+a minibatch are split over the first axis of the mesh; the sums over the batch follow from that.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Placement(NamedTuple):
         return jax.tree.map(lambda a: self._put(a, P()), tree)
 
     def state(self, tree: PyTree) -> PyTree:
-        """A state of arrays of this process, placed leaf by leaf."""
+        """A state held by this process, placed on the mesh leaf by leaf."""
         if self.mesh is None:
             return tree
         leaves, structure = jax.tree.flatten(tree)
@@ -51,7 +51,7 @@ class Placement(NamedTuple):
         return jax.tree.unflatten(structure, placed)
 
     def hold(self, tree: PyTree) -> PyTree:
-        """The same while tracing: the state lies in its place here."""
+        """The same while tracing: sharding constraints on the state."""
         if self.mesh is None:
             return tree
         leaves, structure = jax.tree.flatten(tree)
@@ -71,9 +71,9 @@ class Placement(NamedTuple):
 
 
 def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyTree) -> Placement:
-    """Where a state of such leaves (shapes and dtypes are enough) lies on the mesh.
+    """Where the leaves of a state lie on the mesh; their shapes and dtypes are enough.
 
-    `shard(name, leaf) -> PartitionSpec` places each leaf; without it all are whole on every device.
+    `shard(name, leaf) -> PartitionSpec` places each leaf; without it, all leaves are replicated.
     Raises TypeError if `mesh` is not a Mesh or a partition not a PartitionSpec; ValueError for a
     partition that names no axis of the mesh or does not divide the leaf, for `shard` without a
     mesh, and for a mesh that leaves out some of several processes.
@@ -82,7 +82,7 @@ def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyT
     ()
     """
     if mesh is None:
-        text = f"{caller}: shard says where on a mesh the leaves lie; give a mesh too."
+        text = f"{caller}: shard places the leaves on a mesh; pass mesh= too."
         require(shard is None, text)
         return Placement()
     example = f'jax.make_mesh(({len(jax.devices())},), ("batch",))'
@@ -93,11 +93,11 @@ def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyT
         TypeError,
     )
     axes, present = mesh.axis_names, {device.process_index for device in mesh.devices.flat}
-    require(len(axes) > 0, f"{caller}: the mesh has no axis to spread the batch over.")
+    require(len(axes) > 0, f"{caller}: the mesh has no axis to split the batch over.")
     require(
         not mesh.is_multi_process or len(present) == multihost.count(),
-        f"{caller}: the mesh holds devices of the processes {sorted(present)}, but there are "
-        f"{multihost.count()}; use those of all processes, or of one.",
+        f"{caller}: the mesh has devices of the processes {sorted(present)}, but there are "
+        f"{multihost.count()} processes; use the devices of all of them, or of one.",
     )
     kind, expected = type(shard).__name__, "a function (name, leaf) -> PartitionSpec"
     text = f"{caller}: shard is {kind}, but {expected} is expected."
@@ -106,27 +106,27 @@ def placement(caller: str, mesh: Mesh | None, shard: Callable | None, state: PyT
         P() if shard is None else _checked(caller, mesh, name, leaf, shard(name, leaf))
         for name, leaf in named_leaves(caller, state).items()
     ]
-    # axes that the compiler is free to use: those of jax.make_mesh ask for a placement by hand
+    # automatic axes, which the compiler may use freely: those of jax.make_mesh are explicit
     return Placement(Mesh(mesh.devices, mesh.axis_names), tuple(specs))
 
 
 def _checked(caller: str, mesh: Mesh, name: str, leaf, spec) -> P:
-    gave = f"{caller}: shard gave {spec!r} for the leaf {name} of shape {leaf.shape}"
+    returned = f"{caller}: shard returned {spec!r} for the leaf {name} of shape {leaf.shape}"
     require(
         isinstance(spec, P),
-        f"{gave}, but a jax.sharding.PartitionSpec is expected; PartitionSpec() replicates the "
+        f"{returned}, but a jax.sharding.PartitionSpec is expected; PartitionSpec() replicates the "
         "leaf on every device.",
         TypeError,
     )
-    require(len(spec) <= len(leaf.shape), f"{gave}, which has only {len(leaf.shape)} axes.")
+    require(len(spec) <= len(leaf.shape), f"{returned}, which has only {len(leaf.shape)} axes.")
     for i, axes in enumerate(spec):
         names = axes if isinstance(axes, tuple) else () if axes is None else (axes,)
         known = all(axis in mesh.shape for axis in names)
-        require(known, f"{gave}, but the mesh has the axes {mesh.axis_names}.")
+        require(known, f"{returned}, but the mesh has the axes {mesh.axis_names}.")
         parts = math.prod(mesh.shape[axis] for axis in names)
         require(
             leaf.shape[i] % parts == 0,
-            f"{gave}, but the mesh axis {axes!r} has size {parts}, which does not divide "
+            f"{returned}, but the mesh axis {axes!r} has size {parts}, which does not divide "
             f"{leaf.shape[i]}.",
         )
     return spec

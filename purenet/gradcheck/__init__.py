@@ -1,4 +1,4 @@
-"""Every hand-written gradient against the automatic one and central differences."""
+"""Check hand-written gradients against automatic differentiation and central differences."""
 
 from purenet.gradcheck._check import TOLERANCES as TOLERANCES
 from purenet.gradcheck._check import Check as Check

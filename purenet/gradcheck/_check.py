@@ -1,9 +1,9 @@
-"""Gradient checks: differences against hand-written rules, entry by entry.
+"""Gradient checks: hand-written rules against two references, entry by entry.
 
-A gradient can be had in three ways. By hand: the rule that was written down. Automatic: JAX
-differentiates the plain forward. Numerical: move one number a little to either side and see how the
-result moves, which needs nothing but the forward and so finds a wrong reference too. `check`
-compares the three for one operation, `report` for all of `purenet.ops`.
+A gradient can be computed in three ways. By hand: with the hand-written rule. Automatic: JAX
+differentiates the plain forward function. Numerical: change one number a little in both directions
+and see how the result changes; this needs only the forward function, and so finds a wrong reference
+too. `check` compares the three for one operation, `report` for all of `purenet.ops`.
 """
 
 import inspect
@@ -32,8 +32,8 @@ from purenet.gradcheck.cases import cases
 from purenet.gradcheck.numerical import numerical_gradient as numerical_gradient
 from purenet.nn import ops
 
-# The step of the differences. Too small and rounding hides the change, too large and curvature
-# shows: the best is near the third root of the precision.
+# The step of the differences. If it is too small, rounding hides the change; if it is too large,
+# curvature shows. The best step is near the cube root of the precision.
 _STEPS = {"float64": 1e-4, "float32": 1e-2}
 
 
@@ -69,7 +69,7 @@ class Worst(NamedTuple):
 
 
 class Check(NamedTuple):
-    """How far the hand-written gradient is from the two others, where it is farthest.
+    """The largest differences between the hand-written gradient and the two others.
 
     >>> found = Check("float64", Worst(0.0, "x", (0,)), Worst(0.01, "x", (1,)))
     >>> print(found.numerical)
@@ -84,7 +84,7 @@ class Check(NamedTuple):
 
     @property
     def tolerance(self) -> Tolerance:
-        """The largest errors that pass in this dtype. Raises ValueError for one without any."""
+        """The largest errors that pass in this dtype. Raises ValueError for other dtypes."""
         expect(
             self.dtype in TOLERANCES, "Check: dtype", self.dtype, "float64 or float32", ValueError
         )
@@ -115,19 +115,20 @@ def check(
     """Compare the hand-written gradient of an operation with the automatic and the numerical one.
 
     `op` comes from `hand_vjp`; `args` are its arrays and `static` the plain values after them. The
-    gradient is that of a sum of all outputs, each with a weight of its own between 0.5 and 1.5 and
-    signs in turn, with respect to every argument of real numbers. Automatic and numerical are those
-    of `op.plain`. `nondifferentiable` numbers arguments that differences cannot follow, such as a
-    rate that decides where a mask is; `h` is 1e-4 in float64 and 1e-2 in float32 unless given.
+    gradient is that of a weighted sum of all outputs, with a different weight for each, of size
+    0.5 to 1.5 and alternating in sign, with respect to every real argument. The automatic and the
+    numerical gradient are those of `op.plain`. `nondifferentiable` lists the positions of
+    arguments to which differences do not apply, such as a rate that decides where a mask is. The
+    step `h` defaults to 1e-4 in float64 and 1e-2 in float32.
 
     The error of an entry is |a - b| / max(|b|, s/100), b being the automatic or the numerical
-    gradient and s the largest |b| of all arguments. So it is relative, without calling rounding in
-    an entry near 0 an error, and nothing is averaged: the worst entry is the result. 1% in any one
-    entry down to s/100 is an error of 0.01, a hundred times smaller it is one of 0.0001.
-    A wrong rule is a result, not an error: its `.passed` says whether both errors are within
-    TOLERANCES, so that `assert found.passed, found` is a test.
-    Raises ValueError for a function without `.plain`, arguments without real numbers, and
-    `nondifferentiable` numbers that no argument has; TypeError for arguments that are not arrays,
+    gradient and s the largest |b| of all arguments. So it is relative, yet rounding in an entry
+    near 0 does not count as an error, and nothing is averaged: the worst entry is the result. A
+    deviation of 1% in any entry down to s/100 is an error of 0.01; in an entry of s/10000, one of
+    0.0001. A wrong rule raises no exception: `.passed` of the result says whether both errors are
+    within TOLERANCES, so `assert found.passed, found` is a test.
+    Raises ValueError for a function without `.plain`, for arguments without real numbers, and for
+    `nondifferentiable` positions that do not exist; TypeError for arguments that are not arrays,
     or that the operation does not accept.
     Source: Baydin, Pearlmutter, Radul & Siskind, Automatic differentiation in machine learning: a
     survey (2018), section 2.1.
@@ -140,8 +141,8 @@ def check(
     name = getattr(op, "__name__", repr(op))
     require(
         hasattr(op, "plain"),
-        f"check: {name} has no .plain to compare with; an operation with a rule of its own is made "
-        "by hand_vjp(plain, fwd, bwd).",
+        f"check: {name} has no .plain to compare with; build an operation with a hand-written "
+        "rule with hand_vjp(plain, fwd, bwd).",
     )
     args = [jnp.asarray(array("check", f"argument {i} of {name}", a)) for i, a in enumerate(args)]
     require(
@@ -153,18 +154,18 @@ def check(
     for i in nondifferentiable:
         require(
             is_integer(i) and 0 <= i < len(args),
-            f"check: nondifferentiable names the argument {i!r}, but they run from 0 to "
+            f"check: nondifferentiable holds {i!r}, but the arguments are numbered 0 to "
             f"{len(args) - 1}.",
         )
     kinds = ", ".join(str(a.dtype) for a in args) or "no arguments"
-    text = f"check: {name} is given {kinds}, but at least one array of real numbers is expected."
+    text = f"check: {name} got {kinds}, but at least one array of real numbers is expected."
     require(any(map(_is_real, args)), text)
     gradients = jax.jit(lambda args: _gradients(op, args, static, h, nondifferentiable))
     return _compare(gradients(args), _argument_names(op, args))
 
 
 def _taken(function) -> inspect.Signature:
-    """The names and the defaults of its parameters, without their types."""
+    """The names and defaults of its parameters, without their types."""
     signature = inspect.signature(function)
     bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     return signature.replace(parameters=bare, return_annotation=signature.empty)
@@ -241,7 +242,7 @@ def _worst(given, expected, names) -> Worst:
             continue
         with np.errstate(invalid="ignore"):
             errors = np.abs(a - b) / np.maximum(np.abs(b), least)
-        errors = np.where(np.isnan(errors), np.inf, errors)  # what is not a number is not right
+        errors = np.where(np.isnan(errors), np.inf, errors)  # NaN is never right
         place = np.unravel_index(errors.argmax(), errors.shape)
         worsts.append(Worst(float(errors[place]), name, tuple(map(int, place))))
     return max(worsts, key=lambda worst: worst.error, default=Worst(0.0, names[0], ()))
@@ -263,7 +264,7 @@ class Row(NamedTuple):
 
     @property
     def tolerance(self) -> Tolerance:
-        """The largest errors that pass in this dtype. Raises ValueError for one without any."""
+        """The largest errors that pass in this dtype. Raises ValueError for other dtypes."""
         return Check(*self[1:]).tolerance
 
     @property
@@ -282,11 +283,11 @@ _Names = Annotated[Sequence[str], _NAMES]
 def report(dtype: Any = "float64", seed: Count = 0, names: _Names | None = None) -> list[Row]:
     """Check the operations of `purenet.ops` on arguments drawn from `seed`: one row for each.
 
-    `dtype` is float64, whatever `jax_enable_x64` is at the moment, or float32; `names` are those of
-    the operations, all of them unless given. The arguments lie away from kinks and ties, where no
-    difference can tell what was decided. The rate of dropout is compared with the automatic
-    gradient only: differences see its mask jump. `table` prints the rows.
-    Raises ValueError for another dtype and an unknown name.
+    `dtype` is float64, whatever `jax_enable_x64` is, or float32; `names` selects operations, and
+    defaults to all. The arguments stay away from kinks and ties, where differences are
+    meaningless. The rate of dropout is compared with the automatic gradient only, because its
+    mask jumps. `table` formats the rows as text.
+    Raises ValueError for another dtype or an unknown name.
 
     >>> (row,) = report("float64", names=["affine"])
     >>> row.op, row.passed
@@ -299,15 +300,15 @@ def report(dtype: Any = "float64", seed: Count = 0, names: _Names | None = None)
     require(
         kind in TOLERANCES and dtype is not None,
         f"report: dtype is {kind}, but float64 or float32 is expected; narrower types have too few "
-        "digits for differences.",
+        "digits for central differences.",
     )
     several = cases(seed)
     names = list(several) if names is None else list(names)
     unknown = [name for name in names if not isinstance(name, str) or name not in several]
     require(
         not unknown,
-        f"report: {', '.join(map(repr, unknown))} unknown; the operations are those of "
-        f"purenet.ops: {', '.join(several)}.",
+        f"report: {', '.join(map(repr, unknown))} unknown; the operations of purenet.ops are "
+        f"{', '.join(several)}.",
     )
     with jax.enable_x64(kind == "float64"):
         todo = [
@@ -316,7 +317,7 @@ def report(dtype: Any = "float64", seed: Count = 0, names: _Names | None = None)
             for case in several[name]
         ]
 
-        @jax.jit  # all of them in one program: compiling is nearly all that this costs
+        @jax.jit  # all of them in one program: nearly all of the time is compilation
         def gradients(args):
             return [
                 _gradients(getattr(ops, name), a, case.static, None, case.nondifferentiable)
@@ -346,10 +347,10 @@ def _as(dtype, args) -> tuple[jax.Array, ...]:
 
 
 def table(*reports: Sequence[Row]) -> str:
-    """Reports side by side as text: one line an operation, then what fails, or that nothing does.
+    """Reports side by side as text: one line per operation, then the failures, or "ok".
 
-    Raises TypeError for anything but reports, ValueError for none, and for reports of different
-    operations.
+    Raises TypeError for anything but reports, ValueError without a report and for reports of
+    different operations.
 
     >>> right, wrong = Worst(1e-15, "x", (0, 0)), Worst(1e-2, "x", (0, 1))
     >>> print(table([Row("tanh", "float64", right, wrong)]))
@@ -366,8 +367,8 @@ def table(*reports: Sequence[Row]) -> str:
     operations = [[row.op for row in rows] for rows in reports]
     require(
         bool(reports) and bool(reports[0]) and all(ops == operations[0] for ops in operations),
-        f"table: the reports are of the operations {operations}, but the same of all, and at "
-        "least one, are expected.",
+        f"table: the reports are of the operations {operations}, but at least one report, and "
+        "the same operations in all of them, are expected.",
     )
     kinds = ("automatic", "numerical")
     written = lambda errors: [f"{error:.1e}" for error in errors]

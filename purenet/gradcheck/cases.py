@@ -1,4 +1,4 @@
-"""Arguments to check every operation of `purenet.ops` with: away from kinks, without ties."""
+"""Sample arguments for every operation of `purenet.ops`, away from kinks and ties."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from purenet.nn import register
 
 
 class Case(NamedTuple):
-    """One operation's arrays, the plain values after them, and what differences cannot follow.
+    """The arrays of an operation, the plain values after them, and the nondifferentiable positions.
 
     >>> Case((np.ones(2),)).static
     ()
@@ -21,9 +21,9 @@ class Case(NamedTuple):
 
 
 def _declared(rng) -> dict[str, list[Case]]:
-    """The cases that the files of operations declare themselves: see `register.examples`."""
+    """The cases that are declared beside the operations: see `register.examples`."""
 
-    def array(of):  # a number as it is; of a shape, away from 0
+    def array(of):  # a number unchanged; for a shape, entries away from 0
         if not isinstance(of, tuple):
             return np.array(of)
         return rng.choice([-1, 1], of) * rng.uniform(0.3, 1.5, of)
@@ -35,7 +35,7 @@ def _declared(rng) -> dict[str, list[Case]]:
 
 
 def _dropout(rng) -> dict[str, list[Case]]:
-    """Its mask jumps where the rate moves."""
+    """Its mask jumps when the rate changes."""
     drawn = lambda: (
         rng.choice([-1, 1], (5, 6)) * rng.uniform(0.3, 1.5, (5, 6)),
         rng.uniform(0.3, 0.5),
@@ -58,7 +58,7 @@ def cases(seed: int) -> dict[str, list[Case]]:
     def between(low, high, *shape):
         return rng.uniform(low, high, shape)
 
-    def away(*shape):  # from 0, further than any step of the differences
+    def away(*shape):  # from 0, by more than any step of the differences
         return rng.choice([-1, 1], shape) * between(0.3, 1.5, *shape)
 
     def distinct(*shape):  # no two entries closer than 0.1, so that no step changes the order

@@ -26,8 +26,8 @@ from purenet.core.validate import (
 from purenet.nn.activations import sigmoid
 from purenet.nn.losses import softmax_cross_entropy
 
-# Entries are moved in blocks: as many at once as keep the copies, and what the function computes
-# from each of them, at about this many numbers (8 MB in float64).
+# Entries are changed in blocks, so large that the copies, and what the function computes from each
+# of them, hold about this many numbers (8 MB in float64).
 _NUMBERS = 1_000_000
 
 
@@ -45,12 +45,12 @@ def numerical_gradient(
         (f(x + h e) - f(x - h e)) / 2h  for every unit vector e
 
     2h is the distance between the two points as they were rounded, so a large x costs no accuracy;
-    if h is lost in the rounding of x, the result is NaN. In float64 h = 1e-4 is a good step; in
-    float32 use about 1e-2, as 1e-4 leaves some two correct digits.
-    f takes a tree like `tree` and returns one number; it is traced, so it has to be made of JAX
-    operations. The result has the structure of `tree`, with None where a leaf is not a real number
-    (integers, booleans, random keys): such leaves reach f as they are. `tree` is not changed.
-    `block` entries are moved at once; it defaults to as many as fit in about 8 MB.
+    if h is lost in the rounding of x, the result is NaN. In float64, h = 1e-4 is a good step; in
+    float32 use about 1e-2, since 1e-4 leaves about two correct digits.
+    f takes a tree like `tree` and returns one number; it is traced, so it must consist of JAX
+    operations. The result has the structure of `tree`, with None for leaves that are not real
+    (integers, booleans, random keys), which are passed to f unchanged. `tree` is not changed.
+    `block` entries are changed at once; it defaults to as many as fit in about 8 MB.
     Every call compiles; to call it often, compile it once with
     `jax.jit(lambda tree: numerical_gradient(f, tree))`.
     Raises ValueError if f does not return one real number, and for a tree without real numbers or
@@ -71,15 +71,15 @@ def numerical_gradient(
     kinds = ", ".join(sorted({str(leaf.dtype) for leaf in leaves})) or "no leaves"
     require(
         any(real) and not imaginary,
-        f"{caller}: the tree holds {kinds}, but real numbers are expected, one array of floats at "
-        "least; convert integers with .astype(float), and split complex numbers into the real and "
-        "the imaginary part.",
+        f"{caller}: the tree holds {kinds}, but real numbers are expected, with at least one array "
+        "of floats; convert integers with .astype(float), and split complex numbers into their "
+        "real and imaginary parts.",
     )
 
     def of_leaves(leaves):
         y = f(jax.tree.unflatten(structure, leaves))
         for part in jax.tree.leaves(y):
-            array(caller, "what f returns", part)
+            array(caller, "the return value of f", part)
         return y
 
     at_once = _numbers_at_once(caller, of_leaves, leaves)
@@ -96,14 +96,14 @@ def numerical_gradient(
 
 
 def _numbers_at_once(caller, f, leaves) -> int:
-    """How many numbers one evaluation of f makes, its arguments included; f must give one."""
+    """How many numbers one evaluation of f holds, its arguments included; f must return one."""
     jaxpr = jax.make_jaxpr(f)(leaves).jaxpr
     outputs = [v.aval for v in jaxpr.outvars]
     one = len(outputs) == 1 and not outputs[0].shape
     require(
         one and jnp.issubdtype(outputs[0].dtype, jnp.floating),
         f"{caller}: f returns {', '.join(a.str_short() for a in outputs) or 'nothing'}, but one "
-        "real number is expected; sum or average what it computes, and leave out auxiliary "
+        "real number is expected; return a sum or a mean, and leave out auxiliary "
         "results.",
     )
     made = sum(v.aval.size for equation in jaxpr.eqns for v in equation.outvars)
@@ -131,7 +131,7 @@ def _leaf_gradient(f, leaves, i, h, block):
 
 
 def _map_blocks(f, xs, block):
-    """f of every x, `block` of them at a time; the blocks are alike, so f is compiled once."""
+    """f of every x, `block` of them at a time; the blocks have one shape, so f is compiled once."""
     n = len(xs)
     steps = max(1, -(-n // block))
     block = -(-n // steps)
@@ -160,10 +160,10 @@ def numerical_gradient_two_layer(
     (activation(z[:, j] + h x[:, i]) - a[:, j]) W₂[j]. One in W₂[j, k] changes only output k,
     by h a[:, j]. So no matrix product is computed twice; a bias is a weight whose input is 1.
     Shapes: x (n, i), W₁ (i, j), W₂ (j, k). `weights` are those of `mlp` or of
-    `serial(dense, activation, dense)`: two times {"w", "b"}; the result is alike. `activation` acts
-    on each element by itself; it and `loss` have to be those of the network.
+    `serial(dense, activation, dense)`: {"w", "b"} twice; the result has the same structure.
+    `activation` must act elementwise; it and `loss` must be those of the network.
     For h and float32 see `numerical_gradient`. To call it often, compile it with `jax.jit`.
-    Raises ValueError for weights that are not those of two dense layers that fit x; TypeError
+    Raises ValueError unless the weights are those of two dense layers that fit x; TypeError
     unless x and t are numbers.
     Source: the rank-one update of a matrix, Golub & Van Loan, Matrix Computations (2013).
 
@@ -180,8 +180,8 @@ def numerical_gradient_two_layer(
     a = activation(z)  # (n, j)
     require(
         np.shape(a) == z.shape,
-        f"{caller}: the activation makes {describe_value(a)} of {z.shape}, but acts on each "
-        "element by itself.",
+        f"{caller}: the activation maps {z.shape} to {describe_value(a)}, but must act "
+        "elementwise.",
     )
     y = a @ w2 + b2  # (n, k)
     n, outputs = y.shape
@@ -191,17 +191,17 @@ def numerical_gradient_two_layer(
         ys = jax.vmap(lambda step: loss(y + move(step), t))(jnp.array([h, -h], y.dtype))
         return (ys[0] - ys[1]) / (2 * h)
 
-    def first(inputs):  # (n,), what one row of W₁ is multiplied by -> (j,)
-        def unit(z, a, w):  # (n,), (n,), (k,): what belongs to one hidden unit
+    def first(inputs):  # (n,), the inputs of one row of W₁ -> (j,)
+        def unit(z, a, w):  # (n,), (n,), (k,): those of one hidden unit
             return difference(lambda step: jnp.outer(activation(z + step * inputs) - a, w))
 
         return jax.vmap(unit, (1, 1, 0))(z, a, w2)
 
-    def second(inputs):  # (n,), what one row of W₂ is multiplied by -> (k,)
+    def second(inputs):  # (n,), the inputs of one row of W₂ -> (k,)
         one_hot = jnp.eye(outputs, dtype=y.dtype)
         return jax.vmap(lambda e: difference(lambda step: jnp.outer(step * inputs, e)))(one_hot)
 
-    def rows(f, inputs, copies):  # every row of the weights, and last the bias
+    def rows(f, inputs, copies):  # every row of the weights, then the bias
         inputs = jnp.concatenate([inputs.T, jnp.ones((1, n), inputs.dtype)])
         return _map_blocks(f, inputs, max(1, _NUMBERS // (8 * copies * y.size)))
 
@@ -233,7 +233,7 @@ def _two_layers(caller, weights, x):
     found = [jnp.asarray(array(caller, name, part)) for name, part in parts]
     require(
         all(jnp.issubdtype(a.dtype, jnp.floating) for a in found),
-        f"{caller}: the weights are of {', '.join(str(a.dtype) for a in found)}, but real numbers "
-        "are expected; convert them with .astype(float).",
+        f"{caller}: the weights have dtype {', '.join(str(a.dtype) for a in found)}, but real "
+        "numbers are expected; convert them with .astype(float).",
     )
     return found, structure

@@ -1,9 +1,9 @@
 """Activations: functions of one array that act on every element (softmax: on every row).
 
-Each is a layer as it stands: `serial(dense(100), relu)`. The hyperparameters have defaults, so
-`functools.partial(leaky_relu, slope=0.2)` is a layer too, and they may be traced arrays: numbers,
-or anything that broadcasts against x, such as one slope a channel. An x of integers or bools counts
-as floats, except to `relu`, which keeps them.
+Each can be used as a layer directly: `serial(dense(100), relu)`. The hyperparameters have defaults,
+so `functools.partial(leaky_relu, slope=0.2)` is a layer too, and they may be traced arrays:
+numbers, or anything that broadcasts against x, such as one slope per channel. An x of integers or
+bools counts as floats, except in `relu`, which keeps them.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,10 @@ def elementwise(
     slope: Function,
     keep: Function = lambda y, *args: args,
 ) -> Op[P, R]:
-    """An op on every element from its forward and its slope: dx = g · slope.
+    """An elementwise op from its forward function and its slope: dx = g · slope.
 
     slope(*kept) is the derivative with respect to x, or one derivative for each argument where
-    there are hyperparameters; keep(y, *args) says what the slope reads, the arguments by default.
+    there are hyperparameters; keep(y, *args) is what the slope reads, by default the arguments.
     The op raises TypeError for a hyperparameter that is not a number.
     Source: the chain rule.
 
@@ -58,7 +58,7 @@ def elementwise(
 
 def _like(hyper, x):
     """A hyperparameter in the dtype of x, so that a float32 slope leaves bfloat16 alone, and with
-    its axes: one number a channel is one row."""
+    its axes: one number per channel is one row."""
     hyper = jnp.asarray(hyper, jnp.result_type(x))
     missing = jnp.ndim(x) - hyper.ndim if hyper.ndim else 0
     return jnp.expand_dims(hyper, tuple(range(missing)))
@@ -69,7 +69,7 @@ def _relu(x: Array | float) -> jax.Array:
     """Rectifier, x where x > 0, else 0.
 
     Shapes: any x -> the same. With cotangent g: dx = g where x > 0, else 0; relu'(0) = 0.
-    A NaN stays NaN, so that a diverged network is seen to have diverged.
+    NaN stays NaN, so that divergence is visible.
     Raises TypeError for anything but an array.
     Source: Glorot, Bordes & Bengio (2011).
 
@@ -80,7 +80,7 @@ def _relu(x: Array | float) -> jax.Array:
 
 
 def _relu_fwd(x):
-    return _relu(x), x <= 0  # one byte an element is all that the backward reads
+    return _relu(x), x <= 0  # the backward reads only one byte per element
 
 
 def _relu_bwd(off, g):
@@ -133,7 +133,7 @@ def _elu(x: Array | float, alpha: Number = 1.0) -> jax.Array:
 
 
 def _elu_slope(x, alpha):
-    # y + alpha is the same as alpha eˣ, and loses all its digits where eˣ is small
+    # y + alpha equals alpha eˣ, but loses all digits where eˣ is small
     negative = _negative(x)
     return jnp.where(x > 0, 1, _like(alpha, x) * jnp.exp(negative)), jnp.expm1(negative)
 
@@ -201,7 +201,7 @@ def _gelu_slope(x):
 gelu = elementwise(_gelu, _gelu_slope)
 
 
-# the sigmoid and its relatives
+# the sigmoid family
 def _sigmoid(x: Array | float) -> jax.Array:
     """Logistic function, σ(x) = 1 / (1 + e⁻ˣ), without overflow at either end.
 
@@ -277,7 +277,7 @@ def _softmax(x: Array) -> jax.Array:
     """Softmax of every row, yᵢ = e^(xᵢ) / Σⱼ e^(xⱼ), over the last axis.
 
     Shapes: x (..., k) -> the same. With cotangent g: dx = y (g - Σⱼ gⱼ yⱼ).
-    The maximum of each row is subtracted first, which changes nothing but the overflow. Half types
+    The maximum of each row is subtracted first, which only prevents overflow. Half types
     are summed in float32.
     Raises ValueError if there is no last axis.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), sections 4.1 and 6.2.2.3.

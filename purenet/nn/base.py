@@ -41,7 +41,7 @@ def _makes_weights(value: Any) -> bool:
 
 _INITIALIZER = "a function (key, shape) -> array such as he_normal or normal(0.01)"
 WeightInit = Annotated[Initializer, satisfying(_makes_weights, _INITIALIZER)]
-# where an array may have any shape that broadcasts, such as one number a channel
+# for arrays of any shape that broadcasts, such as one number per channel
 non_negatives, fractions = in_range(NON_NEGATIVE, one=False), in_range(UNIT, one=False)
 numbers = in_range(FINITE, one=False)
 NonNegatives = Annotated[Number, by_option(non_negatives, NON_NEGATIVE[1])]
@@ -49,7 +49,7 @@ UnitIntervals = Annotated[Number, by_option(fractions, UNIT[1])]
 
 
 def expect_shape(legal: Any, name: str, value: Any, expected: str, hint: str = "") -> None:
-    """Raises ValueError, with the shape of `value`, unless `legal`.
+    """Raise ValueError, with the shape of `value`, unless `legal`.
 
     >>> expect_shape(False, "flatten: x", jnp.ones(()), "(n, ...)")
     Traceback (most recent call last):
@@ -61,9 +61,9 @@ def expect_shape(legal: Any, name: str, value: Any, expected: str, hint: str = "
 def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[Size, ...]) -> Any:
     """The initial weights of a layer.
 
-    Of a matrix with padded sizes, what is not padding is scaled as in the small matrix, and the
+    In a matrix with padded sizes, all that is not padding is scaled as in the small matrix, and the
     rest is 0. Raises TypeError unless they are an array of floats, and for a `weight_init` without
-    `fans` where they are needed; ValueError for another shape.
+    `fans` if they are needed; ValueError for another shape.
 
     >>> init_weights("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
     (2, 3)
@@ -76,8 +76,8 @@ def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[Size
             accepts(weight_init, None, None, fans=None),
             f"{caller}: weight_init {describe_value(weight_init)} takes no keyword `fans`, but "
             "with a padded size it is called as weight_init(key, shape, fans=(fan_in, fan_out)), "
-            "the numbers of inputs and outputs that act; one that is not scaled by fans may ignore "
-            "it.",
+            "the numbers of inputs and outputs without padding; it may ignore them if it is not "
+            "scaled by fans.",
             TypeError,
         )
         fans = tuple(n.size if isinstance(n, PaddedSize) else n for n in drawn)
@@ -131,8 +131,8 @@ def named(
 ) -> tuple:
     """The arrays of these names, in this order, from the weights or the stats of a layer.
 
-    After them, those of the names that are `optional`, None for each that is not there.
-    Raises ValueError if the tree has other names: these are the params of another network.
+    Then those of the `optional` names, None for each that is missing.
+    Raises ValueError if the tree has other names, as the params of another network do.
 
     >>> named("dense", "weights", {"w": 1.0, "b": 2.0}, "w", "b")
     (1.0, 2.0)
@@ -164,15 +164,15 @@ def shape(sizes: PaddedSizes) -> tuple[int, ...]:
     sizes = padded_shape(sizes)
     require(
         not any(isinstance(size, PaddedSize) for size in sizes),
-        f"sizes {sizes} are padded, but only dense, batch_norm, dropout, functions of each number "
-        "alone, and serial or remat of these, leave padding aside: put a dense layer of plain size "
-        "before this one.",
+        f"sizes {sizes} are padded, but only dense, batch_norm, dropout, elementwise functions, "
+        "and serial or remat of these, support padding; put a dense layer of plain size before "
+        "this one.",
     )
     return sizes  # type: ignore[return-value]
 
 
 def padded_shape(sizes: PaddedSizes) -> tuple[Size, ...]:
-    """The same, where sizes may be padded.
+    """The same for sizes that may be padded.
 
     >>> padded_shape(PaddedSize(2, capacity=3))
     (PaddedSize(size=2, capacity=3),)
@@ -189,9 +189,9 @@ def padded_shape(sizes: PaddedSizes) -> tuple[Size, ...]:
 
 
 def as_layer(layer: Layer | Callable) -> Layer:
-    """A layer as it is; a plain function of x as a layer without parameters.
+    """A layer unchanged; a plain function of x as a layer without parameters.
 
-    Raises TypeError for anything else, such as a function that makes a layer and was not called.
+    Raises TypeError for anything else, such as a function that returns a layer and was not called.
 
     >>> as_layer(abs).apply(Params(()), -2.0, True, None)
     (2.0, ())
@@ -215,7 +215,7 @@ def as_layer(layer: Layer | Callable) -> Layer:
 
 
 def lifted_function(layer: Layer) -> Callable | None:
-    """The function of x that `as_layer` made this layer of, or None for any other layer.
+    """The function of x from which `as_layer` made this layer, or None for any other layer.
 
     >>> lifted_function(as_layer(abs))
     <built-in function abs>

@@ -19,12 +19,12 @@ from purenet.nn.padding import output_sizes
 def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) -> Layer:
     """Layers one after the other; a plain function of x is a layer without parameters.
 
-    Weights and statistics are dicts by position, `weights["3"]["w"]`, with an entry only where a
-    layer has any. Each layer gets its own key, derived from the position. Nests.
+    Weights and statistics are dicts by position, `weights["3"]["w"]`, with entries only for layers
+    that have any. Each layer gets its own key, derived from the position. Can be nested.
     Raises TypeError for an argument that is neither a layer nor a function of x, such as `dense`
     not called, for anything but a key, and for params that are not `Params`; ValueError for params
     of another network, for a `compute_dtype` other than bfloat16, float16, float32 or float64, by
-    name or as a dtype, and what its layers raise, with a note that says in which.
+    name or as a dtype, and what its layers raise, with a note that names the layer.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.0: a chain of functions.
 
     >>> from purenet.nn.dense import dense
@@ -36,17 +36,17 @@ def serial(*layers: Layer | Callable, compute_dtype: DTypeLike | None = None) ->
     >>> y.shape
     (5, 2)
 
-    With `compute_dtype` the arithmetic is in that dtype, and what lasts is not:
+    With `compute_dtype` the arithmetic is in that dtype, but the parameters are not:
 
         y = layers(x as compute_dtype, weights as compute_dtype) as the dtype of the weights
 
     The optimizer sees weights and gradients in the dtype of the weights, losses and penalties are
     computed in float32 at least, so are the statistics of batch_norm, layer_norm,
     local_response_norm and softmax, and the running ones keep their dtype. Integers are left
-    alone. Without weights, the output has the dtype of x. A part without a dtype of its own
-    computes in that of the whole; one with a dtype of its own computes in that, but its weights,
-    its x and its output are those of the whole, rounded: `serial(serial(..., compute_dtype=
-    jnp.bfloat16), dense(10))` is how to have the last layer in float32. The loss is not scaled, so
+    alone. Without weights, the output has the dtype of x. A part without its own
+    `compute_dtype` computes in that of the whole; a part with one computes in that, but its
+    weights, x and output are those of the whole, rounded. To have the last layer in float32, use
+    `serial(serial(..., compute_dtype=jnp.bfloat16), dense(10))`. The loss is not scaled, so
     in float16 gradients below 6e-8 are lost; bfloat16 has the range of float32.
     Source: Micikevicius et al. (2018), Mixed precision training.
 
@@ -140,8 +140,8 @@ def residual(layer: Layer | Callable, projection: Layer | Callable | None = None
         shapes = {name: jnp.shape(term) for name, term in terms.items()}
         require(
             shapes["layer"] == shapes["projection"],
-            f"residual: the layer gives {shapes['layer']}, but what it is added to has shape "
-            f"{shapes['projection']}; make them equal, or give a `projection`.",
+            f"residual: the layer gives {shapes['layer']}, but the term it is added to has shape "
+            f"{shapes['projection']}; make them equal, or pass a `projection`.",
         )
         return terms["projection"] + terms["layer"], new or ()
 
@@ -154,15 +154,15 @@ _Policy = Annotated[Callable, satisfying(callable, _POLICY)]
 
 @declared
 def remat(layer: Layer | Callable, policy: _Policy | None = None) -> Layer:
-    """The same layer, whose activations are computed again in the backward pass.
+    """The same layer, whose activations are recomputed in the backward pass.
 
-    Between forward and backward only x is kept, not what the layer computes on the way to y: less
-    memory for another forward pass. Outputs, gradients and parameters are those of `layer`, dropout
-    draws the same mask again, running statistics move once. `policy` may keep some of it, as
-    `jax.checkpoint_policies.dots_saveable` keeps matrix products.
-    Put it around blocks of a few layers each: around the whole network it saves nothing, since the
-    backward pass then has all activations again at once. The compiler for CPUs (of jax 0.10) takes
-    some of what is computed again from the forward pass after all, so that less is saved there.
+    Between forward and backward only x is kept, not the intermediate results: this saves memory at
+    the cost of another forward pass. Outputs, gradients and parameters are those of `layer`,
+    dropout draws the same mask again, and running statistics are updated once. `policy` may keep
+    some intermediates, as `jax.checkpoint_policies.dots_saveable` keeps matrix products.
+    Use it for blocks of a few layers each: around the whole network it saves nothing, since the
+    backward pass would need all activations at once. The CPU compiler (of jax 0.10) keeps some of
+    the activations anyway, so that less memory is saved there.
     Raises TypeError if `layer` is neither a layer nor a function of x.
     Source: Chen, Xu, Zhang & Guestrin (2016), Training deep nets with sublinear memory cost.
 
@@ -195,7 +195,7 @@ def output_shape(layer: Layer, params: Params, sizes: PaddedSizes) -> tuple[int,
 
 
 def _by_part(caller, params, names, key):
-    """Weights and statistics, dicts with no entry but for these parts of a network."""
+    """Weights and statistics, dicts with entries only for these parts of a network."""
     if key is not None:
         random_key(caller, key)
     names, params = set(names), only_params(caller, params)
@@ -222,7 +222,7 @@ def _takes_integers(layer: Layer) -> bool:
 
 @contextlib.contextmanager
 def _at(position: int, layer: Layer):
-    """Say in which layer an error was raised."""
+    """Note the layer in which an error was raised."""
     try:
         yield
     except (TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Convolution: y = x ⋆ w + b, images (n, h, w, c), kernels (kh, kw, c, f).
 
-Two ways to compute it, with the same numbers, both with a backward by hand:
+Two methods with the same results, both with a hand-written backward pass:
 
     columns   im2col and one matrix product; it stays a matrix product under vmap over kernels
     direct    lax.conv forward; dx is a forward convolution again; nothing is unrolled
@@ -125,7 +125,7 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def choose_method(channels: int, kernel: Pair) -> str:
-    """The faster of "columns" and "direct" for one kernel, by the shapes alone.
+    """The faster of "columns" and "direct" for one kernel, from the shapes alone.
 
     Measured on CPUs, forward and backward inside a loop, batches of 4 to 100: columns win where
     there are so few channels that unrolling them costs little (a first layer), and where it costs
@@ -152,8 +152,8 @@ def _convolve(
     Shapes: x (n, h, w, c), w (kh, kw, c, f), b (f,) or a scalar 0 for no bias -> (n, oh, ow, f)
     with oh = (h + 2p - kh)/stride + 1, rounded down, p the padding; see `window` for "same".
     With cotangent g: dx = col2im(g wᵀ), dw = im2col(x)ᵀ g, db = Σ g.
-    `method` is "columns", "direct" or None, which lets `choose_method` decide; a vmap over w
-    always runs as columns.
+    `method` is "columns", "direct" or None, for `choose_method` to decide; a vmap over w always
+    uses columns.
     Raises ValueError if shapes do not fit together or no window fits the image.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), chapter 9.
 

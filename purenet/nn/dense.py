@@ -17,8 +17,8 @@ def _affine(x: Array, w: Array, b: Array) -> jax.Array:
 
     Shapes: x (n, i), w (i, o), b (o,) -> (n, o), any floating dtype; x may be integers.
     With cotangent g = dL/dy: dx = g Wᵀ, dW = xᵀ g, db = Σₙ g.
-    Raises ValueError unless w is a matrix, x a batch of rows of its height, and b has one number a
-    column of w.
+    Raises ValueError unless w is a matrix, x a batch of rows of its height, and b has one number
+    per column of w.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.5.
 
     >>> affine(jnp.ones((2, 3)), jnp.ones((3, 1)), jnp.zeros(1)).shape
@@ -27,7 +27,7 @@ def _affine(x: Array, w: Array, b: Array) -> jax.Array:
     if jnp.ndim(w) != 2 or jnp.shape(b) != w.shape[1:]:
         raise ValueError(
             f"dense: w has shape {jnp.shape(w)} and b {jnp.shape(b)}, but a matrix (inputs, "
-            "outputs) and one number an output (outputs,) are expected."
+            "outputs) and one number per output (outputs,) are expected."
         )
     if jnp.ndim(x) != 2 or x.shape[1] != w.shape[0]:
         raise ValueError(
@@ -68,12 +68,12 @@ def dense(units: AnySize, weight_init: WeightInit = he_normal) -> Layer:
     >>> params.weights["w"].shape
     (5, 3)
 
-    With `units=PaddedSize(size, capacity)` the arrays have room for `capacity` units, of which the
-    first `size`, a number that may be traced, act: the others and their weights are 0, and stay 0
-    in training. The rest is the layer of `size` units, drawn with its fans; `weight_init` takes a
-    keyword `fans`, as all of `purenet.initializers` do. `init` takes such a size as well, and
-    `serial` gives it on to the next layer. The sizes are kept in stats {"inputs": (), "units": ()},
-    each only where it is padded.
+    With `units=PaddedSize(size, capacity)` the arrays have room for `capacity` units, of which only
+    the first `size`, a number that may be traced, are used: the others and their weights are 0, and
+    stay 0 in training. The used part equals a layer of `size` units, drawn with its fans;
+    `weight_init` must take a keyword `fans`, as all of `purenet.initializers` do. `init` takes such
+    a size too, and `serial` passes it on to the next layer. The sizes are kept in stats
+    {"inputs": (), "units": ()}, each only if it is padded.
 
     >>> from purenet.core.padded import PaddedSize
     >>> params = dense(PaddedSize(2, capacity=4)).init(jax.random.key(0), 3)
@@ -97,7 +97,7 @@ def dense(units: AnySize, weight_init: WeightInit = he_normal) -> Layer:
         weights, stats = only_params("dense", params)
         w, b = named("dense", "weights", weights, "w", "b")
         inputs, outputs = named("dense", "stats", stats, optional=("inputs", "units"))
-        # the units before may be anything where they are padding, such as softplus(0)
+        # padding of the inputs may hold anything, such as softplus(0)
         return keep_first(affine(keep_first(x, inputs), w, b), outputs), stats
 
     return Layer(init, apply, spec=("dense", {"units": units, "weight_init": weight_init}))

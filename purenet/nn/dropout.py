@@ -1,4 +1,4 @@
-"""Dropout: a share of the numbers is set to 0, the rest is scaled up to keep the expectation."""
+"""Dropout: set a fraction of the numbers to 0, and scale up the rest to keep the expectation."""
 
 import functools
 import math
@@ -31,9 +31,9 @@ def _drop(x: Array | float, rate: Number, key: Key) -> jax.Array:
 
     Shapes: any x, rate () or broadcasting to x, a random key -> like x; integers count as floats.
     With cotangent g: dx = g / (1 - rate) where x was kept, else 0; drate = Σ g y / (1 - rate).
-    The rate that acts is the multiple of 1/65536 nearest to `rate` and at most 65535/65536, in the
-    probability and in the scale alike, so that the expectation is exactly x.
-    A traced rate outside [0, 1) acts as the nearest rate that is possible.
+    The effective rate is the multiple of 1/65536 nearest to `rate`, at most 65535/65536, in both
+    the probability and the scale, so that the expectation is exactly x. A traced rate outside [0,
+    1) is clipped to that range.
     Raises ValueError for a plain rate outside, for one that does not broadcast to x, and for
     several keys; TypeError for a rate that is not a number and a key that is not a random key.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), section 10.
@@ -80,10 +80,10 @@ def _drop_padded_fwd(x, rate, key, rows, units):
 def _dropped(x, rate, key, keeps):
     _check_drop(x, rate, key)
     rate = widen(rate, x)
-    if rate.ndim:  # one rate a channel is one row
+    if rate.ndim:  # one rate per channel is one row
         rate = jnp.expand_dims(rate, tuple(range(x.ndim - rate.ndim)))
     level = jnp.clip(jnp.round(rate * _LEVELS), 0, _LEVELS - 1)
-    # the value is the rate that acts, the derivative that of `rate`
+    # the value is the effective rate, the derivative that of `rate`
     rate = rate + jax.lax.stop_gradient(level / _LEVELS - rate)
     scale = 1 / (1 - rate)
     kept = keeps(level.astype(jnp.uint32))
@@ -179,11 +179,11 @@ def _threefry(seed, counter):
 # the layer
 @declared
 def dropout(rate: UnitIntervals) -> Layer:
-    """Inverted dropout of a share `rate` in training, the identity in inference.
+    """Inverted dropout of a fraction `rate` in training, the identity in inference.
 
-    No weights. Training takes a key; inference, and a rate that is the plain number 0, take none.
-    `rate` may be traced. After a layer of padded size, the units that act are dropped as if the
-    padding were not there; their number is in stats {"units": ()}.
+    No weights. Training needs a key; inference, and a rate that is the plain number 0, do not.
+    `rate` may be traced. After a layer of padded size, units are dropped as if the padding were not
+    there; their number is in stats {"units": ()}.
     In training `apply` raises ValueError without a key, and TypeError for anything but a key.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014).
 

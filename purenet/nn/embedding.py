@@ -18,8 +18,8 @@ def _look_up(table: Array, indices: Array | int) -> jax.Array:
 
     Shapes: table (count, f), indices (...) of integers -> (..., f).
     With cotangent g: row i of d(table) is the sum of g over all places whose index is i.
-    An index below 0 or from `count` on gives NaN and no gradient: no compiled program can stop at
-    it. Raises ValueError unless the indices are integers and the table is a matrix.
+    An index outside 0 .. count - 1 gives NaN and no gradient, since a compiled program cannot raise
+    an error. Raises ValueError unless the indices are integers and the table is a matrix.
     Source: Bengio, Ducharme, Vincent & Jauvin (2003).
 
     >>> look_up(jnp.arange(6.0).reshape(3, 2), jnp.array([2, 0])).tolist()

@@ -20,7 +20,7 @@ def _flatten(x: Array) -> jax.Array:
     """Every example as one row.
 
     Shapes: x (n, ...) -> (n, product of the rest), any dtype. With cotangent g: dx = g, reshaped.
-    A layer as it stands. Raises ValueError if there is no batch axis.
+    Used as a layer directly. Raises ValueError if there is no batch axis.
     Source: LeCun, Bottou, Bengio & Haffner (1998), from the last images to the first row.
 
     >>> flatten(jnp.ones((2, 28, 28, 1))).shape

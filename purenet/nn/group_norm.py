@@ -31,7 +31,7 @@ def _group_normalise(
     one after the other, at all positions: m numbers, whose statistics are float32 or wider.
     With cotangent g, h = gamma g and ⟨·⟩ the mean over a group of one example, s = 1/√(v + eps):
     dx = s (h - ⟨h⟩ - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, dbeta = Σ g, deps = -Σ s² h x̂ / 2.
-    Raises ValueError for an empty x, unless gamma and beta are one number a channel, unless
+    Raises ValueError for an empty x, unless gamma and beta are one number per channel, unless
     `groups` divides the channels, and for a plain eps that is negative; TypeError for `groups` that
     is not an integer and an eps that is not a number.
     Source: Wu & He (2018), equations 1 to 3 and 7.

@@ -5,8 +5,8 @@ kernel (kh, kw, c, o). Fan-out likewise: `o`, and `kh·kw·o`. The distributions
 (`normal(std)`, `uniform(low, high)`) return an initialiser, a partial function that shows it; the
 number may be a traced array.
 
-All take `fans=(fan_in, fan_out)` too, numbers that may be traced: what to scale by where not all of
-the inputs and outputs of `shape` act. Those that are not scaled by fans ignore it.
+All take `fans=(fan_in, fan_out)` too, numbers that may be traced, to scale by if some inputs and
+outputs of `shape` are padding. Those that are not scaled by fans ignore it.
 """
 
 import functools
@@ -91,7 +91,7 @@ def _uniform(key, shape, dtype=float, fans=None, *, low, high):
 def lecun_normal(
     key: Key, shape: Sizes, dtype: DTypeLike = float, fans: Fans | None = None
 ) -> jax.Array:
-    """N(0, 1/fan_in), which keeps the variance of the inputs where the activation is linear.
+    """N(0, 1/fan_in), which keeps the variance of the inputs if the activation is linear.
 
     Raises ValueError unless the shape is that of a matrix or kernel and the fans are two numbers
     above 0; TypeError for anything but a key and for a dtype that is not of floats.

@@ -24,7 +24,7 @@ def _layer_normalise(x: Array, gamma: Array, beta: Array, eps: Number) -> jax.Ar
     Shapes: x (n, ..., c), gamma and beta (c,), eps () -> like x.
     With cotangent g, h = gamma g and ⟨·⟩ the mean over the last axis, s = 1/√(v + eps):
     dx = s (h - ⟨h⟩ - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, dbeta = Σ g, deps = -Σ s² h x̂ / 2.
-    Raises ValueError for an empty x, unless gamma and beta are one number a channel, and for a
+    Raises ValueError for an empty x, unless gamma and beta are one number per channel, and for a
     plain eps that is negative; TypeError for one that is not a number.
     Source: Ba, Kiros & Hinton (2016).
 

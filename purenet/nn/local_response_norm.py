@@ -85,7 +85,7 @@ def _local_response_normalise_bwd(n, residuals, g):
     scale = s**-beta
     u = -beta * g * x * scale / s
     dx = g * scale + 2 * alpha * x * _around(u, n)
-    dk, dalpha = u, u * energy  # summed to scalars where they are matched to k and alpha
+    dk, dalpha = u, u * energy  # summed to scalars when they are matched to k and alpha
     dbeta = -g * x * scale * jnp.log(s)
     return dx, dk, dalpha, dbeta
 

@@ -34,18 +34,18 @@ def check_labels(caller: str, y: Any, labels: Any) -> None:
     if jnp.shape(labels) not in ((n,), (n, k)):
         raise ValueError(
             f"{caller}: the labels have shape {jnp.shape(labels)}, but outputs of shape {y.shape} "
-            f"take class numbers ({n},) or one row of probabilities an example ({n}, {k}); "
+            f"take class numbers ({n},) or one row of probabilities per example ({n}, {k}); "
             "a column of class numbers (n, 1) becomes (n,) with labels[:, 0]."
         )
     if labels.ndim == 1 and jnp.issubdtype(labels.dtype, jnp.inexact):
         raise ValueError(
-            f"{caller}: the class numbers {labels.shape} are {labels.dtype}, but integers are "
-            "expected; convert them with labels.astype(int)."
+            f"{caller}: the class numbers {labels.shape} have dtype {labels.dtype}, but integers "
+            "are expected; convert them with labels.astype(int)."
         )
 
 
 def as_probabilities(labels: Any, like: jax.Array) -> jax.Array:
-    """Probabilities (n, k) from class numbers (n,), by comparison; probabilities as they are.
+    """Probabilities (n, k) from class numbers (n,), by comparison; probabilities unchanged.
 
     >>> as_probabilities(jnp.array([2]), jnp.zeros((1, 3))).tolist()
     [[0.0, 0.0, 1.0]]
@@ -65,8 +65,8 @@ def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: Number = 0.0
     With cotangent g: dlogits = g/n (p Σₖ t - t), which is g/n (p - t) for probabilities,
     dlabels = -g/n (1 - smoothing) log p, dsmoothing = g/n Σ (labels - 1/k) log p.
     A class number outside 0 .. k - 1 makes the loss NaN: its value is not known while tracing.
-    A logit of -∞ rules its class out. With a target of 0 such a class adds nothing to the loss and
-    to the gradients, by the convention 0 log 0 = 0; with any other target the loss is ∞.
+    A logit of -∞ rules out its class. With a target of 0 such a class adds nothing to the loss or
+    the gradients, by the convention 0 log 0 = 0; with any other target the loss is ∞.
     Raises ValueError for other shapes, for class numbers that are floats, and for a smoothing
     outside [0, 1); TypeError for one that is not a number.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), sections 6.2.2.3 and 7.5.1.
@@ -106,7 +106,7 @@ def _nan_above(labels, highest, dtype):
         return jnp.zeros((), dtype)
     labels = labels.astype(jnp.int32)
     wrong = (labels < 0) | (labels > highest)
-    # log 1 = 0; a NaN that is written down would stop whoever looks for them (jax_debug_nans)
+    # log 1 = 0; a literal NaN would trigger jax_debug_nans
     return jnp.log(jnp.where(wrong.any(), -1, 1).astype(dtype))
 
 
@@ -126,7 +126,7 @@ def _softmax_cross_entropy_bwd(residuals, g):
     g = g / n
     one_hot, t, smoothing = _targets(labels, smoothing, log_p)  # (n, k), (n, k), ()
     p = jnp.exp(log_p)
-    # class numbers are probabilities already; rows that are given need not sum to 1
+    # class numbers became probabilities; rows given by the user need not sum to 1
     total = t.sum(axis=1, keepdims=True) if labels.ndim == 2 else 1
     dlogits = g * (p * total - t)  # (n, k)
     log_p = _log_possible(log_p, t)
@@ -152,7 +152,7 @@ def _sigmoid_binary_cross_entropy(
     """Sigmoid and cross-entropy in one, L = -mean(t log p + (1 - t) log(1 - p)), p = σ(logits).
 
     Shapes: logits and labels alike, any -> (), in float32 or wider; one logit for each of two
-    classes, (n,) or (n, 1), or for each of k labels that may all be right, (n, k). The labels are
+    classes, (n,) or (n, 1), or for each of k labels that may all be 1, (n, k). The labels are
     0 and 1 or probabilities, smoothing (); t = (1 - smoothing) labels + smoothing / 2.
     With cotangent g and m elements: dlogits = g/m (p - t), dlabels = -g/m (1 - smoothing) logits,
     dsmoothing = g/m Σ (labels - 1/2) logits.
@@ -249,10 +249,10 @@ mean_squared_error = hand_vjp(_mean_squared_error, _mean_squared_error_fwd, _mea
 
 # Huber loss: forward
 def _huber(y: Array | float, t: Array | float, delta: Number = 1.0) -> jax.Array:
-    """Squares of small errors, magnitudes of large ones: mean of c (e - c/2), e = y - t.
+    """Quadratic for small errors, linear for large ones: mean of c (e - c/2), e = y - t.
 
-    c = e clipped to [-delta, delta], so that an element is e² / 2 up to |e| = delta, and from there
-    on delta (|e| - delta / 2).
+    c = e clipped to [-delta, delta], so that an element is e² / 2 up to |e| = delta, and
+    delta (|e| - delta / 2) beyond.
     Shapes: y and t alike, any, delta () -> (), in float32 or wider.
     With cotangent g and m elements: dy = g c / m, dt = -dy, ddelta = g/m Σ max(|e| - delta, 0).
     Raises ValueError if the shapes differ and for a delta that is not above 0; TypeError for one
@@ -289,10 +289,10 @@ huber = hand_vjp(
 
 # accuracy
 def accuracy(y: Array, t: Array) -> jax.Array:
-    """Share of the examples whose largest output is at the right class; a tie goes to the first.
+    """Fraction of the examples whose largest output is at the correct class; ties go to the first.
 
-    Shapes: y (n, k), t (n,) integers or (n, k) one-hot -> () float32. It has no gradient. One logit
-    for each of two classes will do: y (n,), positive above 0, and t (n,) of 0 and 1.
+    Shapes: y (n, k), t (n,) integers or (n, k) one-hot -> () float32. It has no gradient. For two
+    classes, one logit per example also works: y (n,), with t (n,) of 0 and 1.
     Raises ValueError for other shapes, and for class numbers that are floats; TypeError unless both
     are arrays.
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 1.5.1, as 1 - error.
@@ -351,7 +351,7 @@ sum_of_magnitudes = hand_vjp(
 def l2(strength: NonNegative) -> Callable[[PyTree], jax.Array]:
     """Weight decay as a penalty: weights -> strength · Σ W² / 2, gradient strength · W.
 
-    Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.
+    Only matrices and kernels count, the leaves with two or more axes: never biases, gamma, beta.
     `strength` may be traced. The penalty raises TypeError for a network's Params in place of its
     weights.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.1.
@@ -367,7 +367,7 @@ def l2(strength: NonNegative) -> Callable[[PyTree], jax.Array]:
 def l1(strength: NonNegative) -> Callable[[PyTree], jax.Array]:
     """Sparsity as a penalty: weights -> strength · Σ |W|, gradient strength · sign(W), 0 at 0.
 
-    Only matrices and kernels count, the leaves with two axes or more: never biases, gamma, beta.
+    Only matrices and kernels count, the leaves with two or more axes: never biases, gamma, beta.
     `strength` may be traced. The penalty raises TypeError as that of `l2` does.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1.2.
 

@@ -1,19 +1,19 @@
 """Metrics: one number from all outputs and all targets of a part of the data.
 
-`metric(y, t)` takes the outputs as a network gives them, and `supervised(metrics={...})` calls it
-with those of all examples at once. Of classes, y are logits:
+`metric(y, t)` takes the raw outputs of a network, and `supervised(metrics={...})` calls it with
+those of all examples at once. For classes, y are logits:
 
 - (n, k) with k ≥ 2 for k classes, t (n,) integers or (n, k) one-hot; the prediction is the largest
-  output, and of equal ones the first;
+  output, the first of equal ones;
 - (n,) for two classes, t (n,) of 0 and 1; the prediction is 1 above 0.
 
-For real targets y and t have one shape, (n,) or (n, d), and a metric of d columns is the mean of
-theirs. The result is a scalar in float32 or wider. Metrics are pure and work under jit and vmap;
-they are for reading, not for descending: most have no useful gradient.
+For real targets y and t have one shape, (n,) or (n, d), and the metric of d columns is the mean
+over columns. The result is a scalar in float32 or wider. Metrics are pure and work under jit and
+vmap; they are for evaluation: most have no useful gradient.
 
-What is counted for one class (precision, recall, f1, auroc, average_precision) is, for k classes,
-the mean over classes ("macro"). What the data leaves undefined is NaN, unless the metric says
-otherwise, and so is what cannot be ranked because an output is NaN.
+Metrics of one class (precision, recall, f1, auroc, average_precision) are, for k classes, the mean
+over classes ("macro"). Undefined values are NaN, unless the metric says otherwise, and so are
+rankings of outputs that hold NaN.
 
 All raise TypeError for anything but arrays, and ValueError for other shapes, without examples and
 for class numbers (n,) that are floats.
@@ -41,7 +41,7 @@ def _classes(caller, y, t):
         expect_shape(legal, f"{caller}: t", t, such)
         return widen(y), t.astype(bool)
     check_labels(caller, y, t)
-    hint = "; one logit an example becomes (n,) with y[:, 0]"
+    hint = "; one logit per example becomes (n,) with y[:, 0]"
     expect_shape(y.shape[1] > 1, f"{caller}: y", y, "(n, k) with k > 1 classes", hint)
     y = widen(y)
     return y, as_probabilities(t, y) > 0.5
@@ -79,12 +79,12 @@ def _ratio(a, b, otherwise):
 
 
 def _mean_where(values, chosen):
-    """Mean of those that are chosen; NaN where none is."""
+    """Mean of the chosen values; NaN if there are none."""
     return _ratio(jnp.where(chosen, values, 0).sum(), chosen.sum(), jnp.nan)
 
 
 def _counts(caller, y, t):
-    """For each class: how many were predicted rightly, predicted, and right. In the dtype of y."""
+    """For each class, the numbers of true positives, predictions and examples; dtype of y."""
     y, right = _classes(caller, y, t)
     predicted = _predicted(y)
     found = (predicted & right, predicted, right)
@@ -92,17 +92,17 @@ def _counts(caller, y, t):
 
 
 def _macro(values, predicted, right):
-    """The number of the one class, or the mean over those that occur in outputs or targets."""
+    """The value of the one class, or the mean over those that occur in outputs or targets."""
     return values if values.ndim == 0 else _mean_where(values, (predicted + right) > 0)
 
 
 # from the predicted classes
 def balanced_accuracy(y: Array, t: Array) -> jax.Array:
-    """Mean over classes of the share of their examples that is predicted rightly.
+    """Mean over classes of the fraction of their examples that is predicted correctly.
 
         1/|K| Σₖ rightₖ / nₖ,    K the classes with nₖ > 0 examples
 
-    Shapes: y (n, k) or (n,), t (n,) or (n, k) -> (). In a part with one class it is the share of
+    Shapes: y (n, k) or (n,), t (n,) or (n, k) -> (). With a single class it is the fraction of
     that class.
     Raises ValueError and TypeError as `purenet.metrics` says.
     Source: Brodersen, Ong, Stephan & Buhmann (2010).
@@ -119,7 +119,7 @@ def balanced_accuracy(y: Array, t: Array) -> jax.Array:
 
 @declared
 def top_k(k: PositiveInteger) -> Callable[[Array, Array], jax.Array]:
-    """A metric: the share of the examples whose class is among the k largest outputs.
+    """A metric: the fraction of the examples whose class is among the k largest outputs.
 
     Of equal outputs the first classes come first, so that top_k(1) is `accuracy`.
     Shapes: y (n, classes), t (n,) or (n, classes) -> ().
@@ -143,7 +143,7 @@ def top_k(k: PositiveInteger) -> Callable[[Array, Array], jax.Array]:
 
 
 def precision(y: Array, t: Array) -> jax.Array:
-    """Share of what is predicted to be of a class that is of it; 0 where nothing is predicted.
+    """Fraction of the predictions of a class that are correct; 0 if there are none.
 
         tp / (tp + fp),    for k classes the mean over those in outputs or targets
 
@@ -159,7 +159,7 @@ def precision(y: Array, t: Array) -> jax.Array:
 
 
 def recall(y: Array, t: Array) -> jax.Array:
-    """Share of the examples of a class that is found; 0 where there is none.
+    """Fraction of the examples of a class that are found; 0 if there are none.
 
         tp / (tp + fn),    for k classes the mean over those in outputs or targets
 
@@ -175,7 +175,7 @@ def recall(y: Array, t: Array) -> jax.Array:
 
 
 def f1(y: Array, t: Array) -> jax.Array:
-    """Harmonic mean of precision and recall; 0 where the class is neither predicted nor there.
+    """Harmonic mean of precision and recall; 0 if the class is neither predicted nor present.
 
         2 tp / (2 tp + fp + fn),    for k classes the mean over those in outputs or targets
 
@@ -203,7 +203,7 @@ def _ranked(caller, y, t, of_one):
 
 
 def _places(scores):
-    """(the order, how many are below each score, how many are not above it)."""
+    """(the order, the number below each score, the number not above it)."""
     order = jnp.argsort(scores)
     ordered = scores[order]
     below, upto = (jnp.searchsorted(ordered, scores, side) for side in ("left", "right"))
@@ -216,12 +216,12 @@ def _running(chosen):
 
 
 def auroc(y: Array, t: Array) -> jax.Array:
-    """Area under the ROC curve: how often a positive example is ranked above a negative one.
+    """Area under the ROC curve: the probability that a positive is ranked above a negative example.
 
         1/(n₊ n₋) Σ₊ Σ₋ [s₊ > s₋] + ½ [s₊ = s₋]
 
     Shapes: y (n, k) or (n,), t (n,) or (n, k) -> (). For k classes each is ranked against the rest
-    by its probability, and the mean is over those with examples on both sides. NaN in a part with
+    by its probability, and the mean is over those with examples on both sides. NaN for data of
     one class.
     Raises ValueError and TypeError as `purenet.metrics` says.
     Source: Hanley & McNeil (1982); Hand & Till (2001) for several classes against the rest.
@@ -240,13 +240,13 @@ def auroc(y: Array, t: Array) -> jax.Array:
 
 
 def average_precision(y: Array, t: Array) -> jax.Array:
-    """Area under the curve of precision over recall, as a sum of steps: no interpolation.
+    """Area under the precision-recall curve, as a sum of steps, without interpolation.
 
         1/n₊ Σ₊ (positives with a score ≥ s₊) / (examples with a score ≥ s₊)
 
     Shapes: y (n, k) or (n,), t (n,) or (n, k) -> (). For k classes each is ranked against the rest
-    by its probability, and the mean is over those with examples. Without a positive example NaN
-    (scikit-learn gives 0), and 1 where all are.
+    by its probability, and the mean is over those with examples. NaN without a positive
+    example (0 in scikit-learn), and 1 if all are.
     Raises ValueError and TypeError as `purenet.metrics` says.
     Source: Manning, Raghavan & Schütze, Introduction to Information Retrieval (2008), section 8.4.
 
@@ -265,7 +265,7 @@ def average_precision(y: Array, t: Array) -> jax.Array:
 
 # from the probabilities
 def log_loss(y: Array, t: Array) -> jax.Array:
-    """Mean of the negative logarithm of the probability of the right class.
+    """Mean of the negative logarithm of the probability of the correct class.
 
         -1/n Σₙ log pₙ(tₙ),    p = softmax(y), and sigmoid(y) for y (n,)
 
@@ -283,7 +283,7 @@ def log_loss(y: Array, t: Array) -> jax.Array:
 
 
 def brier(y: Array, t: Array) -> jax.Array:
-    """Mean squared distance of the probabilities from the right answer.
+    """Mean squared distance of the probabilities from the targets.
 
         1/n Σₙ Σₖ (pₙₖ - tₙₖ)²,    from 0 to 2; for y (n,) that of the positive class alone, to 1
 
@@ -303,12 +303,12 @@ def brier(y: Array, t: Array) -> jax.Array:
 
 @declared
 def calibration_error(y: Array, t: Array, bins: PositiveInteger = 15) -> jax.Array:
-    """How far confidence is from accuracy, over bins of examples of like confidence.
+    """Mean gap between confidence and accuracy, over bins of examples of similar confidence.
 
         Σ_b n_b/n |accuracy_b - confidence_b|,    confidence = maxₖ p in (b/bins, (b + 1)/bins]
 
-    Shapes: y (n, k) or (n,), t (n,) or (n, k) -> (). `bins` is an integer; functools.partial gives
-    another one.
+    Shapes: y (n, k) or (n,), t (n,) or (n, k) -> (). `bins` is an integer; set it with
+    functools.partial.
     Raises ValueError and TypeError as `purenet.metrics` says.
     Source: Naeini, Cooper & Hauskrecht (2015); Guo, Pleiss, Sun & Weinberger (2017), section 2.
 

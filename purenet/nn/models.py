@@ -28,8 +28,8 @@ def _depth(name: str, value: Any) -> PaddedSize:
     if isinstance(value, PaddedSize):
         return padded_size(name, value)
     raise TypeError(
-        f"{name} is {describe_value(value)}, but a PaddedSize is expected: without one, every "
-        "hidden layer acts."
+        f"{name} is {describe_value(value)}, but a PaddedSize is expected; without one, every "
+        "hidden layer is used."
     )
 
 
@@ -45,11 +45,11 @@ def mlp(
 ) -> Layer:
     """A multi-layer perceptron: per hidden layer dense, [batch_norm], activation, [dropout].
 
-    The last layer is dense alone. `init(key, sizes)` takes the list of widths from input to
-    output, (784, 100, 10). `embed` is a layer for the inputs, before the first dense one, such as
-    `periodic()` for the numbers of a table. `dropout` is a rate, which may be traced, or None for
-    no such layer. Weights and statistics are named by position, as in `serial`, and `compute_dtype`
-    is that of `serial`, here as in the other networks.
+    The last layer is only dense. `init(key, sizes)` takes the list of widths from input to output,
+    (784, 100, 10). `embed` is a layer for the inputs, before the first dense one, such as
+    `periodic()` for tabular data. `dropout` is a rate, which may be traced, or None for no such
+    layer. Weights and statistics are named by position, as in `serial`, and `compute_dtype` is that
+    of `serial`, here as in the other networks.
     Raises ValueError for fewer than two sizes, sizes below 1, a dropout outside [0, 1), and params
     of another network; TypeError for any other activation or dropout.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), chapter 6.
@@ -62,23 +62,23 @@ def mlp(
 
     The width of a hidden layer may be a `PaddedSize(size, capacity)`: a narrower layer inside
     arrays of the capacity. Its `size` may be traced, so that one compiled program trains every
-    width. Of the units, the first `size` act:
+    width. Only the first `size` units are used:
 
         y = (1, ..., 1, 0, ..., 0) · activation(x W + b) with `size` ones
 
-    The weights and statistics of the other units are 0 and stay 0 in training; the rest are those
-    of the network whose width is `size`, and are drawn with its fans. The widths are kept in the
+    The weights and statistics of the other units are 0 and stay 0 in training; the rest equal
+    those of the network of width `size`, and are drawn with its fans. The widths are kept in the
     statistics, where `apply` reads them. Time and memory are those of the capacities. The
-    activation has to act on each unit alone (softmax does not), and `weight_init` takes a keyword
-    `fans`, as all of `purenet.initializers` do.
+    activation must be elementwise (softmax is not), and `weight_init` must take a keyword `fans`,
+    as all of `purenet.initializers` do.
 
-    With `depth=PaddedSize(size, capacity)`, `size` from 1 of the `capacity` hidden layers act, the
-    first ones; the others are the identity, exactly, and their weights and statistics are 0 and
-    stay 0. The last layer is fed by the last hidden layer that acts and drawn with its fans. All
-    hidden layers need the same width or capacity.
+    With `depth=PaddedSize(size, capacity)`, only the first `size` of the `capacity` hidden layers
+    are used; the others are exactly the identity, and their weights and statistics are 0 and stay
+    0. The last layer follows the last hidden layer used, and is drawn with its fans. All hidden
+    layers need the same width or capacity.
     Raises ValueError for a plain size outside [1, capacity], for a `depth` whose capacity is not
     the number of hidden layers, and for hidden layers of unequal capacities with a `depth`;
-    TypeError for a size that is not one number, and for a `weight_init` without `fans`.
+    TypeError for a size that is not a single number, and for a `weight_init` without `fans`.
 
     >>> net = mlp(depth=PaddedSize(jnp.array(1), capacity=2))
     >>> width = PaddedSize(jnp.array(2), capacity=4)
@@ -105,7 +105,7 @@ def mlp(
         return _mlp_serial(sizes[1:], **arguments).init(key, sizes[0])
 
     def apply(params, x, train, key):
-        # weights know how many dense layers there are, and statistics how much of them acts
+        # the weights give the number of dense layers, and the statistics how much of them is used
         weights = only_params("mlp", params).weights
         places = list(weights) if isinstance(weights, dict) else []
         if not places or not all(isinstance(i, str) and i.isdecimal() for i in places):
@@ -130,7 +130,7 @@ def simple_convnet(
 ) -> Layer:
     """conv - relu - max_pool 2 - dense - relu - dense, for small images (h, w, c).
 
-    With its defaults on (28, 28, 1) the network of the courses: 30 filters 5x5, 100 hidden units,
+    With its defaults on (28, 28, 1) it is the textbook network: 30 filters 5x5, 100 hidden units,
     10 `classes`. `compute_dtype` is that of `serial`.
     Raises what `conv` and `dense` raise.
     Source: LeCun, Bottou, Bengio & Haffner (1998), section II, with one convolution.
@@ -154,8 +154,8 @@ def deep_convnet(
     """Three times (conv 3x3 - relu - conv 3x3 - relu - max_pool 2) with 16, 32 and 64 filters, then
     dense 50 - relu - dropout - dense, for images such as (28, 28, 1).
 
-    The convolutions keep the size of the image but for the fourth, whose padding is 2; the outputs
-    are the `classes`. `dropout` is a rate, which may be traced, or None for no such layer;
+    The convolutions keep the size of the image, except the fourth, whose padding is 2; there are
+    `classes` outputs. `dropout` is a rate, which may be traced, or None for no such layer;
     `compute_dtype` is that of `serial`.
     Raises what `conv`, `dense` and `dropout` raise.
     Source: Simonyan & Zisserman (2015), the pattern, for small images.
@@ -185,7 +185,7 @@ def alexnet(
     weight_init: Initializer = he_normal,
     compute_dtype: DTypeLike | None = None,
 ) -> Layer:
-    """AlexNet, in one piece, for images (227, 227, 3): 62,378,344 parameters with its defaults.
+    """AlexNet, not split, for images (227, 227, 3): 62,378,344 parameters with its defaults.
 
     Five convolutions with `filters`; local response normalisation and overlapping max pooling 3/2
     after the first two, max pooling after the last; two dense layers of `hidden` units with
@@ -226,9 +226,9 @@ def _dropout(rate):
 
 
 def layers_of(net: Layer, sizes: PaddedSizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
-    """The layers that a network is made of, and the shape of one example.
+    """The layers of a network, and the shape of one example.
 
-    A layer other than a `serial` or an `mlp`, or the `remat` of one, is its own only part.
+    A layer other than a `serial` or an `mlp`, or the `remat` of one, is its own single layer.
     Raises ValueError for sizes that are not a shape, or not widths of the `mlp`.
 
     >>> layers, sizes = layers_of(mlp(), (4, 3, 2))
@@ -264,7 +264,7 @@ def _mlp_layers(widths, activation, batch_norm, dropout, weight_init, depth, emb
 
 
 def _skippable(layer, acts):
-    """A layer where `acts`, else the identity, exactly.
+    """A layer where `acts`, else exactly the identity.
 
         y = layer(x) where acts, x elsewhere
 
@@ -306,14 +306,14 @@ def _widths(sizes, depth) -> tuple[Size, ...]:
     sizes = padded_shape(sizes)
     require(
         not any(isinstance(size, PaddedSize) for size in (sizes[0], sizes[-1])),
-        f"mlp: sizes {sizes} have a padded input or output, but the data says how many those are; "
-        "only hidden layers may be padded.",
+        f"mlp: sizes {sizes} have a padded input or output, but the data determines those; only "
+        "hidden layers may be padded.",
     )
     hidden = [capacity_of(size) for size in sizes[1:-1]]
     require(
         depth is None or hidden == [hidden[0] if hidden else None] * depth.capacity,
-        f"mlp: sizes {sizes} have hidden layers of {hidden}, but with depth {depth} as many as its "
-        "capacity are expected, all of one width or capacity, so that each may be skipped, such as "
+        f"mlp: sizes {sizes} have hidden layers of {hidden}, but depth {depth} needs as many as "
+        "its capacity, all of one width or capacity, so that each may be skipped, such as "
         f"{(sizes[0], *[max(hidden, default=100)] * (depth.capacity if depth else 1), sizes[-1])}.",
     )
     return sizes

@@ -34,7 +34,7 @@ def standardise(
 ) -> tuple[jax.Array, ...]:
     """(x̂, μ, v, 1/√(v + eps)), in at least float32; μ, v and the last keep the reduced axes.
 
-    Of the first `rows` alone, if there is such a number; x̂ is 0 after them.
+    With `rows`, those of the first `rows` alone; x̂ is 0 after them.
 
     >>> standardise(jnp.array([[1.0, 3.0]]), 0.0, -1)[0].tolist()
     [[-1.0, 1.0]]
@@ -80,7 +80,7 @@ def scale_and_shift(x_hat: jax.Array, gamma: Array, beta: Array, x: jax.Array) -
 
 
 def check_channels(caller: str, x: Any, **channels: Any) -> None:
-    """Examples to take the statistics of, and one number a channel in each of `channels`.
+    """Examples to take the statistics of, and one number per channel in each of `channels`.
 
     Raises ValueError for other shapes.
 
@@ -95,8 +95,8 @@ def check_channels(caller: str, x: Any, **channels: Any) -> None:
         if jnp.shape(a) != x.shape[-1:]:
             raise ValueError(
                 f"{caller}: {name} has shape {jnp.shape(a)}, but x {x.shape} has {x.shape[-1]} "
-                f"channels on its last axis and takes ({x.shape[-1]},); give `init` the sizes of "
-                "what the layer is fed."
+                f"channels on its last axis and takes ({x.shape[-1]},); pass `init` the sizes of "
+                "the layer's inputs."
             )
 
 
@@ -124,7 +124,7 @@ def _batch_normalise(
     With cotangents g, gμ, gv of the three: dbeta = Σ g, dgamma = Σ g x̂, with s = 1/√(v + eps)
     dx = gamma s (g - dbeta/m - x̂ dgamma/m) + (gμ + 2 gv (x - μ))/m,
     deps = -Σ gamma s² dgamma / 2.
-    Raises ValueError for an empty x, unless gamma and beta are one number a channel, and for a
+    Raises ValueError for an empty x, unless gamma and beta are one number per channel, and for a
     plain eps that is negative; TypeError for one that is not a number.
     Source: Ioffe & Szegedy (2015), algorithm 1 and section 3.
 
@@ -143,7 +143,7 @@ def _batch_normalise_fwd(x, gamma, beta, eps, rows=None):
     x_hat, mean, variance, inverse = standardise(x, eps, tuple(range(x.ndim - 1)), rows)
     mean, variance, inverse = mean.reshape(-1), variance.reshape(-1), inverse.reshape(-1)
     y = keep_first(scale_and_shift(x_hat, gamma, beta, x), rows, 0)
-    # x is alive anyway, so x̂ is computed again rather than stored beside it
+    # x is kept anyway, so x̂ is recomputed rather than stored as well
     return (y, mean, variance), (x, gamma, mean, inverse)
 
 
@@ -221,7 +221,7 @@ def _normalise(
     Shapes: x (n, ..., c), mean, variance, gamma and beta (c,), eps () -> like x.
     With cotangent g and s = 1/√(v + eps): dx = gamma s g, dμ = -gamma s Σ g, dgamma = Σ g x̂,
     dbeta = Σ g, dv = -gamma s² dgamma / 2, deps = Σ dv.
-    Raises ValueError for an empty x, unless each of the four is one number a channel, and for a
+    Raises ValueError for an empty x, unless each of the four is one number per channel, and for a
     plain eps that is negative; TypeError for one that is not a number.
     Source: Ioffe & Szegedy (2015), algorithm 2.
 
@@ -267,8 +267,8 @@ def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
     running ← momentum · running + (1 - momentum) · batch, with the biased variance; in inference
     the running ones are used and come back unchanged. `momentum` and `eps` may be traced.
     After a layer of padded size, weights and statistics of the padding are 0 and stay 0, and stats
-    has "units", the number of the others. `train=PaddedSize(rows, n)` trains on a batch of n
-    examples of which the first `rows` are real: the statistics are theirs alone.
+    has "units", the number of real units. `train=PaddedSize(rows, n)` trains on a batch of n
+    examples of which only the first `rows` are real and count in the statistics.
     Raises ValueError for examples without an axis and params of another network.
     Source: Ioffe & Szegedy (2015).
 
@@ -317,7 +317,7 @@ def batch_norm(momentum: UnitInterval = 0.9, eps: NonNegatives = 1e-6) -> Layer:
 
 
 def gamma_and_beta(caller: str, sizes: PaddedSizes) -> tuple[dict[str, jax.Array], int]:
-    """The weights of a normalisation that changes nothing more, and the number of channels.
+    """The initial weights of a normalisation, 1 and 0, and the number of channels.
 
     Raises ValueError for examples without an axis.
 

@@ -1,9 +1,9 @@
-"""The raw operations on arrays: each has its hand-written rule, and `.plain` without it.
+"""The raw operations on arrays: each has a hand-written rule; `.plain` is the same without it.
 
 Anything but an array raises TypeError, by the names of the operation and of the argument: lists,
 None and strings; plain numbers and NumPy arrays are accepted. Integers and bools count as floats,
-except where they are places (`look_up`, class numbers) or only move (`relu`, `flatten`, `im2col`,
-`col2im`).
+except where they are indices (`look_up`, class numbers) or are only moved (`relu`, `flatten`,
+`im2col`, `col2im`).
 """
 
 from purenet.nn.activations import elu as elu

@@ -1,4 +1,4 @@
-"""Padded sizes in a chain of layers: what the next layer is told."""
+"""Padded sizes in a chain of layers: the sizes that the next layer gets."""
 
 import jax.numpy as jnp
 
@@ -8,9 +8,9 @@ from purenet.nn.base import lifted_function, padded_shape
 
 
 def output_sizes(layer: Layer, sizes: PaddedSizes, shape: tuple[int, ...]) -> tuple[Size, ...]:
-    """The shape of one output, padded where the layer leaves padding at its end.
+    """The shape of one output, padded if the layer leaves padding at its end.
 
-    Raises ValueError where padding goes in and the layer is not known to keep it apart.
+    Raises ValueError if the inputs are padded and the layer does not support padding.
 
     >>> from purenet.nn.activations import relu
     >>> from purenet.nn.base import as_layer
@@ -23,15 +23,15 @@ def output_sizes(layer: Layer, sizes: PaddedSizes, shape: tuple[int, ...]) -> tu
         return shape
     if shape != (last.capacity,):
         raise ValueError(
-            f"{_name(layer)}: it is given {last.capacity} numbers, {last.size} of them not "
-            f"padding, and gives an array of shape {shape}, but a function of each number alone is "
-            "expected; put a dense layer of plain size before it."
+            f"{_name(layer)}: it maps {last.capacity} numbers, {last.size} of them not padding, "
+            f"to an array of shape {shape}, but an elementwise function is expected; put a dense "
+            "layer of plain size before it."
         )
     return (last,)
 
 
 def _padded_end(layer: Layer, end: PaddedSize | None) -> PaddedSize | None:
-    """The padded size of the outputs, where that of the inputs is `end`; None for no padding."""
+    """The padded size of the outputs, if that of the inputs is `end`; None for no padding."""
     name, arguments = layer.spec or ("", {})
     if name == "serial":
         for part in arguments["layers"]:
@@ -51,14 +51,14 @@ def _padded_end(layer: Layer, end: PaddedSize | None) -> PaddedSize | None:
     if not padded or name in ("batch_norm", "dropout") or lifted_function(layer) is not None:
         return end
     raise ValueError(
-        f"{_name(layer)}: padding goes in or comes out, but only dense, batch_norm, dropout, "
-        "functions of each number alone, and serial or remat of these, keep it apart; put a dense "
-        "layer of plain size in between."
+        f"{_name(layer)}: its inputs or outputs are padded, but only dense, batch_norm, dropout, "
+        "elementwise functions, and serial or remat of these, support padding; put a dense layer "
+        "of plain size in between."
     )
 
 
 def _either(acts, size, other):
-    """The one size or the other, of one capacity; None where neither is padded."""
+    """One size or the other, of the same capacity; None if neither is padded."""
     if size is None and other is None:
         return None
     capacity = capacity_of(size if size is not None else other)

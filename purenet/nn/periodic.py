@@ -1,4 +1,4 @@
-"""Periodic features of numbers: cosines and sines of learnt frequencies, one set a column."""
+"""Periodic features of numbers: cosines and sines of learnt frequencies, one set per column."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ EXAMPLES = {"periodic_features": (((5, 3), (3, 4)), ())}
 
 # forward
 def _periodic_features(x: Array, frequencies: Array) -> jax.Array:
-    """Cosines and sines of every column, at frequencies of its own.
+    """Cosines and sines of every column, at its own frequencies.
 
         y[n, f] = (cos z, sin z),  z[n, f, k] = 2π c[f, k] x[n, f]
 
@@ -60,12 +60,12 @@ periodic_features = hand_vjp(_periodic_features, _periodic_features_fwd, _period
 # the layer
 @declared
 def periodic(frequencies: PositiveInteger = 16, scale: Positive = 0.1) -> Layer:
-    """Periodic features of the columns of a table, for the first layer of a network.
+    """Periodic features of the columns of tabular data, as the first layer of a network.
 
         (cos 2πcx, sin 2πcx),  c ~ N(0, scale²) and learnt
 
-    (n, f) -> (n, f · 2 frequencies). Weights {"c": (f, frequencies)}. `scale` may be traced: it is
-    worth tuning, on a logarithmic scale. `mlp(embed=periodic())` puts it before the first layer.
+    (n, f) -> (n, f · 2 frequencies). Weights {"c": (f, frequencies)}. `scale` may be traced; it is
+    worth tuning, on a log scale. `mlp(embed=periodic())` puts it before the first layer.
     Raises ValueError for examples that are not rows of numbers.
     Source: Gorishniy, Rubachev & Babenko, On embeddings for numerical features (2022).
 

@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean value of each window, per channel; images (n, h, w, c)."""
+"""Pooling: the maximum or the mean of each window, per channel; images (n, h, w, c)."""
 
 import math
 
@@ -21,9 +21,9 @@ def _pool_max(
 
     Shapes: x (n, h, w, c) -> (n, oh, ow, c) with oh = (h + 2p - size)/stride + 1, rounded down;
     the stride is the size unless given, padding is -∞. Integers count as floats. A NaN in a window
-    is its maximum, and gets its gradient.
-    With cotangent g: dx gives gₒ to the maximum of window o, to the first one in row-major order
-    where several are equal (`jnp.max` would share it).
+    is its maximum, and gets the gradient.
+    With cotangent g: gₒ goes to the maximum of window o, or the first in row-major order if several
+    are equal (`jnp.max` would share it).
     Raises ValueError if no window fits, or if one could lie in the padding alone.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
 
@@ -69,7 +69,7 @@ def _pool_average(
 
     Shapes: x (n, h, w, c) -> (n, oh, ow, c), as for `pool_max`. Padding is zeros that count: every
     mean is over kh·kw numbers. Integers count as floats.
-    With cotangent g: dx gives gₒ / (kh·kw) to every place of window o.
+    With cotangent g: gₒ / (kh·kw) goes to every place of window o.
     Raises ValueError if no window fits, or if one could lie in the padding alone.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), section 9.3.
 
@@ -96,7 +96,7 @@ pool_average = hand_vjp(_pool_average, _pool_average_fwd, _pool_average_bwd, sta
 
 # mean of the whole image: forward
 def _global_avg_pool(x: Array) -> jax.Array:
-    """The mean of each channel over the whole image. A layer as it stands.
+    """The mean of each channel over the whole image. Used as a layer directly.
 
     Shapes: x (n, h, w, c) -> (n, c). With cotangent g: dx = g / (h·w) at every place.
     Integers count as floats. Raises ValueError unless x is a batch of images of at least one pixel.

@@ -1,8 +1,8 @@
-"""What the files of `purenet.nn` define, found by walking them.
+"""The definitions in the files of `purenet.nn`, found by walking them.
 
-A new operation or layer is one file. From its definitions follow what a saved network is rebuilt
-from and the arguments of `purenet check`. `purenet.nn.ops` imports the operations by name, so that
-type checkers see them; a test checks that none is left out.
+A new operation or layer is one file. Its definitions provide the names for rebuilding a saved
+network and the arguments of `purenet check`. `purenet.nn.ops` imports the operations by name, so
+that type checkers see them; a test checks that none is missing.
 """
 
 import importlib
@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import jax
+
 from purenet import nn
 from purenet.core.types import Layer
 from purenet.core.vjp import Op, ops_in
+from purenet.nn import losses, metrics
 
 _DERIVED = ("ops", "register")  # made of the others
 _WITHOUT_LAYERS = ("base", "models")  # helpers, and networks that are made of layers
@@ -41,7 +44,7 @@ def operations() -> dict[str, Op]:
 
 
 def layers() -> dict[str, Callable[..., Layer]]:
-    """Every function that makes a layer, by name.
+    """Every function that returns a layer, by name.
 
     >>> sorted(layers())[:3]
     ['avg_pool', 'batch_norm', 'conv']
@@ -59,7 +62,7 @@ def layers() -> dict[str, Callable[..., Layer]]:
 
 
 def functions() -> dict[str, Op]:
-    """Every operation that is a layer as it stands: only its argument x has no default.
+    """Every operation that is a layer directly: all its arguments but x have defaults.
 
     >>> "relu" in functions(), "affine" in functions()
     (True, False)
@@ -70,6 +73,23 @@ def functions() -> dict[str, Op]:
         return [p.name for p in parameters if p.default is p.empty]
 
     return {name: op for name, op in operations().items() if required(op) == ["x"]}
+
+
+def measures() -> dict[str, Callable[..., jax.Array]]:
+    """Every loss and every metric that is a function of outputs and targets, by name.
+
+    >>> sorted(measures())[:3]
+    ['accuracy', 'auroc', 'average_precision']
+    """
+    return {
+        name: f
+        for module in (losses, metrics)
+        for name, f in vars(module).items()
+        if inspect.isfunction(f)
+        and f.__module__ == module.__name__
+        and list(inspect.signature(f).parameters)[:2] in (["y", "t"], ["logits", "labels"])
+        and not name.startswith("_")
+    }
 
 
 def examples() -> dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]:

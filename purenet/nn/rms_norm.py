@@ -19,10 +19,10 @@ def _rms_normalise(x: Array, gamma: Array, eps: Number) -> jax.Array:
     """Divide the last axis of every example, and of every position in it, by its root mean square.
 
     Shapes: x (n, ..., c), gamma (c,), eps () -> like x; the mean square is float32 or wider.
-    With cotangent g, h = gamma g, ⟨·⟩ the mean over the last axis, s = 1/√(⟨x²⟩ + eps) and x̂ = s x:
-    dx = s (h - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, deps = -Σ s² h x̂ / 2.
-    Raises ValueError for an empty x, unless gamma is one number a channel, and for a plain eps that
-    is negative; TypeError for one that is not a number.
+    With cotangent g, h = gamma g, ⟨·⟩ the mean over the last axis, s = 1/√(⟨x²⟩ + eps) and x̂ = s
+    x: dx = s (h - x̂ ⟨h x̂⟩), dgamma = Σ g x̂, deps = -Σ s² h x̂ / 2.
+    Raises ValueError for an empty x, unless gamma is one number per channel, and for a plain eps
+    that is negative; TypeError for one that is not a number.
     Source: Zhang & Sennrich (2019), equation 4.
 
     >>> rms_normalise(jnp.array([[2.0, -2.0]]), jnp.ones(2), 0.0).tolist()

@@ -1,1 +1,1 @@
-"""Optimizers, transformations of gradients, schedules."""
+"""Optimizers, gradient transformations, schedules."""

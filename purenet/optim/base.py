@@ -1,4 +1,4 @@
-"""How an optimizer is made from a rule for one weight."""
+"""Build an optimizer from a rule for one weight."""
 
 import inspect
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from purenet.core.types import Number, Optimizer, PyTree, Rate, only_weights
 from purenet.core.validate import array, expect, is_number, require
 from purenet.optim.schedules import at
 
-Count = Any  # () int32, the updates so far; Any because every tuple has a method of the name count
+Count = Any  # () int32, the updates so far; Any because every tuple has a method named count
 
 
 # what they share
@@ -24,11 +24,12 @@ Count = Any  # () int32, the updates so far; Any because every tuple has a metho
 def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = True) -> Optimizer:
     """An (init, update) pair that checks the weights and the gradients.
 
-    Its `update` accepts any further arguments by name; `update` gets those that it takes. With
-    `real` False complex numbers pass: only transformations that add and pass on are right for them.
+    Its `update` accepts any further keyword arguments and passes on those that the given one takes.
+    With `real` False, complex numbers are accepted: that is right only for transformations that
+    add numbers or pass them on.
 
     Raises TypeError for a network's Params in place of its weights and for weights or gradients
-    that are not real floats; ValueError for gradients of another structure or other shapes.
+    that are not real floats; ValueError for gradients with a different structure or shapes.
 
     >>> optimizer_pair("none", lambda weights: (), lambda g, state, w: (g, state)).init(jnp.ones(2))
     ()
@@ -53,10 +54,10 @@ def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = T
 
 
 def with_extras(update: Callable) -> Callable:
-    """An `update` that accepts any argument by name and passes on those that `update` takes.
+    """An `update` that accepts any keyword argument and passes on those that `update` takes.
 
-    These are read from its signature: every name where there is `**extra`, else the names of its
-    parameters after (grads, state, weights).
+    They are read from its signature: all of them if it has `**extra`, otherwise the parameters
+    after (grads, state, weights).
     Source: the gradient transformations with extra arguments that the JAX ecosystem shares.
 
     >>> halve = with_extras(lambda grads, state, weights=None: (grads / 2, state))
@@ -65,7 +66,7 @@ def with_extras(update: Callable) -> Callable:
     """
     try:
         parameters = list(inspect.signature(update).parameters.values())
-    except ValueError:  # it has no signature to ask
+    except ValueError:  # a callable without a signature
         parameters = []
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -99,13 +100,13 @@ def weightwise(
     weight_decay: Number = 0.0,
     mask: PyTree | Callable | None = None,
 ) -> Optimizer:
-    """An optimizer in which no number of the weights looks at another.
+    """An optimizer that updates every entry of the weights independently of all others.
 
     `numbers(rate, t)` returns the scalars of one update, calculated once and not for each weight;
     `rule(*scalars, g, *slots) -> (u, *slots)` works on arrays. The state is
     `state_type(count, *slots)`, every slot a tree like the weights that starts at `fill`.
-    The numbers are checked by whoever calls this. `update` raises ValueError for other gradients
-    than its state was made for, and TypeError for the state of another optimizer.
+    The caller checks the numbers. `update` raises ValueError for gradients that do not match its
+    state, and TypeError for the state of another optimizer.
 
     >>> from purenet.optim.transforms import ScheduleState
     >>> times = lambda rate, g: (rate * g,)
@@ -113,12 +114,12 @@ def weightwise(
     >>> half.update(jnp.ones(2), half.init(jnp.ones(2)))[0].tolist()
     [0.5, 0.5]
     """
-    # a plain 0 needs neither the weights nor a pass over them; an array is never looked at
+    # a plain 0 needs neither the weights nor a pass over them; an array is never inspected
     decays = not (is_number(weight_decay) and weight_decay == 0)
     slots = len(state_type._fields) - 1
 
     def init(weights):
-        # each slot its own buffers: one tree given twice could not be donated
+        # separate buffers for each slot: a tree used twice could not be donated
         full = lambda w: jnp.full_like(w, fill, dtype=jnp.result_type(w))
         trees = [jax.tree.map(full, weights) for _ in range(slots)]
         return state_type(jnp.zeros((), jnp.int32), *trees)
@@ -143,7 +144,7 @@ def weightwise(
             chosen = decay_mask(caller, mask, required_weights(caller, weights))
         else:
             chosen = jax.tree.map(lambda g: False, grads)
-        like = grads if weights is None else weights  # whose dtypes the updates have
+        like = grads if weights is None else weights  # the updates have its dtypes
         rows = jax.tree.map(leaf, grads, like, chosen, *trees)
         updates, *trees = (jax.tree.map(itemgetter(i), rows) for i in range(slots + 1))
         return updates, state_type(count + 1, *trees)
@@ -163,13 +164,13 @@ def average(old: Any, x: Any, new: Any) -> Any:
 
 
 class _Row(tuple):
-    """The new values for one leaf: to jax.tree a leaf, where a plain tuple would be a branch."""
+    """The new values for one leaf, which jax.tree takes for a leaf; a tuple would be a subtree."""
 
 
 def trainable_weights(
     caller: str, weights: PyTree, what: str = "weights", real: bool = True
 ) -> PyTree:
-    """The weights, or the gradients, as they are.
+    """The weights or the gradients, unchanged.
 
     Raises TypeError for a network's Params, for leaves that are not arrays of floats and, where
     `real`, for complex ones.
@@ -182,14 +183,14 @@ def trainable_weights(
         dtype = jnp.result_type(array(caller, name, leaf))
         require(
             jnp.issubdtype(dtype, jnp.inexact),
-            f"{caller}: {name} are of {dtype}, but floats are expected; convert them with "
+            f"{caller}: {name} have dtype {dtype}, but floats are expected; convert them with "
             "astype(float), or leave them out.",
             TypeError,
         )
         require(
             not real or jnp.issubdtype(dtype, jnp.floating),
-            f"{caller}: {name} are of {dtype}, but real floats are expected: JAX's gradient of a "
-            "complex number is the conjugate of the direction in which the loss rises; train the "
+            f"{caller}: {name} have dtype {dtype}, but real floats are expected: jax.grad of a "
+            "complex weight is the conjugate of the direction in which the loss rises; train the "
             "real and the imaginary part as two weights.",
             TypeError,
         )
@@ -197,7 +198,7 @@ def trainable_weights(
 
 
 def own_state(caller: str, state_type: Any, state: PyTree) -> Any:
-    """The state, as it is. Raises TypeError for the state of another optimizer.
+    """The state, unchanged. Raises TypeError for the state of another optimizer.
 
     >>> own_state("chain", tuple, ())
     ()
@@ -209,7 +210,7 @@ def own_state(caller: str, state_type: Any, state: PyTree) -> Any:
 
 
 def required_weights(caller: str, weights: PyTree | None) -> PyTree:
-    """The weights, as they are. Raises ValueError for None.
+    """The weights, unchanged. Raises ValueError for None.
 
     >>> required_weights("adamw", {"w": 1.0})
     {'w': 1.0}
@@ -220,9 +221,9 @@ def required_weights(caller: str, weights: PyTree | None) -> PyTree:
 
 
 def decay_mask(caller: str, mask: PyTree | Callable | None, weights: PyTree) -> PyTree:
-    """A tree like the weights of Python bools: which leaves decay.
+    """Which leaves decay: a tree of Python bools with the structure of the weights.
 
-    Raises ValueError for a mask of another structure, or of anything but True and False.
+    Raises ValueError for a mask with another structure, or with leaves other than True and False.
 
     >>> decay_mask("adamw", None, {"w": jnp.ones((2, 3)), "b": jnp.ones(3)})
     {'b': False, 'w': True}

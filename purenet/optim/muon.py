@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal, so that every direction moves as far."""
+"""Muon: momentum with orthogonalised matrices, so that every direction moves equally far."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -38,12 +38,12 @@ def muon(
         u = -rate · (0.2 √max(a, b) · orthogonal(n) + weight_decay · w)    for matrices (a, b)
 
     orthogonal(n) = UVᵀ of the singular value decomposition n = USVᵀ, nearly: by five steps of a
-    quintic iteration. The factor gives matrices steps as large as those of AdamW, so that the rates
-    of that suit. a and b count the rows and columns in which n is not 0, so that padding is none.
-    The decay touches what it touches in `adamw`.
+    quintic iteration. The factor makes the steps of matrices as large as AdamW's, so that the same
+    rates suit. a and b count the rows and columns in which n is not 0, so padding is left out.
+    The decay applies to the same weights as in `adamw`.
 
-    `update` raises ValueError for a mask that is not like the weights, and, where there is a decay,
-    without the weights.
+    `update` raises ValueError for a mask that does not match the weights, and, with a decay, if the
+    weights are missing.
     Source: Jordan et al., Muon (2024); the factor: Liu et al., Muon is scalable for LLM training
     (2025), section 2.2.
 

@@ -12,9 +12,9 @@ Three rules hold throughout:
 - A rate is a number, an array or a schedule (step -> rate, the step counted from 0). Every numeric
   hyperparameter may be a traced array: build the optimizer inside the function that is vmapped.
 - Accumulated values have the dtype of the weight they belong to, and so has the update. The
-  arithmetic is done in float32 at least.
-- Where a root is divided by, `eps_root` is added inside the root and `eps` outside: √(v + eps_root)
-  + eps. Set the other to 0 for either variant.
+  arithmetic is done in at least float32.
+- In divisors, `eps_root` is added inside the root and `eps` outside: √(v + eps_root) + eps. Set one
+  of them to 0 for either variant.
 
 Plain Python or NumPy numbers out of range (a negative rate, a decay of 1) raise ValueError when the
 optimizer is built, and anything but a number raises TypeError; arrays are never inspected. `init`
@@ -22,12 +22,13 @@ takes the trained weights alone: a network's whole `Params`, or integers among t
 TypeError. `update` raises ValueError for gradients that do not have the structure and the shapes of
 the weights, and TypeError for the state of another optimizer.
 
-Weights are real. For a complex one `jax.grad` gives the conjugate of the direction in which the
-loss rises, so that even `sgd` would climb along its imaginary part, and g² is no size: every
-optimizer and transformation raises TypeError, but for `chain`, `apply_updates` and
-`exponential_moving_average`, which only add and hand on. Train both parts as two real weights.
+Weights are real. For a complex weight, `jax.grad` returns the conjugate of the direction in which
+the loss rises, so even `sgd` would climb along its imaginary part, and g² is not a squared
+magnitude. Every optimizer and transformation raises TypeError for complex weights, except `chain`,
+`apply_updates` and `exponential_moving_average`, which only add numbers or pass them on. Train the
+real and the imaginary part as two real weights.
 
-`update(grads, state, weights, **extra)` takes any further arguments by name, such as the `value=`
+`update(grads, state, weights, **extra)` accepts any further keyword arguments, such as the `value=`
 of the loss; these optimizers ignore them, and `chain` passes them on to those that take them.
 """
 
@@ -73,7 +74,7 @@ class MomentumState(NamedTuple):
 
 @declared
 def momentum(rate: LearningRate, momentum: UnitInterval = 0.9) -> Optimizer:
-    """Gradient descent with a heavy ball.
+    """Gradient descent with momentum (the heavy-ball method).
 
         v ← momentum · v - rate · g          u = v
 
@@ -112,7 +113,7 @@ def _with_velocity(caller, rate, momentum, move):
     return weightwise(caller, MomentumState, rate, lambda rate, t: (rate, momentum), rule)
 
 
-# one rate for each number, from the size of its gradients
+# a separate rate for each weight, from the size of its gradients
 
 
 class AdagradState(NamedTuple):
@@ -127,7 +128,7 @@ def adagrad(
     eps_root: NonNegative = 0.0,
     initial_accumulator: NonNegative = 0.0,
 ) -> Optimizer:
-    """AdaGrad: the rate of a number falls with every gradient that it has seen.
+    """AdaGrad: the rate of each weight falls with every gradient it has received.
 
         h ← h + g²,   h₀ = initial_accumulator          u = -rate · g / (√(h + eps_root) + eps)
 
@@ -158,7 +159,7 @@ def rmsprop(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
 ) -> Optimizer:
-    """RMSProp: AdaGrad that forgets.
+    """RMSProp: AdaGrad with a moving average in place of the sum.
 
         h ← decay · h + (1 - decay) g²          u = -rate · g / (√(h + eps_root) + eps)
 
@@ -187,7 +188,7 @@ class AdadeltaState(NamedTuple):
 def adadelta(
     rate: LearningRate = 1.0, decay: UnitInterval = 0.95, eps: NonNegative = 1e-6
 ) -> Optimizer:
-    """AdaDelta: steps in the units of the weights, so that a rate of 1 usually does.
+    """AdaDelta: steps in the units of the weights, so a rate of 1 usually works.
 
         h ← decay · h + (1 - decay) g²          d = √(s + eps) / √(h + eps) · g
         s ← decay · s + (1 - decay) d²          u = -rate · d
@@ -247,14 +248,14 @@ def adamw(
     weight_decay: NonNegative = 0.01,
     mask: PyTree | Callable | None = None,
 ) -> Optimizer:
-    """Adam with a weight decay that does not pass through the moving averages.
+    """Adam with decoupled weight decay, which does not pass through the moving averages.
 
         u = -rate · (m̂ / (√(v̂ + eps_root) + eps) + weight_decay · w),    m̂ and v̂ as in `adam`
 
-    The decay touches matrices and kernels only (two axes or more), unless `mask` says otherwise:
+    The decay applies to matrices and kernels only (two or more axes), unless `mask` says otherwise:
     a pytree of bools like the weights, or a function of the weights that returns one.
 
-    `update` raises ValueError for a mask that is not like the weights, and without the weights.
+    `update` raises ValueError for a mask that does not match the weights, and if they are missing.
     Source: Loshchilov & Hutter (2019), algorithm 2, the decay multiplied by the rate and its
     schedule.
 
@@ -275,12 +276,12 @@ def nadam(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
 ) -> Optimizer:
-    """Adam with Nesterov's look ahead.
+    """Adam with Nesterov momentum.
 
         m̂ = b1 m / (1 - b1ᵗ⁺¹) + (1 - b1) g / (1 - b1ᵗ),    the rest as in `adam`
 
     Source: Dozat (2016), algorithm 2, simplified to a constant b1: without the schedule that warms
-    b1 up, every product of b1 is a power. The mean is corrected by the power t + 1, as there.
+    b1 up, every product of b1 is a power. As in the paper, the mean is corrected by b1ᵗ⁺¹.
 
     >>> optimizer = nadam(0.5)
     >>> update, _ = optimizer.update(jnp.array(3.0), optimizer.init(jnp.array(0.0)))
@@ -328,14 +329,14 @@ def lion(
     weight_decay: NonNegative = 0.0,
     mask: PyTree | Callable | None = None,
 ) -> Optimizer:
-    """Lion: every number moves by the same amount, only the direction is learnt.
+    """Lion: every weight moves by the same amount, in the direction of a sign.
 
         u = -rate · (sign(b1 m + (1 - b1) g) + weight_decay · w)          m ← b2 m + (1 - b2) g
 
-    The decay touches what it touches in `adamw`.
+    The decay applies to the same weights as in `adamw`.
 
-    `update` raises ValueError for a mask that is not like the weights, and, where there is a decay,
-    without the weights.
+    `update` raises ValueError for a mask that does not match the weights, and, with a decay, if the
+    weights are missing.
     Source: Chen et al., Symbolic discovery of optimization algorithms (2023), algorithm 2.
 
     >>> optimizer = lion(0.5)

@@ -1,9 +1,9 @@
 """Schedules: step -> rate, where `step` counts from 0.
 
-A schedule is a pure function that may be traced in `step` and in every number that it was built
-from, so `warmup(cosine(rate, steps), 100)` works with a `rate` and a `steps` that differ in every
-trial of one compiled program. `step` may be a number or an array of steps; the result is floating
-and has the shape of `step`. Past its last step a schedule stays where it ended.
+A schedule is a pure function; `step` and every number that it was built from may be traced, so
+`warmup(cosine(rate, steps), 100)` works with a `rate` and a `steps` that differ in every trial of
+one compiled program. `step` may be a number or an array of steps; the result is floating and has
+the shape of `step`. After its last step, a schedule keeps its final value.
 
 Plain Python or NumPy numbers are checked when the schedule is built; arrays, traced or not, are
 never inspected. Anything but a number raises TypeError, there and in place of a step.
@@ -37,7 +37,7 @@ Schedule = Callable[[Any], jax.Array]  # of a step: a number or an array of step
 
 
 def _or_schedule(annotation: Any) -> Check:
-    """The check of an annotated number, with functions of the step let through.
+    """The check of an annotated number that also accepts functions of the step.
 
     >>> _or_schedule(NonNegative).expected
     'a finite number of at least 0, or a schedule'
@@ -53,7 +53,7 @@ FiniteRate = Annotated[Rate, _or_schedule(Finite)]
 
 @declared
 def constant(rate: NonNegative) -> Schedule:
-    """The same rate for ever: r(t) = rate.
+    """The same rate at every step: r(t) = rate.
 
     Source: Robbins & Monro (1951) with a step that does not shrink.
 
@@ -112,7 +112,7 @@ def cosine(rate: NonNegative, steps: Positive, final: NonNegative = 0.0) -> Sche
 def warmup(schedule: LearningRate, steps: Positive) -> Schedule:
     """A straight line from 0 to the start of `schedule`, reached after `steps` steps.
 
-        r(t) = (t / steps) · schedule(0)   for t < steps,    schedule(t - steps)   from there on
+        r(t) = (t / steps) · schedule(0)   for t < steps,    schedule(t - steps)   afterwards
 
     The inner schedule is shifted: it starts, at its own step 0, when the warm-up is over, so
     `warmup(cosine(rate, 900), 100)` is 1000 steps long. `schedule` may also be a number.
@@ -128,11 +128,11 @@ def warmup(schedule: LearningRate, steps: Positive) -> Schedule:
 
 
 def piecewise(rates: Sequence[Number] | Array, boundaries: Sequence[Number] | Array) -> Schedule:
-    """One constant rate between two boundaries: r(t) = rates[number of boundaries <= t].
+    """A constant rate between each two boundaries: r(t) = rates[number of boundaries <= t].
 
     So `rates[0]` holds below `boundaries[0]`, and the step `boundaries[i]` is the first one with
     `rates[i + 1]`. Raises ValueError for negative numbers, for boundaries that do not increase,
-    and unless there is one rate more than boundaries; TypeError unless both are lists of numbers.
+    and unless there is one more rate than boundaries; TypeError unless both are lists of numbers.
     Source: He, Zhang, Ren & Sun, Deep residual learning (2016), section 3.4.
 
     >>> [float(piecewise([1.0, 0.5, 0.25], [10, 20])(t)) for t in (0, 9, 10, 20, 99)]
@@ -141,7 +141,7 @@ def piecewise(rates: Sequence[Number] | Array, boundaries: Sequence[Number] | Ar
     rates, boundaries = _several("rates", rates), _several("boundaries", boundaries)
     require(
         len(rates) == len(boundaries) + 1,
-        f"piecewise: {len(rates)} rates and {len(boundaries)} boundaries; one rate more than "
+        f"piecewise: {len(rates)} rates and {len(boundaries)} boundaries; one more rate than "
         "boundaries is expected, because the first rate holds before the first boundary.",
     )
     for i, rate in enumerate(rates):
@@ -150,7 +150,7 @@ def piecewise(rates: Sequence[Number] | Array, boundaries: Sequence[Number] | Ar
         finite("piecewise", **{f"boundaries[{i}]": boundary})
     known = [boundary for boundary in boundaries if is_number(boundary)]
     rising = all(low < high for low, high in itertools.pairwise(known))
-    require(rising, f"piecewise: the boundaries {known} must increase from each to the next.")
+    require(rising, f"piecewise: the boundaries {known} must be strictly increasing.")
 
     def schedule(step):
         now = constant(rates[0])(step)
@@ -168,14 +168,14 @@ def _several(name, values) -> list:
 
 
 def _of_step(caller, schedule) -> Schedule:
-    """The schedule, of a step that is a number or an array of them."""
+    """The schedule, with its step checked: a number or an array of numbers."""
     return lambda step: schedule(array(caller, "step", step))
 
 
 def at(rate: Rate, step: Number) -> jax.Array:
     """The rate at a step, floating, whether `rate` is a number, an array or a schedule.
 
-    Raises TypeError for anything else, and for a schedule that gives anything else.
+    Raises TypeError for anything else, and for a schedule that does not return a number.
     Source: the convention of this module.
 
     >>> float(at(0.5, 3)), float(at(lambda step: 2.0 * step, 3))

@@ -1,6 +1,6 @@
-"""Updates on their way: what is chained before or after an optimizer, and what optimizers share.
+"""Gradient transformations, to be chained before or after an optimizer, and `apply_updates`.
 
-Clipping, weight decay and averaging are (init, update) pairs as the optimizers are, with the
+Clipping, weight decay and averaging are (init, update) pairs, like the optimizers, and follow the
 conventions of `purenet.optim.optimizers`.
 """
 
@@ -58,8 +58,8 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
         u = fₙ(… f₂(f₁(g)))
 
-    The state is a tuple, one state for each. What `update` is given by name beyond the weights,
-    such as `value=`, is passed on to each optimizer whose `update` takes it, and to no other.
+    The state is a tuple, one state for each. Further keyword arguments of `update`, such as
+    `value=`, are passed on to each optimizer whose `update` takes them.
 
     Raises TypeError for an argument that is not an (init, update) pair, and ValueError for the
     state of another chain.
@@ -98,7 +98,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
 @declared
 def clip(limit: Positive) -> Optimizer:
-    """Every number of the gradient held between -limit and limit.
+    """Clip every entry of the gradient to the range from -limit to limit.
 
         u = max(-limit, min(g, limit))
 
@@ -118,7 +118,7 @@ def clip(limit: Positive) -> Optimizer:
 
 @declared
 def clip_by_global_norm(limit: Positive) -> Optimizer:
-    """The gradient shortened to a norm of `limit` where it is longer; its direction is kept.
+    """Scale the gradient down to a norm of `limit` if it is larger; its direction is kept.
 
         u = g · min(1, limit / ‖g‖),    ‖g‖² = the sum of g² over all weights
 
@@ -132,7 +132,7 @@ def clip_by_global_norm(limit: Positive) -> Optimizer:
     def rescale(updates, weights):
         squares = [jnp.sum(jnp.square(widen(g))) for g in jax.tree.leaves(updates)]
         square = sum(squares, start=jnp.zeros((), jnp.float32))
-        # a norm of 0 divides as the smallest normal number: then the factor is 1, and no 0 / 0
+        # a norm of 0 becomes the smallest normal number, so that the factor is 1 and not 0 / 0
         norm = jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))
         factor = jnp.minimum(1, floating(limit) / norm)
         scale = lambda g: (widen(g) * widen(factor, g)).astype(jnp.result_type(g))
@@ -143,15 +143,15 @@ def clip_by_global_norm(limit: Positive) -> Optimizer:
 
 @declared
 def add_weight_decay(strength: NonNegative, mask: PyTree | Callable | None = None) -> Optimizer:
-    """The gradient of the penalty ½ · strength · Σ w², added to the gradient.
+    """Add the gradient of the penalty ½ · strength · Σ w² to the gradient.
 
         u = g + strength · w
 
-    Put it before an optimizer: after one, or for a decay that adaptive rates leave alone, take
-    `adamw`. It touches matrices and kernels only (two axes or more), unless `mask` says otherwise:
-    a pytree of bools like the weights, or a function of the weights that returns one.
+    Chain it before an optimizer. For decoupled weight decay, which adaptive rates do not scale, use
+    `adamw`. The decay applies to matrices and kernels only (two or more axes), unless `mask` says
+    otherwise: a pytree of bools like the weights, or a function of the weights that returns one.
 
-    `update` raises ValueError for a mask that is not like the weights, and without the weights.
+    `update` raises ValueError for a mask that does not match the weights, and if they are missing.
     Source: Krogh & Hertz (1991).
 
     >>> weights = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
@@ -178,7 +178,7 @@ class ScheduleState(NamedTuple):
 
 @declared
 def scale_by_schedule(schedule: FiniteRate) -> Optimizer:
-    """The updates times a schedule (or a number); nothing else changes, not even the sign.
+    """Multiply the updates by a schedule (or a number); their sign is not flipped.
 
         u = schedule(t - 1) · g
 
@@ -200,14 +200,14 @@ class AverageState(NamedTuple):
 
 @declared
 def exponential_moving_average(decay: UnitInterval) -> Optimizer:
-    """Keeps a moving average of the weights in its state; the updates pass through unchanged.
+    """Keep a moving average of the weights in the state; the updates pass through unchanged.
 
         a ← decay · a + (1 - decay) (w + u),    a₀ = the initial weights
 
-    Chain it last, so that it sees the weights as they will be; `averaged_weights` reads it.
+    Chain it last, so that it sees the final updates; `averaged_weights` reads the average.
 
     `update` raises ValueError without the weights, and TypeError for another optimizer's state.
-    Source: Polyak & Juditsky (1992), with the average that forgets.
+    Source: Polyak & Juditsky (1992), with an exponential average.
 
     >>> optimizer = exponential_moving_average(0.75)
     >>> _, state = optimizer.update(jnp.ones(2), optimizer.init(jnp.zeros(2)), jnp.zeros(2))
@@ -216,7 +216,7 @@ def exponential_moving_average(decay: UnitInterval) -> Optimizer:
     """
 
     def init(weights):
-        copy = lambda w: jnp.array(w, jnp.result_type(w))  # its own buffers: donation-safe
+        copy = lambda w: jnp.array(w, jnp.result_type(w))  # separate buffers, safe to donate
         return AverageState(jax.tree.map(copy, weights))
 
     def update(updates, state, weights):
@@ -233,7 +233,7 @@ def averaged_weights(state: PyTree) -> PyTree:
     """The average that an `exponential_moving_average` keeps somewhere in an optimizer's state.
 
     Raises ValueError unless there is exactly one.
-    Source: Polyak & Juditsky (1992), as there.
+    Source: Polyak & Juditsky (1992).
 
     >>> optimizer = chain(clip(1.0), exponential_moving_average(0.9))
     >>> averaged_weights(optimizer.init(jnp.ones(2))).tolist()

@@ -21,14 +21,14 @@ def histograms(
     y_label: str = "fraction",
     dpi: int = 120,
 ) -> Path:
-    """A grid of histograms, with the same bins along a row.
+    """A grid of histograms; the panels of a row share their bins.
 
     Shapes: `rows` is a list of (row title, list of (panel title, values of any shape)). The height
     of a bar is the fraction of the finite values of its panel; a note counts the others. `bins` is
-    their number. Returns the path.
+    the number of bins. Returns the path.
     Raises ValueError for no rows, a row without panels, or a bad suffix or `dpi`; TypeError if an
     argument has the wrong type; OSError if the picture cannot be written.
-    Source: the figures of activations under initialisers, Glorot & Bengio (2010).
+    Source: the figures of activations for several initialisers, Glorot & Bengio (2010).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +41,7 @@ def histograms(
     of = lambda panels: style.pairs("histograms", "a row", panels, "(panel title, values)")
     rows = [(heading, of(panels)) for heading, panels in found]
     drawable = bool(rows) and all(panels for _, panels in rows)
-    require(drawable, "histograms: there are no panels to draw, or there is a row without any.")
+    require(drawable, "histograms: rows is empty, or one of its rows has no panels.")
     columns = max(len(panels) for _, panels in rows)
     figure = style.figure(max(3.6, style.WIDTH / 5 * columns), 1.3 * len(rows) + 0.6)
     axes = figure.subplots(len(rows), columns, squeeze=False)

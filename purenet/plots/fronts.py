@@ -1,4 +1,4 @@
-"""Two objectives against one another."""
+"""Two objectives plotted against each other."""
 
 import os
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ def front(
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
-    """Each point by two objectives; the `best`, which none is better than in both, are joined.
+    """Points by two objectives, with a line through the Pareto front `best`.
 
     Shapes: x and y (n,), not finite for points that diverged, which are left out; `best` holds
-    places in them. Returns the path.
-    Raises ValueError for x and y of different lengths, places that do not exist, no finite point,
-    or a bad suffix or `dpi`; TypeError if an argument has the wrong type; OSError if the picture
-    cannot be written.
+    indices into them. Returns the path.
+    Raises ValueError for x and y of different lengths, indices out of range, no finite point, or a
+    bad suffix or `dpi`; TypeError if an argument has the wrong type; OSError if the picture cannot
+    be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -37,12 +37,12 @@ def front(
     x, y = real_numbers("front", "x", x), real_numbers("front", "y", y)
     require(
         x.ndim == 1 and x.shape == y.shape,
-        f"front: x has shape {x.shape} and y {y.shape}, but a number for each point is expected.",
+        f"front: x has shape {x.shape} and y {y.shape}, but one number per point is expected.",
     )
     rows = np.array(best, int)
     require(
         bool(((rows >= 0) & (rows < len(x))).all()),
-        f"front: best is {best}, but there are {len(x)} points.",
+        f"front: best is {best}, but the points are numbered 0 to {len(x) - 1}.",
     )
     known = np.isfinite(x) & np.isfinite(y)
     require(bool(known.any()), "front: no point has two finite objectives.")
@@ -54,6 +54,6 @@ def front(
     style.plain_axes(ax)
     ax.set_xlabel(style.fold(labels[0], 40), parse_math=False)
     ax.set_ylabel(style.fold(labels[1], 40), parse_math=False)
-    looks = {f"none is better in both ({len(best)})": {"color": style.COLOURS[1], "marker": "o"}}
+    looks = {f"Pareto front ({len(best)})": {"color": style.COLOURS[1], "marker": "o"}}
     style.header(page, title, looks)
     return style.write("front", page, path, dpi)

@@ -1,4 +1,4 @@
-"""Learning curves: a grid of small panels, or several on one pair of axes."""
+"""Learning curves: a grid of small panels, or several curves on one pair of axes."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ def curve_grid(
 
     Shapes: `panels` is a list of (title, {name: values (epochs,)}), one value per epoch from 1 on;
     a value that is not finite leaves a gap. "validation" is drawn solid, "train" dashed. The
-    lines of a title after the first are set smaller, and broken where two spaces separate items.
-    `limits` of y, None to fit the data. Returns the path.
+    lines of a title after the first are smaller, and wrap where two spaces separate items.
+    `limits` are those of y, None to fit the data. Returns the path.
     Raises ValueError for no panels, values that are not a curve, or a bad suffix, `limits` or
     `dpi`; TypeError if an argument has the wrong type; OSError if the picture cannot be written.
     Source: the picture of the best trials of a random search in from-scratch courses.
@@ -137,7 +137,7 @@ def curves(
 
 # pieces
 def _page(lines, columns: int, rows: int, names: int, title: str | None) -> tuple[Any, float]:
-    """The figure of a grid, and the height of what is above its legend, in inches."""
+    """The figure of a grid, and the height above its legend, in inches."""
     width = max(3.6, style.WIDTH / 5 * columns)
     # the title and the legend share a line if it is long enough
     title_height = 0.3 if title else 0.0
@@ -163,7 +163,7 @@ def _curve(caller: str, name: str, values) -> tuple[np.ndarray, np.ndarray]:
     require(
         y.ndim == 1 and x.shape == y.shape and bool(np.isfinite(x).all()),
         f"{caller}: the curve {name!r} has x of shape {x.shape} and y of shape {y.shape}, but two "
-        "rows of numbers of the same length are expected, and x finite.",
+        "lists of numbers of the same length are expected, with x finite.",
     )
     return x, np.where(np.isfinite(y), y, np.nan)
 

@@ -54,7 +54,7 @@ class Scale:
         return [place for place, _ in marks], [label for _, label in marks]
 
     def _places(self, values: np.ndarray) -> np.ndarray:
-        low, high = self.span  # the same where there is but one number
+        low, high = self.span  # equal if there is only one number
         return low + (high - low) * _unit(values, self.numbers[0], self.numbers[-1], self.log)
 
     def _tick_values(self, most: int) -> np.ndarray:
@@ -76,7 +76,7 @@ class Scale:
 def scale(name: str, values: Any, log: bool = False, caller: str = "scale") -> Scale:
     """The scale of a column (n,) of numbers, or of any other values as categories.
 
-    Raises ValueError for another shape, or for a value that a logarithmic axis cannot show;
+    Raises ValueError for any other shape, or for a value that a logarithmic axis cannot show;
     TypeError unless `values` is a list.
 
     >>> scale("net", ["tanh", "relu", "tanh"]).at
@@ -86,7 +86,7 @@ def scale(name: str, values: Any, log: bool = False, caller: str = "scale") -> S
     shape = values.shape if isinstance(values, np.ndarray) else (len(column),)
     style.check_shape(caller, f"the column {name!r} has", shape, len(shape) == 1, "(n,)")
     others = [v for v in column if not _is_number(v)]
-    held = f"{caller}: the column {name!r} is to be on a log axis, but holds"
+    held = f"{caller}: the column {name!r} has a log axis, but holds"
     if others:
         require(not log, f"{held} {_text(others[0])!r}; leave it out of `log`.")
         return _categories(name, column)
@@ -102,7 +102,7 @@ def _numbers(name, x, finite, log) -> Scale:
     at = np.full(x.shape, 0.5)
     if numbers.size:
         at[finite] = _unit(x[finite], numbers[0], numbers[-1], log)
-    # the others a tenth beyond the ends
+    # those that are not finite lie a tenth beyond the ends
     where = {
         "inf": (np.isposinf(x), 1.1),
         "-inf": (np.isneginf(x), -0.1),

@@ -54,16 +54,16 @@ def rungs(
     title: str | None = None,
     dpi: int = 120,
 ) -> Path:
-    """The rungs of successive halving: the curve of each trial up to the epoch where it ended.
+    """The rungs of successive halving: the curve of each trial up to its last epoch.
 
     Shapes: `scores` (n, most epochs), one value per epoch from 1 on, ignored after a trial's end;
     `epochs` (n,) trained by each trial; `levels` the epochs of the rungs, each a vertical line with
-    the number of trials that reached it → that went beyond; `status` n of "done" (dark), "stopped"
-    (light) and "diverged" (ends in a cross). It defaults to done for trials with the most epochs,
-    diverged for those whose last score is not finite, and stopped for the others. `maximize` says
-    whether large scores are good: the best done trial is thick. `limits` of the scores, None to fit
-    the data. The axis of the epochs is logarithmic if the levels span more than a factor of 8. Draw
-    each bracket of Hyperband separately. Returns the path.
+    the number of trials that reached it → went beyond it; `status` holds n of "done" (dark),
+    "stopped" (light) and "diverged" (ends in a cross). It defaults to done for trials with the most
+    epochs, diverged for those whose last score is not finite, and stopped for the others.
+    `maximize` says whether large scores are good: the best done trial is thick. `limits` are those
+    of the scores, None to fit the data. The epoch axis is logarithmic if the levels span more than
+    a factor of 8. Draw each bracket of Hyperband separately. Returns the path.
     Raises ValueError for shapes that do not agree, no levels, no finite score, or a bad suffix,
     `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the picture cannot be
     written.
@@ -81,7 +81,7 @@ def rungs(
     n, most = y.shape
     seen = np.where(np.arange(1, most + 1) <= trained[:, None], y, np.nan)
     seen[~np.isfinite(seen) | ((seen <= 0) & (y_scale == "log"))] = np.nan
-    style.check_finite("rungs", f"the scores of {n} trials that can be drawn", np.isfinite(seen))
+    style.check_finite("rungs", f"the scores of {n} trials", np.isfinite(seen))
     # trials that diverged may end anywhere: the others decide the range
     calm = seen[ends != "diverged"]
     calm = calm[np.isfinite(calm)] if np.isfinite(calm).any() else seen[np.isfinite(seen)]
@@ -134,13 +134,13 @@ def lineage(
     """The lineage of a population: all curves, who copied whom, and the ancestors of the best.
 
     Shapes: `scores` (members, epochs), one value per epoch from 1 on, with gaps where not finite;
-    `parents` (rounds, members) the member whose weights each has after the round, itself if it
-    kept its own; round r ends after epoch `every` (r + 1). `numbers` is {name: values (rounds + 1,
-    members)}, the hyperparameters during every round, a panel each; `log` names those with
-    logarithmic axes. The best member is that of the last epoch with a finite score, and `maximize`
-    says whether large ones are good; its ancestors are thick and black. Copies are dashed, from the
-    end of the old weights to the curve of the new. `limits` of the scores, None to fit the data.
-    Returns the path.
+    `parents` (rounds, members) the member whose weights each has after the round, its own
+    number if it kept its own; round r ends after epoch `every` (r + 1). `numbers` is {name: values
+    (rounds + 1, members)}, the hyperparameters during every round, a panel each; `log` names those
+    with logarithmic axes. The best member is that of the last epoch with a finite score, and
+    `maximize` says whether large scores are good; its ancestors are thick and black. Copies are
+    dashed, from the end of the old weights to the curve of the new. `limits` are those of the
+    scores, None to fit the data. Returns the path.
     Raises ValueError for shapes that do not agree, parents out of range, no finite score, or a bad
     suffix, `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the picture
     cannot be written.
@@ -158,7 +158,7 @@ def lineage(
     y, rows = _population("lineage", scores, parents, every)
     members, epochs = y.shape
     finite = np.isfinite(y) & ((y > 0) | (y_scale == "linear"))
-    style.check_finite("lineage", f"the scores of {members} members that can be drawn", finite)
+    style.check_finite("lineage", f"the scores of {members} members", finite)
     y = np.where(finite, y, np.nan)
     end = int(np.flatnonzero(finite.any(axis=0))[-1])
     best = int(np.nanargmax(y[:, end] if maximize else -y[:, end]))

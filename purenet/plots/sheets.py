@@ -45,7 +45,7 @@ def images(
     expected = "(n, height, width), (n, height, width, 1) or (n, height, width, 3)"
     style.check_shape("images", "the images have", np.shape(images), legal, expected)
     if titles is not None:
-        expect(hasattr(titles, "__len__"), "images: titles", titles, "a list of texts")
+        expect(hasattr(titles, "__len__"), "images: titles", titles, "a list of strings")
         text = f"images: there are {len(x)} images, but {len(titles)} titles."
         require(len(titles) == len(x), text)
     return _sheet("images", path, x, limits, titles, columns, title, dpi)
@@ -76,8 +76,8 @@ def filters(
     w = _pixels("filters", kernels)
     legal = w.ndim == 4 and w.shape[2] in (1, 3) and 0 not in w.shape
     expected = (
-        "(height, width, in, out) with in = 1 or 3, as in a first layer; pick input channels of a "
-        "deeper one, such as kernels[:, :, :1]"
+        "(height, width, in, out) with in = 1 or 3, as in a first layer; select channels of a "
+        "deeper layer, such as kernels[:, :, :1]"
     )
     style.check_shape("filters", "the kernels have", w.shape, legal, expected)
     x = np.moveaxis(w.astype(np.float64), 3, 0)
@@ -87,16 +87,16 @@ def filters(
 
 # pieces
 def _pixels(caller, values) -> np.ndarray:
-    numbers = real_numbers(caller, "what is to be drawn", values)
+    numbers = real_numbers(caller, "the values", values)
     return np.asarray(values) if getattr(values, "dtype", None) == np.uint8 else numbers
 
 
 def _sheet(caller, path, x, limits, titles, columns, title, dpi) -> Path:
-    """Images (n, h, w, c) side by side, on one pair of axes measured in inches: quick for many."""
+    """Images (n, h, w, c) side by side, on one pair of axes measured in inches: fast for many."""
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     low, high = limits if limits is not None else _value_range(x)
-    # halved, so that the distance of the ends of float64 is a number too
+    # halved, so that the full range of float64 does not overflow
     x, low, high = x.astype(np.float64) / 2, low / 2, high / 2
     grey = np.nan_to_num((np.clip(x, min(low, high), max(low, high)) - low) / ((high - low) or 1))
     colours = np.broadcast_to(np.clip(grey, 0, 1), (*x.shape[:3], 3))

@@ -39,10 +39,10 @@ def figure(width: float, height: float) -> Any:
 
 
 def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
-    """The path, checked before the work of drawing.
+    """The path, checked before anything is drawn.
 
-    Raises ValueError for another suffix and for a `dpi` outside 10 to 2,400, TypeError if `path` is
-    not a path or `dpi` not a number, FileNotFoundError or IsADirectoryError if no file can be
+    Raises ValueError for any other suffix and for a `dpi` outside 10 to 2,400, TypeError if `path`
+    is not a path or `dpi` not a number, FileNotFoundError or IsADirectoryError if no file can be
     written there.
 
     >>> target("curves", "a.png", 120).name
@@ -54,8 +54,8 @@ def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
     path = as_path(caller, path)
     require(
         path.suffix.lower() in (".png", ".svg", ".pdf"),
-        f"{caller}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf, which chooses the "
-        "format.",
+        f"{caller}: {path} ends in {path.suffix!r}, expected .png, .svg or .pdf; the suffix "
+        "chooses the format.",
     )
     return writable(caller, path)
 
@@ -79,7 +79,7 @@ def limits_of(
     legal = np.isfinite([low, high]).all() and (low < high or (high < low and not ordered))
     such = "two finite numbers, the lower first,"
     expect(legal, f"{caller}: limits", limits, such, ValueError)
-    text = f"{caller}: limits begins at {low:g}, but a log axis shows only numbers above 0."
+    text = f"{caller}: limits start at {low:g}, but a log axis shows only numbers above 0."
     require(low > 0 or not log, text)
     return low, high
 
@@ -111,7 +111,7 @@ def names_of(caller: str, log: Any, known: Any) -> set:
 
 
 def a_list(caller: str, name: str, values: Any, of: str) -> list:
-    """The values as a list. Raises TypeError for a string and for what cannot be iterated over.
+    """The values as a list. Raises TypeError for a string and for anything that is not iterable.
 
     >>> a_list("rungs", "levels", range(2), "epochs")
     [0, 1]
@@ -135,7 +135,8 @@ def check_finite(caller: str, what: str, finite: np.ndarray) -> None:
     >>> check_finite("slices", "the 2 scores", np.array([True, False]))
     """
     require(
-        bool(finite.any()), f"{caller}: none of {what} is a finite number, so none can be drawn."
+        bool(finite.any()),
+        f"{caller}: none of {what} can be drawn; they must be finite, and above 0 on a log axis.",
     )
 
 
@@ -284,7 +285,7 @@ def legend(figure: Any, handles: Mapping[str, Any], columns: int, **place: Any) 
 
 
 def header(page: Any, title: str | None, handles: Mapping[str, Any]) -> None:
-    """Add the title and the legend above the panels, and make the page higher by as much.
+    """Add the title and the legend above the panels, and make the page taller to fit them.
 
     >>> page = figure(4, 3)
     >>> header(page, "A title", {})

@@ -35,8 +35,8 @@ def parallel_coordinates(
     """Each trial as a line through the vertical axes of its hyperparameters to its score.
 
     Shapes: `columns` is {name: values (n,)}, numbers or categories of any type; `scores` (n,), not
-    finite for trials that diverged, which are thin and grey, behind the others. `log` names the
-    columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
+    finite for trials that diverged, whose lines are thin and grey, behind the others. `log` names
+    the columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
     scores are good: better ones are darker and on top, and the best is thick. Returns the path.
     Raises ValueError for no columns, a column of another length, no finite score, a logarithmic
     axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an argument has
@@ -148,8 +148,8 @@ def pairwise(
     columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
     scores are good: better ones are darker and on top, and the best is a star. Points that share a
     category, or one of few numbers, are spread around it. Returns the path.
-    Raises ValueError for fewer or more columns, a column of another length, no finite score, a
-    logarithmic axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an
+    Raises ValueError for any other number of columns, a column of another length, no finite score,
+    a logarithmic axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an
     argument has the wrong type; OSError if the picture cannot be written.
     Source: Hartigan (1975), Printer graphics for clustering: the scatter plot matrix.
 

@@ -1,43 +1,43 @@
-"""Many trials in one program: spaces, searches, the compiled population, and what it found.
+"""Train many trials in one program: spaces, searches, the compiled sweep, and its results.
 
 Distributions of a hyperparameter
     uniform          evenly between two ends
-    loguniform       every decade as likely
+    loguniform       all decades equally likely
     normal           the normal distribution
     randint          integers
-    lograndint       integers, every factor as likely
-    choice           one of some values, or of some dicts with distributions of their own
-    padded           integers as sizes: a program for each of a few capacities
+    lograndint       integers, uniform on a log scale
+    choice           one of several values, or of several dicts with their own distributions
+    padded           integers as sizes, with one program for each of a few capacities
 
-Which points are tried
-    random           by chance
-    sobol            spread more evenly
-    latin_hypercube  one in each of n equal parts
+Which points to try
+    random           independent random points
+    sobol            more evenly spread than random
+    latin_hypercube  one value in each of n equal parts
     grid             every combination
-    from_optuna      an Optuna sampler's
+    from_optuna      points from an Optuna sampler
 
-Which are stopped early, or copied
+Which to stop early, or copy
     halving          only the best continue
     hyperband        several halvings side by side
-    median_stopping  stops what falls behind the median
+    median_stopping  stops points that fall behind the median
     pbt              the worst copy the best
 
 Your own
-    Sampler          which points are tried
-    Scheduler        how long each of them is trained
-    testing          check_sampler and check_scheduler, which ours pass too
+    Sampler          which points to try
+    Scheduler        how long to train each of them
+    testing          check_sampler and check_scheduler, for samplers and schedulers of your own
 
 Running
     run              trains all trials and ranks them
-    plan             how `run` would go, and how long it takes
-    load             the result in a folder
+    plan             predicts how `run` would go, and how long it would take
+    load             reads the result in a folder
     AskTell          the search alone, for a loop of your own
 
 What they return
     Result           best(), table(), curves, replay, pictures, files
-    Trial            one trial: its numbers and scores
-    Run              one trial trained again: its state and curves
-    Plan             what `plan` found
+    Trial            one trial: its hyperparameters and scores
+    Run              one retrained trial: its state and curves
+    Plan             what `plan` returns
     Lineage          who copied whom in a population
 """
 

@@ -1,4 +1,4 @@
-"""plan: how a sweep will run and how long it will take, measured before it does."""
+"""plan: measure in advance how a sweep would run, and how long it would take."""
 
 import math
 import time
@@ -20,8 +20,8 @@ from purenet.sweep.options import SweepOptions, with_options
 from purenet.sweep.space.points import numbers
 
 _SHOWN = 2  # programs of a plan at a prompt
-_EXAMPLES = 2000  # at most so many of each part of the data are used to measure
-_CLEARLY = 1.05  # measured twice, times differ by less
+_EXAMPLES = 2000  # of each part of the data, at most, are used to measure
+_CLEARLY = 1.05  # repeated measurements differ by less
 _SECONDS = 0.2  # of training are enough to measure one strategy
 _BLOCKS = {"cpu": (1, 4, 16, 64)}  # lanes vmapped together, in the order of their compile time
 _WIDE_BLOCKS = (256, 64, 1024, 1)
@@ -39,14 +39,14 @@ class GroupPlan(NamedTuple):
     layout: Layout
     bytes_per_trial: int
     fits: int  # trials that fit in memory at once
-    chunks: int  # turns that it takes for all of them to have had a lane
-    measured: dict[str, float]  # strategy -> seconds a trial-epoch
+    chunks: int  # turns that it takes until all of them have had a lane
+    measured: dict[str, float]  # strategy -> seconds per trial-epoch
     compile_seconds: float
-    seconds: float  # predicted, compiling left out
+    seconds: float  # predicted, without compilation
 
 
 class Plan(NamedTuple):
-    """What `sweep.plan` found; `run(..., plan=...)` follows it. Prints as a table.
+    """The result of `sweep.plan`; `run(..., plan=...)` follows it. Prints as a table.
 
     >>> print(Plan((), 0, 0.0))
     0 program(s), 0 trial-epochs, 0 s predicted
@@ -54,19 +54,19 @@ class Plan(NamedTuple):
 
     groups: tuple[GroupPlan, ...]
     trial_epochs: int
-    seconds: float  # predicted for the whole sweep, compiling included
+    seconds: float  # predicted for the whole sweep, including compilation
 
     def layout(self, static: dict[str, str]) -> Layout | None:
-        """The layout of the group with these static values, None where it was not planned."""
+        """The layout of the group with these static values, None if it was not planned."""
         return next((group.layout for group in self.groups if group.static == static), None)
 
     def summary(self) -> dict[str, Any]:
-        """The plan as plain values, as files hold it."""
+        """The plan as plain values, for files."""
         groups = [g._asdict() | {"layout": str(g.layout)} for g in self.groups]
         return {"seconds": self.seconds, "trial_epochs": self.trial_epochs, "groups": groups}
 
     def __repr__(self):
-        """As it prints, but of many programs only the first two."""
+        """As it prints, but with only the first two of many programs."""
         return self._text(_SHOWN)
 
     def __str__(self):
@@ -105,11 +105,11 @@ def plan(
 ) -> Plan:
     """How `run` with the same arguments would go: programs, memory, strategy and time.
 
-    Strategies are lanes that run one after the other (a loop inside the program), blocks of lanes
-    that are vmapped, or all lanes of a device vmapped. For the first group each is compiled
-    and measured for a moment on at most 2,000 examples; the other groups take over the fastest.
-    `run(..., plan=plan)` follows it. Another strategy may round differently in the last bits.
-    Raises what `run` raises for bad arguments, a missing number of `epochs` among them.
+    The strategies are lanes that run one after the other (a loop inside the program), blocks of
+    lanes that are vmapped, or all lanes of a device vmapped. For the first group, each is compiled
+    and measured briefly on at most 2,000 examples; the other groups use the fastest.
+    `run(..., plan=plan)` follows the plan. Another strategy may round the last bits differently.
+    Raises what `run` raises for bad arguments, including a missing number of `epochs`.
 
     >>> import purenet as pn
     >>> from purenet import sweep
@@ -140,7 +140,7 @@ def plan(
         measured = {
             _called(block, lanes): m.seconds for block, m in zip(blocks, tried, strict=True)
         }
-        # the first, which is the simplest, unless another one is clearly faster
+        # the first, which is the simplest, unless another is clearly faster
         fastest = min(tried, key=lambda m: m.seconds).seconds
         best = next(i for i, m in enumerate(tried) if m.seconds <= _CLEARLY * fastest)
         chosen = tried[best]
@@ -169,14 +169,14 @@ def plan(
 
 
 class _Measured(NamedTuple):
-    seconds: float  # of a trial-epoch, with all devices at work
+    seconds: float  # per trial-epoch, with all devices at work
     compile_seconds: float
-    each: float  # bytes of one lane more
+    each: float  # bytes for one more lane
     room: float  # bytes that lanes may take on one device
 
 
 def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Measured:
-    """Train a few lanes of a group for a moment."""
+    """Train a few lanes of a group briefly."""
     few, scale = first_examples(request.data, _EXAMPLES)
     members = np.flatnonzero(request.start.points.group == g)
     devices = program.layout.devices
@@ -199,7 +199,7 @@ def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Mea
             pass
         seconds = time.perf_counter() - began
         trained = pool.epochs.sum() - before
-        if not trained:  # every lane diverged, which says nothing about the speed
+        if not trained:  # every lane diverged, so this says nothing about the speed
             break
         rates.append(seconds / trained)
         spent += seconds
@@ -207,7 +207,7 @@ def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Mea
     fixed = compiled.bytes - compiled.bytes_per_trial * compiled.program.layout.lanes
     fixed += bytes_of(request.data) - bytes_of(few)
     room = memory(devices[0]) - fixed
-    # the first call of all also warms up
+    # the very first call also warms up
     per = float(np.median(rates[1:] or rates or [0.0]))
     return _Measured(per * scale, compiled.seconds, compiled.bytes_per_trial, room)
 

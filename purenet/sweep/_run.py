@@ -1,4 +1,4 @@
-"""run: many trials of one training, from a space to a result."""
+"""run: train many trials, from a space to a result."""
 
 import concurrent.futures
 import contextlib
@@ -9,6 +9,7 @@ from typing import Any, Unpack, cast
 
 import numpy as np
 
+from purenet.core.ensemble import Member
 from purenet.core.files import as_path
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import integer, positive
@@ -23,7 +24,6 @@ from purenet.sweep.engine.records import Report
 from purenet.sweep.group import Group, Pool, Work, Workplace
 from purenet.sweep.journal import Journal
 from purenet.sweep.options import SweepOptions, filled, with_options
-from purenet.sweep.results.ensemble import Member
 from purenet.sweep.results.networks import Run
 from purenet.sweep.results.outcome import outcome
 from purenet.sweep.results.result import Result
@@ -56,55 +56,56 @@ def run(
 ) -> Result:
     """Train many trials in one program per static group, and rank them.
 
-    `trial(hyper)` makes a `Trainable` from one point of `space`, whose numbers arrive traced.
+    `trial(hyper)` returns a `Trainable` for one point of `space`, whose numbers are traced.
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis:
     `epoch` gets the first, and `evaluate` runs on both after every epoch. A trial has at most
-    `epochs` epochs, which has no default. Trial i depends on the seed and on i alone.
+    `epochs` epochs; there is no default. Trial i depends only on the seed and on i.
 
-    - `search` decides which points are tried and for how long: a sampler (`random`, `sobol`,
+    - `search` decides which points to try, and how long to train them: a sampler (`random`,
+    `sobol`,
       `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`, `hyperband` and
-      `median` stop bad points early; `pbt` lets bad ones copy good ones; `from_optuna` asks an
-      Optuna sampler.
-    - `seeds`: number of runs of each point, which is ranked by their mean.
-    - `folds`: cross-validation. `data` is then one data set, and every run of a point is trained on
-      each fold: a number k (shuffled by the seed; stratified where data is (x, t) with integer
-      labels), or pairs (training rows, validation rows) such as scikit-learn's splitters give.
+      `median_stopping` stop bad points early; `pbt` lets bad ones copy good ones; `from_optuna`
+      asks an Optuna sampler.
+    - `seeds`: number of runs of each point, with different seeds; points are ranked by the mean.
+    - `folds`: cross-validation. `data` is then one data set, and each point is trained on every
+      fold: an integer k (shuffled by the seed; stratified if data is (x, t) with integer labels),
+      or pairs (training rows, validation rows) as from scikit-learn's splitters.
     - `metric` ranks the trials, by its value on the validation data after the last epoch. It
-      defaults to "accuracy" if `evaluate` gives it, else to "loss"; any other metric needs
+      defaults to "accuracy" if `evaluate` returns it, else to "loss"; any other metric needs
       `mode` "max" or "min".
-    - `objectives`: several in the place of a metric, such as {"accuracy": "max", "parameters":
-      ("<=", 1e5)}: metrics, hyperparameters that are numbers, or the number of parameters, each
-      "max", "min" or a bound. Points are ranked by the fronts of those that none is better than in
-      all of them; schedulers decide by that, patience by the first metric.
-    - `patience`: a trial ends, as "plateaued", when its score has not improved for so many
-      evaluations. `select` says which epoch counts and whose weights are kept: "last", or "best",
-      the default with a patience. `evaluate_every` is the number of epochs between evaluations; the
+    - `objectives`: several objectives in place of a metric, such as {"accuracy": "max",
+      "parameters": ("<=", 1e5)}: metrics, numeric hyperparameters, or the number of parameters,
+      each "max", "min" or a bound. Points are ranked by Pareto fronts; schedulers use that rank,
+      patience the first metric.
+    - `patience`: a trial ends, as "plateaued", when its score has not improved for this many
+      evaluations. `select` says which epoch counts and provides the weights: "last", or "best",
+      the default with patience. `evaluate_every` is the number of epochs between evaluations; the
       last epoch is always evaluated.
-    - `points`: points to begin with, such as `[{"rate": 0.1}]`, as pytrees like the space, in which
-      constants may be left out. They count among the `trials`; a grid comes on top of them. The
-      points of a sampler follow, the same as without; `from_optuna` learns from both.
+    - `points`: points to try first, such as `[{"rate": 0.1}]`, as pytrees like the space, in which
+      constants may be left out. They count towards `trials`, except with a grid, which is added to
+      them. The points of the sampler follow, unchanged; `from_optuna` learns from both.
     - `devices`: the devices to use, or their number; defaults to all local ones. `plan`, from
       `sweep.plan`, decides how the trials are laid out on them.
-    - `path`: a folder for the results so far. The same call resumes from it, under the same number
-      settings of JAX and the same versions. Ctrl-C, SIGTERM and SIGHUP first save, and act at the
-      next report; a second one acts at once. With more `trials` or `epochs` the sweep is extended:
-      the result is that of asking for all of them at once. Trials that get more epochs resume from
-      their final states where these were kept, and start again where not. ValueError says why a
-      search cannot be extended: `halving`, `hyperband` and `pbt` never can, and one whose points
-      depend on their number gets no more of them.
+    - `path`: a folder for the results so far. The same call resumes from it, with the same number
+      settings of JAX and the same versions. Ctrl-C, SIGTERM and SIGHUP save before they act, at
+      the next report; a second one acts at once. With more `trials` or `epochs` the sweep is
+      extended, with the result of a sweep of that size from the start. Trials that get more epochs
+      resume from their final states if these were kept, and start again if not. ValueError says
+      why a search cannot be extended: `halving`, `hyperband` and `pbt` never can, and a sampler
+      whose points depend on their number cannot get more of them.
     - `keep`: number of best points whose final weights are kept.
-    - `seconds`: no block of epochs starts later than this after the call. What is known by then is
-      returned, with unfinished trials as "stopped"; with `path=` the same call resumes from there,
-      with a limit of its own, which compiling counts towards.
+    - `seconds`: no block of epochs starts later than this after the call, compilation included. The
+      result so far is returned, with unfinished trials as "stopped"; with `path=` the same call
+      resumes from there, with a new limit.
     - `executor`: a concurrent.futures executor (processes, Dask, MPI) whose workers train blocks of
-      `trials_per_block` trials, which defaults to 1/16 of the trials; `devices` is then a number of
-      devices per worker. The results are those without an executor; a block whose worker dies is
-      trained again. A process pool breaks when a worker dies: give a function that makes one, and
-      it is replaced.
+      `trials_per_block` trials, which defaults to 1/16 of the trials; `devices` is then the number
+      of devices per worker. The results are the same as without an executor; a block whose worker
+      dies is trained again. A process pool breaks when a worker dies: pass a function that
+      returns one, and it is replaced.
     - `progress` shows a bar; it defaults to True on a terminal and in a notebook.
 
-    A trial that becomes non-finite is frozen, marked "diverged" and never selected, so
-    `jax_debug_nans` and `jax_debug_infs` are off in the programs of a sweep.
+    A trial that becomes non-finite is frozen, marked "diverged" and never selected;
+    `jax_debug_nans` and `jax_debug_infs` are therefore off in the programs of a sweep.
     Raises TypeError or ValueError for bad arguments, before anything is compiled; ValueError if
     `path` holds another sweep or files that do not belong together; OSError if it cannot be written
     and the sweep is not finished; BlockingIOError if another process uses it.
@@ -133,9 +134,9 @@ def run(
     devices: Any = asked["devices"]
     if executor is not None:
         check(executor, as_scheduler(asked["search"]), plan, devices)
-        asked["devices"] = None  # those of the workers are not here
+        asked["devices"] = None  # the workers have their own
     elif trials_per_block is not None:
-        raise ValueError("sweep: trials_per_block needs executor=; give one, or leave it out.")
+        raise ValueError("sweep: trials_per_block needs executor=; pass both, or leave it out.")
     request = SweepConfig(trial, space, data, trials, epochs, seed, **asked)
     backend = None
     if executor is not None:
@@ -158,7 +159,7 @@ def run(
 class SweepRun:
     """One sweep while it runs: the rounds of its search, on the table of trials and their groups.
 
-    Raises ValueError for a group whose training does not measure the metric that ranks trials.
+    Raises ValueError for a group whose training does not return the metric that ranks trials.
     """
 
     def __init__(
@@ -192,20 +193,20 @@ class SweepRun:
             if request.search.independent:
                 follow(request, state, self._draw, self._train)
             else:
-                self._train_population(cast(Population, request.search))  # the one such kind
+                self._train_population(cast(Population, request.search))  # the only such scheduler
             self._keep_best()
         return self.result()
 
-    # what the search asks for
+    # steps of the search
     def _draw(self, count: int) -> None:
-        """Ask the sampler for the points that are not drawn yet."""
+        """Ask the sampler for the points that have not been drawn yet."""
         drawn = len(self.state.points.group)
         if count > drawn:
             self.state.draw(self.request.start.source.ask(count - drawn))
             self.add_groups()
 
     def add_groups(self) -> None:
-        """Make the groups of points that are new, and add their new rows to all groups."""
+        """Make the groups of new points, and add the new rows to all groups."""
         request, state = self.request, self.state
         for g, static in enumerate(state.points.groups):
             if g == len(self.groups):
@@ -217,7 +218,7 @@ class SweepRun:
                 resume.restore(state, self.groups[g])
                 if request.metric not in program.metrics:
                     raise ValueError(
-                        f"sweep: `evaluate` of {request.static(static)} gives the metrics "
+                        f"sweep: `evaluate` of {request.static(static)} returns the metrics "
                         f"{list(program.metrics)}, but {request.metric!r} ranks the trials."
                     )
             self.groups[g].add_rows()
@@ -277,7 +278,7 @@ class SweepRun:
             self.journal.stop_if_late()
 
     def _pause(self) -> bool:
-        """Called while the workers train. Whether those that have no task yet get none."""
+        """Called while the workers train. Returns whether no further tasks may start."""
         self.journal.stop_if_interrupted()
         return self.journal.is_late()
 
@@ -296,7 +297,7 @@ class SweepRun:
 
     # the result
     def _keep_best(self) -> None:
-        """Keep the final states of the best points, the few that are not at hand by training."""
+        """Keep the final states of the best points, retraining the few that are missing."""
         state, runs, result = self.state, self.request.shape.runs, self.result()
         best = np.array(result.ranked()[: self.keep], int)
         every = (best[:, None] * runs + np.arange(runs)).ravel().tolist()
@@ -311,7 +312,7 @@ class SweepRun:
         state.kept = {row: state.kept[row] for row in rows}
 
     def result(self) -> Result:
-        """What is known so far, of the points that are drawn."""
+        """The result so far, of the points that have been drawn."""
         seconds = time.perf_counter() - self.journal.began
         plan = self.plan.summary() if self.plan else None
         return outcome(self.request, self.state, self.groups, plan, seconds, self)
@@ -324,7 +325,7 @@ class SweepRun:
         return self.groups[self.state.group_of(row)]
 
     def retrain(self, row: int) -> Run:
-        """Train one run again: a member of a population with all the others, any other alone."""
+        """Retrain one run: a member of a population with all the others, any other run alone."""
         if not self.request.search.independent:
             _, result = self._retrain_population()
             own = {p: {n: c[row] for n, c in m.items()} for p, m in result.curves.items()}
@@ -335,7 +336,7 @@ class SweepRun:
 
     @property
     def data(self) -> PyTree:
-        """What the trials train and validate on."""
+        """The data that the trials train and validate on."""
         return self.request.data
 
     def trainable(self, row: int) -> Trainable:
@@ -345,10 +346,10 @@ class SweepRun:
     def member(self, row: int, state: PyTree) -> Member:
         """A run in this state as a member of an ensemble."""
         group, numbers = self._group_of(row), self.state.final_numbers(row)
-        return Member(row, group.number, group.program.predict, numbers, state)
+        return Member(row, group.number, group.program.predictor, numbers, state)
 
     def _retrain_population(self) -> tuple[SweepState, Result]:
-        """Members copy one another: train all of them again, and keep every final state."""
+        """Members copy one another, so retrain all of them, and keep every final state."""
         other = SweepRun(self.request, self.plan, keep=self.request.trials)
         result = other.run(False, time.perf_counter(), None)
         return other.state, result

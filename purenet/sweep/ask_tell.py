@@ -43,16 +43,15 @@ class Best(NamedTuple):
 class AskTell:
     """Ask for points in batches, tell their scores: a search for a training loop of your own.
 
-    `search` is a sampler (`sweep.random`, `sweep.sobol`, ...) or one that learns from the scores
-    (`sweep.from_optuna(...)`). A sampler whose points depend on how many there are (a grid, a Latin
-    hypercube) needs `trials`, or knows it. `mode` says whether a large ("max") or a small score
-    ("min") is good.
+    `search` is a sampler (`sweep.random`, `sweep.sobol`, ...), possibly one that learns from scores
+    (`sweep.from_optuna(...)`). A Latin hypercube, whose points depend on their number, needs
+    `trials`; a grid knows it. `mode` says whether a large ("max") or a small score ("min") is good.
 
-    `ask(n)` gives `Suggestion(numbers, hyper)` with stacked arrays: numbers ready for `jax.vmap`,
-    other choices as arrays of objects, among them the dict that was taken of a choice of dicts, and
-    a `PaddedSize` for a padded size.
-    `tell(numbers, scores)` takes arrays: scores (n,), or (n, steps) with intermediate ones; a score
-    that is not finite counts as a failure, which a search that learns takes for the worst score.
+    `ask(n)` returns `Suggestion(numbers, hyper)` with stacked arrays: numbers, ready for
+    `jax.vmap`; other choices as arrays of objects, such as the dict taken from a choice of dicts;
+    and a `PaddedSize` for a padded size. `tell(numbers, scores)` takes arrays: scores (n,), or (n,
+    steps) with intermediate ones. A score that is not finite counts as a failure, and as the worst
+    score for a search that learns.
     Raises TypeError if `search` is not a sampler, TypeError or ValueError for a bad space, `trials`
     or `seed`, ValueError for a scheduler, for another `mode` and for missing `trials`.
 
@@ -88,8 +87,8 @@ class AskTell:
         self._scores: dict[int, float] = {}
 
     def ask(self, n: int) -> Suggestion:
-        """The next `n` points. Raises ValueError for more than the design has, TypeError or
-        ValueError for an n below 1."""
+        """The next `n` points. Raises ValueError for more points than the design has, TypeError or
+        ValueError unless n is a positive integer."""
         n = integer("AskTell.ask: n", n, least=1)
         first = len(self._points.group)
         self._points = add_points(self._space, self._points, self._source.ask(n))
@@ -97,15 +96,15 @@ class AskTell:
         return Suggestion(numbers, self._hyper(numbers))
 
     def tell(self, numbers: Any, scores: Any) -> None:
-        """The scores of some points. Raises ValueError for numbers that were not asked for and
-        scores of another length, TypeError for scores that are not numbers."""
+        """Record the scores of some points. Raises ValueError for points that were not asked for
+        and scores of another length, TypeError for scores that are not numbers."""
         numbers = np.atleast_1d(np.asarray(numbers))
         scores = np.atleast_1d(real_numbers("AskTell.tell", "scores", scores))
         fits = numbers.ndim == 1 and scores.ndim in (1, 2) and len(scores) == len(numbers)
         if not fits or 0 in scores.shape[1:]:
             raise ValueError(
                 f"AskTell.tell: scores have shape {scores.shape} for numbers of shape "
-                f"{numbers.shape}; a score, or a row of them, for each number is expected."
+                f"{numbers.shape}; one score, or one row of scores, per number is expected."
             )
         asked = len(self._points.group)
         if (
@@ -122,7 +121,7 @@ class AskTell:
         self._source.tell(numbers, scores)
 
     def best(self) -> Best:
-        """The best point told so far. Raises ValueError when there is none with a finite score."""
+        """The best point told so far. Raises ValueError if none has a finite score."""
         finite = {number: score for number, score in self._scores.items() if math.isfinite(score)}
         if not finite:
             raise ValueError("AskTell.best: no point with a finite score has been told yet.")
@@ -136,6 +135,6 @@ class AskTell:
 
 
 def _numbers(column: np.ndarray) -> np.ndarray:
-    """Static whole numbers as an array of numbers; other objects as they are."""
+    """Static integers as an array of numbers; other objects unchanged."""
     plain = all(isinstance(value, (bool, int, np.integer)) for value in column)
     return column.astype(int) if column.dtype == object and plain else column

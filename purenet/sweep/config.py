@@ -1,4 +1,4 @@
-"""A sweep that was asked for: checked, its first points drawn, nothing compiled yet."""
+"""A requested sweep: checked, with its first points drawn; nothing is compiled yet."""
 
 import functools
 import math
@@ -41,7 +41,7 @@ _RESERVED = ("trial", "seed", "fold", "status", "epochs", "epoch")
 
 
 class Start(NamedTuple):
-    """How a sweep begins: where its points come from, and its first round.
+    """How a sweep starts: the source of its points, and its first round.
 
     >>> Start._fields
     ('source', 'rounds', 'targets', 'points', 'given')
@@ -50,12 +50,12 @@ class Start(NamedTuple):
     source: Source
     rounds: Rounds
     targets: np.ndarray  # (points,) epochs that each point has after the first round
-    points: Points  # those that the first round needs, after those that were given
-    given: tuple[dict[str, Any], ...] = ()  # the values of those, by name
+    points: Points  # the given ones, then those that the first round needs
+    given: tuple[dict[str, Any], ...] = ()  # the values of the given points, by name
 
 
 class SweepConfig:
-    """A sweep that was asked for, checked. Raises TypeError or ValueError for bad arguments.
+    """A requested sweep, checked. Raises TypeError or ValueError for bad arguments.
 
     `start` is the first round, `programs` are one program for each group of its points; nothing is
     compiled yet. Exceptions of the trial function itself pass through.
@@ -115,25 +115,25 @@ class SweepConfig:
         learns = as_sampler("sweep: search", self.search.sampler).learn is not None
         require(
             not (goals and learns),
-            f"sweep: the sampler of {self.search.name} learns from one score, but several "
-            "objectives are asked for; choose another search.",
+            f"sweep: the sampler of {self.search.name} learns from a single score, but there are "
+            "several objectives; choose another search.",
         )
         self.monitor = monitor(asked, ranking._replace(goals=goals), epochs, targets)
         self.programs = [program.monitored(self.monitor) for program in programs]
 
     @property
     def trials(self) -> int:
-        """How many points there will be."""
+        """The number of points."""
         return self.shape.points
 
     @property
     def epochs(self) -> int:
-        """How many epochs a trial has at most."""
+        """The largest number of epochs of a trial."""
         return self.shape.epochs
 
     @property
     def seeds(self) -> int:
-        """How many seeds each point is trained with."""
+        """The number of seeds of each point."""
         return self.shape.seeds
 
     @property
@@ -153,8 +153,8 @@ class SweepConfig:
         return self.objective.maximize
 
     def _points(self, trials: int | None, epochs: int, given: int) -> tuple[Source, int]:
-        """Where points come from, and how many there are: as the caller says, or else the
-        scheduler, or else the sampler, besides the `given` ones."""
+        """The source of points, and their number: from the caller, or else the scheduler, or else
+        the sampler, in addition to the `given` ones."""
         if trials is None:
             trials = self.search.points(epochs)
         sampler = as_sampler("sweep: search", self.search.sampler)
@@ -185,20 +185,20 @@ class SweepConfig:
         return {name: str(getattr(value, "__name__", value)) for name, value in values.items()}
 
     def extends(self, before: Extent, after: Extent) -> str | None:
-        """Why a sweep of the extent `before` cannot become one of `after`, None if it can."""
+        """The reason why a sweep of the extent `before` cannot become `after`, None if it can."""
         every = self.monitor.every
         if before.epochs != after.epochs and before.epochs % every:
-            return f"epoch {before.epochs} was evaluated as the last, though not one in {every}"
+            return f"epoch {before.epochs} was evaluated as the last, but is no multiple of {every}"
         drawn = lambda extent: extent._replace(trials=extent.trials - len(self.start.given))
         return getattr(self.search, "extends", unsaid)(drawn(before), drawn(after))
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What tells the data apart."""
+        """A hash of the data."""
         return fingerprint(self.data)
 
     def settings(self) -> dict:
-        """What must be the same for a sweep to resume another."""
+        """Everything that must be the same for a sweep to be resumed."""
         settings = {
             "trial": getattr(self.trial, "__name__", type(self.trial).__name__),
             "trials": self.trials,
@@ -223,8 +223,8 @@ class SweepConfig:
 def _check_trial(trial: object) -> None:
     if isinstance(trial, Trainable):
         raise TypeError(
-            "sweep: trial is a Trainable, but a function that makes one from a point of the "
-            f"space is expected: lambda hyper: supervised(...). {_ORDER}"
+            "sweep: trial is a Trainable, but a function from a point of the space to one is "
+            f"expected: lambda hyper: supervised(...). {_ORDER}"
         )
     if not callable(trial):
         raise TypeError(
@@ -232,34 +232,34 @@ def _check_trial(trial: object) -> None:
         )
     if not accepts(trial, None):
         raise TypeError(
-            f"sweep: {describe_value(trial)} cannot be called with one point of the space, as a "
-            "trial function is: trial(hyper)."
+            f"sweep: {describe_value(trial)} cannot be called with one point of the space, but a "
+            "function trial(hyper) is expected."
         )
 
 
 def _check_names(names: Iterable[str], taken: Container[str], why: str = "") -> None:
-    """Hyperparameters are columns of a table, beside others."""
+    """Check that no hyperparameter has the name of another column of the tables."""
     for name in names:
         if name in taken:
             raise ValueError(f"sweep: a hyperparameter cannot be called {name!r}{why}; rename it.")
 
 
 def _check_order(space: PyTree, data: Any, folds: object) -> None:
-    """Refuse data and a space in each other's place, and data that does not come in parts."""
+    """Reject swapped data and space, and data that is not split into parts."""
     parts = isinstance(data, (tuple, list)) and len(data) == 2
     if folds is not None:
         alike = parts and jax.tree.structure(data[0]) == jax.tree.structure(data[1])  # type: ignore[operator]
         require(
             not (alike and not jax.tree_util.all_leaves(data)),
-            "sweep: data is a pair (train, validation), but with folds= it is one data set, such "
-            "as (x, t), which the folds divide.",
+            "sweep: data is a pair (train, validation), but with folds= one data set is expected, "
+            "such as (x, t), which the folds split.",
         )
         return
     if parts:
         return
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(space, is_leaf=is_leaf)):
         raise TypeError(
-            f"sweep: space holds arrays, as data does, and data is {describe_value(data)}. {_ORDER}"
+            f"sweep: space holds arrays, like data, and data is {describe_value(data)}. {_ORDER}"
         )
     raise ValueError(
         f"sweep: data is {describe_value(data)}, but a pair (train, validation) is expected, or "
@@ -280,7 +280,7 @@ def checked_seed(name: str, seed: Any) -> int:
 
 
 def reach(goals: np.ndarray) -> int:
-    """How many points a round needs: all up to the last that is trained.
+    """The number of points that a round needs: all up to the last one trained.
 
     >>> reach(np.array([1, 3, 0]))
     2

@@ -1,4 +1,4 @@
-"""Making folds: from their number, or from the rows that a splitter gives."""
+"""Make folds from their number, or from the rows that a splitter returns."""
 
 from collections.abc import Iterable
 
@@ -9,15 +9,15 @@ from purenet.core.types import PyTree
 from purenet.core.validate import describe_value, integer, is_integer, require
 from purenet.sweep.engine.folds import FoldRows, Folds
 
-_STREAM = 0xF01D  # so that the folds are not drawn from the numbers of the points
+_STREAM = 0xF01D  # so that folds and points use different random numbers
 
 
 def make_folds(folds: object, data: PyTree, seed: int) -> Folds:
     """The folds of a data set, whose arrays have the examples on the leading axis.
 
-    An integer k makes k folds of nearly equal size, each example in the validation rows of one of
-    them: shuffled by the seed, and stratified if `data` is (x, t) with integer labels of which each
-    occurs k times. Anything else is a sequence of (training rows, validation rows).
+    An integer k makes k folds of nearly equal size, with each example in the validation rows of one
+    of them: shuffled by the seed, and stratified if `data` is (x, t) with integer labels that each
+    occur at least k times. Otherwise `folds` is a sequence of (training rows, validation rows).
     Raises TypeError or ValueError for anything else, and for rows that do not exist.
 
     >>> made = make_folds(2, np.arange(5), seed=0)
@@ -27,8 +27,8 @@ def make_folds(folds: object, data: PyTree, seed: int) -> Folds:
     counts = {np.shape(leaf)[0] for leaf in jax.tree.leaves(data)}
     require(
         len(counts) == 1,
-        f"sweep: with folds= data is one set of examples, but its arrays have {sorted(counts)} of "
-        "them on the leading axis.",
+        f"sweep: with folds=, data is one data set, but its arrays have {sorted(counts)} examples "
+        "on the leading axis.",
     )
     (n,) = counts
     pairs = _drawn(folds, data, n, seed) if is_integer(folds) else _given(folds, n)
@@ -56,7 +56,7 @@ def _labels(data: PyTree) -> np.ndarray | None:
 
 def _given(folds: object, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
     expected = (
-        "a number, or pairs (training rows, validation rows) such as KFold(5).split(x) gives, are "
+        "an integer, or pairs (training rows, validation rows) as from KFold(5).split(x), are "
         "expected."
     )
     iterable = isinstance(folds, Iterable) and not isinstance(folds, (str, bytes, dict))
@@ -76,11 +76,11 @@ def _rows(fold: int, part: str, rows: object, n: int) -> np.ndarray:
     what = f"sweep: the {part} rows of fold {fold}"
     require(
         rows.ndim == 1 and rows.dtype.kind in "iu",
-        f"{what} are {describe_value(rows)}, but a list of row numbers is expected; of a mask "
-        "numpy.flatnonzero gives them.",
+        f"{what} are {describe_value(rows)}, but a list of row numbers is expected; for a "
+        "mask, use numpy.flatnonzero(mask).",
         TypeError,
     )
-    require(len(rows) > 0, f"{what} are none, but at least one is expected.")
+    require(len(rows) > 0, f"{what} are empty, but at least one row is expected.")
     outside = rows[(rows < 0) | (rows >= n)]
     require(
         not len(outside), f"{what} hold {outside[:1]}, but the rows of the data are 0 to {n - 1}."
@@ -89,7 +89,7 @@ def _rows(fold: int, part: str, rows: object, n: int) -> np.ndarray:
 
 
 def _stacked(parts: tuple[np.ndarray, ...]) -> FoldRows:
-    """Rows of equal length: short ones are filled up with their last row."""
+    """Rows of equal length: short ones are padded with their last row."""
     sizes = tuple(sorted({len(rows) for rows in parts}))
     filled = [np.pad(rows, (0, sizes[-1] - len(rows)), mode="edge") for rows in parts]
     which = np.array([sizes.index(len(rows)) for rows in parts], np.int32)

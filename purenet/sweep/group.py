@@ -16,7 +16,7 @@ from purenet.sweep.state import SweepState
 
 
 class Pool(Protocol):
-    """What trains the trials of a group, wherever that happens; its rows are 0, 1, 2, ..."""
+    """What trains the trials of a group, here or elsewhere; its rows are 0, 1, 2, ..."""
 
     @property
     def cost(self) -> ProgramCost | None: ...
@@ -40,8 +40,8 @@ class TrainingPool(Pool, Protocol):
 
 
 class Workplace:
-    """Where the groups of a sweep train: the random key and the data, on the devices of each
-    layout, and how the pool of a group is made."""
+    """What the groups of a sweep train with: the random key and the data, on the devices of each
+    layout, and the function that makes the pool of a group."""
 
     def __init__(self, seed: int, data: PyTree, make_pool: "Callable[[Group], Pool]"):
         self.key, self.data, self.make_pool = random_key(seed), data, make_pool
@@ -56,21 +56,21 @@ class Workplace:
 class Group:
     """The runs of one combination of static values, their program and their pool.
 
-    `rows` are their rows in the sweep's table, in the order of the pool's own rows. Nothing is
-    compiled and no pool is made before it is needed.
+    `rows` are their rows in the sweep's table, in the order of the pool's own rows. Programs
+    are compiled, and pools made, only when they are needed.
     """
 
     def __init__(self, number: int, state: SweepState, program: Program, workplace: Workplace):
         self.number, self.state = number, state
         self.program, self.workplace = program, workplace
         self.rows = np.empty(0, int)
-        self.restored: dict[int, TrialCheckpoint] = {}  # by row: what the folder held
+        self.restored: dict[int, TrialCheckpoint] = {}  # by row: those in the folder
         self._compilation: Compilation | None = None
         self._compiled: Compiled | None = None
         self._pool: Pool | None = None
 
     def add_rows(self) -> None:
-        """Take in the rows of the points that were drawn since the last call."""
+        """Add the rows of the points that were drawn since the last call."""
         rows = self.state.rows_of(self.number)
         new = rows[len(self.rows) :]
         self.rows = rows
@@ -87,7 +87,7 @@ class Group:
         return self.state.numbers(int(np.flatnonzero(self.state.points.group == self.number)[0]))
 
     def compile(self) -> Compilation:
-        """Start compiling, unless that was done."""
+        """Start compiling, unless it was started before."""
         if self._compilation is None:
             data = self.workplace.data_on(self.program.layout)
             self._compilation = Compilation(
@@ -96,7 +96,7 @@ class Group:
         return self._compilation
 
     def lanes(self) -> LanePool:
-        """Lanes for trials of this group on the devices of this process, empty as yet."""
+        """New, empty lanes for trials of this group on the devices of this process."""
         if self._compiled is None:
             self._compiled = self.compile().result()
         data = self.workplace.data_on(self._compiled.program.layout)
@@ -104,7 +104,7 @@ class Group:
 
     @property
     def cost(self) -> ProgramCost | None:
-        """What the program cost, None if this process has not compiled it."""
+        """The cost of the program, None if this process has not compiled it."""
         return None if self._pool is None else self._pool.cost
 
     # training
@@ -118,7 +118,7 @@ class Group:
                 if row not in local_row:
                     raise damaged(
                         self.state.restored.states_path,
-                        f"it holds one of row {row}, which is of another group",
+                        f"it holds a state of row {row}, which belongs to another group",
                     )
                 if self.state.alive[row] and record.epochs <= self.state.epochs[row]:
                     pool.put(local_row[row], record)
@@ -130,8 +130,8 @@ class Group:
         return pool
 
     def record(self, report: Report, best: int) -> int:
-        """Enter a report of the pool in the table, and keep the final states of the `best` points.
-        Returns how many of its epochs are new."""
+        """Record a report of the pool in the table, and keep the final states of the `best` points.
+        Returns the number of new epochs."""
         state = self.state
         new = state.record(self.rows[report.rows], report)
         finished = report.rows[(report.after == state.shape.epochs) | report.ended]
@@ -144,10 +144,10 @@ class Group:
         return new
 
     def records(self, finished: bool) -> dict[int, TrialCheckpoint]:
-        """By row: the final states of the best, and the states that runs resume from if any does.
+        """By row: the final states of the best, and the states that unfinished runs resume from.
 
-        The members of a population resume together, even those that have all their epochs: a
-        member without a state has diverged.
+        The members of a population resume together, including those that are finished: a member
+        without a state has diverged.
         """
         state = self.state
         kept = {
@@ -167,7 +167,7 @@ class Group:
         return kept | {int(self.rows[local]): record for local, record in found.items()}
 
     def retrain(self, row: int) -> tuple[list[np.ndarray], dict]:
-        """Train one run again, alone in the program of its group: its final state, packed, and its
+        """Retrain one run, alone in the program of its group: its final state, packed, and its
         curves."""
         state, last = self.state, self.state.shape.epochs
         pool = self.lanes()
@@ -180,25 +180,25 @@ class Group:
         return pool.state(0), jax.tree.map(lambda curve: curve[0], curves)
 
     def unpack(self, row: int, packed: list) -> PyTree:
-        """The state of a run as its training has it: the latest, or that of its best epoch."""
+        """The state of a run, unpacked: the latest, or that of its best epoch."""
         with jax.transfer_guard_host_to_device("allow"):
             state = self.program.unpack(packed, lambda: self.trainable(row))
         monitor = self.program.monitor
         return (state.best if monitor.keep_best else state.state) if monitor.tracks else state
 
     def trainable(self, row: int) -> Trainable:
-        """The training of a run, with the hyperparameters that it has in the end."""
+        """The Trainable of a run, with its final hyperparameters."""
         return self.program.trainable(self.state.final_numbers(row))
 
 
 class Work(NamedTuple):
-    """What a round asks of a group, by row of its pool."""
+    """The work of a group in one round, by row of its pool."""
 
     group: Group
     target_epochs: np.ndarray  # 0: nothing to do
     keep: np.ndarray  # whether a run may have to resume later
 
     def is_left(self) -> bool:
-        """Whether any run has not got to its target yet."""
+        """Whether any run has not reached its target yet."""
         state, rows = self.group.state, self.group.rows
         return bool((state.alive[rows] & (state.epochs[rows] < self.target_epochs)).any())

@@ -1,4 +1,4 @@
-"""What a run tells: its progress, its folder, and how to resume it once it was interrupted."""
+"""A run's records: its progress, its folder, and how to resume it after an interruption."""
 
 import contextlib
 import sys
@@ -18,15 +18,15 @@ from purenet.sweep.storage.shared import SharedStore
 
 
 class OutOfTimeError(Exception):
-    """The time of a run is up, and something is left to do."""
+    """The time of a run is up, but some training is left."""
 
 
 class Journal:
-    """Enters the reports of a run in its table, shows and saves how far it is, and ends it when
-    that is asked for.
+    """Records the reports of a run in its table, shows and saves its progress, and ends it on
+    request.
 
-    `summary(finished)` gives what is saved beside the state; without a `store` nothing is saved.
-    The run `began` then, by `time.perf_counter`, and may take so many `seconds`.
+    `summary(finished)` returns what is saved beside the state; without a `store` nothing is saved.
+    The run `began` at that `time.perf_counter()` and may take that many `seconds`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Journal:
 
     @contextlib.contextmanager
     def open(self, total: int, progress: bool | None) -> Iterator[None]:
-        """Show `total` epochs of trials, watch the signals and save the end, while the run trains.
+        """Show the progress towards `total` trial-epochs and watch for signals; save at the end.
 
         A run that is out of time ends here.
         """
@@ -72,7 +72,7 @@ class Journal:
                 self._say_how_to_resume("interrupted")
 
     def record(self, group: Group, report: Report, keep: int) -> None:
-        """Enter a report of a group, which keeps the final states of the `keep` best points."""
+        """Record a report of a group, keeping the final states of the `keep` best points."""
         new = group.record(report, keep)
         self.bar.advance(new, self.state.status)
         self.stop_if_interrupted()
@@ -80,7 +80,7 @@ class Journal:
             self.save(finished=False)
 
     def save(self, finished: bool) -> None:
-        """Save everything that is known now, if the run has a folder."""
+        """Save everything known so far, if the run has a folder."""
         if self.store is None:
             return
         began = time.perf_counter()
@@ -97,7 +97,7 @@ class Journal:
         if multihost.count() > 1:  # the signal may have reached another process
             raise KeyboardInterrupt
 
-    # the limit of time
+    # the time limit
     def is_late(self) -> bool:
         """Whether the time of the run is up, as the first process sees it."""
         if self.seconds is None:

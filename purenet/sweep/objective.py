@@ -1,10 +1,11 @@
-"""What ranks trials, and how their score is followed while they train."""
+"""The metric that ranks trials, and how often it is evaluated while they train."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from purenet.core.score import choose_metric
 from purenet.core.validate import describe_value, integer, require
 from purenet.sweep.engine.monitor import PARAMETERS, Monitor, Objective
 from purenet.sweep.engine.pareto import Goal, goal
@@ -13,57 +14,32 @@ from purenet.sweep.space.space import Space
 
 
 def checked_epochs(epochs: Any) -> int:
-    """A number of epochs. Raises TypeError or ValueError for anything else, TypeError without one.
+    """A number of epochs. Raises TypeError or ValueError for anything else, TypeError for None.
 
     >>> checked_epochs(20)
     20
     """
     if epochs is None:
         raise TypeError(
-            "sweep: epochs is missing; say how many passes over the data a trial has, such as "
-            "epochs=20."
+            "sweep: epochs is missing; pass the number of passes over the data, such as epochs=20."
         )
     return integer("sweep: epochs", epochs, least=1)
 
 
 def objective(names: list[set[str]], metric: str | None, mode: str | None) -> Objective:
-    """What trials are ranked by, and whether the largest is best.
+    """The metric that trials are ranked by, and whether the largest value is best.
 
-    `names` are the metrics of each program. Raises TypeError or ValueError for a metric that one of
-    them does not have, and for a `mode` that does not say.
+    `names` are the metrics of each program. Raises what `choose_metric` raises, also for a metric
+    that only some of them have.
 
     >>> objective([{"loss", "accuracy"}], None, None)
     Objective(metric='accuracy', maximize=True, best=False, goals=())
     """
-    common = set.intersection(*names)
-    usual = {"accuracy": "max", "loss": "min"}
-    if not isinstance(metric, str | None):
-        raise TypeError(
-            f"sweep: metric is {describe_value(metric)}, but the name of one is expected."
-        )
-    if metric is None:
-        metric = next((name for name in usual if name in common), None)
-    if metric is None:
-        raise ValueError(
-            f"sweep: `evaluate` gives the metrics {sorted(common)}, neither accuracy nor loss; say "
-            "which of them ranks the trials with metric=."
-        )
-    if metric not in common:
-        raise ValueError(
-            f"sweep: `evaluate` gives the metrics {sorted(common)}, and {metric!r} is not one of "
-            "them; name one with metric=."
-        )
-    mode = usual.get(metric) if mode is None else mode
-    if not isinstance(mode, str) or mode not in ("max", "min"):
-        raise ValueError(
-            f'sweep: mode is {mode!r}; say with mode="max" or mode="min" whether a large '
-            f"or a small {metric} is good."
-        )
-    return Objective(metric, mode == "max")
+    return Objective(*choose_metric("sweep", set.intersection(*names), metric, mode))
 
 
 def checked_goals(objectives: Any, metrics: list[set[str]], space: Space) -> tuple[Goal, ...]:
-    """Several objectives, by name. Raises TypeError or ValueError for what is none.
+    """Several objectives, by name. Raises TypeError or ValueError for anything else.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> asked = {"accuracy": "max", "parameters": ("<=", 1e5)}
@@ -84,14 +60,15 @@ def checked_goals(objectives: Any, metrics: list[set[str]], space: Space) -> tup
     for name in objectives:
         require(
             name in common | numbers | {PARAMETERS},
-            f"sweep: the objective {name!r} is none of the metrics {sorted(common)}, of the "
-            f"hyperparameters {sorted(numbers)} that are numbers, or {PARAMETERS!r}.",
+            f"sweep: the objective {name!r} is unknown; it may be one of the metrics "
+            f"{sorted(common)}, of the numeric hyperparameters {sorted(numbers)}, or "
+            f"{PARAMETERS!r}.",
         )
     goals = tuple(goal(name, asked) for name, asked in objectives.items())
     require(
         any(one.bound is None and one.name in common for one in goals),
-        f"sweep: none of the objectives {sorted(objectives)} is a metric to make large or small, "
-        "but one is needed, by which single trials are compared.",
+        f"sweep: none of the objectives {sorted(objectives)} is a metric to maximise or minimise, "
+        "but one is needed to compare single trials.",
     )
     return goals
 
@@ -100,7 +77,7 @@ def ranked_by(
     goals: tuple[Goal, ...], metrics: list[set[str]], metric: str | None, mode: str | None
 ) -> tuple[str | None, str | None]:
     """The metric and the mode, from the first of several objectives that is a metric without a
-    bound. Raises ValueError if they are given too.
+    bound. Raises ValueError if they are passed as well.
 
     >>> ranked_by((goal("parameters", "min"), goal("loss", "min")), [{"loss"}], None, None)
     ('loss', 'min')
@@ -109,7 +86,7 @@ def ranked_by(
         return metric, mode
     require(
         metric is None and mode is None,
-        "sweep: metric= and mode= are those of the first objective; leave them out.",
+        "sweep: with objectives=, the first objective sets metric= and mode=; leave them out.",
     )
     common = set.intersection(*metrics)
     first = next(one for one in goals if one.bound is None and one.name in common)
@@ -119,9 +96,9 @@ def ranked_by(
 def monitor(
     options: Mapping[str, Any], objective: Objective, epochs: int, targets: np.ndarray
 ) -> Monitor:
-    """How the lanes follow the score. `targets` are the epochs of each point in the first round.
+    """How the lanes monitor the score. `targets` are the epochs of each point in the first round.
 
-    Raises TypeError or ValueError for a patience, a selection or an interval that cannot be.
+    Raises TypeError or ValueError for a patience, a selection or an interval out of range.
 
     >>> asked = {"patience": 3, "select": None, "evaluate_every": 1}
     >>> monitor(asked, Objective("loss", False), 9, np.array([9])).keep_best
@@ -132,14 +109,14 @@ def monitor(
         patience = integer("sweep: patience", patience, least=1)
     require(
         select in (None, "best", "last"),
-        f'sweep: select is {describe_value(select)}, but "best" or "last" is expected: the epoch '
-        "of a trial that counts.",
+        f'sweep: select is {describe_value(select)}, but "best" or "last" is expected: which '
+        "epoch of a trial counts.",
     )
     every = integer("sweep: evaluate_every", options["evaluate_every"], least=1)
     first = int(min(targets[targets > 0], default=epochs))
     require(
         every <= first,
-        f"sweep: evaluate_every is {every}, but the first decision falls after {first} epoch(s), "
+        f"sweep: evaluate_every is {every}, but the first decision comes after {first} epoch(s) "
         f"and needs a score; evaluate at least every {first}.",
     )
     best = select == "best" or (select is None and patience is not None)

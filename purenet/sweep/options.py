@@ -15,9 +15,8 @@ F = TypeVar("F", bound=Callable)
 
 
 class SweepOptions(TypedDict, total=False):
-    """Options by name: which points are tried and how long, the seeds and folds of each, what they
-    are ranked by and when they are evaluated, the devices that train them, and the points that come
-    first.
+    """Options by name: which points to try and for how long, the seeds and folds of each, how to
+    rank them and when to evaluate them, the devices to train them on, and the points to try first.
 
     >>> sorted(SweepOptions.__optional_keys__)[:4]
     ['devices', 'evaluate_every', 'folds', 'metric']
@@ -43,7 +42,7 @@ _DEFAULTS: SweepOptions = {
 
 
 def filled(options: Mapping[str, Any]) -> SweepOptions:
-    """All options, the defaults where none is given. Raises TypeError for any other name.
+    """All options, with defaults for those not given. Raises TypeError for any other name.
 
     >>> filled({"seeds": 3})["mode"] is None
     True

@@ -14,7 +14,7 @@ def follow(
     draw: Callable[[int], None],
     train: Callable[[np.ndarray, np.ndarray], None],
 ) -> None:
-    """Do what the search of a sweep asks, until it asks no more.
+    """Carry out the rounds of a search, until it ends.
 
     `draw(n)` brings the number of points to n. `train(targets, racing)` trains every point to its
     target; those that are `racing` may have to resume later.
@@ -22,12 +22,12 @@ def follow(
     source, rounds, target_epochs, _, given = request.start
     before = np.zeros(request.trials, int)
     reached = before
-    scored = 0  # points whose scores are known to the sampler, or are not for it
+    scored = 0  # points whose scores the sampler has been told, or need not be
     while True:
         draw(reach(target_epochs))
         train(target_epochs, target_epochs > before)
         before, reached = target_epochs, np.maximum(reached, target_epochs)
-        # a folder knows more than has been trained so far: decide as if it did not
+        # a folder may hold more scores than this point of the search has reached: hide them
         asked = np.arange(request.epochs) < reached[:, None]
         scores = np.where(asked, state.scores(), np.nan)
         drawn = len(state.points.group)

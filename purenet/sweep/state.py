@@ -1,4 +1,4 @@
-"""The table of trials: what is known of each of them, and what follows from it. No devices."""
+"""The table of trials: the records of each, and everything derived from them. No devices."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from purenet.sweep.space.space import Space
 
 
 class SweepShape(NamedTuple):
-    """How large a sweep is.
+    """The size of a sweep.
 
     >>> SweepShape(points=4, seeds=3, epochs=10, folds=5).rows
     60
@@ -54,7 +54,7 @@ class SweepShape(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """What the sweep's folder held when it was opened.
+    """The content of the sweep's folder when it was opened.
 
     >>> Restored().finished
     False
@@ -72,7 +72,7 @@ class Restored(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How far each run is, a row each.
+    """How far each run has got, one row each.
 
     >>> int(Standing(np.zeros(2, int), np.ones(2, bool), np.zeros(2, bool)).alive.sum())
     2
@@ -84,8 +84,8 @@ class Standing(NamedTuple):
 
 
 class SweepState:
-    """One row per run. Those of point i are the rows from i · runs on: its seeds one after the
-    other, each of them on every fold.
+    """One row per run. Those of point i are the rows i · runs to (i + 1) · runs - 1: its seeds one
+    after the other, each of them on every fold.
 
     >>> from purenet.sweep.engine.monitor import Objective
     >>> from purenet.sweep.space.distributions import uniform
@@ -110,17 +110,17 @@ class SweepState:
 
     @property
     def epochs(self) -> np.ndarray:
-        """Epochs that each run has, with finite numbers."""
+        """Epochs that each run has completed with finite numbers."""
         return self.standing.epochs
 
     @property
     def alive(self) -> np.ndarray:
-        """Whether every number of a run was finite so far."""
+        """Whether every number of each run has been finite so far."""
         return self.standing.alive
 
     @property
     def ended(self) -> np.ndarray:
-        """Whether a run is out of patience."""
+        """Whether each run is out of patience."""
         return self.standing.ended
 
     # the rows
@@ -138,7 +138,7 @@ class SweepState:
                     curves[name] = np.full(shape, np.nan, dtype)
 
     def rows_of(self, group: int) -> np.ndarray:
-        """The rows of a group whose points are drawn."""
+        """The rows of the points of a group that have been drawn."""
         points = np.flatnonzero(self.points.group == group)
         return (points[:, None] * self.shape.runs + np.arange(self.shape.runs)).ravel()
 
@@ -151,7 +151,7 @@ class SweepState:
         return numbers(self.space, self.points, points)
 
     def final_numbers(self, row: int) -> tuple:
-        """The traced hyperparameters that a run has in the end."""
+        """The final traced hyperparameters of a run."""
         if self.lineage is not None:
             keys, group = self.space.keys, self.group_of(row)
             leaves = traced_leaves(self.space, self.points, group)
@@ -159,7 +159,7 @@ class SweepState:
         return self.numbers(row // self.shape.runs)
 
     def hyper(self) -> dict[str, np.ndarray]:
-        """A column for each hyperparameter, a row for each run whose point is drawn."""
+        """A column for each hyperparameter, a row for each run whose point has been drawn."""
         taken = taken_points(self.space, self.points)
         columns = hyper_columns(self.space, self.final_columns(), taken)
         return {name: np.repeat(column, self.shape.runs) for name, column in columns.items()}
@@ -167,13 +167,13 @@ class SweepState:
     def final_columns(self) -> dict[str, np.ndarray]:
         """A column for each leaf of the space by key, a row for each point."""
         by_key = dict(zip(self.space.keys, self.points.columns, strict=True))
-        if self.lineage is not None:  # what the members have in the end
+        if self.lineage is not None:  # the final values of the members
             by_key |= {key: column[-1] for key, column in self.lineage.numbers.items()}
         return by_key
 
-    # what was measured
+    # measurements
     def record(self, rows: np.ndarray, report: Report) -> int:
-        """Enter a report on these rows. Returns how many of its epochs are new."""
+        """Record a report on these rows. Returns the number of new epochs."""
         new = int((report.after - np.maximum(report.before, self.epochs[rows])).clip(0).sum())
         report.write(self.curves, rows)
         self.epochs[rows] = np.maximum(self.epochs[rows], report.after)
@@ -182,7 +182,7 @@ class SweepState:
 
     @property
     def complete(self) -> np.ndarray:
-        """Which runs have all their epochs, or ended of their own accord."""
+        """Which runs have all their epochs, or ran out of patience."""
         return self.ended | (self.epochs == self.shape.epochs)
 
     def _standings(self) -> np.ndarray:
@@ -192,8 +192,8 @@ class SweepState:
         return standing.reshape(self.shape.points, self.shape.runs, -1)
 
     def scores(self) -> np.ndarray:
-        """(points, epochs): how each point stands after every epoch, the mean over its runs; larger
-        is better, NaN where unknown or diverged. With several objectives they say how good it is
+        """(points, epochs): the standing of each point after every epoch, the mean over its runs;
+        larger is better, NaN where unknown or diverged. With several objectives it is the rank
         among the points that got as far."""
         if not self.objective.goals:
             return self._standings().mean(axis=1).astype(float)
@@ -204,7 +204,7 @@ class SweepState:
 
     @property
     def _reached(self) -> np.ndarray:
-        """(points, epochs): whether all runs of a point have a score by then."""
+        """(points, epochs): whether all runs of a point have a score by that epoch."""
         return np.isfinite(self._standings()).all(axis=1)
 
     def _values(self, name: str) -> np.ndarray:
@@ -219,8 +219,8 @@ class SweepState:
         return np.repeat(np.concatenate([column, blank])[:, None], epochs, axis=1)
 
     def best_rows(self, count: int) -> set[int]:
-        """The finished runs of the best points. A point of which some runs are finished is ranked
-        by those, and one of which a run diverged is not."""
+        """The finished runs of the best points. A point is ranked by its finished runs, and not at
+        all if one of its runs diverged."""
         of_points = lambda column: column.reshape(self.shape.points, self.shape.runs)
         finished, final = of_points(self.alive & self.complete), self._standings()[..., -1]
         ranked = finished.any(axis=1) & of_points(self.alive).all(axis=1)
@@ -233,7 +233,7 @@ class SweepState:
         return set(rows[finished[best]].tolist())
 
     def statuses(self) -> np.ndarray:
-        """What became of each run whose point is drawn."""
+        """The status of each run whose point has been drawn."""
         drawn = len(self.points.group) * self.shape.runs
         return statuses(self.alive, self.ended, self.epochs, self.shape.epochs)[:drawn]
 

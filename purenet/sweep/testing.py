@@ -1,12 +1,11 @@
-"""The promises of a sampler and of a scheduler, as tests that one of your own can pass too.
+"""The contract of samplers and schedulers, as checks for your own.
 
-Each check is a function that returns None, or raises an AssertionError which says what was promised
-and what came:
+Each check returns None, or raises an AssertionError that says what was expected and what came:
 
     def test_my_scheduler():
         sweep.testing.check_scheduler(my_scheduler(eta=4))
 
-The cost of a check is that of drawing some points: nothing is trained.
+A check only draws some points: nothing is trained.
 """
 
 from collections.abc import Callable
@@ -28,24 +27,24 @@ _SPACES: tuple[dict[str, Any], ...] = (
     take_apart({"kind": choice([{"name": "a", "rate": loguniform(1e-4, 1.0)},
                                 {"name": "b", "units": randint(1, 9)}])}).drawn,
 )  # fmt: skip
-_TRIALS = (1, 7, 16)  # where the sampler leaves it to the caller
-_MANY = 1000  # rounds: a scheduler that has more does not end
+_TRIALS = (1, 7, 16)  # if the sampler leaves it to the caller
+_MANY = 1000  # rounds: a scheduler with more does not end
 
 
 def check_sampler(sampler: Sampler | Callable) -> None:
-    """What a sweep relies on in a sampler.
+    """Check what a sweep relies on in a sampler.
 
-    The same seed gives the same points, wherever they are drawn; they have a row for each trial, a
-    column for each distribution, and numbers from 0 to 1; they are the same whether asked for at
-    once or one by one; the first points do not depend on how many follow, if `prefix` says so; a
-    sampler that hears scores survives trials that diverged; the name is the same in every process.
-    Raises AssertionError for a broken promise, TypeError if `sampler` is not a sampler.
+    The same seed gives the same points; they have a row for each trial, a column for each
+    distribution, and numbers from 0 to 1; they are the same whether drawn at once or one by one;
+    the first points do not depend on how many follow, if `prefix` is set; a sampler that learns
+    from scores can handle trials that diverged; the name is the same in every process.
+    Raises AssertionError if any of this fails, TypeError if `sampler` is not a sampler.
 
     >>> from purenet import sweep
     >>> check_sampler(sweep.sobol)
     >>> check_sampler(lambda distributions, trials, seed: np.full((trials, 1), 0.5))
     Traceback (most recent call last):
-    AssertionError: <lambda>: for 1 trials of 0 distributions it gave points of shape (1, 1).
+    AssertionError: <lambda>: for 1 trials of 0 distributions it returned points of shape (1, 1).
     """
     sampler = as_sampler("check_sampler", sampler)
     _check_name(sampler.name)
@@ -56,7 +55,7 @@ def check_sampler(sampler: Sampler | Callable) -> None:
 
 
 def check_scheduler(scheduler: Scheduler | Sampler | Callable) -> None:
-    """What a sweep relies on in a scheduler, and in the sampler it has.
+    """Check what a sweep relies on in a scheduler, and in its sampler.
 
     The goals of a round are integers from 0 to the last epoch, one for each point, and the first
     round trains something; goals never decrease; the same scores give the same rounds; rounds end,
@@ -99,8 +98,8 @@ def _promise(kept: Any, name: str, broken: str) -> None:
 
 def _check_name(name: Any) -> None:
     text = isinstance(name, str) and name
-    _promise(text, repr(name), "the name is not a text that says which one it is")
-    _promise(" at 0x" not in name, name, "the name has an address, another in every process")
+    _promise(text, repr(name), "the name is not a non-empty string")
+    _promise(" at 0x" not in name, name, "the name has an address, which differs in every process")
 
 
 # samplers
@@ -124,18 +123,18 @@ def _check_points(sampler: Sampler, space: dict[str, Any], trials: int) -> None:
     if sampler.learn is None:
         drawn = np.asarray(sampler.draw(list(space.values()), trials, 3))
         shape = (trials, len(space))
-        _promise(drawn.shape == shape, name, f"{asked} it gave points of shape {drawn.shape}")
+        _promise(drawn.shape == shape, name, f"{asked} it returned points of shape {drawn.shape}")
         inside = ((drawn >= 0) & (drawn <= 1)).all()
-        _promise(inside, name, f"{asked} it gave points outside 0 to 1")
+        _promise(inside, name, f"{asked} it returned points outside 0 to 1")
     first = _ask(sampler, space, trials, 3, trials)
     again = _ask(sampler, space, trials, 3, trials)
-    _promise(first.shape == (trials, len(space)), name, f"{asked} it gave shape {first.shape}")
+    _promise(first.shape == (trials, len(space)), name, f"{asked} it returned shape {first.shape}")
     inside = ((first >= 0) & (first <= 1)).all()
-    _promise(inside, name, f"{asked} it gave points outside 0 to 1")
-    _promise(np.array_equal(first, again), name, f"{asked} one seed gave two designs")
+    _promise(inside, name, f"{asked} it returned points outside 0 to 1")
+    _promise(np.array_equal(first, again), name, f"{asked} the same seed gave two designs")
     if sampler.learn is None:
         single = _ask(sampler, space, trials, 3, *[1] * trials)
-        _promise(np.array_equal(first, single), name, "asked one by one, the points are others")
+        _promise(np.array_equal(first, single), name, "drawn one by one, the points differ")
     if sampler.prefix:
         whole = _ask(sampler, space, None, 3, 2 * trials + 5)
         parts = _ask(sampler, space, None, 3, trials, trials + 5)
@@ -146,7 +145,7 @@ def _check_points(sampler: Sampler, space: dict[str, Any], trials: int) -> None:
 
 
 def _check_scores(sampler: Sampler, space: dict[str, Any], trials: int) -> None:
-    """Batches whose scores are good, lost in the end, and lost from the beginning."""
+    """Batches whose scores are good, NaN at the end, and NaN from the start."""
     source, batch = sampler.source(space, trials, 0), sampler.batch or trials
     for first in range(0, trials, batch):
         numbers = np.arange(first, min(first + batch, trials))
@@ -156,18 +155,18 @@ def _check_scores(sampler: Sampler, space: dict[str, Any], trials: int) -> None:
         scores[numbers % 3 == 1] = np.nan
         source.tell(numbers, scores)
         legal = points.shape == (len(numbers), len(space)) and ((points >= 0) & (points <= 1)).all()
-        _promise(legal, sampler.name, "after scores that are NaN it gave no points of the cube")
+        _promise(legal, sampler.name, "after scores that are NaN it leaves the unit cube")
 
 
 # schedulers
 def _accepts(scheduler: Scheduler, points: int, epochs: int) -> bool:
-    """Whether the scheduler runs with such numbers. Goals are checked elsewhere."""
+    """Whether the scheduler runs with these numbers. Goals are checked elsewhere."""
     try:
         next(scheduler.rounds(points, epochs))
     except ValueError:
         return False
     except StopIteration:
-        raise AssertionError(f"{scheduler.name}: it has no round.") from None
+        raise AssertionError(f"{scheduler.name}: it has no rounds.") from None
     return True
 
 
@@ -177,7 +176,7 @@ def _scores(points: int, epochs: int) -> list[np.ndarray]:
     ordered = np.repeat(-np.arange(points, dtype=float)[:, None], epochs, axis=1)
     mixed = rng.standard_normal((points, epochs))
     some = mixed.copy()
-    for point in range(0, points, 2):  # diverges at an epoch of its own
+    for point in range(0, points, 2):  # each diverges at a different epoch
         some[point, point % epochs :] = np.nan
     infinite = mixed.copy()
     infinite[::3] = np.inf
@@ -187,7 +186,7 @@ def _scores(points: int, epochs: int) -> list[np.ndarray]:
 
 
 def _play(scheduler: Scheduler, final: np.ndarray) -> list[np.ndarray]:
-    """The goals of every round, where these scores come out."""
+    """The goals of every round, if these are the scores."""
     points, epochs = final.shape
     rounds = checked_rounds(scheduler, points, epochs)
     goals: list[np.ndarray] = []
@@ -209,7 +208,7 @@ def _check_rounds(scheduler: Scheduler, final: np.ndarray) -> None:
     played = _play(scheduler, final)
     again = _play(scheduler, final)
     same = len(played) == len(again) and all(map(np.array_equal, played, again))
-    _promise(same, name, "the same scores led to other rounds")
+    _promise(same, name, "the same scores led to different rounds")
     _promise(played[0].any(), name, "its first round trains nothing")
     reached = np.zeros(points, int)
     for goals in played:
@@ -220,7 +219,7 @@ def _check_rounds(scheduler: Scheduler, final: np.ndarray) -> None:
             )  # fmt: skip
         lost = (reached > 0) & np.isnan(final[np.arange(points), np.maximum(reached, 1) - 1])
         for point in np.flatnonzero(lost & (goals > reached)):
-            _promise(False, name, f"point {point} has diverged, but is to train to {goals[point]}")
+            _promise(False, name, f"point {point} has diverged, but its goal is {goals[point]}")
         reached = goals
 
 

@@ -1,1 +1,1 @@
-"""One training: supervised steps and epochs, and the loop around them."""
+"""Training one network: supervised steps and epochs, and the loop around them."""

@@ -1,4 +1,4 @@
-"""A network's outputs for many examples, and what is measured on them."""
+"""A network's outputs for many examples, and the metrics computed from them."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ _EVALUATION_NUMBERS = 1_000_000
 
 
 def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> dict[str, Any]:
-    """The metrics of (x, t), or of just the own examples of a Subset of such a pair."""
+    """The metrics of (x, t), or of the examples in a Subset of such a pair."""
     subset: Subset | None = None
     examples, pick = data, lambda part: part
     if isinstance(data, Subset):
@@ -54,7 +54,7 @@ def evaluate(settings: Settings, state: TrainState, data: PyTree | Subset) -> di
 
 
 def predict(settings: Settings, state: TrainState, x: PyTree) -> jax.Array:
-    """One prediction for each example: class probabilities where the loss is a cross-entropy."""
+    """One prediction for each example: class probabilities if the loss is a cross-entropy."""
     x = jnp.asarray(x)
 
     def chunk(x):
@@ -65,7 +65,7 @@ def predict(settings: Settings, state: TrainState, x: PyTree) -> jax.Array:
 
 
 def score(settings: Settings, predictions: jax.Array, t: jax.Array) -> dict[str, Any]:
-    """The metrics of predictions, as `predict` gives them, and targets."""
+    """The metrics of predictions, as returned by `predict`, and targets."""
     y = as_outputs(settings, predictions)
     return measure(settings, y, t, loss_of(settings, y, t))
 
@@ -78,7 +78,7 @@ def _most(settings: Settings, x) -> int:
 
 
 def in_chunks(f: Callable, data: PyTree, most: int) -> tuple[PyTree, PyTree]:
-    """f of the examples, `most` at a time: the means of its means, and its outputs for all of them.
+    """f of the examples, `most` at a time: the overall means, and the outputs for all examples.
 
     f(part) -> (means over the part, arrays with the examples first), two trees.
 

@@ -36,7 +36,7 @@ from purenet.distributed.sharding import Placement, placement
 from purenet.training.steps import count_examples
 from purenet.training.stopping import NEVER, Scoring, evaluated, scoring
 
-# One compiled call trains at most this many epochs; how many it does train is an argument.
+# One compiled call trains at most this many epochs; the actual number is an argument.
 _BLOCK = 64
 
 
@@ -46,12 +46,12 @@ class _Pair(NamedTuple):
 
 
 class Fit(_Pair):
-    """What `fit` returns: a pair (state, history), the final state and what was measured.
+    """What `fit` returns: a pair (state, history), the final state and the metrics.
 
-    `history["train"][name]` are the running means of each epoch's minibatches, and
-    `history["validation"][name]` what `evaluate` gave after each epoch: NumPy arrays (epochs,) of
-    the epochs that were trained, NaN where an epoch was not evaluated. `epoch` is the number of
-    epochs that `state` has seen, fewer than there are in `history` where the best was kept.
+    `history["train"][name]` are the means over the minibatches of each epoch, and
+    `history["validation"][name]` the results of `evaluate` after each epoch: NumPy arrays (epochs,)
+    of the epochs trained, NaN for an epoch that was not evaluated. `epoch` is the number of epochs
+    that `state` has seen, fewer than in `history` if the best state was kept.
     """
 
     epoch: int
@@ -97,42 +97,42 @@ def fit(
     metric: str | None = None,
     mode: Annotated[str, one_of("max", "min")] | None = None,
 ) -> Fit:
-    """Train one network: a compiled loop over epochs that reports after each block of them.
+    """Train one network: a compiled loop over epochs that reports after each block of epochs.
 
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis,
     or the training data alone. `block` is the number of epochs per compiled call; it defaults to as
-    many as take about a quarter of a second, and the numbers do not depend on it. `progress` shows
-    a bar (default: on a terminal and in a notebook).
+    many as take about a quarter of a second, and does not affect the results. `progress` shows a
+    bar (default: on a terminal and in a notebook).
 
-    With `path`, a file that ends in .npz or .safetensors, the run is saved there every so often,
+    With `path`, a file that ends in .npz or .safetensors, the run is saved there regularly,
     when it ends, and when Ctrl-C, SIGTERM or SIGHUP arrives: the signal then acts at the end of the
-    block, a second one at once. The same call resumes from the file, with the numbers of a run
-    without interruption, or returns at once; it may ask for more epochs than before. Changes to the
-    rate, the loss or the batch size are not detected.
+    block, a second one at once. The same call resumes from the file, with the results of an
+    uninterrupted run, or returns at once if it is finished; `epochs` may be larger than before.
+    Changes to the rate, the loss or the batch size are not detected.
 
-    With `mesh`, such as `jax.make_mesh((8,), ("batch",))`, each minibatch is spread over its first
-    axis: a device computes with its share of the rows, and what is summed over the batch
-    (gradients, the statistics of batchnorm, metrics) is summed over devices, so that the numbers
-    are those of one device up to rounding. The data is replicated on every device. So is the state,
-    unless `shard(name, leaf) -> jax.sharding.PartitionSpec` places its leaves, such as
+    With `mesh`, such as `jax.make_mesh((8,), ("batch",))`, each minibatch is split over its first
+    axis: each device computes its share of the rows, and sums over the batch (gradients, batch_norm
+    statistics, metrics) are sums over devices, so the results equal those of one device up to
+    rounding. The data is replicated on every device. So is the state, unless
+    `shard(name, leaf) -> jax.sharding.PartitionSpec` places its leaves, such as
     `params.weights.0.w`. Trainables other than those of `supervised` are computed in full on every
-    device, unless they say otherwise. Where the mesh spans several processes (`jax.distributed`),
-    each makes the same call with the same data; the first one reads and writes `path` and shows
-    progress, and a signal acts at once.
+    device, unless they shard their work themselves. If the mesh spans several processes
+    (`jax.distributed`), each makes the same call with the same data; the first one reads and writes
+    `path` and shows progress, and a signal acts at once.
 
-    `evaluate_every` = k evaluates after epochs k, 2k and so on. With `patience`, training stops
-    when that many evaluations in a row have not improved the score, which is the validation
-    accuracy, or else the loss, or `metric`, of which `mode`, "max" or "min", is best; NaN is no
-    improvement. `select="best"`, the default with `patience`, returns the state of the best epoch
-    in place of the last one; where no epoch has a score, that is the last one. A run that is
-    resumed may have more patience than before, and all else as before.
+    `evaluate_every` = k evaluates after epochs k, 2k and so on, and after the last one. With
+    `patience`, training stops when that many evaluations in a row have not improved the score: the
+    validation `metric`, by default the accuracy or else the loss, with `mode` "max" or "min". NaN
+    is no improvement. `select="best"`, the default with `patience`, returns the state of the best
+    epoch instead of the last one; if no epoch has a score, that is the last one. When a run
+    resumes, only its patience may be larger than before; for more epochs, its score must not have
+    been taken after a last epoch that is not a multiple of k.
 
     Raises TypeError if `trainable` is not a Trainable, the key not a random key, the data not
     numbers or a metric not a real scalar; ValueError for data that does not fit, for a `path` that
-    holds something else (a run from another key, on other data, with weights of other shapes, of
-    more epochs, or with other rules of stopping), for a partition that does not divide its leaf,
-    for `patience` or `select="best"` without validation data, and where processes make different
-    calls.
+    holds something else (a run with another key, other data, weights of other shapes, more epochs,
+    or other stopping rules), for a partition that does not divide its leaf, for `patience` or
+    `select="best"` without validation data, and if processes make different calls.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.training.supervised import supervised
@@ -161,7 +161,11 @@ def fit(
         _check_same_call((parts, key, epochs, block, str(told), patience))
         progress = progress if multihost.first() else False
     with where.context():
-        run = None if path is None else _run_file(path, key, parts, where.several, told, patience)
+        run = (
+            None
+            if path is None
+            else _run_file(path, key, parts, where.several, told, patience, epochs)
+        )
         setup = _Setup((trainable, where, told), parts, epochs, patience or NEVER)
         return _run(setup, key, progress, block, run, start)
 
@@ -189,19 +193,19 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
     epochs, parts = setup.epochs, where.data(setup.parts)
     block_of = _train_block(setup.program)
     train = lambda carry, done, n: block_of(
-        carry, parts, *where.data((np.int32(done), np.int32(n), np.int32(setup.patience)))
+        carry, parts, *where.data(tuple(map(np.int32, (done, n, setup.patience, epochs))))
     )
     begun = jax.eval_shape(told.begin, start)
-    names = block_of.eval_shape(begun, parts, *[np.int32(0)] * 3)[1]
+    names = block_of.eval_shape(begun, parts, *[np.int32(0)] * 4)[1]
     history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
     if run is not None and run.exists():
         carry, values, done = run.load(begun, names, epochs)
         carry = told.map_states(where.state, where.data, carry)
-        _record(history, 0, done, values, told.every)
+        _record(history, 0, done, values, told)
     else:
         carry, done = _start(setup.program)(where.data(key)), 0
     if where.several and done < epochs:
-        # compiled by all before any waits for another's first sum of gradients
+        # all processes compile before any waits for another's first sum of gradients
         carry, _, _ = train(carry, done, 0)
         multihost.broadcast(done)
     with (
@@ -218,7 +222,7 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
             started = time.perf_counter()
             carry, values, n = train(carry, done, min(per_call, epochs - done))
             n, stopped = int(jax.device_get(n)), told.stopped(carry, setup.patience)
-            done = _record(history, done, n, values, told.every)
+            done = _record(history, done, n, values, told)
             seconds = time.perf_counter() - started
             bar.advance(n, functools.partial(_shown, history, done, n * examples / seconds))
             if block is None and done > first + 1:  # the first call also compiled
@@ -246,24 +250,25 @@ def _say_interrupted(done: int, epochs: int, path) -> None:
     )
 
 
-def _run_file(path, key, parts, shared: bool, told: Scoring, patience):
+def _run_file(path, key, parts, shared: bool, told: Scoring, patience, epochs):
     from purenet.training.run_file import RunFile  # a fifth of the package's imports
 
-    return RunFile(path, key, parts, shared, told._asdict(), patience)
+    return RunFile(path, key, parts, shared, told._asdict(), patience, epochs)
 
 
 def _until_interrupted(run, where: Placement):
-    """Signals wait for the end of a block where that saves: with a file, in a single process."""
+    """Delay signals to the end of a block if the run is saved there: a file, a single process."""
     waits = run is not None and not where.several
     return until_interrupted() if waits else contextlib.nullcontext(InterruptFlag())
 
 
-def _record(history, done: int, n: int, values, every: int) -> int:
+def _record(history, done: int, n: int, values, told: Scoring) -> int:
     """Write the metrics of `n` more epochs, and return how many epochs are done."""
+    last = max(map(len, jax.tree.leaves(history)), default=0)
     for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
         old[done : done + n] = jax.device_get(new)[:n]
-    if every > 1:
-        skipped = [i for i in range(done, done + n) if (i + 1) % every]
+    if told.every > 1:
+        skipped = [i for i in range(done, done + n) if not told.due(i, last)]
         for curve in history.get("validation", {}).values():
             curve[skipped] = np.nan
     return done + n
@@ -275,7 +280,7 @@ def _shown(history, done: int, speed: float) -> dict[str, str]:
         f"{part} {name}": f"{known[-1]:.4g}"
         for part, curves in history.items()
         for name, curve in curves.items()
-        # not evaluated in the last epoch, it is that of an earlier one; without any, NaN
+        # the latest evaluation may be of an earlier epoch; NaN if there is none
         if len(known := [*curve[:done][~np.isnan(curve[:done])]] or [np.nan])
     }
     return latest | {"examples/s": f"{speed:.3g}"}
@@ -288,8 +293,11 @@ def _start(program: tuple[Trainable, Placement, Scoring], key):
 
 
 @jit_for_each(donate_argnums=0)
-def _train_block(program: tuple[Trainable, Placement, Scoring], carry, parts, done, n, patience):
-    """(carry, curves, epochs trained): `n` epochs after `done`, or as many as patience allows.
+def _train_block(
+    program: tuple[Trainable, Placement, Scoring], carry, parts, done, n, patience, last
+):
+    """(carry, curves, epochs trained): `n` epochs after `done`, or as many as patience allows; the
+    epoch `last` is evaluated in any case.
 
     These numbers are arguments, so that any block size runs the same program.
     """
@@ -307,9 +315,10 @@ def _train_block(program: tuple[Trainable, Placement, Scoring], carry, parts, do
         before = jax.eval_shape(lambda: told.state(carry))
         same_state("fit", before, jax.eval_shape(lambda: state))
         values = {"train": checked_metrics("fit: `epoch`", train)}
+        due = told.due(done, last)
         if "validation" in parts:
-            values["validation"] = evaluated(evaluate, state, told.due(done))
-        carry = told.after(carry, state, values, done)
+            values["validation"] = evaluated(evaluate, state, due)
+        carry = told.after(carry, state, values, due)
         carry = told.map_states(where.hold, replicate, carry)
         return carry, replicate(jax.tree.map(jnp.asarray, values))
 
@@ -330,7 +339,7 @@ def _train_block(program: tuple[Trainable, Placement, Scoring], carry, parts, do
 
 
 def _check_same_call(arguments):
-    """Processes that make different calls would wait for each other's sums for ever."""
+    """Check the calls of all processes: different ones would wait for each other for ever."""
     described = []
     for name, leaf in named_leaves("fit", arguments).items():
         a = np.ascontiguousarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
@@ -339,8 +348,8 @@ def _check_same_call(arguments):
     for i, other in enumerate(others, 1):
         if other != first:
             raise ValueError(
-                f"fit: process {i} came with other data, another key or other numbers of epochs "
-                "than process 0; every process makes the same call with the same data."
+                f"fit: process {i} has other data, another key or other numbers of epochs than "
+                "process 0; every process must make the same call with the same data."
             )
 
 

@@ -15,10 +15,10 @@ from purenet.core.validate import PositiveInteger, array, declared, describe_val
 def predict(net: Layer, params: Params, x: Array, batch_size: PositiveInteger = 1000) -> jax.Array:
     """The outputs of a network in inference, `batch_size` examples at a time.
 
-    Shapes: x (n, ...) -> (n, ...). The network is compiled once for a `batch_size`: the last
-    examples are padded to as many, so that any n is served by the same program. Fewer examples
-    than `batch_size` are padded to a power of two. What is larger than memory, such as a NumPy
-    memmap, is read part by part. Works under `jit` and `vmap` too.
+    Shapes: x (n, ...) -> (n, ...). The network is compiled once per `batch_size`: the last
+    batch is padded, so that one program serves any n. Fewer examples than `batch_size` are padded
+    to a power of two. Data larger than memory, such as a NumPy memmap, is read batch by batch.
+    Works under `jit` and `vmap` too.
     Raises TypeError if `net` is not a Layer, `params` not its Params or x not an array; ValueError
     if x holds no examples.
 
@@ -47,7 +47,7 @@ def predict(net: Layer, params: Params, x: Array, batch_size: PositiveInteger = 
 
 
 def _padded(x, size: int):
-    """The examples, and the last of them again up to `size`."""
+    """The examples, padded to `size` by repeating the last one."""
     missing = size - len(x)
     if not missing:
         return x

@@ -13,9 +13,9 @@ def minibatch_rows(
 ) -> jax.Array:
     """Minibatches of `size` from n = sizes[which] examples: numbers below n, (steps, size).
 
-    With several sizes there are as many steps as the largest allows, of which the first n // size
-    are those of n examples alone: with a counter-based generator, JAX's default, random numbers do
-    not depend on how many of them are drawn. The later ones are padding.
+    With several sizes there are as many steps as the largest allows. The first n // size are those
+    of n examples alone: with a counter-based generator, JAX's default, random numbers do not depend
+    on how many are drawn. The later ones are padding.
 
     >>> minibatch_rows(jax.random.key(0), "shuffled", (7,), 0, size=3).shape
     (2, 3)
@@ -32,7 +32,7 @@ def minibatch_rows(
 def example_order(
     key: jax.Array, batches: str, sizes: tuple[int, ...], which: jax.Array | int
 ) -> jax.Array:
-    """What `minibatch_rows` cuts into minibatches, for any size: max(sizes) numbers.
+    """The order of examples that `minibatch_rows` cuts into minibatches: max(sizes) numbers.
 
     >>> sorted(example_order(jax.random.key(0), "shuffled", (3,), 0).tolist())
     [0, 1, 2]
@@ -41,11 +41,11 @@ def example_order(
 
 
 def permutation(key: jax.Array, n: int) -> jax.Array:
-    """A random order of 0 .. n - 1: that of n random numbers of 32 bits.
+    """A random order of 0 .. n - 1, from sorting n random numbers of 32 bits.
 
-    What `jax.random.permutation` gives, in a quarter of its time on a CPU, where numbers are sorted
-    much faster than pairs of numbers. So every sort is of single numbers, some random bits above
-    the place they belong to; sorted by the low bits first, then by the higher ones.
+    The same result as `jax.random.permutation`, in a quarter of its time on a CPU, where single
+    numbers sort much faster than pairs. So each sort is of single numbers, with some random bits
+    above the index; first by the low random bits, then by the high ones.
 
     >>> sorted(permutation(jax.random.key(0), 3).tolist())
     [0, 1, 2]
@@ -76,12 +76,12 @@ def permutation_of_first(key: jax.Array, sizes: tuple[int, ...], n: jax.Array) -
     order = places
     for i, k in enumerate(jax.random.split(key, max(rounds))):
         mixed = (jax.random.bits(k, (most,)) & ~mask) | places
-        # padding is the largest number there is, so that it stays at the end
+        # padding is the largest possible number, so that it stays at the end
         mixed = jnp.sort(jnp.where(own, mixed, jnp.uint32(2**32 - 1)))
         order = jnp.where(i < due, order[jnp.where(own, mixed & mask, places)], order)
     return order
 
 
 def _rounds(below: int) -> int:
-    """How many sorts bring 32 random bits to the places, which take up the low bits `below`."""
+    """The number of sorts by 32 random bits, if the indices take up the low bits `below`."""
     return math.ceil(32 / (32 - below))

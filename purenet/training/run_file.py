@@ -1,4 +1,4 @@
-"""The file of one run of `fit`: what the run resumes from, and when it is saved."""
+"""The file of one run of `fit`, from which it resumes, and when to save it."""
 
 import os
 import time
@@ -17,15 +17,15 @@ from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree
 from purenet.distributed import multihost
 
-# of a run that is evaluated after each epoch and ends with the last one
-_UNSCORED = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
+# of a run with an evaluation after each epoch and no early stopping
+_UNSCORED: dict[str, Any] = {"metric": None, "maximize": True, "keep_best": False, "every": 1}
 
 
 class RunFile:
     """State, curves and the number of epochs done, for a key and data of certain shapes.
 
-    Where the run is `shared` by several processes, only the first one reads and writes, and sends
-    what it read to the others, which need not see the file.
+    If the run is `shared` by several processes, only the first one reads and writes; it sends what
+    it reads to the others, which need no access to the file.
     """
 
     def __init__(
@@ -36,14 +36,16 @@ class RunFile:
         shared: bool = False,
         scoring: dict[str, Any] | None = None,
         patience: int | None = None,
+        epochs: int | None = None,
     ):
         self.path, self.shared = as_path("fit", path), shared
         self._on_first(lambda: checked_path("fit", path))
         self.key = key
         leaves = named_leaves("fit", parts).items()
         self.data = {name: str(leaf_spec("fit", name, leaf)) for name, leaf in leaves}
-        # what else decides on the numbers, and how long it is tried without improvement
+        # the other settings that affect the results, and the patience
         self.scoring, self.patience = scoring or _UNSCORED, patience
+        self.epochs = epochs  # asked for; the last one is evaluated
         self.saved: int | None = None  # epochs in the file
         self.autosave = Autosave(every=1.0)
 
@@ -58,7 +60,7 @@ class RunFile:
         found: list = []
         self._on_first(lambda: found.extend(self._read(state, names, epochs)))
         self.saved = self._agreed(found[2] if found else 0)
-        if not found:  # the first process has read it; this one receives into blanks
+        if not found:  # the first process has read it; this one receives into placeholders
             curves = jax.tree.map(lambda a: np.zeros(self.saved, a.dtype), names)
             found = [jax.tree.map(_blank, state), curves]
         return *self._agreed((found[0], found[1])), self.saved
@@ -73,11 +75,12 @@ class RunFile:
         self._require(legal, "is not a run of fit, and is not overwritten")
         for name in sorted(data.keys() | self.data.keys()):
             was, now = data.get(name, "absent"), self.data.get(name, "absent")
-            text = f"holds a run on other data: {name} was {was} and is now {now}"
+            text = f"holds a run on other data: {name} was {was}, and is {now} now"
             self._require(was == now, text)
-        text = f"holds a run of {done} epochs, but epochs is {epochs}; ask for at least {done}"
+        text = f"holds a run of {done} epochs, but epochs is {epochs}; at least {done} are expected"
         self._require(done <= epochs, text)
         same_patience = self._check_stopping(run)
+        self._check_last(run.get("of"), done, epochs)
         finished = done == epochs or (run.get("stopped") is True and same_patience)
         check_resumable(f"fit: {self.path}", run, finished)
         curves = jax.tree.map(lambda a: np.zeros(done, a.dtype), names)
@@ -88,15 +91,29 @@ class RunFile:
         return found["state"], found["history"], done
 
     def _check_stopping(self, run: dict[str, Any]) -> bool:
-        """Whether patience is what it was; all else has to be."""
+        """Whether patience is the same as before; everything else must be."""
         there, patience = run.get("scoring", _UNSCORED), run.get("patience")
         for name, now in self.scoring.items():
             was = there.get(name) if isinstance(there, dict) else None
             self._require(was == now, f"holds a run with {name} {was!r}, which is now {now!r}")
         more = self.patience is None or (isinstance(patience, int) and self.patience >= patience)
-        text = f"holds a run with patience {patience}, and less of it is asked for"
-        self._require(more, f"{text}: {self.patience}")
+        text = f"holds a run with patience {patience}, but patience is only"
+        self._require(more, f"{text} {self.patience} now")
         return patience == self.patience
+
+    def _check_last(self, of: Any, done: int, epochs: int) -> None:
+        """Whether the epoch after which the file was saved was evaluated if and only if it has to
+        be now; `of` is how many epochs were asked for."""
+        every, scored = self.scoring["every"], self.scoring["metric"] is not None
+        if of is None or done % every == 0 or (of == done) == (epochs == done):
+            return
+        # where nothing follows the scores, one too many is left out of the curves
+        text = (
+            f"holds a run whose epoch {done} was evaluated as the last, though not one in {every}"
+        )
+        self._require(not scored or epochs == done, f"{text}, and {epochs} epochs are asked for")
+        text = f"holds {done} of {of} epochs, the last of them not evaluated"
+        self._require(epochs > done, f"{text}; ask for more than {done} epochs")
 
     def _require(self, legal: bool, problem: str) -> None:
         if not legal:
@@ -110,7 +127,7 @@ class RunFile:
         curves = jax.tree.map(lambda curve: curve[:done], history)
         tree = {"key": self.key, "state": multihost.to_local(state, gather=True), "history": curves}
         rules = {"scoring": self.scoring, "patience": self.patience, "stopped": stopped}
-        run = {"epochs": done, "data": self.data} | rules | described()
+        run = {"epochs": done, "of": self.epochs, "data": self.data} | rules | described()
         self._on_first(lambda: save(self.path, tree, {"fit": run}))
         self.autosave.saved(began)
         self.saved = done

@@ -1,4 +1,4 @@
-"""What one supervised training is made of, and what it measures."""
+"""The settings of a supervised training, and its loss, penalty and metrics."""
 
 import functools
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def loss_of(
 ) -> Array:
     """The loss of outputs and targets. Raises TypeError or ValueError unless it is one real number.
 
-    Of the first `rows` of them, if there is such a number: the others have weight 0.
+    With `rows`, only the first `rows` examples count; the others have weight 0.
 
     With weights it is Σ wᵢ lᵢ / total, where `total` is Σ wᵢ unless it is given.
 
@@ -60,7 +60,7 @@ def loss_of(
 
 
 def _one_by_one(f, y, t):
-    """f of every example alone: what it is the mean of, if it is a mean over examples."""
+    """f of every example alone: the terms, if f is a mean over examples."""
     return jax.vmap(lambda y, t: f(y[None], t[None]))(y, t)
 
 
@@ -75,10 +75,10 @@ def _checked_loss(settings: Settings, y, t):
 
 
 def weights_of(settings: Settings, y: Any, t: Any) -> jax.Array:
-    """The weight of each example, (n,): of its class, or what the user's function says.
+    """The weight of each example, (n,): that of its class, or from the user's function.
 
-    Raises ValueError for another number of class weights than of classes, for targets that are no
-    classes, and for a function that gives another shape.
+    Raises ValueError if the number of class weights is not the number of classes, for targets that
+    are not classes, and for a function that returns another shape.
 
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(weights=jnp.array([1.0, 5.0]))
     >>> weights_of(settings, jnp.zeros((3, 2)), jnp.array([1, 0, 1])).tolist()
@@ -89,7 +89,7 @@ def weights_of(settings: Settings, y: Any, t: Any) -> jax.Array:
         with traced_code("supervised: `weights`"):
             found = weights(t)
         shape, expected = jnp.shape(found), t.shape[:1]
-        text = f"supervised: weights(t) has shape {shape}, but one weight an example, {expected}"
+        text = f"supervised: weights(t) has shape {shape}, but one weight per example, {expected}"
         require(shape == expected, f"{text}, is expected for t of shape {t.shape}.")
         return jnp.asarray(found)
     weights, columns = jnp.asarray(weights), y.shape[1] if y.ndim == 2 else 1
@@ -123,7 +123,7 @@ def penalty_of(penalty: Callable, weights: PyTree) -> Number:
 def measure(
     settings: Settings, y: Any, t: Any, value: Number, rows: Number | None = None
 ) -> dict[str, Any]:
-    """The metrics by name, the loss `value` among them; of the first `rows`, if there are such.
+    """The metrics by name, including the loss `value`; with `rows`, of the first `rows` examples.
 
     >>> settings = Settings(*[None] * len(Settings._fields))._replace(metrics={})
     >>> measure(settings, jnp.ones(2), jnp.zeros(2), 1.0)
@@ -160,12 +160,12 @@ def _suggested(loss, t):
 
 
 def _binary_accuracy(y, t):
-    """The share of right answers to all questions of yes or no."""
+    """The fraction of correct answers to all yes-or-no questions."""
     return accuracy(y.reshape(-1), t.reshape(-1).astype(y.dtype) > 0.5)
 
 
 def is_binary(settings: Settings) -> bool:
-    """Whether the loss takes one logit for each question of yes or no.
+    """Whether the loss takes one logit for each yes-or-no question.
 
     >>> is_binary(Settings(*[None] * len(Settings._fields)))
     False
@@ -173,20 +173,31 @@ def is_binary(settings: Settings) -> bool:
     return _whole(settings.loss) is sigmoid_binary_cross_entropy
 
 
+def link(settings: Settings) -> str:
+    """What makes predictions of outputs: "softmax", "sigmoid" or "identity".
+
+    >>> link(Settings(*[None] * len(Settings._fields))._replace(loss=softmax_cross_entropy))
+    'softmax'
+    """
+    if is_binary(settings):
+        return "sigmoid"
+    return "softmax" if _whole(settings.loss) is softmax_cross_entropy else "identity"
+
+
 def as_prediction(settings: Settings, y: jax.Array) -> jax.Array:
-    """Class probabilities where the loss is a cross-entropy, the outputs as they are elsewhere.
+    """Class probabilities if the loss is a cross-entropy, otherwise the outputs unchanged.
 
     >>> settings = Settings(*[None] * len(Settings._fields))
     >>> as_prediction(settings._replace(loss=softmax_cross_entropy), jnp.zeros((1, 2))).tolist()
     [[0.5, 0.5]]
     """
-    if is_binary(settings):
-        return sigmoid(y)
-    return softmax(y) if _whole(settings.loss) is softmax_cross_entropy else y
+    if link(settings) == "identity":
+        return y
+    return sigmoid(y) if is_binary(settings) else softmax(y)
 
 
 def as_outputs(settings: Settings, p: jax.Array) -> jax.Array:
-    """Outputs of which these are the predictions; a probability of 0 counts as the smallest number.
+    """Outputs that give these predictions; a probability of 0 counts as the smallest number.
 
     >>> settings = Settings(*[None] * len(Settings._fields))
     >>> y = as_outputs(settings._replace(loss=softmax_cross_entropy), jnp.array([[0.25, 0.75]]))
@@ -194,7 +205,7 @@ def as_outputs(settings: Settings, p: jax.Array) -> jax.Array:
     [[0.25 0.75]]
     """
     p = jnp.asarray(p)
-    if not (is_binary(settings) or _whole(settings.loss) is softmax_cross_entropy):
+    if link(settings) == "identity":
         return p
     log = lambda p: jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
     return log(p) - log(1 - p) if is_binary(settings) else log(p)

@@ -28,9 +28,9 @@ def init(settings: Settings, key: jax.Array) -> TrainState:
 def _step(settings: Settings, state, pick, rows, key, train=True):
     """One optimizer step on the examples `rows`, which `pick` takes from the data.
 
-    `train` is what `net.apply` is given: a PaddedSize where only the first rows are real. It goes
-    to every layer as an argument, so that no layer has to look for it elsewhere, and a layer that
-    does not ask trains as on whole batches: a PaddedSize is true.
+    `train` is passed to `net.apply`: a PaddedSize if only the first rows are real. Every layer gets
+    it as an argument; a layer that ignores it trains as on full batches, since a PaddedSize is
+    true.
     """
     params = state.params
     if settings.microbatches == 1:
@@ -46,7 +46,7 @@ def _step(settings: Settings, state, pick, rows, key, train=True):
 
 
 def _objective(settings: Settings, penalty, train, weights, stats, minibatch, key, total=None):
-    """What is minimised, and beside it (the new statistics, the metrics)."""
+    """The objective, with (the new statistics, the metrics) as auxiliary results."""
     x, t = minibatch
     if settings.augment is not None:
         x = _augmented(settings.augment, x, key)
@@ -56,7 +56,7 @@ def _objective(settings: Settings, penalty, train, weights, stats, minibatch, ke
     return total, (stats, measure(settings, y, t, value, count_of(train)))
 
 
-# the key of augmentation is derived from the network's by a number that no network counts to
+# the augmentation key is derived from the network's by a number that no network reaches
 _FOR_AUGMENT = 2**32 - 1
 
 
@@ -64,7 +64,7 @@ def _augmented(augment, x, key):
     with traced_code("supervised: `augment`"):
         after = augment(jax.random.fold_in(key, _FOR_AUGMENT), x)
     kind = (getattr(after, "shape", None), getattr(after, "dtype", None))
-    text = f"supervised: augment gave {describe_value(after)}, but the shape and dtype of x"
+    text = f"supervised: augment returned {describe_value(after)}, but the shape and dtype of x"
     require(kind == (x.shape, x.dtype), f"{text}, {x.dtype} {x.shape}, are expected.")
     return after
 
@@ -74,7 +74,7 @@ def _gradients(objective, params, minibatch, key, *total):
 
 
 def _microbatched_gradients(settings: Settings, params, pick, rows, key):
-    """What `_gradients` gives, part by part; no example is picked before its part's turn."""
+    """The result of `_gradients`, part by part; examples are picked only for the current part."""
     microbatches, penalty = settings.microbatches, settings.penalty
     objective = functools.partial(_objective, settings, None, True)
     # the parts are divided by the weights of the whole minibatch, not by their own
@@ -101,7 +101,7 @@ def _microbatched_gradients(settings: Settings, params, pick, rows, key):
 
 
 def _weight(settings: Settings, params, minibatch):
-    """The sum of the weights of its examples; of the outputs only the shape is computed."""
+    """The sum of the weights of its examples; only the shape of the outputs is computed."""
     x, t = minibatch
     y = jax.eval_shape(lambda x: settings.net.apply(params, x, False, None)[0], x)
     return weights_of(settings, y, t).sum()
@@ -113,7 +113,7 @@ def epoch(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """(state, metrics) after one epoch on (x, t), or on a Subset of such a pair.
 
-    Of a Subset, rows are gathered minibatch by minibatch, and the steps are those of its own
+    Rows of a Subset are gathered minibatch by minibatch, and the steps are those of its own
     examples alone.
     """
     data = jax.tree.map(jnp.asarray, data)
@@ -122,7 +122,7 @@ def epoch(
     which: Array | int = 0
     if isinstance(data, Subset):
         subset, sizes, which, data = data, data.sizes, data.which, data.data
-    # derived from the step count, so that it does not matter where a run was interrupted
+    # derived from the step count, so that interruptions do not matter
     for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
     if isinstance(settings.batch_size, PaddedSize):
         batch_size = settings.batch_size
@@ -207,7 +207,7 @@ def _minibatch_size(settings: Settings, batch_size: int, sizes: tuple[int, ...])
 
 
 def count_examples(data: PyTree) -> int:
-    """How many examples there are in arrays.
+    """The number of examples in arrays.
 
     >>> count_examples((jnp.ones((3, 2)), jnp.ones(3)))
     3

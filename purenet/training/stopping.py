@@ -7,23 +7,24 @@ import jax
 import jax.numpy as jnp
 
 from purenet.core.best import Tracked, exhausted, start, update
+from purenet.core.score import choose_metric
 from purenet.core.types import Array, PyTree
-from purenet.core.validate import describe_value, require
+from purenet.core.validate import require
 
-NEVER = 2**31 - 1  # the patience of a run that has none
+NEVER = 2**31 - 1  # the patience of a run without early stopping
 
 
 class Scoring(NamedTuple):
-    """What an epoch is scored by; a part of the compiled program.
+    """How epochs are scored; a part of the compiled program.
 
     >>> Scoring(metric="loss", maximize=False).tracks
     True
     """
 
-    metric: str | None = None  # the validation metric; None where no epoch is scored
+    metric: str | None = None  # the validation metric; None if epochs are not scored
     maximize: bool = True
     keep_best: bool = False
-    every: int = 1  # epochs from one evaluation to the next
+    every: int = 1  # epochs from one evaluation to the next; the last one is evaluated too
 
     @property
     def tracks(self) -> bool:
@@ -31,34 +32,40 @@ class Scoring(NamedTuple):
         return self.metric is not None
 
     def begin(self, state: PyTree) -> PyTree:
-        """What the loop carries at first."""
+        """The initial carry of the loop."""
         return start(state, self.keep_best) if self.tracks else state
 
     def state(self, carry: PyTree) -> PyTree:
         """The latest state."""
         return carry.state if self.tracks else carry
 
-    def due(self, done: Array) -> Array | bool:
-        """Whether the epoch after `done` of them is evaluated: each `every`-th is."""
-        return True if self.every == 1 else (done + 1) % self.every == 0
+    def due(self, done: Any, last: Any) -> Any:
+        """Whether the epoch after `done` of them is evaluated: each `every`-th is, and the last.
 
-    def after(self, carry: PyTree, state: PyTree, values: dict[str, Any], done: Array) -> PyTree:
-        """What the loop carries after one more epoch."""
+        >>> Scoring(every=2).due(jnp.arange(3), last=3).tolist()
+        [False, True, True]
+        """
+        return True if self.every == 1 else ((done + 1) % self.every == 0) | (done + 1 == last)
+
+    def after(
+        self, carry: PyTree, state: PyTree, values: dict[str, Any], due: Array | bool
+    ) -> PyTree:
+        """The carry of the loop after one more epoch, which was evaluated if `due`."""
         if self.metric is None:
             return state
         score = jnp.asarray(values["validation"][self.metric], float)
-        return update(carry, state, score if self.maximize else -score, self.due(done))
+        return update(carry, state, score if self.maximize else -score, due)
 
     def goes_on(self, carry: PyTree, patience: Array | int) -> Array | bool:
-        """Whether patience is left, in the program."""
+        """Whether any patience is left, inside the program."""
         return ~exhausted(carry, patience) if self.tracks else True
 
     def stopped(self, carry: PyTree, patience: int) -> bool:
-        """Whether patience is at an end, between programs."""
+        """Whether patience has run out, between programs."""
         return self.tracks and int(jax.device_get(carry.stale)) >= patience
 
     def chosen(self, carry: PyTree, done: int) -> tuple[PyTree, int]:
-        """(state, its epochs): of the best epoch where that is kept and there is one, or the last.
+        """(state, its epochs): the best epoch if it is kept and there is one, otherwise the last.
 
         >>> Scoring().chosen("the last state", 3)
         ('the last state', 3)
@@ -68,7 +75,7 @@ class Scoring(NamedTuple):
         return self.state(carry), done
 
     def map_states(self, on_state: Callable, on_rest: Callable, carry: PyTree) -> PyTree:
-        """A function of each state that is carried, and another one of what is beside them."""
+        """Map one function over the states in the carry, and another over the rest."""
         if not self.tracks:
             return on_state(carry)
         beside = on_rest(carry._replace(state=(), best=()))
@@ -84,42 +91,29 @@ def scoring(
     mode: str | None,
     measured: Callable[[], dict[str, Any]] | None,
 ) -> Scoring:
-    """The scoring that the arguments of `fit` ask for; `measured()` gives the metrics by name.
+    """The scoring for the arguments of `fit`; `measured()` returns the metrics by name.
 
-    Raises ValueError without validation data, for a metric that is not measured, and for a mode
-    that is not known.
+    Raises ValueError without validation data, and what `choose_metric` raises.
 
     >>> scoring(5, None, 1, None, None, lambda: {"loss": 0.5})
     Scoring(metric='loss', maximize=False, keep_best=True, every=1)
     """
     select = select or ("last" if patience is None else "best")
     if patience is None and select == "last":
-        text = 'fit: metric and mode say which epoch is the best; give patience or select="best".'
+        text = 'fit: metric and mode choose the best epoch; pass patience or select="best" too.'
         require(metric is None and mode is None, text)
         return Scoring(every=every)
     if measured is None:
         raise ValueError(
-            "fit: patience and select='best' need a score after each epoch; give validation data, "
-            "as data=(train, validation)."
+            "fit: patience and select='best' need a score after each epoch; pass validation data, "
+            "data=(train, validation)."
         )
-    names, usual = list(measured()), {"accuracy": "max", "loss": "min"}
-    if metric is None:
-        metric = next((name for name in usual if name in names), None)
-    if metric not in names:
-        raise ValueError(
-            f"fit: metric is {describe_value(metric)}, but `evaluate` gives {sorted(names)}; name "
-            "one of them with metric=."
-        )
-    mode = mode or usual.get(metric)
-    if mode is None:
-        raise ValueError(
-            f'fit: say with mode="max" or mode="min" whether a large or a small {metric} is good.'
-        )
-    return Scoring(metric, mode == "max", select == "best", every)
+    metric, maximize = choose_metric("fit", measured(), metric, mode)
+    return Scoring(metric, maximize, select == "best", every)
 
 
 def evaluated(evaluate: Callable[[PyTree], dict], state: PyTree, due: Array | bool) -> dict:
-    """The metrics of a state where that is `due`, and 0 elsewhere, where the loop writes down NaN.
+    """The metrics of a state if that is `due`, otherwise 0, for which the loop records NaN.
 
     Integers become floats, which can be NaN.
 

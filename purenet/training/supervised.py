@@ -45,54 +45,52 @@ def supervised(
 
     `sizes` are those of `net.init`. `loss(y, t)` is a mean over examples. Every
     `metrics[name](y, t)` is a function of outputs and targets, such as those of `purenet.metrics`:
-    `evaluate` gives it those of all examples at once, `epoch` those of each minibatch, and reports
-    the mean over the minibatches. Without `metrics`, accuracy is reported where labels are integers
-    or the loss is `softmax_cross_entropy`. `penalty(weights)` is added to what is minimised, not to
-    the reported loss. An optimizer whose `update` takes `value=` is given the reported loss of the
-    minibatch.
-    `batches` is "shuffled" (every example at most once an epoch, in a new order;
-    the n mod batch_size left over sit this epoch out) or "with_replacement" (each minibatch drawn
-    at random). An epoch is max(1, n // batch_size) steps; a minibatch never outgrows the data.
+    `evaluate` applies it to all examples at once, `epoch` to each minibatch, reporting the mean
+    over minibatches. Without `metrics`, accuracy is reported if labels are integers or the loss is
+    `softmax_cross_entropy`. `penalty(weights)` is added to the objective, not to the reported loss.
+    An optimizer whose `update` takes `value=` gets the reported loss of the minibatch.
+    `batches` is "shuffled" (every example at most once per epoch, in a new order; the remaining
+    n mod batch_size are left out of this epoch) or "with_replacement" (each minibatch drawn at
+    random). An epoch is max(1, n // batch_size) steps; a minibatch is never larger than the data.
 
     `microbatches` = k > 1 computes the gradient of a minibatch in k equal parts, one after the
     other, and takes their mean: the activations of batch_size / k examples are in memory at once.
 
         g = ∇penalty(weights) + 1/k Σᵢ ∇loss(net(xᵢ), tᵢ)
 
-    That is the gradient of the minibatch but for rounding, in networks whose outputs do not depend
-    on the other examples. batch_norm normalises each part by its own statistics, and moves the
-    running ones k times a step; each part has a dropout key of its own. Where there are fewer
-    examples than batch_size, a minibatch is the most of them that k divides.
+    Up to rounding, that is the gradient of the minibatch, in networks whose outputs do not depend
+    on other examples. batch_norm normalises each part by its own statistics and updates the
+    running ones k times per step; each part has its own dropout key. With fewer examples than
+    batch_size, a minibatch holds the largest number of them that k divides.
 
     `weights` makes the loss a weighted mean, Σ wᵢ lᵢ / Σ wᵢ, with lᵢ the loss of example i alone,
-    in training and in evaluation; the metrics stay unweighted. Either one weight a class, of
-    numbers that may be traced, or a function `weights(t) -> (n,)` of the targets: a weight of each
-    example may be a column of t that the loss leaves out. A minibatch whose weights are all 0 has
-    the loss 0.
+    in training and in evaluation; the metrics stay unweighted. It is either one weight per
+    class, possibly traced, or a function `weights(t) -> (n,)` of the targets: individual weights
+    can be a column of t that the loss ignores. A minibatch whose weights are all 0 has loss 0.
 
-    `augment(key, x) -> x` is applied to the examples of every training minibatch, with a key of its
-    own each time, and not in evaluation. It is pure and keeps the shape and the dtype; its
-    strengths may be traced.
+    `augment(key, x) -> x` is applied to the examples of every training minibatch, with a new key
+    each time, but not in evaluation. It must be pure and keep the shape and the dtype; its
+    parameters may be traced.
 
     With `batch_size=PaddedSize(size, capacity)` minibatches are arrays of `capacity` examples, of
     which the first `size`, a number that may be traced, are real: one program trains with every
-    batch size. Steps, order and random keys are those of `batch_size=size`, and so are, but for
+    batch size. Steps, order and random keys are those of `batch_size=size`, and so are, up to
     rounding, gradients, losses, dropout and the statistics of batch_norm, as long as the loss is a
-    mean over examples. The network gets the PaddedSize as `train`, so a layer of your own that
-    mixes examples can tell which are real. Of a minibatch, metrics other than accuracy are those
-    of its real examples, repeated to fill the capacity: exact where `size` divides it. `augment`
-    is given the whole array.
+    mean over examples. The network gets the PaddedSize as `train`, so a custom layer that mixes
+    examples can tell which are real. For each minibatch, metrics other than accuracy are computed
+    on its real examples, repeated to fill the capacity, which is exact if `size` divides it.
+    `augment` gets the whole array.
 
-    `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` gives the network's
-    outputs, as class probabilities where the loss is `softmax_cross_entropy` or
-    `sigmoid_binary_cross_entropy`, also with arguments filled in by functools.partial;
-    `score(predictions, t)` gives the loss and the metrics of such predictions.
+    `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` returns the network's
+    outputs, as class probabilities if the loss is `softmax_cross_entropy` or
+    `sigmoid_binary_cross_entropy`, also as a functools.partial; `score(predictions, t)` returns
+    the loss and the metrics of such predictions.
 
-    Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 where that is
-    padded, and for another word in `batches`; TypeError if `net` is not a Layer, `optimizer` not a
-    pair (init, update), a metric not a function, or `weights` neither a function nor numbers.
+    Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 if that is
+    padded, and for any other word in `batches`; TypeError if `net` is not a Layer, `optimizer` not
+    a pair (init, update), a metric not a function, or `weights` neither a function nor numbers.
     `check(data)` raises for data that does not fit the network, and, when it is traced, `epoch` for
-    fewer examples than `microbatches`, for a loss or a metric that gives no real number, and for
+    fewer examples than `microbatches`, for a loss or a metric that is not a real number, and for
     weights and augmented examples of another shape.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
@@ -132,8 +130,13 @@ def supervised(
     )  # fmt: skip
     of = lambda f: functools.partial(f, settings)
     return Trainable(
-        of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True
-    )
+        of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True,
+        network=of(_network),
+    )  # fmt: skip
+
+
+def _network(settings: Settings) -> tuple[Layer, PaddedSizes]:
+    return settings.net, settings.sizes
 
 
 # checks
@@ -147,22 +150,24 @@ def _check_metrics(metrics) -> None:
     legal = by_name and all(map(callable, metrics.values()))
     _expect(legal, "metrics", metrics, "a dict from names to functions (y, t)")
     if "loss" in metrics:
-        raise ValueError("supervised: a metric cannot be called 'loss', which is reported; rename.")
+        raise ValueError(
+            "supervised: a metric cannot be named 'loss', which is reported too; rename it."
+        )
 
 
 def _class_weights(weights):
-    """One number a class, as an array. A plain number is looked at, an array never."""
+    """One number per class, as an array. Plain numbers are inspected, arrays never."""
     if isinstance(weights, (list, tuple)):
         for weight in weights:
             non_negative("supervised", weights=weight)
         weights = jnp.stack([jnp.asarray(weight, float) for weight in weights])
     legal = isinstance(weights, (jax.Array, np.ndarray)) and weights.ndim == 1
-    _expect(legal, "weights", weights, "one number a class, or a function of the targets,")
+    _expect(legal, "weights", weights, "one number per class, or a function of the targets,")
     return weights
 
 
 def _check(settings: Settings, data) -> None:
-    """What can be said of (x, t) before compiling: errors in the user's terms."""
+    """Check (x, t) before compiling, with errors in the user's terms."""
     pair = isinstance(data, (tuple, list)) and len(data) == 2
     _expect(pair, "data", data, "a pair (x, t)", ValueError)
     x, t = data

@@ -28,7 +28,7 @@ from purenet.sweep.group import Group, Work
 from purenet.sweep.schedulers.base import Scheduler
 
 _TRIES = 4  # of a task whose worker dies each time, and of executors that break at once
-_POLL = 0.2  # seconds between two checks whether the user wants to stop
+_POLL = 0.2  # seconds between two checks for an interrupt
 _EXECUTOR = (
     "a concurrent.futures executor, such as ProcessPoolExecutor(...) or Dask's "
     "Client(...).get_executor()"
@@ -71,7 +71,7 @@ class ExecutorPool(TrialRows):
         ]
 
     def take(self, result: TaskResult) -> Report:
-        """Remember what became of a task."""
+        """Record the result of a task."""
         report = result.report
         for row in map(int, report.rows):
             self.waiting.pop(row, None)
@@ -88,20 +88,22 @@ class ExecutorPool(TrialRows):
 
 
 def check(executor: object, search: Scheduler, plan: object, devices: object) -> None:
-    """Raises TypeError or ValueError for what cannot run tasks, or cannot be done by tasks."""
+    """Raise TypeError or ValueError for an executor that cannot run tasks, or a sweep that cannot
+    be split into tasks."""
     if _is_executor(executor):
         _refuse_forks(executor)
     else:
-        expect(callable(executor), "sweep: executor", executor, f"{_EXECUTOR}, or what makes one,")
+        such = f"{_EXECUTOR}, or a function that returns one,"
+        expect(callable(executor), "sweep: executor", executor, such)
     require(
         search.independent,
         "sweep: the members of a population copy each other inside one program, so an executor "
-        "cannot take them apart; leave out executor=, or choose another search.",
+        "cannot split them up; leave out executor=, or choose another search.",
     )
     require(
         plan is None,
-        "sweep: a plan lays trials out on the devices here, but an executor's workers have their "
-        "own; leave out one of plan= and executor=.",
+        "sweep: a plan assigns trials to the devices of this process, but an executor's workers "
+        "have their own; leave out plan= or executor=.",
     )
     if devices is not None:
         integer("sweep: devices of each worker", devices, least=1)
@@ -117,8 +119,8 @@ def _refuse_forks(executor: Any) -> None:
         context = getattr(executor, "_mp_context", None)
         require(
             context is None or context.get_start_method() != "fork",
-            "sweep: the executor forks this process, whose JAX threads do not survive that; make "
-            'it with mp_context=multiprocessing.get_context("spawn").',
+            "sweep: the executor forks this process, and JAX's threads do not survive a fork; "
+            'create it with mp_context=multiprocessing.get_context("spawn").',
         )
 
 
@@ -127,10 +129,10 @@ def _failed(error: BaseException) -> str:
 
 
 class Workers:
-    """An executor, or one after the other of those that a function makes.
+    """An executor, or those that a function returns, one after another.
 
-    One that was made here is replaced when it breaks, unless it is the fourth in a row with no task
-    done in between.
+    An executor made here is replaced when it breaks, unless it is the fourth in a row to break
+    with no task finished in between.
     """
 
     def __init__(self, given: Any):
@@ -141,7 +143,7 @@ class Workers:
     def submit(self, task: Task) -> tuple[concurrent.futures.Future, Any]:
         """The future of a task, and the executor that took it.
 
-        Raises RuntimeError if none does.
+        Raises RuntimeError if no executor takes it.
         """
         while True:
             if self._executor is None:
@@ -151,9 +153,9 @@ class Workers:
             except Exception as error:
                 if self._make is None:
                     raise RuntimeError(
-                        f"sweep: the executor takes no more blocks ({_failed(error)}); a function "
-                        "that makes one, as executor=, would replace it. With path=, the same call "
-                        "resumes from what is done."
+                        f"sweep: the executor accepts no more blocks ({_failed(error)}); pass a "
+                        "function that returns an executor as executor= to have it replaced. With "
+                        "path=, the same call resumes the sweep."
                     ) from error
                 self.lost(self._executor, error)
 
@@ -166,13 +168,13 @@ class Workers:
             self._executor, self._broken = None, self._broken + 1
             if self._broken == _TRIES:
                 raise RuntimeError(
-                    f"sweep: the executor broke {_TRIES} times with no block done in between, the "
-                    f"last time by {_failed(error)}"
+                    f"sweep: the executor broke {_TRIES} times with no block finished in between, "
+                    f"the last time by {_failed(error)}"
                 ) from error
         return True
 
     def succeeded(self) -> None:
-        """Note that a task is done."""
+        """Note that a task has finished."""
         self._broken = 0
 
     def close(self, wait: bool) -> None:
@@ -184,7 +186,7 @@ class Workers:
     def _made(self) -> Any:
         assert self._make is not None
         made = self._make()
-        expect(_is_executor(made), "sweep: what executor() made", made, _EXECUTOR)
+        expect(_is_executor(made), "sweep: the return value of executor()", made, _EXECUTOR)
         _refuse_forks(made)
         return made
 
@@ -239,7 +241,8 @@ class ExecutorBackend:
         self, work: Iterable[Work], pause: Callable[[], bool]
     ) -> Iterator[tuple[Group, Report]]:
         """Train all groups, whose pools were made here, at once. Yields the report of each task
-        when it is done; `pause` is called several times a second, and true once none may start."""
+        when it is done; `pause` is called several times a second and returns True once no further
+        task may start."""
         groups, tasks = {}, []
         for group, target_epochs, keep in work:
             groups[group.number] = group
@@ -259,14 +262,13 @@ class _Try(NamedTuple):
 def hand_out(
     workers: Workers, tasks: Iterable[tuple[int, Task]], data: PyTree, pause: Callable[[], bool]
 ) -> Iterator[tuple[int, TaskResult]]:
-    """Have tasks trained, given with the numbers of their groups; yields each result when it
-    arrives.
+    """Submit tasks, given with the numbers of their groups; yields each result as it arrives.
 
-    A task whose worker died is submitted again, four times at most. The data travels with one task
-    for each process that reports that it has none. `pause` is called several times a second; once
-    it is true, only the tasks that run already are waited for.
-    Raises RuntimeError for a task that fails in its worker and for an executor that takes no more
-    of them, TypeError for a task that cannot be sent.
+    A task whose worker dies is tried four times at most. The data is sent along with one task for
+    each process that reports that it has none. `pause` is called several times a second; once it
+    returns True, only the running tasks are waited for.
+    Raises RuntimeError for a task that fails in its worker and for an executor that accepts no
+    more tasks, TypeError for a task that cannot be sent.
     """
     running: dict[concurrent.futures.Future, _Try] = {}
     held: list[_Try] = []  # until some process certainly has the data
@@ -328,7 +330,7 @@ def _has_failed(future) -> bool:
 def _answer(future, attempt: _Try, workers: Workers) -> TaskResult | DataMissing | _Try:
     """What a task returned, or the next try if its worker was lost."""
     rows = attempt.task.rows
-    block = f"the block of {len(rows)} trials from {int(rows[0])} on"
+    block = f"the block of {len(rows)} trials that starts at trial {int(rows[0])}"
     try:
         result = future.result()
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -338,9 +340,9 @@ def _answer(future, attempt: _Try, workers: Workers) -> TaskResult | DataMissing
     except Exception as error:
         broken = isinstance(error, concurrent.futures.BrokenExecutor)
         if broken and workers.lost(attempt.executor, error):
-            return attempt  # whichever block broke it took the others along: it counts for none
+            return attempt  # all its blocks fail, whichever broke it: the try counts for none
         if attempt.number == _TRIES:
-            text = f"sweep: {block} was lost {_TRIES} times with its worker, the last time by "
+            text = f"sweep: {block} lost its worker {_TRIES} times, the last time by "
             raise RuntimeError(text + _failed(error)) from error
         return attempt._replace(number=attempt.number + 1)
     if isinstance(result, TaskFailed):

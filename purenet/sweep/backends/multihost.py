@@ -1,7 +1,7 @@
 """Several processes, one sweep: each trains its share of the trials on its own devices.
 
 Every process runs the same sweep. They exchange their measurements after every report, so that all
-of them know the same and come to the same decisions. Only the first one writes.
+have the same information and make the same decisions. Only the first one writes files.
 """
 
 import json
@@ -79,7 +79,7 @@ class MultiHostPool:
         self.pool.release(keep & (self.owner == jax.process_index()))
 
     def _viewed(self, record: TrialCheckpoint) -> TrialCheckpoint:
-        """With the dtypes of a state, some of which travel as integers."""
+        """With the dtypes of a state, some of which are sent as integers."""
         pairs = zip(record.state, self.pool.compiled.program.leaves, strict=True)
         return record._replace(state=[np.asarray(a).view(like.dtype) for a, like in pairs])
 
@@ -96,8 +96,8 @@ class MultiHostPool:
 
 
 def dealt(remaining: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-    """The process that trains each row: its owner, unless that one has its share by then; else
-    the one with the least to do.
+    """The process that trains each row: its owner, unless that one already has its share; otherwise
+    the one with the least work.
 
     >>> dealt(np.array([4, 4, 4, 0]), np.array([0, 0, 0, 1]), 2).tolist()
     [0, 1, 0, 1]
@@ -113,12 +113,12 @@ def dealt(remaining: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
 
 
 def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None:
-    """Raises ValueError for what several processes cannot do together."""
+    """Raise ValueError for what several processes cannot do together."""
     count = multihost.count()
     require(
         executor is None,
         f"sweep: an executor has workers of its own, but {count} processes call run; call it in "
-        "one, or leave out executor=.",
+        "one process, or leave out executor=.",
     )
     require(
         search.independent,
@@ -130,7 +130,7 @@ def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None
         for name, value in asked[0].items():
             require(
                 other[name] == value,
-                f"sweep: process {number} was asked for another sweep than process 0: {name} is "
+                f"sweep: process {number} does not run the same sweep as process 0: {name} is "
                 f"{other[name]!r} there, but {value!r} here; call run with the same arguments in "
                 "every process.",
             )

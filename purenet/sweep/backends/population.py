@@ -30,11 +30,11 @@ def train(
     """Train the members of a population side by side, with exchanges between them.
 
     Members of different programs, as static choices make them, do not copy one another: each
-    program has a population of its own. `epochs` is what the members that are furthest have
-    completed; `record` is called with every report, and `stop_if_late` before every block, and
-    before the exchange that comes between two.
-    Raises ValueError for several seeds or folds, for a monitor that remembers a best score, for
-    programs that all have one member, and for members that do not fit in memory at once.
+    program has a population of its own. `epochs` is the number that the furthest members
+    have completed; `record` is called with every report, `stop_if_late` before every block and
+    before every exchange between two blocks.
+    Raises ValueError for several seeds or folds, for a monitor that tracks the best score, for
+    programs with one member each, and for members that do not fit in memory at once.
 
     >>> from purenet.sweep.schedulers.pbt import pbt
     >>> import purenet as pn
@@ -50,18 +50,18 @@ def train(
     members, last = state.shape.points, state.shape.epochs
     require(
         state.shape.runs == 1,
-        f"pbt: a member of a population is one run, but seeds is {state.shape.seeds} and folds are "
-        f"{state.shape.folds}.",
+        "pbt: a member of a population is a single run, but there are "
+        f"{state.shape.seeds} seed(s) and {state.shape.folds} fold(s).",
     )
     require(
         not groups[0].program.monitor.tracks,
-        "pbt: the members of a population copy each other's states and go on together, so none has "
-        'a best epoch of its own: leave out patience= and select="best".',
+        "pbt: the members of a population copy each other's states as they train, so none has "
+        'a best epoch of its own; leave out patience= and select="best".',
     )
     require(
         any(len(group.rows) > 1 for group in groups),
-        f"pbt: each of the {members} members has other static choices than all others, and nobody "
-        "to copy; use more trials, or fewer choices.",
+        f"pbt: no two of the {members} members have the same static choices, so none can copy "
+        "another; use more trials, or fewer choices.",
     )
     # a state is saved before the exchange that follows it
     exchanges = search.exchanges(last)
@@ -112,7 +112,7 @@ def _members(group: Group) -> LanePool:
 def _exchange(
     search: Population, key: Key, group: Group, pool: LanePool, exchange: int, cube: np.ndarray
 ) -> None:
-    """Let the bad members of a group copy good ones, and enter it in the lineage."""
+    """Let the bad members of a group copy good ones, and record the copies in the lineage."""
     state, rows = group.state, group.rows
     assert state.lineage is not None
     last = (exchange + 1) * search.every
@@ -137,9 +137,9 @@ def _exchange(
 
 
 def restored_lineage(search: Population, state: SweepState, done: int) -> Lineage:
-    """Room for every exchange, with the first `done` of them as the folder has them.
+    """A lineage with room for every exchange, the first `done` of them read from the folder.
 
-    Raises ValueError for a lineage that cannot be of this population.
+    Raises ValueError for a lineage that does not fit this population.
     """
     members, epochs = state.shape.points, state.shape.epochs
     exchanges, space, restored = search.exchanges(epochs), state.space, state.restored

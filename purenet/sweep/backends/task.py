@@ -1,8 +1,8 @@
 """Tasks: some trials of one static group and how far to train each, as a pure function.
 
-A task holds everything that its trials depend on, and its result everything they became. It may run
-in any process and, if that one dies, in another: the result is the same. A process keeps the data
-it was sent and the programs it compiled for later tasks.
+A task holds everything that its trials depend on, and its result everything they produced. It may
+run in any process and, if that one dies, in another: the result is the same. A process keeps the
+data that it was sent and the programs that it compiled, for later tasks.
 """
 
 import functools
@@ -56,7 +56,7 @@ class GroupSpec:
     ):
         self.name, self.source, self.seed = name, source, seed
         self.width, self.devices = width, devices  # trials of a full task, devices for them
-        self.kept = kept  # so many finished trials of a task, the best, send their final states
+        self.kept = kept  # number of the best finished trials of a task whose final states are sent
         self.software = software()
 
     def __eq__(self, other):
@@ -81,7 +81,7 @@ class DatasetRef:
 
 
 class Task(NamedTuple):
-    """Trials of one group, one row each, and the epochs that each should have in the end."""
+    """Trials of one group, one row each, and the number of epochs to train each to."""
 
     spec: GroupSpec
     data: DatasetRef
@@ -89,11 +89,11 @@ class Task(NamedTuple):
     trials: LaneAssignment
     target_epochs: np.ndarray
     keep: np.ndarray  # whether a row may have to resume later
-    records: dict[int, TrialCheckpoint]  # by row: what it resumes from; the others begin
+    records: dict[int, TrialCheckpoint]  # by row: what it resumes from; the others start afresh
 
 
 class TaskResult(NamedTuple):
-    """What became of a task."""
+    """The result of a task."""
 
     report: Report
     records: dict[int, TrialCheckpoint]  # by row: of those to keep, and of the best finished ones
@@ -190,5 +190,5 @@ def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]
 
 def _refuse_others(asked: dict[str, str]) -> None:
     others = "; ".join(differences(asked, software()))
-    text = "a worker differs from the process that called run, so its trials would not be the same"
+    text = "a worker differs from the process that called run, so its results would differ"
     require(not others, f"sweep: {text}: {others}.")

@@ -1,4 +1,4 @@
-"""One exchange of a population, compiled: bad members copy good ones and move on from there."""
+"""One exchange of a population, compiled: bad members copy good ones, then explore."""
 
 import functools
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from purenet.sweep.engine.program import Lanes
 from purenet.sweep.space.distributions import Choice
 from purenet.sweep.space.padded import Padded
 
-_KEPT = (1.0, 0.0)  # the reach of a number that goes with the state that is copied
+_KEPT = (1.0, 0.0)  # the range of a number that is copied along with the state
 
 
 def reaches(leaves: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest and the largest value of each traced hyperparameter; they are equal for one that
-    must not be multiplied: a constant, or a choice. For one that must not change at all, the shape
-    of the state, the smallest is above the largest."""
+    """The smallest and the largest value of each traced hyperparameter. They are equal for one that
+    must not be multiplied (a constant or a choice); the smallest is above the largest for one that
+    must not change at all (a size in the shape of the state)."""
     ends = []
     for leaf in leaves:
         if isinstance(leaf, Padded):
@@ -53,7 +53,7 @@ def exchange_lanes(
     """
     members = len(scores)
     choose, *explore = jax.random.split(key, 1 + len(lanes.numbers))
-    order = jnp.argsort(-scores)  # stable: ties go to the lower number
+    order = jnp.argsort(-scores)  # stable, so ties go to the lower number
     rank = jnp.zeros(members, int).at[order].set(jnp.arange(members))
     finite = jnp.isfinite(scores)
     donors = jnp.minimum(count, finite.sum())

@@ -1,4 +1,4 @@
-"""Notes on the error of a trial function: what it may come from."""
+"""Notes on an error of the trial function: what may have caused it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from purenet.sweep.space.structure import Traced
 def explained(
     program: Program, space: Space, numbers: tuple, data: tuple[PyTree, PyTree]
 ) -> Iterator[None]:
-    """Add notes to an error of `describe`: the hyperparameters that it comes from, ranges written
-    as pairs, and data without labels."""
+    """Add notes to an error of `describe`: the hyperparameters that cause it, ranges written as
+    pairs, and data without labels."""
     try:
         yield
     except Exception as error:
@@ -32,7 +32,7 @@ def explained(
 
 
 def _of_traced_numbers(program, space, numbers, data) -> Iterator[str]:
-    """The hyperparameters that cause the error: it goes away once they are not traced."""
+    """The hyperparameters that cause the error: it disappears if they are not traced."""
     pairs = zip(space.names, program.static, strict=True)
     names = [name for name, value in pairs if isinstance(value, Traced)]
     every = range(len(names))
@@ -42,15 +42,15 @@ def _of_traced_numbers(program, space, numbers, data) -> Iterator[str]:
     kinds = " and ".join(f"{names[i]!r}" for i in guilty)
     yield (
         f"the trial function fails because {kinds} of `hyper` "
-        f"{'arrives' if len(guilty) == 1 else 'arrive'} traced, so that one program serves all "
-        "trials: use jnp.where in the place of `if`, jax.numpy in the place of NumPy, and no "
-        "float() or int(). What must be known before, such as a depth or a width, is a choice of "
-        "integers or strings: sweep.choice([1, 2, 3])."
+        f"{'is' if len(guilty) == 1 else 'are'} traced, so that one program serves all "
+        "trials: use jnp.where instead of `if`, jax.numpy instead of NumPy, and no float() or "
+        "int(). For a value that must be known beforehand, such as a depth or a width, use a "
+        "choice of integers or strings: sweep.choice([1, 2, 3])."
     )
 
 
 def _works(program, numbers, data, traced: tuple[int, ...]) -> bool:
-    """Whether the trial function works with these numbers traced and all others known."""
+    """Whether the trial function works with these numbers traced and all others concrete."""
 
     def attempt(some, key, arrays):
         given = dict(zip(traced, some, strict=True))
@@ -72,13 +72,13 @@ def _of_pairs(program, space, numbers, data) -> Iterator[str]:
         if _is_pair(value):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             yield (
-                f"{name!r} is the pair {value}, which arrives as two constants; a range is "
+                f"{name!r} is the pair {value}, which is two constants; for a range, use "
                 f"sweep.uniform{tuple(value)} or sweep.loguniform{tuple(value)}."
             )
 
 
 def _is_pair(value: Any) -> bool:
-    """Whether this is two numbers in the order of a range."""
+    """Whether these are two numbers in ascending order."""
     pair = type(value) in (tuple, list) and len(value) == 2 and all(map(is_number, value))
     return pair and value[0] < value[1]
 
@@ -87,8 +87,8 @@ def _of_bare_arrays(program, space, numbers, data) -> Iterator[str]:
     if jax.tree_util.all_leaves(data):
         shapes = " and ".join(str(np.shape(part)) for part in data)
         yield (
-            f"data is a pair of arrays, of shapes {shapes}: the first is all that trains, the "
-            "second all that validates. With examples x and labels t it is "
-            "((x, t), (x_validation, t_validation)), such as "
-            "data.split(key, (x, t), validation=0.2) gives."
+            f"data is a pair of arrays, of shapes {shapes}: the first is used for training, the "
+            "second for validation. For examples x and labels t, pass "
+            "((x, t), (x_validation, t_validation)), as returned by "
+            "data.split(key, (x, t), validation=0.2)."
         )

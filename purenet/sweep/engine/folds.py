@@ -1,4 +1,4 @@
-"""A data set and its folds: which rows each of them trains and validates on."""
+"""A data set and its folds: the rows that each fold trains and validates on."""
 
 import dataclasses
 import functools
@@ -15,10 +15,10 @@ from purenet.core.types import Array, PyTree
 )
 @dataclasses.dataclass(frozen=True)
 class FoldRows:
-    """The rows of one part of every fold; the last of a short one are padding."""
+    """The rows of one part of every fold; short ones are padded."""
 
     rows: Array  # (folds, max(sizes)) integers
-    which: Array  # (folds,) integers: the place of each fold's size
+    which: Array  # (folds,) integers: the index of each fold's size
     sizes: tuple[int, ...]  # ascending
 
     def of(self, data: PyTree, fold: Array | int) -> Subset:
@@ -41,16 +41,16 @@ class Folds(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many folds there are."""
+        """The number of folds."""
         return len(self.train.rows)
 
     def parts(self, fold: Array | int) -> tuple[Subset, Subset]:
-        """What a fold trains on, and what it validates on."""
+        """(train, validation) of a fold."""
         return self.train.of(self.data, fold), self.validation.of(self.data, fold)
 
 
 def parts_of(data: PyTree, fold: Array | int) -> tuple[PyTree, PyTree]:
-    """(train, validation) of a fold, or of a pair of data sets, which has just one.
+    """(train, validation) of a fold, or of a pair of data sets, which is a single fold.
 
     >>> parts_of(("train", "validation"), 0)
     ('train', 'validation')
@@ -59,7 +59,7 @@ def parts_of(data: PyTree, fold: Array | int) -> tuple[PyTree, PyTree]:
 
 
 def first_examples(data: PyTree, most: int) -> tuple[PyTree, float]:
-    """At most so many examples of each part of the data, and how many times as many there are.
+    """At most `most` examples of each part of the data, and the factor by which there are more.
 
     >>> import numpy as np
     >>> few, scale = first_examples((np.ones(8), np.ones(4)), 2)

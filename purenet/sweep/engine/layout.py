@@ -49,26 +49,26 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
     """The lanes for a number of trials, before memory is taken into account.
 
     On a CPU the lanes of a device run one after the other: stacking the weights of many trials
-    takes them out of the cache and wins nothing. On an accelerator they run together, in blocks so
-    large that it is busy and so small that survivors of an early stop fill fewer of them.
+    pushes them out of the cache and gains nothing. On an accelerator they run together, in blocks
+    large enough to keep it busy, and small enough that fewer are left when trials stop early.
 
     >>> layout(8, jax.devices()[:1]).lanes
     8
     """
     if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-        devices, block = devices[:1], 1  # so that a trial's numbers can be looked at, one by one
+        devices, block = devices[:1], 1  # one trial at a time, whose numbers can be inspected
     devices = tuple(devices)[: max(1, trials)]
     lanes = math.ceil(max(1, trials) / len(devices))
     if block is None:
         block = 1 if devices[0].platform == "cpu" else min(lanes, _WIDEST)
     block = min(block, lanes)
-    # never a loop of one: the compiler would unroll it and round differently in the last bits
+    # never a loop of one: the compiler would unroll it and round the last bits differently
     lanes = max(_FEWEST, lanes) if block == 1 else math.ceil(lanes / block) * block
     return Layout(devices, lanes, block)
 
 
 def shrink(layout: Layout) -> Layout | None:
-    """Half the lanes, or None if they cannot be halved any more.
+    """The layout with half the lanes, or None if they cannot be halved further.
 
     >>> shrink(Layout(("one device",), lanes=8, block=1)).lanes
     4
@@ -86,8 +86,8 @@ def shrink(layout: Layout) -> Layout | None:
 def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Device, ...]:
     """The devices of a sweep: those given, that many local ones, or all local ones.
 
-    Raises TypeError if `devices` are not devices; ValueError if there are none, more than there
-    are, or one of them twice.
+    Raises TypeError if `devices` are not devices; ValueError if there are none, if fewer exist, or
+    if one is repeated.
 
     >>> chosen_devices(1) == tuple(jax.local_devices()[:1])
     True
@@ -98,21 +98,21 @@ def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Devi
     if isinstance(devices, (tuple, list, np.ndarray)):
         devices = tuple(devices)
         if not devices:
-            raise ValueError("sweep: devices is empty; give at least one, or leave it out.")
+            raise ValueError("sweep: devices is empty; pass at least one, or leave it out.")
         for device in devices:
             if not isinstance(device, jax.Device):
                 raise TypeError(
-                    f"sweep: devices holds {describe_value(device)}, but those of jax.devices() "
-                    "are expected."
+                    f"sweep: devices holds {describe_value(device)}, but devices such as those of "
+                    "jax.devices() are expected."
                 )
         if len(set(devices)) < len(devices):
-            raise ValueError(f"sweep: devices holds one twice: {list(devices)}.")
+            raise ValueError(f"sweep: devices holds a device twice: {list(devices)}.")
         return devices
     count = integer("sweep: devices", devices, least=1)
     if count > len(local):
         raise ValueError(
             f"sweep: devices is {count}, but there are {len(local)}; on a CPU, call "
-            "purenet.use_cpu_cores() before anything else to have one for each core."
+            "purenet.use_cpu_cores() before anything else to get one for each core."
         )
     return tuple(local[:count])
 
@@ -129,7 +129,7 @@ def on_every_device(layout: Layout, f: Callable, split: Sequence[bool]) -> Calla
     if len(layout.devices) == 1:
         return f
     specs = tuple(P("trials") if s else P() for s in split)
-    # devices do not depend on each other's lanes, so there is no variance over the mesh to check
+    # devices do not depend on each other's lanes, so no variance over the mesh has to be checked
     return jax.shard_map(
         f, mesh=trials_mesh(layout), in_specs=specs, out_specs=P("trials"), check_vma=False
     )
@@ -144,5 +144,5 @@ def sharding(layout: Layout, split: bool) -> NamedSharding:
 
 
 def place(layout: Layout, tree: PyTree, split: bool = False) -> PyTree:
-    """Put arrays on the devices: with `split`, rows to their lanes; else all of them everywhere."""
+    """Put arrays on the devices: with `split`, rows to their lanes; otherwise replicated."""
     return jax.device_put(tree, sharding(layout, split))

@@ -9,7 +9,7 @@ import jax
 
 
 def memory(device: jax.Device) -> float:
-    """Bytes that a sweep may use on a device: 80% of an accelerator's memory, or half of the host's
+    """Bytes that a sweep may use on a device: 80% of an accelerator's memory, or half of the host
     memory that this process may use.
 
     >>> memory(jax.devices()[0]) > 0
@@ -24,10 +24,11 @@ def memory(device: jax.Device) -> float:
 def host_memory(
     groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
 ) -> float:
-    """Bytes that this process may use: the least of the machine's memory, the limits of its
-    control groups (those of containers and of schedulers) and that of its address space.
+    """Bytes that this process may use: the minimum of the machine's memory, the limits of its
+    control groups (from containers and batch schedulers) and that of its address space.
 
-    `groups` lists the control groups of the process, which are `mounted` below a folder.
+    `groups` is a file that lists the control groups of the process, `mounted` the folder they are
+    mounted at.
     Source: the Linux kernel's documentation of cgroup v1 and v2, memory controllers.
 
     >>> host_memory() > 0
@@ -44,7 +45,7 @@ def _machine() -> Iterator[float]:
 
 
 def _control_groups(groups: Path, mounted: Path) -> Iterator[float]:
-    """The limit of every group that the process is in, from its own up to the root."""
+    """The limits of all groups that the process is in, from its own up to the root."""
     try:
         lines = groups.read_text().splitlines()
     except OSError:
@@ -57,7 +58,7 @@ def _control_groups(groups: Path, mounted: Path) -> Iterator[float]:
         below, file = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
         group = Path(path.lstrip("/"))
         for folder in (group, *group.parents):
-            # in a container the path may be the host's, of which only the root is mounted
+            # in a container the path may be the host's, and only its root may be mounted
             try:
                 text = (mounted / below / folder / file).read_text().strip()
             except OSError:

@@ -1,4 +1,4 @@
-"""What a sweep is ranked by, and how lanes follow their score while they train."""
+"""The objective that ranks trials, and how lanes monitor their score while they train."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from purenet.core.types import Array
 from purenet.sweep.engine.pareto import Goal
 
-# What counts the weights of a network, wherever that is named.
+# The name of the objective that counts a network's weights.
 PARAMETERS = "parameters"
 
 
@@ -21,42 +21,42 @@ class Objective(NamedTuple):
 
     metric: str
     maximize: bool
-    best: bool = False  # whether the best epoch of a trial counts, or else the last
+    best: bool = False  # whether the best epoch of a trial counts, not the last
     goals: tuple[Goal, ...] = ()  # of several objectives
 
     @property
     def sign(self) -> int:
-        """What the metric is multiplied by so that larger is better."""
+        """The factor that makes larger values of the metric better."""
         return 1 if self.maximize else -1
 
 
 class Monitor(NamedTuple):
-    """How often the score of a lane is looked at, and what follows from it.
+    """How often a lane's score is evaluated, and what is done with it.
 
     >>> Monitor().tracks, Monitor(patience=3).tracks
     (False, True)
     """
 
     metric: str = ""  # on the validation data
-    sign: int = 1  # what it is multiplied by so that larger is better
+    sign: int = 1  # the factor that makes larger values better
     every: int = 1  # epochs between two evaluations
-    last: int = 0  # the epoch that is evaluated in any case
-    patience: int | None = None  # evaluations without a better score that end the training
-    keep_best: bool = False  # the state of the best epoch, beside the latest
+    last: int = 0  # the epoch that is always evaluated
+    patience: int | None = None  # evaluations without improvement that end the training
+    keep_best: bool = False  # whether the state of the best epoch is kept beside the latest
     goals: tuple[Goal, ...] = ()  # of several objectives
 
     @property
     def tracks(self) -> bool:
-        """Whether a lane remembers its best score."""
+        """Whether a lane tracks its best score."""
         return self.patience is not None or self.keep_best
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Metrics that are measured beside those of `evaluate`."""
+        """Metrics that are measured in addition to those of `evaluate`."""
         return tuple(goal.name for goal in self.goals if goal.name == PARAMETERS)
 
     def due(self, epochs: Array) -> jax.Array:
-        """Which lanes, after so many epochs, are evaluated at the end of the next one.
+        """Which lanes, after this many epochs each, are evaluated at the end of the next one.
 
         >>> Monitor(every=2, last=3).due(jnp.arange(3)).tolist()
         [False, True, True]

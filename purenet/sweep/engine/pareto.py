@@ -1,4 +1,4 @@
-"""Points compared by several objectives: fronts of those that no other is better than."""
+"""Comparing points by several objectives: Pareto fronts and constraints."""
 
 import bisect
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from purenet.core.validate import describe_value, is_number
 
 
 class Goal(NamedTuple):
-    """One of several objectives: as large or as small as can be, or within a bound.
+    """One of several objectives: to maximise, to minimise, or to keep within a bound.
 
     >>> Goal("parameters", maximize=False, bound=1e5).violation(np.array([9e4, 3e5])).tolist()
     [0.0, 200000.0]
@@ -21,7 +21,7 @@ class Goal(NamedTuple):
 
     @property
     def asked(self) -> str | list:
-        """As it is asked for, in JSON.
+        """As passed by the user, for JSON.
 
         >>> Goal("parameters", maximize=False, bound=1e5).asked
         ['<=', 100000.0]
@@ -32,11 +32,11 @@ class Goal(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """What values are multiplied by so that larger is better."""
+        """The factor that makes larger values better."""
         return 1 if self.maximize else -1
 
     def violation(self, values: np.ndarray) -> np.ndarray:
-        """How far values are beyond the bound: 0 for those within, and without a bound."""
+        """How far values lie beyond the bound; 0 for those within it, and without a bound."""
         if self.bound is None:
             return np.zeros_like(values, float)
         return np.maximum(self.sign * (self.bound - values), 0.0)
@@ -62,12 +62,12 @@ def goal(name: str, asked: Any) -> Goal:
 
 
 def preference(goals: tuple[Goal, ...], values: np.ndarray) -> np.ndarray:
-    """How good each point is among the others: (points,), larger is better, NaN where unknown.
+    """The rank of each point among the others: (points,), larger is better, NaN where unknown.
 
-    `values` (points, goals). Points within all bounds come before the others, which are ordered by
-    how far beyond they are. Of those within, the front of points that none dominates comes first,
-    then the front of those that only these dominate, and so on: 0, -1, -2, ... In a front, points
-    that are alone in their region come before those that are crowded, by less than 1.
+    `values` (points, goals). Points within all bounds come first; the others are ordered by how far
+    beyond they are. Those within are ranked by non-dominated fronts: 0 for the Pareto front, -1 for
+    the front without it, and so on. Within a front, points in sparse regions come before those in
+    crowded ones, by less than 1.
     Source: Deb, Pratap, Agarwal & Meyarivan (2002), sections III and VI.
 
     >>> goals = Goal("accuracy", True), Goal("parameters", False)
@@ -87,7 +87,7 @@ def preference(goals: tuple[Goal, ...], values: np.ndarray) -> np.ndarray:
     found[within] = -rank - 0.99 * (1 - _spread(signed[within], rank))
     others = np.flatnonzero(known & (beyond > 0))
     lowest = -float(rank.max(initial=0)) - 1
-    # from just below the last front on, down by at most 1
+    # from just below the last front, down by at most 1
     found[others] = lowest - beyond[others] / (1 + beyond[others])
     return found
 
@@ -103,7 +103,7 @@ def _fronts(values: np.ndarray) -> np.ndarray:
         _, front = np.unique(-values[:, 0], return_inverse=True)
         return front
     if k == 2:
-        # of those that came before, with a first value as large, each front's largest second one
+        # each front's largest second value so far; the first values were all as large
         tops: list[float] = []
         for before, row in zip([order[0], *order], order, strict=False):
             if row != before and (values[row] == values[before]).all():  # on the same front
@@ -113,7 +113,7 @@ def _fronts(values: np.ndarray) -> np.ndarray:
             front[row] = place = bisect.bisect_right(tops, second)
             tops[place : place + 1] = [second]
         return front
-    for i, row in enumerate(order):  # whatever dominates a point comes before it
+    for i, row in enumerate(order):  # every point that dominates this one comes before it
         before = order[:i]
         ahead = (values[before] >= values[row]).all(axis=1)
         ahead &= (values[before] > values[row]).any(axis=1)
@@ -122,7 +122,7 @@ def _fronts(values: np.ndarray) -> np.ndarray:
 
 
 def _spread(values: np.ndarray, front: np.ndarray) -> np.ndarray:
-    """How far the neighbours of each point on its front are, from 0 to 1; 1 at the ends."""
+    """The distance of each point's neighbours on its front, from 0 to 1; 1 at the ends."""
     spread = np.zeros(len(values))
     for level in np.unique(front):
         rows = np.flatnonzero(front == level)

@@ -19,7 +19,7 @@ from purenet.sweep.engine.layout import Layout, place, sharding
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 
-_REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
+_REPORT = 0.25  # seconds between two reports, as nearly as complete epochs allow
 
 
 class LanePool(TrialRows):
@@ -51,9 +51,9 @@ class LanePool(TrialRows):
         self.ended = np.append(self.ended, np.zeros(new, bool))
 
     def train(self, target_epochs: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
-        """Train every row until it has its target number of epochs, reporting now and then.
+        """Train every row to its target number of epochs, with regular reports.
 
-        The state of a row that is not to `keep` is lost once another trial needs its lane.
+        The state of a row that is not in `keep` is lost once another trial needs its lane.
         """
         needed = keep | (target_epochs > self.epochs)
         self.waiting = {row: record for row, record in self.waiting.items() if needed[row]}
@@ -66,7 +66,7 @@ class LanePool(TrialRows):
             yield self._advance(remaining)
 
     def state(self, row: int) -> list[np.ndarray]:
-        """The state of a trial, packed; it must still be here."""
+        """The state of a trial, packed; it must not have been lost."""
         if row in self.waiting:
             return self.waiting[row].state
         (lane,) = np.flatnonzero(self.lane_rows == row)
@@ -91,22 +91,22 @@ class LanePool(TrialRows):
         return found
 
     def lanes_of_all(self) -> np.ndarray:
-        """The lane of every row, after each was given one; a row without a state gets an empty
-        lane."""
+        """The lane of every row, all of which are put into lanes; a row without a state gets an
+        empty one."""
         self._fill_lanes(self.alive.astype(int), self.alive)
         absent = np.setdiff1d(np.arange(len(self.epochs)), self.lane_rows)
         self.lane_rows[np.flatnonzero(self.lane_rows < 0)[: len(absent)]] = absent
         return np.argsort(self.lane_rows, kind="stable")[-len(self.epochs) :]
 
     def release(self, keep: np.ndarray) -> None:
-        """Free the devices' memory; the states of the rows to `keep` move to the host's."""
+        """Free the devices' memory; the states of the rows in `keep` move to the host."""
         in_lanes = self.lane_rows[self.lane_rows >= 0]
         self.waiting |= self.records(in_lanes[(keep & self.alive)[in_lanes]])
         self.lanes, self.lane_rows = None, np.full(self.layout.width, -1)
 
     @quarantined
     def _fill_lanes(self, remaining, keep) -> None:
-        """Bring trials into the free lanes, those with most to do first."""
+        """Put trials into the free lanes, those with the most epochs to train first."""
         layout = self.layout
         wanted = np.append(remaining > 0, False)  # an empty lane, -1, is not wanted
         staying = np.flatnonzero(wanted[self.lane_rows])
@@ -188,13 +188,13 @@ def _busiest(lanes, layout: Layout) -> int:
 
 
 def _unbalanced(lanes, layout: Layout) -> bool:
-    """Whether distributing these lanes anew would train them sooner."""
+    """Whether redistributing these lanes would finish them sooner."""
     each = -(-len(lanes) // len(layout.devices))
     return _busiest(lanes, layout) > -(-each // layout.block)
 
 
 def _round_robin(rows, layout: Layout) -> np.ndarray:
-    """The row of each lane, -1 for an empty one: the devices take turns, to and fro."""
+    """The row of each lane, -1 for an empty one: the devices take turns, back and forth."""
     lane_rows = np.full((len(layout.devices), layout.lanes), -1)
     turn, device = np.divmod(np.arange(len(rows)), len(layout.devices))
     device = np.where(turn % 2, len(layout.devices) - 1 - device, device)

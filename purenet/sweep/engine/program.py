@@ -1,9 +1,9 @@
 """The compiled program of a group: trials in lanes, trained side by side or one after the other.
 
 One program trains every trial of a group. Its arguments are the trials' hyperparameters and the
-number of epochs that each lane trains, so that neither a hyperparameter's value nor the seed, nor
-which lanes are in use, needs another compilation. A lane reads nothing of its neighbours; the trial
-axis is sharded over the devices, which do not communicate.
+number of epochs that each lane trains, so a new value of a hyperparameter, another seed or
+other lanes in use need no new compilation. A lane reads nothing from its neighbours; the trial axis
+is sharded over the devices, which do not communicate.
 """
 
 import functools
@@ -32,15 +32,15 @@ from purenet.sweep.engine.layout import Layout, on_every_device, random_key
 from purenet.sweep.engine.monitor import PARAMETERS, Monitor
 from purenet.sweep.space.structure import Traced, Untaken
 
-# What the two parts of the data are called wherever they are named.
+# The names of the two parts of the data.
 PARTS = ("train", "validation")
 
-# One compiled call trains at most this many epochs; how many it does train is an argument.
+# One compiled call trains at most this many epochs; the actual number is an argument.
 BLOCK = 64
 
 
 class Program(NamedTuple):
-    """What a compiled program depends on besides the shapes of its data: hashable."""
+    """Everything that a compiled program depends on besides the shapes of its data; hashable."""
 
     trial: Callable
     treedef: Any
@@ -75,27 +75,27 @@ class Program(NamedTuple):
         typed = [a if kind is None else jax.random.wrap_key_data(a, impl=kind) for a, kind in pairs]
         structure = self.structure
         if structure is None:
-            # of a state of the same numbers in the same trace; its leaves are of no use here
+            # of a state of the same numbers in the same trace; only its structure is used
             structure = jax.tree.structure(self.begin(trainable(), jax.random.key(0)))
         return jax.tree.unflatten(structure, typed)
 
     def begin(self, trainable: Trainable, key: Any) -> PyTree:
-        """What a lane holds of a trial before its first epoch."""
+        """The state of a lane before the first epoch of its trial."""
         state, monitor = trainable.init(key), self.monitor
         return tracking.start(state, monitor.keep_best) if monitor.tracks else state
 
-    def predict(self, numbers: tuple, state: PyTree, x: PyTree) -> Any:
-        """What a trial with these hyperparameters predicts in a state. Raises ValueError for a
-        training that predicts nothing."""
+    def predictor(self, numbers: tuple) -> Callable[[PyTree, PyTree], Any]:
+        """The `predict(state, x)` of a trial with these hyperparameters. Raises ValueError if the
+        Trainable has no `predict`."""
         predict = self.trainable(numbers).predict
         if predict is None:
             raise ValueError(
-                "sweep: the trial function's Trainable has no `predict(state, x)`; give it one."
+                "sweep: the trial function's Trainable has no `predict(state, x)`; add one."
             )
-        return predict(state, x)
+        return predict
 
     def monitored(self, monitor: Monitor) -> "Program":
-        """The same program, whose lanes remember what the monitor needs."""
+        """The same program, whose lanes track what the monitor needs."""
         program = self._replace(metrics=tuple(sorted({*self.metrics, *monitor.added})))
         if not monitor.tracks:
             return program._replace(monitor=monitor)
@@ -142,14 +142,14 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
         with traced_code("sweep: `init`"):
             return checked_state("sweep", program.trainable(numbers).init(key))
 
-    # only shapes: without jit, every loop of the training would be unrolled for them
+    # only shapes are needed: without jit, every loop of the training would run for them
     with jax.disable_jit(False):
         first = jax.eval_shape(began, numbers, random_key(0))
         seen = _looked_at(program).eval_shape(numbers, random_key(0), abstract(data))
     before, after, metrics, packed = seen
     same_state("sweep", before, after)
     leaves, structure = jax.tree.flatten(before)
-    # a static part of a state, such as an optimizer, may be made of the numbers of one trial
+    # a static part of a state, such as an optimizer, may hold the numbers of one trial
     shared = _equal(structure, jax.tree.structure(first))
     with jax.transfer_guard_host_to_device("allow"):
         kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if is_key(a) else None
@@ -170,12 +170,12 @@ def check(program: Program, numbers: tuple, data: PyTree) -> None:
 
 
 def abstract(data: PyTree) -> PyTree:
-    """Arrays of the shapes and dtypes that the data has on a device."""
+    """The shapes and dtypes that the data has on a device."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
 
 
 def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tuple:
-    """A first state, and what one epoch makes of it."""
+    """An initial state, and the result of one epoch from it."""
     trainable = program.trainable(numbers)
     with traced_code("sweep: `init`"):
         state = checked_state("sweep", trainable.init(key))
@@ -184,14 +184,14 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
     return state, after, _measured(program.monitor, trainable, after, parts), program.pack(state)
 
 
-_looked_at = jit_for_each()(look)  # traced once for a program, and never run
+_looked_at = jit_for_each()(look)  # traced once per program, and never run
 
 
 def _equal(one, other) -> bool:
     """Whether two structures, each from its own trace, are the same."""
     try:
         return bool(one == other)
-    except Exception:  # traced numbers in them cannot be compared
+    except Exception:  # traced numbers in the structures cannot be compared
         return False
 
 
@@ -200,8 +200,8 @@ def _canonical(a):
 
 
 def quarantined(f: Callable) -> Callable:
-    """f without JAX's checks for NaN and infinity: a trial that diverges is marked, and does not
-    end the sweep."""
+    """f without JAX's checks for NaN and infinity: a trial that diverges is marked as such
+    and does not end the sweep."""
 
     @functools.wraps(f)
     def unchecked(*arguments, **options):
@@ -217,7 +217,7 @@ def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fr
 
     def one(lane, seat, fresh, key):
         key = jax.random.fold_in(key, seat.point)
-        # a point's first seed is what it would be with one seed only
+        # a point's first seed is the same however many seeds there are
         key = jnp.where(seat.seed > 0, jax.random.fold_in(key, seat.seed), key)
         state = program.pack(program.begin(program.trainable(seat.numbers), key))
         yes, no, none = jnp.ones((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32)
@@ -264,7 +264,7 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
                 record = lambda curve, m: curve.at[..., epoch].set(m)
                 return epoch + 1, now, jax.tree.map(record, measured, metrics)
 
-            # lanes that are done or have diverged cost nothing once their whole block has
+            # lanes that are done or diverged cost nothing once their whole block is
             _, now, measured = jax.lax.while_loop(going, train, (jnp.int32(0), now, measured))
             return put(carry, (now, measured))
 
@@ -282,7 +282,7 @@ def _blocks(layout: Layout) -> int:
 
 
 def _in_blocks(layout: Layout, i):
-    """How to take the i-th block of lanes, to put it back, and to run a function on all of it."""
+    """Functions that take the i-th block of lanes, put it back, and map a function over it."""
     if layout.block == 1:
         take = lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False)
         put = lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, i, 0)
@@ -298,18 +298,18 @@ def _in_blocks(layout: Layout, i):
 
 # one lane
 def _active(lanes: Lanes, epoch, goal):
-    """Which lanes train one more epoch, after so many of this call."""
+    """Which lanes train one more epoch, after `epoch` epochs of this call."""
     return lanes.alive & ~lanes.ended & (epoch < goal)
 
 
 def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     """One epoch of a lane that is `active`, evaluated if it is `due`; the metrics are NaN if not.
-    `any_due` is the same for all lanes of a block, so that none is evaluated in vain."""
+    `any_due` is the same for all lanes of a block, so that it can skip the evaluation."""
     monitor, trainable = program.monitor, program.trainable(lane.numbers)
     parts = parts_of(data, lane.fold)
     before = program.unpack(lane.state, lambda: trainable)
     state = _trained(trainable, before.state if monitor.tracks else before, parts)
-    # a Trainable of ours keeps its weights in `params`
+    # purenet's Trainables keep their weights in `params`
     weights, whole = getattr(state, "params", ()), state
     if monitor.every == 1:
         metrics = _measured(monitor, trainable, state, parts)
@@ -344,13 +344,13 @@ def _trained(trainable: Trainable, state, parts):
 
 
 def _given(trainable: Trainable, f: Callable, part):
-    """f of the data, as the training takes it."""
+    """f of the data, in the form that the Trainable takes."""
     gathered = isinstance(part, Subset) and not trainable.subsets
     return part.examples(f) if gathered else f(part)
 
 
 def _measured(monitor: Monitor, trainable: Trainable, state, parts) -> dict:
-    """The metrics on both parts of the data, and what is added to them."""
+    """The metrics on both parts of the data, and those added by the monitor."""
     look = lambda data: trainable.evaluate(state, data)
     with traced_code("sweep: `evaluate`"):
         metrics = {
@@ -358,11 +358,11 @@ def _measured(monitor: Monitor, trainable: Trainable, state, parts) -> dict:
         }
     for part in metrics.values():
         if not checked_metrics("sweep: `evaluate`", part):
-            raise TypeError("sweep: `evaluate` gave {}, but a dict of scalars is expected.")
+            raise TypeError("sweep: `evaluate` returned {}, but a dict of scalars is expected.")
     if {*metrics["train"]} != {*metrics["validation"]}:
         raise ValueError(
-            f"sweep: `evaluate` gave the metrics {sorted(metrics['train'])} on the training data, "
-            f"but {sorted(metrics['validation'])} on the validation data; both need the same."
+            f"sweep: `evaluate` returned the metrics {sorted(metrics['train'])} on the training "
+            f"data, but {sorted(metrics['validation'])} on the validation data; both must match."
         )
     if monitor.added:
         weights = jax.tree.leaves(getattr(getattr(state, "params", state), "weights", state))

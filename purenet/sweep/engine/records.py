@@ -1,4 +1,4 @@
-"""What is recorded of trials: checkpoints, reports, programs, lineage."""
+"""Records of trials: checkpoints, reports, programs, lineage."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ from purenet.sweep.engine.program import LaneAssignment
 
 
 class TrialCheckpoint(NamedTuple):
-    """A trial between two turns in the lanes, in the host's memory."""
+    """A trial that waits for a lane, in the host's memory."""
 
     numbers: tuple  # its traced hyperparameters
     epochs: int
@@ -23,8 +23,8 @@ class Report(NamedTuple):
     """The measurements of a few more epochs, one row for each trial that was in a lane."""
 
     rows: np.ndarray
-    before: np.ndarray  # epochs it had
-    after: np.ndarray  # epochs it has, with finite numbers
+    before: np.ndarray  # epochs before
+    after: np.ndarray  # epochs after, with finite numbers
     alive: np.ndarray
     ended: np.ndarray  # whether it ran out of patience
     curves: dict[str, dict[str, np.ndarray]]  # part -> metric -> (n, epochs since `before`)
@@ -35,7 +35,7 @@ class Report(NamedTuple):
         rows: np.ndarray,
         first: np.ndarray | int = 0,
     ) -> None:
-        """Write what was measured into the curves of these `rows`; column 0 of the curves is the
+        """Write the measurements into the curves of these `rows`; column 0 of the curves is the
         epoch after `first`."""
         measured = self.after - self.before
         run, epoch = np.nonzero(np.arange(measured.max(initial=0)) < measured[:, None])
@@ -53,7 +53,7 @@ class TrialRows:
         columns = tuple(np.empty(0, np.asarray(a).dtype) for a in numbers)
         none = np.empty(0, np.int32)
         self.trials = LaneAssignment(none, none, none, columns)
-        self.epochs = np.empty(0, int)  # that a row's state has
+        self.epochs = np.empty(0, int)  # of each row's state
         self.waiting: dict[int, TrialCheckpoint] = {}
 
     def add(self, trials: LaneAssignment) -> None:
@@ -80,17 +80,17 @@ class Lineage(NamedTuple):
     """
 
     every: int  # epochs between two exchanges
-    parents: np.ndarray  # (exchanges, members): whose state a member continued, mostly its own
+    parents: np.ndarray  # (exchanges, members): whose state each member continues, usually its own
     numbers: dict[str, np.ndarray]  # (exchanges + 1, members) of each traced hyperparameter
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything that changes from one exchange to the next, by name."""
+        """The arrays of the lineage, by name."""
         named = {f"lineage number {name}": column for name, column in self.numbers.items()}
         return {"lineage parents": self.parents} | named
 
 
 class ProgramCost(NamedTuple):
-    """What a compiled program is, and what it cost.
+    """The size of a compiled program, and what it cost.
 
     >>> ProgramCost("1 cpu device(s)", 0.5, 1 << 20).bytes_per_device
     1048576
@@ -116,7 +116,7 @@ class ProgramRecord(NamedTuple):
 
 
 def program_records(path: Path, programs: Iterable) -> tuple[ProgramRecord, ...]:
-    """The records that a file held as JSON. Raises ValueError, which names it, for others.
+    """The records in a file, from JSON. Raises ValueError, naming the file, for anything else.
 
     >>> program_records(Path("report.json"), [])
     ()
@@ -134,6 +134,6 @@ def damaged(path: Path, what: str) -> ValueError:
     """The error for a file whose content cannot be used.
 
     >>> print(damaged(Path("curves.npz"), "'epochs' is missing"))
-    curves.npz is damaged: 'epochs' is missing; remove it, and what it held is computed again.
+    curves.npz is damaged: 'epochs' is missing; remove it, and its contents are recomputed.
     """
-    return ValueError(f"{path} is damaged: {what}; remove it, and what it held is computed again.")
+    return ValueError(f"{path} is damaged: {what}; remove it, and its contents are recomputed.")

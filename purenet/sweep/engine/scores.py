@@ -1,4 +1,4 @@
-"""What the scores of trials say: how each one stands after every epoch, and which are the best."""
+"""From scores to standings: where each trial stands after every epoch, and which are best."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ import numpy as np
 def standings(scores: np.ndarray, epochs: np.ndarray, ended: np.ndarray, best: bool) -> np.ndarray:
     """How each run stands after every epoch, larger is better: (runs, epochs), NaN beyond its end.
 
-    `scores` (runs, epochs) are NaN where they were not looked at: there the latest one stands. With
-    `best` the largest so far stands. A run that `ended` early, of its own accord, stands where it
-    ended for all epochs to come.
+    `scores` (runs, epochs) are NaN where they were not evaluated: there the latest one counts. With
+    `best`, the largest so far counts. A run that `ended` early, out of patience, keeps its last
+    standing for all later epochs.
 
     >>> nan = np.nan
     >>> scores = np.array([[1, 3, 2, nan], [nan, 5, nan, nan]])
@@ -27,8 +27,8 @@ def standings(scores: np.ndarray, epochs: np.ndarray, ended: np.ndarray, best: b
 
 
 def chosen_epochs(scores: np.ndarray, epochs: np.ndarray, best: bool) -> np.ndarray:
-    """The epoch of each run whose score counts, from 0 on: the last that was looked at, or the best
-    one, the first among equals; -1 where there is none.
+    """The epoch of each run whose score counts, from 0: the last one evaluated, or the best, the
+    first of equals; -1 if there is none.
 
     >>> scores = np.array([[1, 3, 2, np.nan], [np.nan] * 4])
     >>> chosen_epochs(scores, np.array([3, 0]), best=True).tolist()
@@ -42,9 +42,9 @@ def chosen_epochs(scores: np.ndarray, epochs: np.ndarray, best: bool) -> np.ndar
 
 
 def statuses(alive: np.ndarray, ended: np.ndarray, epochs: np.ndarray, last: int) -> np.ndarray:
-    """What became of each run: "done" after all its epochs, "plateaued" where its score had not
-    improved for as long as its patience, "stopped" before its last epoch by the scheduler or the
-    user, "diverged" where a number was not finite.
+    """The status of each run: "done" after all its epochs, "plateaued" if its score did not improve
+    within its patience, "stopped" before its last epoch by the scheduler or the user, "diverged"
+    if a number was not finite.
 
     >>> yes, no = True, False
     >>> state = np.array([yes, yes, yes, no]), np.array([no, yes, no, no]), np.array([9, 4, 3, 2])
@@ -56,7 +56,7 @@ def statuses(alive: np.ndarray, ended: np.ndarray, epochs: np.ndarray, last: int
 
 
 def best_of(scores: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
-    """The `count` rows of those marked whose scores are the largest; ties go to the lower row.
+    """The `count` rows in `among` with the largest scores; ties go to the lower row.
 
     >>> best_of(np.array([1.0, 3.0, 3.0]), np.array([True, True, True]), 1).tolist()
     [1]

@@ -1,1 +1,1 @@
-"""What a sweep found: table, pictures, exports."""
+"""The result of a sweep: tables, pictures, exports."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a text that begins so is a formula to a spreadsheet
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets read text that starts so as a formula
 
 
 def rows(trials: TrialTable) -> list[dict[str, Any]]:
@@ -103,12 +103,12 @@ def to_optuna(trials: TrialTable) -> "optuna.Study":
 
 # pieces
 def _key(leaf: Any, name: str, hyper: Mapping[str, Any]) -> str:
-    """What a hyperparameter is called where branches that share a name are told apart."""
+    """The name of a hyperparameter, different for each of the branches that share it."""
     return leaf.taken(hyper) if isinstance(leaf, Alternatives) else name
 
 
 def _drawn_leaves(trials: TrialTable) -> dict[str, tuple[Any, list]]:
-    """By key, each distribution that a trial drew from, and the values that there are of it."""
+    """By key, each distribution that a trial drew from, and the values drawn."""
     found: dict[str, tuple[Any, list]] = {}
     for hyper in (trials.trial(i).hyper for i in range(len(trials))):
         for name, value in hyper.items():
@@ -125,7 +125,7 @@ def _optuna_value(leaf: Any, value: Any) -> Any:
 
 
 def _optuna_distribution(optuna: Any, leaf: Any, values: list) -> Any:
-    """A hyperparameter's distribution in Optuna, with these values among its own."""
+    """A hyperparameter's distribution in Optuna, which includes these values."""
     if isinstance(leaf, Padded):
         leaf = leaf.distribution
     if isinstance(leaf, Choice):
@@ -135,7 +135,7 @@ def _optuna_distribution(optuna: Any, leaf: Any, values: list) -> Any:
 
 
 def _widened(distribution: Any, low: float, high: float) -> Any:
-    """The distribution with its ends moved where a value was rounded, or explored, beyond them."""
+    """The distribution, widened if a value was rounded or explored beyond its ends."""
     low, high = min(low, distribution.low), max(high, distribution.high)
     if (low, high) == (distribution.low, distribution.high):
         return distribution
@@ -143,7 +143,7 @@ def _widened(distribution: Any, low: float, high: float) -> Any:
 
 
 def _cell(value):
-    """A value as a CSV file holds it: numbers unchanged, no text that is a formula."""
+    """A value for a CSV file: numbers unchanged, and text that could be a formula escaped."""
     value = value_name(value)
     if isinstance(value, (bool, int, float, np.generic, type(None))):
         return value

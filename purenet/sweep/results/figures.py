@@ -71,7 +71,7 @@ def pareto(trials: TrialTable, path: Path) -> None:
     """The points by their first two objectives. Raises ValueError for fewer of them."""
     require(
         len(trials.goals) >= 2,
-        "Result.plot_pareto: two objectives are drawn; give run objectives= with two or more.",
+        "Result.plot_pareto: two objectives are needed; pass run objectives= with two or more.",
     )
     x, y = trials.objectives()[:, :2].T
     if not np.isfinite(x).any():
@@ -109,14 +109,14 @@ def lineage(trials: TrialTable, path: Path, found: Lineage | None) -> None:
 
 # pieces
 def varied(trials: TrialTable) -> dict[str, np.ndarray]:
-    """The hyperparameters that differ between trials, or all if none does: one value per point."""
+    """The hyperparameters that differ between trials, or all if none do: one value per point."""
     by_point = {name: column[:: trials.runs] for name, column in trials.hyper.items()}
     differs = lambda column: len({str(plain(value)) for value in column}) > 1
     return {name: by_point[name] for name, c in trials.hyper.items() if differs(c)} or by_point
 
 
 def labels(trials: TrialTable, columns: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the pictures of `purenet.plots` are told about the columns and the score."""
+    """The options of the plots of `purenet.plots` for the columns and the score."""
     log = [name for name, column in columns.items() if _is_wide(trials, name, column)]
     label = f"validation {trials.metric}"
     return {"log": log, "score_label": label, "maximize": trials.maximize}
@@ -128,7 +128,7 @@ def _leaves(name: str, leaf: Any) -> dict[str, Any]:
 
 
 def _is_wide(trials: TrialTable, name: str, column: np.ndarray) -> bool:
-    """Whether the values were drawn from several decades."""
+    """Whether the values span several decades."""
     leaves = list(_leaves(name, trials.space.get(name)).values())
     if all(isinstance(leaf, LogUniform | LogRandInt) for leaf in leaves):
         return True

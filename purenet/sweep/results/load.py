@@ -35,12 +35,12 @@ from purenet.sweep.storage.reading import (
 def load(path: str | os.PathLike) -> Result:
     """The result of a sweep that wrote its folder to `path`, finished or not.
 
-    Functions among the hyperparameters come back as their names. Without the trial function nothing
-    can be trained: for `replay` and `weights`, call `run` with the same arguments and path, which
-    does not retrain what is finished. Nothing is unpickled or evaluated, and `trials.jsonl`, which
-    other programs may have changed, is not read.
-    Raises FileNotFoundError if the folder holds no sweep, ValueError, which names the file, if one
-    is damaged, TypeError if `path` is not a path.
+    Functions among the hyperparameters are returned as their names. Nothing can be trained without
+    the trial function: for `replay` and `weights`, call `run` with the same arguments and path,
+    which does not retrain finished trials. Nothing is unpickled or evaluated, and `trials.jsonl`,
+    which other programs may have changed, is not read.
+    Raises FileNotFoundError if the folder holds no sweep, ValueError, naming the file, if one is
+    damaged, TypeError if `path` is not a path.
 
     >>> load("no-such-folder")
     Traceback (most recent call last):
@@ -58,7 +58,7 @@ def load(path: str | os.PathLike) -> Result:
     rows = check_known(folder / CURVES, known, trials, runs, epochs, settings["metric"])
     for name, array in known.items():
         if array.ndim and not name.startswith("lineage "):
-            known[name] = array[:rows]  # without points that are not sampled yet
+            known[name] = array[:rows]  # without points that are not drawn yet
     curves: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for name, array in known.items():
         part, _, metric = name.partition(" ")
@@ -98,8 +98,8 @@ def _read_request(path: Path, settings: dict[str, Any]) -> tuple:
     legal = mode in ("max", "min") and settings.get("select") in ("best", "last")
     if not all(type(n) is int and 0 < n < 2**31 for n in counts):
         raise ValueError(
-            f"{path} is damaged: trials, seeds, folds and epochs are {short(counts)}, but integers "
-            "above 0 are expected."
+            f"{path} is damaged: trials, seeds, folds and epochs are {short(counts)}, but positive "
+            "integers are expected."
         )
     if not (isinstance(space, dict) and isinstance(metric, str) and legal):
         select = settings.get("select")
@@ -131,7 +131,7 @@ def _goals(path: Path, settings: dict[str, Any], space: Space, metrics: Any) -> 
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if goals and all(one.bound is not None for one in goals):
-        raise ValueError(f"{path} is damaged: all of its objectives {short(asked)} are bounds.")
+        raise ValueError(f"{path} is damaged: all of its objectives, {short(asked)}, are bounds.")
     return goals
 
 
@@ -157,8 +157,8 @@ def _sampled(path: Path, known: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _static(path: Path, known: dict[str, np.ndarray], name: str, leaf: Any, here: np.ndarray):
-    """The values of a constant, or of a choice whose positions the file holds, and the positions
-    in the rows where it is taken."""
+    """The values of a constant, or of a choice whose positions the file holds, and those
+    positions, in the rows where it is taken."""
     values, places = (leaf,), np.zeros(len(here), int)
     if isinstance(leaf, Choice):
         values, places = leaf.values, known.get(f"choice {name}", places.astype(float))
@@ -195,7 +195,7 @@ def _lineage(path: Path, known: dict[str, np.ndarray]) -> Lineage | None:
     )
     if not legal:
         raise ValueError(
-            f"{path} is damaged: its lineage is of the shape {parents.shape}, or holds numbers "
+            f"{path} is damaged: its lineage has the shape {parents.shape}, or holds numbers "
             f"out of range, for {members} members."
         )
     return Lineage(int(every), parents, numbers)  # type: ignore[arg-type]

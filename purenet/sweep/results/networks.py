@@ -1,14 +1,14 @@
-"""The networks of a result: their states, and the run that can train and predict again."""
+"""The networks of a result: their states, and the run that can retrain them and predict."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from purenet.core import display
-from purenet.core.types import PyTree, Trainable
+from purenet.core.ensemble import Member
+from purenet.core.types import Layer, PyTree, Trainable
 from purenet.core.validate import require
-from purenet.sweep.results.ensemble import Member
 from purenet.sweep.results.trials import TrialTable
 
 
@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 class Trainer(Protocol):
-    """The run that a result comes from: it trains and predicts again."""
+    """The run that a result comes from, which can retrain trials and predict."""
 
     @property
     def data(self) -> PyTree: ...
@@ -40,7 +40,7 @@ class Trainer(Protocol):
 
 
 class Networks(NamedTuple):
-    """What predicts for a result."""
+    """The networks that a result can predict with."""
 
     outcomes: TrialTable
     kept: dict[int, PyTree]  # trial -> its state
@@ -61,10 +61,21 @@ class Networks(NamedTuple):
         require(
             self.trainer is not None,
             f"{caller}: a result that was read from a folder has no trial function; call run with "
-            "the same arguments and path, which does not retrain what is finished.",
+            "the same arguments and path, which does not retrain finished trials.",
         )
         assert self.trainer is not None
         return self.trainer
+
+    def network(self, caller: str, number: int) -> tuple[Layer, Any, PyTree]:
+        """The network of a trial, its sizes and its parameters. Raises ValueError without one."""
+        network = self.trainer_for(caller).trainable(number).network
+        require(
+            network is not None,
+            f"{caller}: the trial function's Trainable has no `network()`, which returns (net, "
+            "sizes); give it one.",
+        )
+        assert network is not None
+        return *network(), self.state(caller, number).params
 
     def members(self, caller: str, numbers: Sequence[int]) -> list[Member]:
         """These trials as members of an ensemble. Raises ValueError if one was not kept."""

@@ -1,4 +1,4 @@
-"""What a run has found so far, as a result."""
+"""The result of a run so far."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,8 +22,8 @@ def outcome(
     seconds: float,
     trainer: Trainer,
 ) -> Result:
-    """What is known so far, of the points that are drawn, after `seconds` of a run that followed
-    the `plan`; `trainer` is that run."""
+    """The result so far, of the points that have been drawn, after `seconds` of a run with this
+    `plan`; `trainer` is that run."""
     restored, statuses = state.restored, state.statuses()
     outcomes = TrialTable(
         hyper=state.hyper(),
@@ -47,7 +47,7 @@ def outcome(
 def _program_records(
     request: SweepConfig, state: SweepState, groups: Sequence[Group]
 ) -> Iterator[ProgramRecord]:
-    """For each group: what was compiled now, or else by an earlier process."""
+    """The record of each group's program, compiled now or else by an earlier process."""
     for group in groups:
         static = request.static(group.program.static)
         if group.cost is not None:

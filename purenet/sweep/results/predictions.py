@@ -1,4 +1,4 @@
-"""What the trials of a result predict: out of fold, and together as ensembles."""
+"""The predictions of a result: out of fold, and as ensembles."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import require
 from purenet.sweep.engine.folds import Folds
-from purenet.sweep.results.ensemble import Ensemble, ensemble, greedy
+from purenet.sweep.results.greedy import greedy
 from purenet.sweep.results.networks import Networks
 
 
@@ -18,7 +19,7 @@ def out_of_fold(networks: Networks, number: int) -> np.ndarray:
     """The predictions of a point, one of whose runs is `number`, for every example."""
     caller = "Result.out_of_fold"
     data = networks.trainer_for(caller).data
-    require(isinstance(data, Folds), f"{caller}: the sweep has no folds; give it folds=.")
+    require(isinstance(data, Folds), f"{caller}: the sweep has no folds; pass run folds=.")
     runs = networks.members(caller, networks.runs(number // networks.outcomes.runs))
     x, n = _inputs(data.data), len(jax.tree.leaves(data.data)[0])
     total, seen = None, np.zeros(n, int)
@@ -40,20 +41,18 @@ def best_ensemble(networks: Networks, size: int) -> Ensemble:
     ranked = networks.outcomes.ranked()
     require(
         size <= len(ranked),
-        f"Result.ensemble: {size} points are asked for, but {len(ranked)} did not diverge.",
+        f"Result.ensemble: {size} points are requested, but {len(ranked)} did not diverge.",
     )
     return _ensemble(networks, ranked[:size], [1.0] * size)
 
 
 def greedy_ensemble(networks: Networks, size: int) -> Ensemble:
-    """Members chosen one after the other among the points that were kept."""
+    """Members chosen greedily among the points whose weights were kept."""
     caller = "Result.ensemble"
     kept = [
         point for point in networks.outcomes.ranked() if {*networks.runs(point)} <= {*networks.kept}
     ]
-    require(
-        len(kept) > 0, f"{caller}: no weights were kept to choose from; run(keep=...) keeps some."
-    )
+    require(len(kept) > 0, f"{caller}: no weights were kept to choose from; pass run keep=.")
     score = _score(networks, kept[0])
     sign = 1 if networks.outcomes.maximize else -1
     if isinstance(networks.trainer_for(caller).data, Folds):
@@ -84,21 +83,21 @@ def _score(networks: Networks, point: int) -> Callable[[Any, Any], dict]:
     score = networks.trainer_for("Result.ensemble").trainable(point * networks.outcomes.runs).score
     require(
         score is not None,
-        "Result.ensemble: the trial function's Trainable has no `score(predictions, targets)`, by "
-        "which members are chosen; give it one, or take the best: ensemble(10).",
+        "Result.ensemble: the trial function's Trainable has no `score(predictions, targets)` to "
+        "choose members by; add one, or use the best points: ensemble(10).",
     )
     assert score is not None
     return score
 
 
 def _data(networks: Networks) -> PyTree:
-    """What predictions are compared on: all examples with folds, else those of validation."""
+    """The data to score predictions on: all examples with folds, else the validation data."""
     data = networks.trainer_for("Result.ensemble").data
     return data.data if isinstance(data, Folds) else data[1]
 
 
 def _inputs(data: PyTree) -> PyTree:
-    """What a network predicts from: x of (x, t), and all of any other data."""
+    """The inputs of a network: x of (x, t), or all of any other data."""
     return data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
 
 

@@ -11,7 +11,7 @@ _NAMED = 10  # diverged trials named below a table
 
 
 def headline(trials: TrialTable, seconds: float) -> str:
-    """One line: the number of trials, what became of them, and the time they took."""
+    """One line: the number of trials by status, and the time they took."""
     counts = [f"{n} {s}" for s in STATUSES if (n := int((trials.status == s).sum()))]
     return (
         f"Result: {len(trials)} trials ({', '.join(counts)}), {trials.epochs.sum()} trial-epochs "
@@ -28,7 +28,7 @@ def best_points(trials: TrialTable, n: int) -> list[Trial]:
 
 
 def all_diverged(trials: TrialTable) -> ValueError:
-    """The error for a sweep without a single trial to rank."""
+    """The error for a sweep without any trial to rank."""
     if (trials.status == "stopped").any():
         return ValueError(
             "no trial has been trained yet; call run with more seconds=, or resume the sweep from "
@@ -71,7 +71,7 @@ def cells(trials: TrialTable, n: int) -> tuple[list[list[str]], list[str]]:
 def _notes(trials: TrialTable) -> list[str]:
     notes = []
     if plateaued := int((trials.status == "plateaued").sum()):
-        notes.append(f"{plateaued} of {len(trials)} no longer improved, and ended")
+        notes.append(f"{plateaued} of {len(trials)} stopped improving and ended early")
     if stopped := int((trials.status == "stopped").sum()):
         notes.append(f"{stopped} of {len(trials)} stopped early")
     diverged = np.flatnonzero(trials.status == "diverged")

@@ -1,4 +1,4 @@
-"""What a sweep found: the best trials, a table, curves, pictures, files, and any trial again."""
+"""The result of a sweep: the best trials, tables, curves, pictures, files, and any trial again."""
 
 import dataclasses
 import os
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from purenet.core import display
+from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import integer, require
 from purenet.sweep.engine.records import Lineage, ProgramRecord
 from purenet.sweep.results import export, figures, predictions, ranking
-from purenet.sweep.results.ensemble import Ensemble, ensemble
 from purenet.sweep.results.networks import Networks, Run, Trainer
 from purenet.sweep.results.trials import Trial, TrialTable
 
@@ -86,7 +86,7 @@ class Result:
     def __iter__(self) -> Iterator[Trial]:
         return map(self.outcomes.trial, range(len(self)))
 
-    # what was asked and measured
+    # settings and measurements
     @property
     def trials(self) -> int:
         """The number of trials, counting every seed of a point."""
@@ -94,14 +94,14 @@ class Result:
 
     @property
     def hyper(self) -> dict[str, np.ndarray]:
-        """The hyperparameters: name -> (trials,). One of a branch of a `choice` of dicts is NaN in
-        the trials that do not take the branch."""
+        """The hyperparameters: name -> (trials,). A hyperparameter in a branch of a `choice` of
+        dicts is NaN in trials that do not take the branch."""
         return self.outcomes.hyper
 
     @property
     def space(self) -> dict[str, Any]:
-        """The distribution or constant of each hyperparameter; `Alternatives`, with several of
-        them, where branches of a `choice` of dicts share a name."""
+        """The distribution or constant of each hyperparameter; an `Alternatives` of several if
+        branches of a `choice` of dicts share the name."""
         return self.outcomes.space
 
     @property
@@ -116,8 +116,9 @@ class Result:
 
     @property
     def status(self) -> np.ndarray:
-        """Of each trial: (trials,). "done" after all its epochs; "plateaued" where patience ended
-        it; "stopped" by the scheduler or the user; "diverged" where a number was not finite."""
+        """The status of each trial: (trials,). "done" after all its epochs; "plateaued" if it ran
+        out of patience; "stopped" by the scheduler or the user; "diverged" if a number was not
+        finite."""
         return self.outcomes.status
 
     @property
@@ -147,7 +148,7 @@ class Result:
 
     @property
     def plan(self) -> dict[str, Any] | None:
-        """What was planned: strategy, memory, time. None without a plan."""
+        """The plan of the run: strategy, memory, time. None without a plan."""
         return self.costs.plan
 
     @property
@@ -174,10 +175,10 @@ class Result:
     def best(self, n: int | None = None) -> Trial | list[Trial]:
         """The best trial, or a list of the best `n`, never including trials that diverged.
 
-        Trials trained to the end come before stopped ones, of which the longest trained come
-        first. Ties go to the trial with the lower number. Points with several runs are ranked by
-        the mean over them, and one with a diverged run counts as diverged. Raises
-        ValueError if every trial diverged, TypeError or ValueError unless n is a positive integer.
+        Trials trained to the end come before stopped ones, and of those, the longest trained come
+        first. Ties go to the lower number. Points with several runs are ranked by their mean; a
+        point with a diverged run counts as diverged. Raises ValueError if every trial diverged,
+        TypeError or ValueError unless n is a positive integer.
         """
         n = None if n is None else integer("Result.best: n", n, least=1)
         found = ranking.best_points(self.outcomes, n or 1)
@@ -188,8 +189,8 @@ class Result:
         return self.outcomes.ranked()
 
     def pareto(self) -> list[Trial]:
-        """The points that keep every bound and that no other is better than in all objectives,
-        ordered by the first one.
+        """The Pareto front: the points within all bounds that no other point dominates, ordered by
+        the first objective.
 
         Raises ValueError for a sweep without objectives.
 
@@ -207,7 +208,7 @@ class Result:
         """
         require(
             len(self.outcomes.goals) > 0,
-            "Result.pareto: the sweep has one score; give run objectives= to compare several.",
+            "Result.pareto: the sweep has a single objective; pass run objectives= for several.",
         )
         return [self.outcomes.point(number) for number in self.outcomes.front()]
 
@@ -221,10 +222,10 @@ class Result:
 
     # weights
     def weights(self, trial: int | Trial) -> PyTree:
-        """The parameters of a trial whose state was kept, after its last epoch or its best one:
+        """The parameters of a trial whose state was kept, after its last or its best epoch:
         `state.params`, or the whole state if it has no `params`.
 
-        `trial` is a number or a Trial, such as `best()` returns. `run(keep=n)` keeps the states of
+        `trial` is a number or a Trial, as returned by `best()`. `run(keep=n)` keeps the states of
         the best n. Raises ValueError for a trial that was not kept, TypeError or ValueError unless
         `trial` is one of this result.
         """
@@ -232,10 +233,19 @@ class Result:
         state = self._networks.state("Result.weights", number)
         return getattr(state, "params", state)
 
+    def network(self, trial: int | Trial | None = None) -> tuple[Any, Any, PyTree]:
+        """A trial's network, (net, sizes, params): what `save_network` writes.
+
+        Without a `trial`, that of the best one. Raises ValueError for a trial that was not kept,
+        for a Trainable without `network`, and for a result read by `load`.
+        """
+        number = self.outcomes.number("Result.network", self.best() if trial is None else trial)
+        return self._networks.network("Result.network", number)
+
     def replay(self, trial: int | Trial) -> Run:
         """Retrain one trial alone: the same curves, and its final state.
 
-        `trial` is a number or a Trial, such as `best()` returns. It runs in the program of the
+        `trial` is a number or a Trial, as returned by `best()`. It runs in the program of the
         sweep, so on the same backend the numbers are identical, not only close. Members of a
         population copy one another, so `replay` retrains the whole population. Raises TypeError or
         ValueError unless `trial` is one of this result, ValueError for a result read by `load`.
@@ -249,10 +259,10 @@ class Result:
 
     # predictions
     def predict(self, x: PyTree, trial: int | Trial | None = None) -> Any:
-        """What a trial predicts for examples x (n, ...): class probabilities (n, classes) where
+        """The predictions of a trial for examples x (n, ...): class probabilities (n, classes) if
         the loss is a cross-entropy, outputs otherwise.
 
-        Without a `trial`, the best point: the mean over its runs, if it has several. Raises
+        Without a `trial`, those of the best point, averaged over its runs. Raises
         ValueError for a trial that was not kept, for a Trainable without `predict`, and for a
         result read by `load`.
         """
@@ -263,27 +273,27 @@ class Result:
         return ensemble(members, [1.0], None).predict(x)
 
     def out_of_fold(self, trial: int | Trial) -> np.ndarray:
-        """What a point predicts for every example of the data by the networks that did not see it:
-        (n, ...).
+        """The predictions of a point for every example of the data, by the networks that were not
+        trained on it: (n, ...).
 
-        `trial` is any run of the point; its seeds are averaged, and so are several folds that hold
-        an example out. An example that none holds out is NaN. Raises ValueError for a sweep
-        without folds, and what `predict` raises.
+        `trial` is any run of the point. Predictions are averaged over its seeds, and over folds if
+        several hold an example out. An example that no fold holds out is NaN. Raises ValueError
+        for a sweep without folds, and what `predict` raises.
         """
         return predictions.out_of_fold(
             self._networks, self.outcomes.number("Result.out_of_fold", trial)
         )
 
     def ensemble(self, method: int | str = "greedy", size: int = 10) -> Ensemble:
-        """The weighted mean of several trials as one network.
+        """An ensemble: the weighted mean of several trials, as one network.
 
-        `ensemble(10)` is the plain mean of the ten best points; `ensemble("greedy", size=10)`
-        chooses ten members with replacement among the points whose weights were kept, one after the
-        other, by the ranking metric of their mean on the validation examples (out-of-fold ones,
-        with folds). All runs of a point are members, with equal shares.
-        Raises ValueError if fewer points were kept than are asked for (run(keep=10)), for a
-        training that cannot predict, and for a result read by `load`; TypeError or ValueError for
-        another method or size.
+        `ensemble(10)` is the plain mean of the ten best points. `ensemble("greedy", size=10)`
+        chooses ten members, one by one and with replacement, among the points whose weights were
+        kept, by the ranking metric of their mean on the validation examples (with folds, of their
+        out-of-fold predictions). All runs of a point are members, with equal weights.
+        Raises ValueError if fewer points were kept than are requested (pass run(keep=10)), for a
+        Trainable that cannot predict, and for a result read by `load`; TypeError or ValueError for
+        any other method or size.
         Source: Caruana et al. (2004).
         """
         size = integer("Result.ensemble: size", size, least=1)
@@ -326,7 +336,7 @@ class Result:
         figures.pairs(self.outcomes, path, names)
 
     def plot_pareto(self, path: str | os.PathLike) -> None:
-        """The points by their first two objectives, those of `pareto()` joined by a line.
+        """The points by their first two objectives, with a line through those of `pareto()`.
 
         Raises ValueError for a sweep without two objectives, or if every trial diverged.
         """
@@ -346,18 +356,19 @@ class Result:
 
     # files
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per trial: number, status, epochs, hyperparameters, last finite metrics."""
+        """One dict per trial: number, status, epochs, hyperparameters, and the metrics at the epoch
+        that counts."""
         return export.rows(self.outcomes)
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """One row per trial. A text that a spreadsheet would take for a formula (=, +, -, @) gets a
-        leading apostrophe. Raises OSError if the file cannot be written, TypeError if `path` is not
-        a path."""
+        """Write one row per trial. Text that a spreadsheet would read as a formula (=, +, -, @)
+        gets a leading apostrophe. Raises OSError if the file cannot be written, TypeError if `path`
+        is not a path."""
         export.to_csv(self.outcomes, path)
 
     def to_jsonl(self, path: str | os.PathLike) -> None:
-        """One JSON object per line and trial, as in the results folder; non-finite numbers are
-        null. Raises what `to_csv` raises."""
+        """Write one JSON object per trial and line, as in the results folder; non-finite numbers
+        are null. Raises what `to_csv` raises."""
         export.to_jsonl(self.outcomes, path)
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -367,8 +378,8 @@ class Result:
     def to_optuna(self) -> "optuna.Study":
         """The sweep as an Optuna study in memory, with the score of every epoch; needs Optuna.
 
-        Stopped trials are PRUNED, diverged ones FAIL. Constants and other metrics are user
-        attributes; a static choice is the name or text of its value. A trial has the parameters of
-        the branches that it takes. Raises ModuleNotFoundError without Optuna.
+        Stopped trials are PRUNED, diverged ones FAIL. Constants and other metrics become user
+        attributes; a static choice becomes the name or text of its value. A trial has the
+        parameters of the branches that it takes. Raises ModuleNotFoundError without Optuna.
         """
         return export.to_optuna(self.outcomes)

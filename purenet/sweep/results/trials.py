@@ -12,7 +12,7 @@ from purenet.sweep.engine.monitor import Objective
 from purenet.sweep.engine.pareto import Goal, preference
 from purenet.sweep.engine.scores import chosen_epochs
 
-# what tables call the usual metrics and the parts of the data
+# short names in tables of the usual metrics and the parts of the data
 SHORT_NAMES = {"accuracy": "acc", "validation": "val"}
 STATUSES = ("done", "plateaued", "stopped", "diverged")  # from good to bad
 
@@ -31,10 +31,10 @@ class Trial(NamedTuple):
     hyper: dict[str, Any]
     status: str  # "done", "plateaued", "stopped" or "diverged"
     epochs: int  # completed with finite numbers
-    metric: str  # what trials are ranked by, measured on the validation data
+    metric: str  # the metric that trials are ranked by, on the validation data
     score: float  # its value at the epoch that counts; NaN if there is none
-    metrics: dict[str, dict[str, float]]  # part -> metric -> its value then
-    epoch: int = 0  # that epoch: the last that was evaluated, or the best one; 0 if there is none
+    metrics: dict[str, dict[str, float]]  # part -> metric -> its value at that epoch
+    epoch: int = 0  # the epoch that counts: the last one evaluated, or the best; 0 if there is none
     runs: int = 1  # number of runs averaged
     interval: float = np.nan  # the mean score lies in score ± interval with 95% confidence
 
@@ -48,8 +48,8 @@ class Trial(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrialTable:
-    """What a sweep measured. The runs of point i are the rows i·runs to (i + 1)·runs - 1: its seeds
-    one after the other, each of them on every fold."""
+    """The measurements of a sweep. The runs of point i are the rows i·runs to (i + 1)·runs - 1: its
+    seeds one after the other, each of them on every fold."""
 
     hyper: dict[str, np.ndarray]  # (trials,) each, NaN where its branch is not taken
     space: dict[str, Any]  # the distribution, constant or `Alternatives` of each hyperparameter
@@ -72,12 +72,12 @@ class TrialTable:
 
     @property
     def goals(self) -> tuple[Goal, ...]:
-        """Those of several objectives."""
+        """The objectives, if there are several."""
         return self.objective.goals
 
     @property
     def runs(self) -> int:
-        """The runs of each point."""
+        """The number of runs of each point."""
         return self.seeds * self.folds
 
     def __len__(self) -> int:
@@ -94,8 +94,8 @@ class TrialTable:
 
     @functools.cached_property
     def epoch(self) -> np.ndarray:
-        """The epoch of each trial that counts: the last that was evaluated, or the best one; 0 if
-        there is none."""
+        """The epoch of each trial that counts: the last one evaluated, or the best; 0 if there is
+        none."""
         curves = self.objective.sign * self.score_curves
         return 1 + chosen_epochs(curves, self.epochs, self.objective.best)
 
@@ -114,16 +114,16 @@ class TrialTable:
         return self.by_point(np.where(self.status == "diverged", np.nan, scores)).mean(axis=1)
 
     def objectives(self) -> np.ndarray:
-        """The objectives of each point, means over its runs: (points, objectives). NaN for one that
-        diverged, and for one that was not trained."""
+        """The objectives of each point, means over its runs: (points, objectives). NaN for points
+        that diverged or were not trained."""
         curves, known = self.curves["validation"], np.isfinite(self.point_scores())
         of = lambda name: self.at_epoch(curves[name]) if name in curves else self.hyper[name]
         columns = [self.by_point(of(goal.name).astype(float)).mean(axis=1) for goal in self.goals]
         return np.where(known[:, None], np.stack(columns, axis=1), np.nan)
 
     def front(self) -> list[int]:
-        """The points that keep every bound and that no other is better than in all objectives, in
-        the order of the first one."""
+        """The Pareto front: the points within all bounds that no other point dominates, in the
+        order of the first objective."""
         values = self.objectives()
         on = np.flatnonzero(preference(self.goals, values) > -1)
         first = next(i for i, goal in enumerate(self.goals) if goal.bound is None)
@@ -176,7 +176,7 @@ class TrialTable:
         scores = scores if self.maximize else -scores
         if self.goals:
             scores = preference(self.goals, self.objectives())
-        # one that ended of its own accord is compared with those that trained to the end
+        # one that ran out of patience is compared with those that trained to the end
         reached = np.where(self.status == "plateaued", self.score_curves.shape[1], self.epochs)
         epochs = self.by_point(reached).min(axis=1)
         order = np.lexsort((-scores, -epochs))
@@ -199,7 +199,7 @@ class TrialTable:
 
 
 def value_name(value: Any) -> Any:
-    """A hyperparameter as it is written: numbers unchanged, functions by name.
+    """A hyperparameter for output: numbers unchanged, functions by name.
 
     >>> value_name(len), value_name(0.5)
     ('len', 0.5)
@@ -208,7 +208,7 @@ def value_name(value: Any) -> Any:
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a column of hyperparameters has no value here: its branch is not taken.
+    """Whether a column of hyperparameters has no value here, because its branch is not taken.
 
     >>> is_absent(np.nan), is_absent(0.5), is_absent(None)
     (True, False, False)

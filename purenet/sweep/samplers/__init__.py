@@ -1,1 +1,1 @@
-"""Samplers: which points of a space are tried."""
+"""Samplers: which points of a space to try."""

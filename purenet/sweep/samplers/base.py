@@ -1,4 +1,4 @@
-"""What a sampler is: it says which points of a space are tried."""
+"""The protocol of samplers, which decide what points of a space to try."""
 
 import dataclasses
 import re
@@ -16,11 +16,11 @@ F = TypeVar("F", bound=Callable)
 class Source(Protocol):
     """Hands out the points of one sweep, and receives their scores.
 
-    `points` is how many there are in all, None if there is no end. `ask(n)` gives the next `n`,
-    shape (n, distributions), in the unit cube. `tell(numbers, scores)` brings scores
-    (n, epochs): larger is better, NaN where unknown or diverged. A source that also has a method
-    `tell_given(points, scores)` hears of the points that the user gave, before anything else: name
-    -> value, of a choice its place.
+    `points` is the total number, or None if it is unlimited. `ask(n)` returns the next `n`, shape
+    (n, distributions), in the unit cube. `tell(numbers, scores)` passes scores (n, epochs): larger
+    is better, NaN where unknown or diverged. If a source also has a method
+    `tell_given(points, scores)`, it is first told the points that the user gave: name -> value, or
+    the index of the value in a choice.
 
     >>> from purenet.sweep.samplers.designs import random
     >>> FixedDesign(as_sampler("sweep", random), {}, None, 0).points is None
@@ -37,19 +37,19 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Which points of a space are tried. A plain function `draw` is a sampler too: the cautious one
-    with the defaults below. `sweep.testing.check_sampler` tests one of your own.
+    """Which points of a space to try. A plain function `draw` is a sampler too, with the defaults
+    below. `sweep.testing.check_sampler` tests one of your own.
 
-    - `draw(distributions, trials, seed)` gives points of the unit cube, shape (trials,
-      len(distributions)), to be sent through each distribution's ppf. Without a number (`trials` is
-      None) it gives all of them, if it knows how many there are, and raises TypeError if not. A
-      distribution in a branch of a `choice` of dicts is a `Conditional(leaf, choice, place)`: its
-      column counts only where the distribution number `choice` takes that place.
-    - `name` stands in results, and tells sweeps apart when one resumes.
+    - `draw(distributions, trials, seed)` returns points of the unit cube, shape (trials,
+      len(distributions)), each coordinate for its distribution's ppf. With `trials` None it returns
+      all of its points, or raises TypeError if it does not know their number. A distribution in a
+      branch of a `choice` of dicts is a `Conditional(leaf, choice, place)`: its column counts only
+      if distribution number `choice` takes that place.
+    - `name` appears in results, and identifies the sampler when a sweep resumes.
     - `prefix`: point i is the same however many are drawn, so more can be drawn later.
-    - `batch`: so many points are asked for at a time; None asks for all at once.
-    - `learn(distributions by name, trials, seed)` makes a `Source`, with `ask` and `tell`, for
-      points that depend on scores. Without it the points are those of `draw`, in order.
+    - `batch`: the number of points asked for at a time; None asks for all at once.
+    - `learn(distributions by name, trials, seed)` returns a `Source`, with `ask` and `tell`, for
+      points that depend on scores. Without it, the points are those of `draw`, in order.
 
     >>> middle = lambda distributions, trials, seed: np.full((trials, len(distributions)), 0.5)
     >>> Sampler(middle, "middle", prefix=True).source({"rate": None}, None, 0).ask(2).tolist()
@@ -66,19 +66,19 @@ class Sampler:
         return self.draw(distributions, trials, seed)
 
     def source(self, distributions: Mapping[str, Any], trials: int | None, seed: int) -> Source:
-        """What hands out the points of one sweep. Raises ValueError if it needs to know how many
-        there are and `trials` is None; TypeError or ValueError if `draw` gives no points of the
-        unit cube."""
+        """The source of the points of one sweep. Raises ValueError if it needs their number and
+        `trials` is None; TypeError or ValueError if `draw` does not return points of the unit
+        cube."""
         if self.learn is not None:
             return self.learn(distributions, trials, seed)
         return FixedDesign(self, distributions, trials, seed)
 
 
 class FixedDesign:
-    """Points that are drawn without looking at scores, handed out in order.
+    """Points that do not depend on scores, handed out in order.
 
-    Raises TypeError or ValueError if the sampler gives no points of the unit cube, ValueError if it
-    needs their number and gets none.
+    Raises TypeError or ValueError if the sampler does not return points of the unit cube,
+    ValueError if it needs their number and `trials` is None.
 
     >>> from purenet.sweep.samplers.designs import random
     >>> from purenet.sweep.space.distributions import uniform
@@ -94,7 +94,7 @@ class FixedDesign:
 
     @property
     def points(self) -> int | None:
-        """How many there are in all, None if there is no end."""
+        """The total number, or None if it is unlimited."""
         return None if self._cube is None else len(self._cube)
 
     def ask(self, n: int) -> np.ndarray:
@@ -103,8 +103,8 @@ class FixedDesign:
         cube = self._draw(self._given) if self._cube is None else self._cube
         require(
             self._given <= len(cube),
-            f"AskTell.ask: {n} more points are asked for, but {len(cube) - first} of the "
-            f"{len(cube)} of this design are left.",
+            f"AskTell.ask: {n} more points are requested, but {len(cube) - first} of the "
+            f"{len(cube)} points of this design are left.",
         )
         return cube[first : self._given]
 
@@ -132,25 +132,25 @@ def checked_cube(cube: Any, trials: int | None, distributions: int) -> np.ndarra
     >>> checked_cube([[0.5]], 1, 1).tolist()
     [[0.5]]
     """
-    cube = real_numbers("sweep", "what the sampler gave", cube)
+    cube = real_numbers("sweep", "the return value of the sampler", cube)
     expected = (len(cube) if trials is None and cube.ndim else trials, distributions)
     require(
         cube.shape == expected,
-        f"sweep: the sampler gave points of shape {cube.shape}, but {expected} is expected: a row "
-        "for each trial, a column for each distribution.",
+        f"sweep: the sampler returned points of shape {cube.shape}, but {expected} is expected: a "
+        "row for each trial, a column for each distribution.",
     )
     outside = cube[~((cube >= 0) & (cube <= 1))].tolist()  # NaN among them
     require(
         not outside,
-        f"sweep: the sampler gave {str(outside[:1])[1:-1]}, but numbers from 0 to 1 are expected: "
-        "each goes through its distribution's ppf.",
+        f"sweep: the sampler returned {str(outside[:1])[1:-1]}, but numbers from 0 to 1 are "
+        "expected: each goes through its distribution's ppf.",
     )
     return cube
 
 
 def maker(function: F) -> F:
-    """Mark a function that makes a sampler or a scheduler, so that forgetting to call it is
-    explained.
+    """Mark a function that returns a sampler or a scheduler, so that an error explains if a user
+    forgets to call it.
 
     >>> maker(lambda: None).maker
     True
@@ -193,7 +193,7 @@ def as_sampler(caller: str, sampler: "Sampler | Callable") -> Sampler:
 
 
 def as_design(caller: str, sampler: "Sampler | Callable") -> Sampler:
-    """A sampler whose points need no scores, for a scheduler that compares all points at once.
+    """A sampler whose points do not depend on scores, for a scheduler that compares all at once.
 
     Raises TypeError for anything else.
 

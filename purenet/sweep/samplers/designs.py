@@ -1,4 +1,4 @@
-"""Designs drawn beforehand: random, Sobol, Latin hypercube, grid."""
+"""Designs that are drawn in advance: random, Sobol, Latin hypercube, grid."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from purenet.sweep.space.distributions import (
 )
 from purenet.sweep.space.padded import Padded
 
-# Samplers: (distributions, trials, seed) -> points of the unit cube (n, len(distributions)), to be
-# sent through each distribution's ppf.
+# Samplers: (distributions, trials, seed) -> points of the unit cube (n, len(distributions)), each
+# coordinate for its distribution's ppf.
 
 
 @prefix_stable
 def random(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     """Independent uniform points.
 
-    Raises TypeError or ValueError unless distributions is a list of them and trials and seed are
+    Raises TypeError or ValueError unless `distributions` is a list and `trials` and `seed` are
     non-negative integers.
 
     >>> from purenet.sweep.space.distributions import uniform
@@ -38,11 +38,10 @@ def random(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
 
 @prefix_stable
 def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
-    """A scrambled Sobol sequence: points that fill the space more evenly than chance.
+    """A scrambled Sobol sequence: points that fill the space more evenly than random ones.
 
-    Raises TypeError or ValueError unless distributions is a list of them and trials and seed are
-    non-negative integers, ValueError for
-    more than 2³⁰ trials.
+    Raises TypeError or ValueError unless `distributions` is a list and `trials` and `seed` are
+    non-negative integers, ValueError for more than 2³⁰ trials.
     Source: Sobol' (1967), scrambled as in Owen (1998); scipy.stats.qmc.
 
     >>> from purenet.sweep.space.distributions import uniform
@@ -55,7 +54,7 @@ def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
         return np.empty((trials, 0))
     from scipy.stats import qmc
 
-    # the sequence is balanced for powers of two: the beginning of the next one is what is used
+    # the sequence is balanced for powers of two: draw the next one, and use its beginning
     engine = qmc.Sobol(len(distributions), rng=np.random.default_rng(seed))
     return engine.random_base2(math.ceil(math.log2(trials)) if trials > 1 else 0)[:trials]
 
@@ -63,8 +62,8 @@ def sobol(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
 def latin_hypercube(distributions: Sequence, trials: int, seed: int) -> np.ndarray:
     """A Latin hypercube: each hyperparameter takes one value in each of `trials` equal parts.
 
-    Which points there are depends on how many, unlike with `random` and `sobol`.
-    Raises TypeError or ValueError unless distributions is a list of them and trials and seed are
+    Unlike with `random` and `sobol`, each point depends on the number of trials.
+    Raises TypeError or ValueError unless `distributions` is a list and `trials` and `seed` are
     non-negative integers.
     Source: McKay, Beckman & Conover (1979); scipy.stats.qmc.
 
@@ -83,14 +82,15 @@ def latin_hypercube(distributions: Sequence, trials: int, seed: int) -> np.ndarr
 @maker
 @declared
 def grid(points: PositiveInteger = 5) -> Sampler:
-    """A sampler of every combination, the last hyperparameter that was written running fastest.
+    """A sampler of every combination; the last hyperparameter in the space varies fastest.
 
-    `points` values of each continuous hyperparameter, evenly from one end of its distribution to
-    the other (at the middles of equally likely parts, where an end is infinite or there is only
-    one), and every value of a `choice` or a `randint`; of a `lograndint`, `points` integers evenly
-    on a logarithmic scale, each once. A branch of a `choice` of dicts is combined with what it
-    holds, and with nothing of the other branches. `trials` may be left out; a number that is not
-    the number of combinations raises ValueError, since nothing is dropped silently.
+    It takes `points` values of each continuous hyperparameter, evenly from one end of its
+    distribution to the other (the midpoints of equally likely parts if an end is infinite or
+    `points` is 1), every value of a `choice` or a `randint`, and of a `lograndint` `points`
+    integers evenly on a log scale, without repeats. A branch of a `choice` of dicts is combined
+    with its own hyperparameters only, not with those of other branches. `trials` may be left out;
+    any number other than the number of combinations raises ValueError, since nothing is dropped
+    silently.
 
     >>> from purenet.sweep.space.distributions import choice, uniform
     >>> grid(3)([uniform(0, 1), choice(["a", "b"])], None, seed=0).shape
@@ -135,7 +135,7 @@ def grid(points: PositiveInteger = 5) -> Sampler:
 def _combinations(
     distributions: Sequence, axes: list[np.ndarray], branch: tuple[int, int] | None
 ) -> int:
-    """How many there are of the distributions in a branch, (number of the choice, place)."""
+    """The number of combinations in a branch, which is (number of the choice, place)."""
     total = 1
     for i, distribution in enumerate(distributions):
         if _branch(distribution) == branch:

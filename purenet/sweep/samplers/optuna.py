@@ -1,4 +1,4 @@
-"""Points from an Optuna sampler, asked and told in batches."""
+"""Points from an Optuna sampler, in batches."""
 
 import math
 import warnings
@@ -27,19 +27,19 @@ def _makes_sampler(value: Any) -> bool:
     return callable(value) and accepts(value, seed=0)
 
 
-_MAKER = "something to call with seed=... such as optuna.samplers.TPESampler"
+_MAKER = "a callable that takes seed=..., such as optuna.samplers.TPESampler"
 _MakeSampler = Annotated[Callable, satisfying(_makes_sampler, _MAKER)]
 
 
 @maker
 @declared
 def from_optuna(make_sampler: _MakeSampler, batch: PositiveInteger = 10) -> Sampler:
-    """Points from an Optuna sampler, `batch` at a time, each batch knowing the scores of the last.
+    """Points from an Optuna sampler, `batch` at a time, each batch based on all scores before it.
 
-    `make_sampler(seed=...)` makes one: `optuna.samplers.TPESampler`, or a function of your own. The
-    points of a batch train side by side. The score of a trial that diverges is reported as the
-    worst, so that every sampler learns to avoid it. Needs Optuna (extra `optuna`).
-    When points are asked for, raises TypeError if `make_sampler` makes anything but an Optuna
+    `make_sampler(seed=...)` returns the sampler: `optuna.samplers.TPESampler`, or a function of
+    your own. The points of a batch train side by side. A trial that diverges is reported with the
+    worst score, so that every sampler learns to avoid it. Needs Optuna (extra `optuna`).
+    When points are requested, raises TypeError if `make_sampler` returns anything but an Optuna
     sampler, ModuleNotFoundError without Optuna.
 
     >>> import optuna
@@ -58,7 +58,7 @@ def from_optuna(make_sampler: _MakeSampler, batch: PositiveInteger = 10) -> Samp
 
 
 class _OptunaSource:
-    """The points of a study, in whose terms a plain range is a range and a choice is a choice."""
+    """The points of a study, in which plain ranges are ranges and choices are categorical."""
 
     points = None
 
@@ -66,7 +66,7 @@ class _OptunaSource:
         optuna = optuna_module()
         sampler = make_sampler(seed=seed % 2**32)
         legal = isinstance(sampler, optuna.samplers.BaseSampler)
-        expect(legal, "from_optuna: what make_sampler gave", sampler, "a sampler of Optuna")
+        expect(legal, "from_optuna: the return value of make_sampler", sampler, "an Optuna sampler")
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._leaves = dict(distributions)
         self._distributions = {
@@ -80,13 +80,13 @@ class _OptunaSource:
 
     def ask(self, n: int) -> np.ndarray:
         with warnings.catch_warnings():
-            # a Gaussian process takes the worst finite value in the place of -inf, and says so
+            # a Gaussian process uses the worst finite value in place of -inf, and warns
             warnings.filterwarnings("ignore", message="Clip non-finite values")
             rows = [self._asked() for _ in range(n)]
         return np.array(rows, float).reshape(n, len(self._leaves))
 
     def _asked(self) -> list[float]:
-        """One point. What is in a branch is suggested if that branch is taken."""
+        """One point. A hyperparameter in a branch is suggested only if the branch is taken."""
         trial = self._study.ask(self._distributions)
         self._trials.append(trial)
         row: list[float] = []
@@ -102,8 +102,8 @@ class _OptunaSource:
         return row
 
     def tell_given(self, points: Sequence[Mapping[str, Any]], scores: np.ndarray) -> None:
-        """Enter points that were not asked for here. Those that diverged count only beside others
-        that did not."""
+        """Add points that were not suggested here. Those that diverged count only if others did
+        not."""
         order = np.argsort(~np.isfinite(scores[:, -1]), kind="stable")
         for point, row in ((points[i], scores[i]) for i in order):
             known = enumerate(row[np.isfinite(row)].tolist(), 1)
@@ -121,8 +121,8 @@ class _OptunaSource:
                 )
 
     def _params(self, point: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The values of a point in the terms of the study, but for those that have no such, and
-        their distributions."""
+        """The values of a point as the study knows them, without those that it cannot represent,
+        and their distributions."""
         params, distributions = {}, {}
         for name, leaf in self._leaves.items():
             if name not in point:  # of a branch that is not taken
@@ -135,7 +135,7 @@ class _OptunaSource:
             if not isinstance(drawn, Uniform | LogUniform | RandInt | LogRandInt | Choice):
                 value = quantile(drawn, value)
             if value is not None:
-                if not isinstance(drawn, Choice):  # the device may have rounded it out of reach
+                if not isinstance(drawn, Choice):  # the device may have rounded it out of the range
                     value = min(max(value, known.low), known.high)
                 params[name], distributions[name] = value, known
         return params, distributions
@@ -154,8 +154,8 @@ class _OptunaSource:
             else:
                 self._failed.append(trial)
             self._trials[number] = None
-        # All samplers learn from a value, while they ignore trials told as failed, and all but TPE
-        # those told as pruned. Among nothing but failures, one of them would count as the best.
+        # All samplers learn from a value, but ignore trials reported as failed, and all but TPE
+        # ignore pruned ones. If all trials fail, one of them would count as the best.
         if self._any_finite:
             for trial in self._failed:
                 self._study.tell(trial, -math.inf)
@@ -172,7 +172,7 @@ def optuna_module() -> ModuleType:
 
 
 def optuna_distribution(leaf: Any, reach: Any) -> Any:
-    """What Optuna calls a distribution; one that it does not know is a range that it `reach`es.
+    """The distribution in Optuna; for one that Optuna lacks, the range that it `reach`es.
 
     >>> optuna_distribution(Uniform(0.0, 1.0), None).high
     1.0
@@ -194,7 +194,7 @@ def optuna_distribution(leaf: Any, reach: Any) -> Any:
 
 
 def _suggest(asked: Any, name: str, distribution: Any) -> None:
-    """Let a trial that was asked for choose one more value."""
+    """Let a trial suggest one more value."""
     if hasattr(distribution, "choices"):
         asked.suggest_categorical(name, distribution.choices)
         return
@@ -204,7 +204,7 @@ def _suggest(asked: Any, name: str, distribution: Any) -> None:
 
 
 def _place(leaf, value) -> float:
-    """Where in the unit interval a value lies: what the distribution's ppf takes."""
+    """The number in the unit interval that the distribution's ppf maps to a value."""
     if isinstance(leaf, Padded):
         return _place(leaf.distribution, value)
     if isinstance(leaf, Uniform):

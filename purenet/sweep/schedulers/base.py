@@ -1,8 +1,8 @@
-"""What a scheduler is: it says how long each point is trained.
+"""The protocol of schedulers, which decide how long to train each point.
 
-A scheduler has a sampler and rounds. A round says how many epochs every point should have by its
-end; the scores that were reached decide on the next one. A decision compares all the points of a
-round, so it depends neither on how many trials fit in memory nor on the devices.
+A scheduler has a sampler and rounds. A round sets how many epochs every point should have by its
+end; the scores decide the next one. A decision compares all points of a round, so it depends
+neither on how many trials fit in memory nor on the devices.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from purenet.core.validate import expect
+from purenet.core.validate import describe_value, expect, require
 from purenet.sweep.samplers.base import Sampler, as_sampler
 from purenet.sweep.schedulers.extending import Extends, by_sampler, unsaid
 
@@ -19,26 +19,26 @@ Rounds = Generator[np.ndarray, np.ndarray, None]
 
 
 def _unknown(epochs: int) -> None:
-    """The number of points of a scheduler that leaves it to the caller."""
+    """The number of points of a scheduler that requires the caller to pass it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scheduler:
-    """How long each point of a sampler is trained. `sweep.testing.check_scheduler` tests one of
-    your own.
+    """How long to train each point of a sampler. `sweep.testing.check_scheduler` tests one of your
+    own.
 
-    - `sampler` draws the points: a `Sampler`, or a plain function as one.
+    - `sampler` draws the points: a `Sampler`, or a plain function.
     - `rounds(points, epochs)` is a generator. It yields goals (points,), the epochs that each point
       should have, and is sent scores (points, epochs): larger is better, NaN where unknown or
-      diverged. When it ends, the sweep does.
-    - `points(epochs)` is how many points there are if the caller does not say, None to require it.
-    - `name` stands in results, and tells sweeps apart when one resumes.
-    - `extends(before, after)`, of two pairs (trials, epochs), says why a sweep of the first cannot
-      become one of the second, or gives None: with the same scores, no point may be trained longer
-      by the smaller sweep than by the larger. Without it, no sweep can be extended.
+      diverged. The sweep ends when it ends.
+    - `points(epochs)` is the number of points if the caller does not pass one, None to require it.
+    - `name` appears in results, and identifies the scheduler when a sweep resumes.
+    - `extends(before, after)`, of two pairs (trials, epochs), returns the reason why a sweep of the
+      first cannot become one of the second, or None if it can: with the same scores, the smaller
+      sweep may train no point longer than the larger. Without it, no sweep can be extended.
 
-    Every point trains on its own, except in a population (`sweep.pbt`), whose members copy one
-    another: `independent` says which.
+    Points train independently, except in a population (`sweep.pbt`), whose members copy one
+    another; `independent` tells which.
 
     >>> def first_half(points, epochs):
     ...     yield np.full(points, epochs // 2)
@@ -58,7 +58,7 @@ class Scheduler:
         return True
 
     def budget(self, points: int, epochs: int) -> int:
-        """The epochs that are trained in all, if one point is always better than the next."""
+        """The total number of epochs trained, if each point is always better than the next."""
         rounds = checked_rounds(self, points, epochs)
         goals = next(rounds)
         scores = np.repeat(-np.arange(points, dtype=float)[:, None], epochs, axis=1)
@@ -70,7 +70,7 @@ class Scheduler:
 
 
 def everything(sampler: Sampler | Callable) -> Scheduler:
-    """Every point is trained to the end, in the batches of its sampler.
+    """Train every point to the end, in the batches of its sampler.
 
     >>> from purenet.sweep.samplers.designs import random
     >>> next(everything(random).rounds(2, 5)).tolist()
@@ -114,7 +114,7 @@ def as_scheduler(search: Any) -> Scheduler:
 def checked_rounds(search: Scheduler, points: int, epochs: int) -> Rounds:
     """The rounds of a scheduler, each with a goal of 0 to `epochs` for every point.
 
-    Raises TypeError if `rounds` is not a function, ValueError for other goals and without a round.
+    Raises TypeError if `rounds` is not a function, ValueError for other goals and for no round.
 
     >>> from purenet.sweep.schedulers.halving import halving
     >>> next(checked_rounds(halving(), 3, 9)).tolist()
@@ -128,12 +128,14 @@ def checked_rounds(search: Scheduler, points: int, epochs: int) -> Rounds:
             goals = next(rounds) if scores is None else rounds.send(scores)
         except StopIteration:
             if scores is None:
-                raise ValueError(f"sweep: the scheduler {search.name} has no round.") from None
+                raise ValueError(f"sweep: the scheduler {search.name} has no rounds.") from None
             return
         goals = np.asarray(goals)
         legal = goals.shape == (points,) and goals.dtype.kind in "iu"
         legal = legal and bool(((goals >= 0) & (goals <= epochs)).all())
-        such = f"an array of {points} integers from 0 to {epochs}"
-        what = f"sweep: what a round of {search.name} gave"
-        expect(legal, what, goals.tolist(), such, ValueError)
+        require(
+            legal,
+            f"sweep: a round of {search.name} returned {describe_value(goals.tolist())}, but an "
+            f"array of {points} integers from 0 to {epochs} is expected.",
+        )
         scores = yield goals

@@ -1,8 +1,8 @@
-"""Whether a sweep can get more trials or more epochs later.
+"""Whether a sweep can be extended with more trials or more epochs.
 
-A sweep that is extended decides everything anew, as one that was asked for at once does, and finds
-the scores that it asks for in its folder. So nothing may have been trained that the larger sweep
-does not train: no other points, and none of them for longer.
+An extended sweep makes all decisions again, as if it had that size from the start, and finds the
+scores that it needs in its folder. So nothing may have been trained that the larger sweep does not
+train: no other points, and no point for longer.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from purenet.sweep.samplers.base import Sampler
 
 
 class Extent(NamedTuple):
-    """How many trials a sweep has, and how many epochs each of them.
+    """The number of trials of a sweep, and of epochs of each trial.
 
     >>> print(Extent(40, 10))
     40 trials of 10 epochs
@@ -30,7 +30,7 @@ Extends = Callable[[Extent, Extent], str | None]
 
 
 def never(why: str) -> Extends:
-    """The rule of a search that cannot be extended, and why that is.
+    """The rule of a search that cannot be extended, with the reason.
 
     >>> never("its rungs compare all points")(Extent(40, 10), Extent(50, 10))
     'its rungs compare all points'
@@ -39,7 +39,7 @@ def never(why: str) -> Extends:
 
 
 def unsaid(before: Extent, after: Extent) -> str | None:
-    """The rule of a search that says nothing about it.
+    """The rule of a search that does not define one.
 
     >>> unsaid(Extent(40, 10), Extent(50, 10))
     'its scheduler does not say that it can be extended'

@@ -1,4 +1,4 @@
-"""Rounds for points of which the first were given by the user, not drawn by the sampler."""
+"""Rounds for points of which the first were given by the user, not drawn by a sampler."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from purenet.sweep.schedulers.base import Rounds, Scheduler, checked_rounds
 def rounds_with(search: Scheduler, given: int, points: int, epochs: int) -> Rounds:
     """The rounds of a scheduler for all points, of which the first are given.
 
-    The batches of a sampler stay whole: given points train to the end, beside the first batch.
+    The batches of a sampler are not split: given points train to the end, beside the first batch.
 
     >>> from purenet.sweep.samplers.designs import random
     >>> from purenet.sweep.schedulers.base import everything

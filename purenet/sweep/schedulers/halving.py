@@ -26,8 +26,8 @@ def halving(
     Rungs lie at first, first·eta, first·eta² ... epochs; n points become max(1, ⌊n/eta⌋). Points
     that diverged never continue; ties go to the lower number.
     Source: Jamieson & Talwalkar (2016).
-    Raises TypeError if `sampler` is not a sampler that knows its points beforehand; when it runs,
-    ValueError if the first rung lies beyond the last epoch.
+    Raises TypeError if `sampler` is not a sampler whose points do not depend on scores; when it
+    runs, ValueError if the first rung lies beyond the last epoch.
 
     >>> rounds = halving(eta=3).rounds(9, 9)
     >>> next(rounds).tolist()
@@ -50,12 +50,12 @@ def halving(
 def hyperband(
     eta: _Eta = 3, first: PositiveInteger = 1, sampler: Sampler | Callable = random
 ) -> Scheduler:
-    """Hyperband: several brackets of successive halving side by side, from many points that begin
-    with few epochs to few points that are trained to the end at once.
+    """Hyperband: several brackets of successive halving side by side, from many points that start
+    with few epochs to a few points that are trained to the end.
 
-    With R epochs and s_max = ⌊log_eta(R/first)⌋ there are brackets s = s_max .. 0 of
-    ⌈(s_max + 1)/(s + 1) · etaˢ⌉ points with a first rung at R·eta⁻ˢ epochs. If `trials` is given,
-    the brackets share that many points in the same proportions.
+    With R epochs and s_max = ⌊log_eta(R/first)⌋, the brackets s = s_max, ..., 0 have
+    ⌈(s_max + 1)/(s + 1) · etaˢ⌉ points and their first rung at R·eta⁻ˢ epochs. If `trials` is
+    given, the brackets share that many points in the same proportions.
     Source: Li, Jamieson, DeSalvo, Rostamizadeh & Talwalkar (2018).
     Raises what `halving` raises.
 
@@ -120,13 +120,12 @@ def _side_by_side(races: list[Rounds]) -> Rounds:
         for race in list(running):
             try:
                 goals[race] = race.send(scores)
-            except StopIteration:  # its points keep the epochs they have
+            except StopIteration:  # its points train no further
                 running.remove(race)
 
 
 def _shares(total: int, sizes: list[int]) -> list[int]:
-    """`total` points shared by brackets of these sizes: in proportion, the largest remainders
-    first."""
+    """`total` points shared among brackets in proportion to these sizes, by largest remainder."""
     exact = [total * size / sum(sizes) for size in sizes]
     shares = [math.floor(share) for share in exact]
     by_remainder = sorted(range(len(sizes)), key=lambda i: shares[i] - exact[i])

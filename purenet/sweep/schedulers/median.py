@@ -16,12 +16,12 @@ from purenet.sweep.schedulers.extending import Extent, by_sampler
 def median_stopping(
     grace: PositiveInteger = 5, every: PositiveInteger = 1, sampler: Sampler | Callable = random
 ) -> Scheduler:
-    """Median stopping: a point is stopped whose best score so far is below the median, over all
-    points that got as far, of their mean score so far.
+    """Median stopping: stop a point whose best score so far is below the median of the mean scores
+    so far, over all points that got as far.
 
     Points are compared after `grace` epochs and then after every `every` more.
     Source: Golovin et al. (2017), section 3.2.1.
-    Raises TypeError if `sampler` is not a sampler that knows its points beforehand.
+    Raises TypeError if `sampler` is not a sampler whose points do not depend on scores.
 
     >>> rounds = median_stopping(grace=1).rounds(3, 2)
     >>> next(rounds).tolist()
@@ -39,7 +39,7 @@ def median_stopping(
             level = int(goals.max(initial=0))
             if level >= epochs:
                 return
-            mean = scores[:, :level].mean(axis=1)  # NaN for those that got less far
+            mean = scores[:, :level].mean(axis=1)  # NaN for those that did not get as far
             alive = alive[np.isfinite(mean[alive])]
             if not len(alive):
                 return
@@ -47,9 +47,9 @@ def median_stopping(
             goals[alive] = min(level + every, epochs)
 
     def extends(before: Extent, after: Extent) -> str | None:
-        # with more epochs, the points that go on at each level are the same
+        # with more epochs, the same points continue at each level
         if after.trials != before.trials:
-            return "the median of more points is another, so others would have been stopped"
+            return "the median of more points differs, so others would have been stopped"
         return by_sampler(sampler)(before, after)
 
     name = f"median({grace=}, {every=}, {sampler.name})"

@@ -33,7 +33,7 @@ _Factors = Annotated[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Population(Scheduler):
-    """What `pbt` makes: see there.
+    """The scheduler that `pbt` returns.
 
     >>> pbt(every=5).exchanges(20)
     3
@@ -50,7 +50,7 @@ class Population(Scheduler):
         return False
 
     def exchanges(self, epochs: int) -> int:
-        """How many there are: what the last one brought is trained `every` epochs or more."""
+        """The number of exchanges: the last one is followed by at least `every` epochs."""
         return epochs // self.every - 1
 
 
@@ -63,23 +63,23 @@ def pbt(
     resample: _Probability = 0.25,
     sampler: Sampler | Callable = random,
 ) -> Population:
-    """Population based training: members that do badly take over the state of others that do well.
+    """Population based training: bad members copy the state of good ones.
 
-    After every `every` epochs, as long as that many still follow, the worst `fraction` of the
-    members and those that diverged take over the whole state of one of the best `fraction`
-    (exploit), and change their hyperparameters (explore).
+    After every `every` epochs, as long as that many are left, the worst `fraction` of the members
+    and those that diverged copy the whole state of one of the best `fraction` (exploit) and change
+    their hyperparameters (explore).
 
-    To explore is to draw a hyperparameter anew from its distribution, with probability `resample`,
-    or else to multiply it by one of `factors`, within the reach of the distribution; a choice of
-    floats is drawn anew or kept; a padded size goes with the state that is copied. Members whose
-    static choices differ, such as branches of a `choice` of dicts or the capacities of `padded`, do
-    not copy one another: each combination is a population of its own, in its own program, and a
-    member keeps its branch. All of it happens in a compiled program, with nothing sent
-    to the host but the scores. `result.lineage` says who copied whom.
+    To explore, a hyperparameter is drawn again from its distribution with probability `resample`,
+    or else multiplied by one of `factors`, within the range of the distribution; a choice of floats
+    is drawn again or kept; a padded size is copied with the state. Members whose static choices
+    differ, such as branches of a `choice` of dicts or the capacities of `padded`, do not copy one
+    another: each combination is a population of its own, in its own program, and a member keeps its
+    branch. Everything happens in a compiled program; only the scores are sent to the host.
+    `result.lineage` records who copied whom.
     Source: Jaderberg et al. (2017).
-    Raises TypeError if `sampler` is not a sampler that knows its points beforehand; when it runs,
-    ValueError for several seeds or folds, if there is no time for an exchange, no other member to
-    copy, or a population that does not fit on the devices at once.
+    Raises TypeError if `sampler` is not a sampler whose points do not depend on scores; when it
+    runs, ValueError for several seeds or folds, if there is no time for an exchange or no other
+    member to copy, or if the population does not fit on the devices at once.
 
     >>> pbt(every=10).fraction
     0.25

@@ -1,1 +1,1 @@
-"""Distributions, and a space of them taken apart."""
+"""Distributions, and the spaces of hyperparameters built from them."""

@@ -14,7 +14,7 @@ from purenet.core.validate import describe_value, integer, is_number
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """What `uniform` makes.
+    """The distribution of `uniform`.
 
     >>> Uniform(0.0, 2.0).ppf(0.25)
     0.5
@@ -24,13 +24,13 @@ class Uniform:
     high: float
 
     def ppf(self, u: Number) -> Any:
-        """The value below which a fraction u of all values lies."""
+        """The value at quantile u."""
         return self.low + u * (self.high - self.low)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
-    """What `loguniform` makes.
+    """The distribution of `loguniform`.
 
     >>> float(LogUniform(1e-4, 1.0).ppf(0.5))
     0.01
@@ -40,7 +40,7 @@ class LogUniform:
     high: float
 
     def ppf(self, u: Number) -> Any:
-        """The value below which a fraction u of all values lies."""
+        """The value at quantile u."""
         # the powers of ten are exact at both ends
         low, high = np.log10(self.low), np.log10(self.high)
         return np.clip(10 ** (low + u * (high - low)), self.low, self.high)
@@ -48,7 +48,7 @@ class LogUniform:
 
 @dataclasses.dataclass(frozen=True)
 class Normal:
-    """What `normal` makes.
+    """The distribution of `normal`.
 
     >>> float(Normal(1.0, 2.0).ppf(0.5))
     1.0
@@ -58,7 +58,7 @@ class Normal:
     std: float
 
     def ppf(self, u: Number) -> Any:
-        """The value below which a fraction u of all values lies."""
+        """The value at quantile u."""
         from scipy.special import ndtri
 
         return self.mean + self.std * ndtri(u)
@@ -66,7 +66,7 @@ class Normal:
 
 @dataclasses.dataclass(frozen=True)
 class RandInt:
-    """What `randint` makes.
+    """The distribution of `randint`.
 
     >>> int(RandInt(0, 10).ppf(0.55))
     5
@@ -76,7 +76,7 @@ class RandInt:
     high: int
 
     def ppf(self, u: Number) -> Any:
-        """The value below which a fraction u of all values lies."""
+        """The value at quantile u."""
         return np.minimum(self.low + np.floor(u * (self.high - self.low)), self.high - 1).astype(
             int
         )
@@ -84,7 +84,7 @@ class RandInt:
 
 @dataclasses.dataclass(frozen=True)
 class LogRandInt:
-    """What `lograndint` makes.
+    """The distribution of `lograndint`.
 
     >>> int(LogRandInt(1, 1001).ppf(0.5))
     31
@@ -94,7 +94,7 @@ class LogRandInt:
     high: int
 
     def ppf(self, u: Number) -> Any:
-        """The value below which a fraction u of all values lies."""
+        """The value at quantile u."""
         low, high = math.log(self.low), math.log(self.high)
         value = np.floor(np.exp(low + np.asarray(u) * (high - low)))
         return np.clip(value, self.low, self.high - 1).astype(int)
@@ -102,7 +102,7 @@ class LogRandInt:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What `choice` makes.
+    """The distribution of `choice`.
 
     >>> int(Choice(("a", "b")).ppf(0.7))
     1
@@ -111,13 +111,13 @@ class Choice:
     values: tuple
 
     def ppf(self, u: Number) -> Any:
-        """The place of the chosen value."""
+        """The index of the chosen value."""
         return np.minimum(np.floor(u * len(self.values)), len(self.values) - 1).astype(int)
 
 
 @dataclasses.dataclass(frozen=True)
 class Branches(Choice):
-    """What `choice` makes of dicts: `values` are what tables call them.
+    """The distribution of a `choice` of dicts; `values` are their names in tables.
 
     >>> Branches(("a", "b"), ({"name": "a"}, {"name": "b", "rate": uniform(0, 1)})).named
     True
@@ -127,7 +127,7 @@ class Branches(Choice):
 
     @property
     def named(self) -> bool:
-        """Whether the branches are called what they hold under "name"."""
+        """Whether the names of the branches are what they hold under "name"."""
         return self.values == tuple(branch.get("name") for branch in self.branches)
 
 
@@ -142,17 +142,17 @@ class Conditional:
 
     leaf: Any
     choice: int  # the number of the choice of branches, among the distributions that are drawn
-    place: int  # of the branch, in that choice
+    place: int  # the index of the branch in that choice
 
     def ppf(self, u: Number) -> Any:
-        """The value below which a fraction u of all values lies."""
+        """The value at quantile u."""
         return self.leaf.ppf(u)
 
 
 def uniform(low: float, high: float) -> Uniform:
     """U(low, high).
 
-    Raises TypeError for ends that are not numbers, ValueError unless low < high and both finite.
+    Raises TypeError unless both are numbers, ValueError unless low < high and both are finite.
 
     >>> uniform(0.0, 2.0).ppf(0.25)
     0.5
@@ -161,16 +161,16 @@ def uniform(low: float, high: float) -> Uniform:
 
 
 def loguniform(low: float, high: float) -> LogUniform:
-    """10^U(log₁₀ low, log₁₀ high): every decade is as likely.
+    """10^U(log₁₀ low, log₁₀ high): all decades are equally likely.
 
-    Raises TypeError unless both are numbers, ValueError unless 0 < low < high and both finite.
+    Raises TypeError unless both are numbers, ValueError unless 0 < low < high and both are finite.
 
     >>> float(loguniform(1e-6, 1e-2).ppf(0.5))
     0.0001
     """
     low, high = _ordered("loguniform", low, high)
     if low <= 0:
-        raise ValueError(f"loguniform: low is {low}, but the logarithm needs a number above 0.")
+        raise ValueError(f"loguniform: low is {low}, but a number above 0 is expected.")
     return LogUniform(low, high)
 
 
@@ -189,7 +189,7 @@ def normal(mean: float, std: float) -> Normal:
 
 
 def randint(low: int, high: int) -> RandInt:
-    """An integer, low <= n < high, as NumPy counts; it arrives traced.
+    """An integer, low <= n < high, as in NumPy; the trial function gets it traced.
 
     Raises TypeError unless both are integers, ValueError unless low < high.
 
@@ -204,9 +204,9 @@ def randint(low: int, high: int) -> RandInt:
 
 
 def lograndint(low: int, high: int) -> LogRandInt:
-    """An integer, low <= n < high, spread evenly over its logarithm: ⌊exp U(log low, log high)⌋.
+    """An integer, low <= n < high, uniform in its logarithm: ⌊exp U(log low, log high)⌋.
 
-    For sizes: 8 to 16 is as likely as 512 to 1,024. It arrives traced.
+    For sizes: 8 to 16 is as likely as 512 to 1,024. The trial function gets it traced.
     Raises TypeError unless both are integers, ValueError unless 0 < low < high.
 
     >>> lograndint(1, 1001).ppf(np.array([0.0, 0.5, 1.0])).tolist()
@@ -219,20 +219,19 @@ def lograndint(low: int, high: int) -> LogRandInt:
 
 
 def choice(values: Iterable, *more: Any) -> Choice:
-    """One of the values, each as likely.
+    """One of the values, all equally likely.
 
-    Floats arrive traced; anything else (strings, functions, shapes, integers) is static and
-    makes one group, one compiled program, a value.
+    The trial function gets floats traced. Anything else (strings, functions, shapes, integers) is
+    static: each value makes a group, with its own compiled program.
 
-    Dicts are branches. They may hold distributions, constants and choices of dicts in turn, and
-    the trial function gets the dict that was taken, its distributions drawn. What a branch holds is
-    drawn, shown and exported only where it is taken. Tables call a branch what it has under "name",
-    if each has another text there, or else by the text of its constants, or its place in the list.
+    Dicts are branches. They may hold distributions, constants and further choices of dicts; the
+    trial function gets the dict that was taken, with its distributions drawn. The contents of a
+    branch are drawn, shown and exported only where it is taken. In tables a branch is named by what
+    it holds under "name", if those are different strings, or else by its constants, or its index.
 
-    Raises ValueError when there is no value, or one
-    among floats that is not finite; TypeError for values without an order (a text, a dict, a set),
-    for more arguments than one, and for a value that cannot be static, such as a list, or that is
-    or, outside a dict, holds a distribution.
+    Raises ValueError for no values, and for floats that are not finite; TypeError for values
+    without an order (a string, a dict, a set), for more than one argument, and for a value that
+    cannot be static (such as a list), that is a distribution, or that holds one outside a dict.
 
     >>> choice(["adam", "sgd"])
     Choice(values=('adam', 'sgd'))
@@ -241,9 +240,8 @@ def choice(values: Iterable, *more: Any) -> Choice:
     """
     if more:
         raise TypeError(
-            f"choice: {1 + len(more)} separate values came, from {describe_value(values)} on, but "
-            "one list "
-            "of them is expected: choice([first, second])."
+            f"choice: got {1 + len(more)} arguments, the first of them {describe_value(values)}, "
+            "but one list of values is expected: choice([first, second])."
         )
     if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(values, "__iter__"):
         raise TypeError(
@@ -252,19 +250,19 @@ def choice(values: Iterable, *more: Any) -> Choice:
         )
     values = tuple(values)
     if not values:
-        raise ValueError("choice: there is nothing to choose from; give at least one value.")
+        raise ValueError("choice: values is empty; give at least one value.")
     if all(isinstance(value, dict) for value in values):
         return _branches(values)
     for value in values:
         if hasattr(value, "ppf"):
             raise TypeError(
-                f"choice: {value!r} is a distribution, but values are expected; what is drawn only "
-                'where it is chosen stands in a dict: choice([{"rate": uniform(0, 1)}, ...]).'
+                f"choice: {value!r} is a distribution, but values are expected; to draw from it "
+                'only where it is chosen, use a dict: choice([{"rate": uniform(0, 1)}, ...]).'
             )
         if _holds_distribution(value):
             raise TypeError(
-                f"choice: the value {value!r} holds a distribution, which would arrive undrawn; "
-                "give the distribution a name of its own in the space, beside the choice, or write "
+                f"choice: the value {value!r} holds a distribution, which would not be drawn; "
+                "give the distribution its own name in the space, beside the choice, or write "
                 "every value as a dict, whose distributions are drawn where it is taken."
             )
         check_hashable("choice", value)
@@ -333,7 +331,7 @@ def check_hashable(caller: str, value: Any) -> None:
 
 
 def is_leaf(leaf: Any) -> bool:
-    """Whether a pytree of hyperparameters ends here: at None, and at a distribution.
+    """Whether this is a leaf of a pytree of hyperparameters: None, or a distribution.
 
     >>> is_leaf(uniform(0, 1)), is_leaf({"rate": 0.1})
     (True, False)

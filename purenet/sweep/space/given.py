@@ -1,4 +1,4 @@
-"""Points that the user gives: checked against the space, and taken into the table of points."""
+"""Points that the user gives: checked against the space, and added to the table of points."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,12 +23,12 @@ from purenet.sweep.space.space import Space, named_leaves
 
 
 def checked_points(space: Space, points: Sequence[PyTree] | None) -> tuple[dict[str, Any], ...]:
-    """The value of each hyperparameter that is drawn by name, for every point that was given; of a
-    choice, the place of the value.
+    """The value of each drawn hyperparameter by name, for every given point; for a choice, the
+    index of the value.
 
-    A point is a pytree like the space, or a dict of the names that results have. Constants may be
-    left out. Raises TypeError unless `points` is a list; ValueError, which names the point and the
-    hyperparameter, for one that is missing or unknown and for a value that cannot be drawn.
+    A point is a pytree like the space, or a dict with the names used in results. Constants may be
+    left out. Raises TypeError unless `points` is a list; ValueError, naming the point and the
+    hyperparameter, for one that is missing or unknown, and for a value that cannot be drawn.
 
     >>> from purenet.sweep.space.distributions import choice, uniform
     >>> from purenet.sweep.space.space import take_apart
@@ -47,14 +47,14 @@ def checked_points(space: Space, points: Sequence[PyTree] | None) -> tuple[dict[
 
 
 def given_points(space: Space, given: Sequence[Mapping[str, Any]]) -> Points:
-    """The points with these values, which `checked_points` gave.
+    """The points with these values, as returned by `checked_points`.
 
     >>> from purenet.sweep.space.distributions import uniform
     >>> from purenet.sweep.space.space import take_apart
     >>> given_points(take_apart({"rate": uniform(0, 1)}), [{"rate": 0.5}]).columns[0].tolist()
     [0.5]
     """
-    # where a number lies in the cube does not matter: it is written into its column as it is
+    # the place of a number in the cube does not matter: it is written into its column unchanged
     cube = np.full((len(given), len(space.drawn)), 0.5)
     for column, (key, leaf) in zip(cube.T, space.drawn.items(), strict=True):
         for row, point in enumerate(given):
@@ -72,7 +72,7 @@ def given_points(space: Space, given: Sequence[Mapping[str, Any]]) -> Points:
 
 
 def _place_in_cube(leaf: Any, value: Any) -> float:
-    """A place that draws a choice, or the capacity of a padded size; any for other numbers."""
+    """A place that draws this choice, or this capacity of a padded size; any for other numbers."""
     leaf = leaf.leaf if isinstance(leaf, Conditional) else leaf
     if isinstance(leaf, Choice):
         return (value + 0.5) / len(leaf.values)
@@ -101,7 +101,7 @@ def described_points(space: Space, given: Sequence[Mapping[str, Any]]) -> list[d
 
 
 def quantile(leaf: Any, value: Any) -> float | None:
-    """Where in the unit interval a value lies, None where the distribution does not say.
+    """The place of a value in the unit interval; None if the distribution does not tell.
 
     >>> from purenet.sweep.space.distributions import normal
     >>> float(quantile(normal(1.0, 2.0), 1.0))
@@ -136,7 +136,7 @@ def _checked(caller: str, space: Space, point: PyTree) -> dict[str, Any]:
             continue
         require(
             name in found,
-            f"{caller}: {name!r} is missing; give a value of each of {', '.join(space.drawn)}.",
+            f"{caller}: {name!r} is missing; give a value for each of {', '.join(space.drawn)}.",
         )
         if isinstance(leaf, Branches):
             values[key], inner = _branch(f"{caller}: {name!r}", leaf, found[name])
@@ -148,14 +148,14 @@ def _checked(caller: str, space: Space, point: PyTree) -> dict[str, Any]:
     others = [name for name in found if name not in used]
     require(
         not others,
-        f"{caller}: {others[:1]} belongs to a branch that the point does not take; leave it out.",
+        f"{caller}: {others[:1]} is in a branch that the point does not take; leave it out.",
     )
     return values
 
 
 def _branch(what: str, leaf: Branches, value: Any) -> tuple[int, dict[str, Any]]:
-    """The place of the branch that is meant, by its name or by a dict like it, and the values in
-    that dict by name."""
+    """The index of the branch that a name or a dict stands for, and the values in the dict by
+    name."""
     meant: list[tuple[int, dict[str, Any]]] = []
     for place, branch in enumerate(leaf.branches):
         if not isinstance(value, Mapping):
@@ -176,14 +176,14 @@ def _branch(what: str, leaf: Branches, value: Any) -> tuple[int, dict[str, Any]]
     listed = ", ".join(map(str, leaf.values))
     require(
         len(meant) == 1,
-        f"{what} is {describe_value(value)}, which is of {len(meant) or 'none'} of its branches "
+        f"{what} is {describe_value(value)}, which matches {len(meant) or 'none'} of its branches "
         f"{listed}; give the dict of one of them, with its constants and its own numbers.",
     )
     return meant[0]
 
 
 def _by_name(caller: str, template: PyTree, part: PyTree, where: str) -> Iterator[tuple[str, Any]]:
-    """The values in a part of a point, by the names that the `template` has in their places."""
+    """The values in a part of a point, by the names in their places in the `template`."""
     if isinstance(template, str):
         yield template, part
         return
@@ -215,14 +215,14 @@ def _by_name(caller: str, template: PyTree, part: PyTree, where: str) -> Iterato
 def _check_constant(caller: str, name: str, constant: Any, value: Any) -> None:
     if not _equal(constant, value):
         raise ValueError(
-            f"{caller}: {name!r} is {describe_value(value)}, but {describe_value(constant)} in the "
-            "space, where it is not drawn; leave it out."
+            f"{caller}: {name!r} is {describe_value(value)}, but the space has the constant "
+            f"{describe_value(constant)} there; leave it out."
         )
 
 
 def _equal(one: Any, value: Any) -> bool:
-    """Whether a value is one that the space has: a list stands for a tuple, the name of a function
-    for the function, and a number for one that the device rounds alike."""
+    """Whether a value is this one of the space: a list stands for a tuple, the name of a function
+    for the function, and a number for one that the device rounds to the same value."""
     value = _as_tuple(value)
     if isinstance(value, str) and callable(one):
         return getattr(one, "__name__", None) == value
@@ -241,12 +241,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _rounded(value: Any) -> Any:
-    """A number as the device holds it."""
+    """A number as rounded on the device."""
     return np.asarray(value, jax.dtypes.canonicalize_dtype(float))
 
 
 def _value(what: str, leaf: Any, value: Any) -> Any:
-    """A value of a distribution as a plain number; of a choice, its place."""
+    """A value of a distribution as a plain number; for a choice, its index."""
     if isinstance(leaf, Padded) and isinstance(leaf.distribution, Choice):
         return leaf.distribution.values[_value(what, leaf.distribution, value)]
     if isinstance(leaf, Choice):

@@ -1,4 +1,4 @@
-"""Sizes that are drawn as any integer and padded to one of a few: one program for each of those."""
+"""Sizes that are drawn as any integer and padded to one of a few, with one program for each."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from purenet.sweep.space.distributions import Choice, LogRandInt, RandInt
 
 @dataclasses.dataclass(frozen=True)
 class Padded:
-    """What `padded` makes.
+    """The distribution of `padded`.
 
     >>> sizes = Padded(RandInt(8, 1025), (64, 256, 1024))
     >>> sizes.rung(np.array([8, 64, 65, 1024])).tolist()
@@ -32,21 +32,21 @@ class Padded:
         return drawn
 
     def rung(self, sizes: Any) -> np.ndarray:
-        """Which of `to` each of the sizes is rounded up to."""
+        """The index in `to` of the capacity for each of the sizes."""
         return np.searchsorted(self.to, sizes)
 
 
 def padded(distribution: RandInt | LogRandInt | Choice, to: Iterable) -> Padded:
-    """An integer n that is exact in its effect, in arrays of the size of the nearest of `to` above.
+    """A size n, in arrays that are padded to the next larger size in `to`; the results are exact.
 
     The trial function gets a `PaddedSize(size, capacity)`: `size` is n, traced, and `capacity` the
-    first of `to` that is not below n. So there is one program for each of `to` instead of one for
+    first of `to` that is at least n. So there is one program for each of `to` instead of one for
     each value, and small sizes do not pay for large ones. Results show and hold n.
 
-    `distribution` is a `randint`, a `lograndint` or a `choice` of integers; `to` are positive
-    integers that ascend, the last of them not below the largest n.
-    Raises TypeError for another distribution and for anything but integers in `to`, ValueError for
-    integers that do not ascend or do not reach, and for a distribution that goes below 1.
+    `distribution` is a `randint`, a `lograndint` or a `choice` of integers; `to` are increasing
+    positive integers, the last of them at least the largest n.
+    Raises TypeError for any other distribution and for anything but integers in `to`, ValueError
+    for integers that do not increase or are too small, and for a distribution that goes below 1.
 
     >>> from purenet.sweep.space.distributions import randint
     >>> padded(randint(8, 1025), to=(64, 256, 1024)).ppf(0.5).item()
@@ -60,11 +60,11 @@ def padded(distribution: RandInt | LogRandInt | Choice, to: Iterable) -> Padded:
         )
     sizes = tuple(integer("padded: one of `to`", size, least=1) for size in to)
     if not sizes or any(a >= b for a, b in itertools.pairwise(sizes)):
-        raise ValueError(f"padded: to is {sizes}, but integers that ascend are expected.")
+        raise ValueError(f"padded: to is {sizes}, but increasing integers are expected.")
     if min(values) < 1 or max(values) > sizes[-1]:
         raise ValueError(
-            f"padded: {distribution!r} goes from {min(values)} to {max(values)}, but a size is 1 "
-            f"or more, and at most {sizes[-1]}, the last of `to`; change one of them."
+            f"padded: {distribution!r} goes from {min(values)} to {max(values)}, but sizes from 1 "
+            f"to {sizes[-1]}, the last of `to`, are expected; change one of them."
         )
     return Padded(distribution, sizes)
 

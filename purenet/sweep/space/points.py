@@ -1,4 +1,4 @@
-"""Points of a space: their values, and the groups of them that share their static values.
+"""Points of a space: their values, and their groups, whose points share all static values.
 
 Each group is one program. It has only the leaves of the branches that it takes.
 """
@@ -17,7 +17,7 @@ from purenet.sweep.space.structure import group_values, structure
 
 
 class Points(NamedTuple):
-    """Points of a space, and the groups of them that share their static values.
+    """Points of a space, and their groups, whose points share all static values.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> no_points(take_apart({"rate": 0.1})).groups
@@ -26,8 +26,8 @@ class Points(NamedTuple):
 
     columns: tuple[np.ndarray, ...]  # (n,) values of each leaf; NaN or 0 where it is not taken
     group: np.ndarray  # (n,) the group of each point
-    groups: tuple[tuple, ...]  # of each group: its static values, TRACED in place of numbers
-    places: tuple[tuple, ...]  # of each group: those of `Space.grouped`, -1 for what is not taken
+    groups: tuple[tuple, ...]  # for each group: its static values, TRACED in place of numbers
+    places: tuple[tuple, ...]  # for each group: those of `Space.grouped`, -1 for leaves not taken
 
 
 def no_points(space: Space) -> Points:
@@ -42,9 +42,9 @@ def no_points(space: Space) -> Points:
 
 
 def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
-    """The points and some more, from rows of the unit cube.
+    """The points, and more from rows of the unit cube.
 
-    Raises ValueError for values outside a distribution's reach, or beyond the numbers of JAX.
+    Raises ValueError for values that are not finite, or that JAX's dtype cannot hold.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> from purenet.sweep.space.distributions import uniform
@@ -56,8 +56,8 @@ def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
     taken = taken_rows(space, places, len(cube))
     for name, leaf, column, here in zip(space.names, space.leaves, columns, taken, strict=True):
         if is_traced(leaf) and not np.isfinite(column[here].astype(float)).all():
-            raise ValueError(f"sweep: {leaf!r} of {name!r} gave a number that is not finite.")
-    # static values are told apart by their place in the choice, so that any value will do
+            raise ValueError(f"sweep: {leaf!r} of {name!r} returned a number that is not finite.")
+    # static values are identified by their index in the choice, so any value will do
     told = [np.where(taken[i], places[i], -1).tolist() for i in space.grouped]
     keys = list(zip(*told, strict=True)) if told else [()] * len(cube)
     known = {place: i for i, place in enumerate(points.places)}
@@ -77,9 +77,9 @@ def add_points(space: Space, points: Points, cube: np.ndarray) -> Points:
 
 
 def numbers(space: Space, points: Points, rows: np.ndarray | slice | int) -> tuple[np.ndarray, ...]:
-    """The traced hyperparameters of some points, a row a point: those of the branches taken.
+    """The traced hyperparameters of some points, one row each: those of the branches taken.
 
-    In a space with branches, all points are of one group.
+    In a space with branches, all of the points must be of one group.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> from purenet.sweep.space.distributions import uniform
@@ -107,8 +107,8 @@ def traced_leaves(space: Space, points: Points, group: int | None) -> list[int]:
 def fresh_numbers(
     space: Space, points: Points, group: int, cube: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Values of the traced hyperparameters of a group for rows of the unit cube, whatever branches
-    those would take.
+    """Values of the traced hyperparameters of a group for rows of the unit cube, whichever branches
+    the rows would take.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> from purenet.sweep.space.distributions import uniform
@@ -124,8 +124,8 @@ def fresh_numbers(
 def hyper_columns(
     space: Space, columns: Mapping[str, np.ndarray], taken: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The columns of a table, from those of each leaf by key and the rows where it is `taken`;
-    NaN where no branch that is taken has the hyperparameter.
+    """The columns of a table, from those of each leaf by key and the rows where it is `taken`; NaN
+    where no branch taken has the hyperparameter.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> hyper_columns(take_apart(0.5), {"value": np.array([0.5])}, [np.array([True])])
@@ -145,7 +145,7 @@ def hyper_columns(
 def taken_rows(
     space: Space, places: Mapping[int, np.ndarray], count: int, last: int | None = None
 ) -> list[np.ndarray]:
-    """Of each leaf, up to the `last`, the rows (count,) where it is taken, from the places of the
+    """For each leaf, up to the `last`, the rows (count,) where it is taken, from the indices in the
     choices of branches before it.
 
     >>> from purenet.sweep.space.space import take_apart
@@ -163,7 +163,7 @@ def taken_rows(
 
 
 def taken_points(space: Space, points: Points) -> list[np.ndarray]:
-    """Of each leaf the points (n,) where it is taken.
+    """For each leaf, the points (n,) where it is taken.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> space = take_apart({"rate": 0.1})
@@ -176,8 +176,8 @@ def taken_points(space: Space, points: Points) -> list[np.ndarray]:
 
 
 def hyper_arrays(space: Space, points: Points, rows: np.ndarray) -> PyTree:
-    """A pytree like the space with an array (n,) at each leaf; where it has a choice of dicts or a
-    padded size, an array of objects, which are what the trial function would get.
+    """A pytree like the space with an array (n,) at each leaf. For a choice of dicts or a padded
+    size it is an array of objects, as the trial function would get them.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> space = take_apart({"rate": 0.1})
@@ -212,8 +212,8 @@ def _blanked(column: np.ndarray, here: np.ndarray) -> np.ndarray:
 
 
 def _columns(space: Space, cube) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
-    """The values of every leaf for rows of the cube, taken or not, and the places of those that
-    tell groups apart."""
+    """The values of every leaf for rows of the cube, taken or not, and the indices of those that
+    define groups."""
     columns, places = [], {}
     drawn = dict(zip(space.drawn, np.asarray(cube).T, strict=True))
     named = zip(space.keys, space.names, space.leaves, space.traced, strict=True)
@@ -228,14 +228,14 @@ def _columns(space: Space, cube) -> tuple[list[np.ndarray], dict[int, np.ndarray
                 values = [leaf.values[place] for place in values]
         else:
             values = [leaf] * len(cube)
-        if traced:  # as the device holds it, so that what is recorded is what was trained
+        if traced:  # as rounded on the device, so that records hold what was trained
             column = np.asarray(values)
             dtype = np.dtype("int32") if isinstance(leaf, Padded) else column.dtype
             kept = column.astype(jax.dtypes.canonicalize_dtype(dtype))
             if column.dtype.kind == "i" and (kept != column).any():
                 raise ValueError(
-                    f"sweep: {leaf!r} of {name!r} gave {column[kept != column][0]}, which "
-                    f"{kept.dtype} cannot hold; switch on jax_enable_x64, or lower it."
+                    f"sweep: {leaf!r} of {name!r} returned {column[kept != column][0]}, "
+                    f"which {kept.dtype} cannot hold; enable jax_enable_x64, or lower it."
                 )
             column = kept
         else:

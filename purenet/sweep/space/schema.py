@@ -38,7 +38,7 @@ _CHECKED: dict[str, Any] = {
 
 
 def describe_leaf(leaf: Any) -> Any:
-    """A distribution or a constant as JSON that says the same in every process."""
+    """A distribution or a constant as JSON, the same in every process."""
     if isinstance(leaf, Branches):
         pairs = zip(leaf.values, leaf.branches, strict=True)
         return {"branches": [[label, _describe_branch(branch)] for label, branch in pairs]}
@@ -55,8 +55,8 @@ def describe_leaf(leaf: Any) -> Any:
 
 
 def distribution_of(described: Any, depth: int = 0) -> Any:
-    """What was described, as far as text can tell: functions are their names, and a distribution
-    of another library is text. Raises TypeError or ValueError for what describes none."""
+    """The distribution described, as far as text can tell: functions are their names, and a
+    distribution of another library is text. Raises TypeError or ValueError for anything else."""
     if not isinstance(described, dict):
         if not is_value(described):
             raise ValueError("a value is expected")
@@ -70,7 +70,7 @@ def distribution_of(described: Any, depth: int = 0) -> Any:
         distribution, to = values
         return padded(distribution_of(distribution, depth + 1), to)
     if kind not in _DISTRIBUTIONS:
-        raise ValueError(f"{short(kind)} is no distribution")
+        raise ValueError(f"{short(kind)} is not a distribution")
     if kind != "choice":
         return _CHECKED[kind](*values)
     if not values or not is_value(values):
@@ -87,7 +87,7 @@ def _branches_of(described: list, depth: int) -> Branches:
     pairs = [pair for pair in described if isinstance(pair, list) and len(pair) == 2]
     labels = [label for label, _ in pairs if isinstance(label, (str, int))]
     if not described or len({*labels}) != len(described):
-        raise ValueError("branches are pairs of a label, which no other has, and what they hold")
+        raise ValueError("branches are pairs of a unique label and what they hold")
     if not all(isinstance(branch, dict) for _, branch in pairs):
         raise ValueError("a branch is an object")
     branches = [
@@ -98,7 +98,7 @@ def _branches_of(described: list, depth: int) -> Branches:
 
 
 def is_value(content: Any, depth: int = 0) -> bool:
-    """Whether JSON stands for a hyperparameter: no object, and no deep nesting of lists."""
+    """Whether JSON is a value of a hyperparameter: no object, and no deeply nested lists."""
     if isinstance(content, list):
         return depth < 32 and all(is_value(part, depth + 1) for part in content)
     return not isinstance(content, dict)

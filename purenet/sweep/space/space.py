@@ -1,9 +1,9 @@
-"""Spaces of hyperparameters, taken apart: their leaves, and the branches that those are in.
+"""Spaces of hyperparameters, flattened: their leaves, and the branches that these are in.
 
-A space is a pytree whose leaves are distributions and constants. Numbers reach the trial function
-traced, so that no value of them costs a compilation: drawn numbers, and constants and choices that
-are floats. Everything else is static: strings, functions, shapes, and whole numbers in a constant
-or a `choice` (they are widths, depths, batch sizes).
+A space is a pytree whose leaves are distributions and constants. The trial function gets numbers
+traced, so that new values need no compilation: drawn numbers, and constants and choices that are
+floats. Everything else is static: strings, functions, shapes, and integers in a constant or a
+`choice` (such as widths, depths, batch sizes).
 
 A choice of dicts is a leaf too, with the leaves of all its branches after it; each of those has a
 condition, the branch that it belongs to.
@@ -36,14 +36,14 @@ class Condition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Alternatives:
-    """The leaves of one name in several branches: at most one of them is taken.
+    """The leaves that share a name in several branches; at most one of them is taken.
 
     >>> Alternatives({"rate [a]": 0.1}, {"rate [a]": {"kind": "a"}}).taken({"kind": "a"})
     'rate [a]'
     """
 
     leaves: dict[str, Any]  # by key
-    above: dict[str, dict[str, Any]]  # by key: the choices above the leaf, and what they are then
+    above: dict[str, dict[str, Any]]  # by key: the choices above the leaf, and their values there
 
     def taken(self, hyper: Mapping[str, Any]) -> str:
         """The key of the leaf that has a value in a trial of these hyperparameters."""
@@ -52,7 +52,7 @@ class Alternatives:
 
 
 class Space(NamedTuple):
-    """A space taken apart: its leaves in the order of the pytree.
+    """A flattened space: its leaves in the order of the pytree.
 
     >>> from purenet.sweep.space.distributions import uniform
     >>> take_apart({"rate": uniform(0, 1), "depth": 3}).traced
@@ -63,11 +63,11 @@ class Space(NamedTuple):
     names: tuple[str, ...]  # the columns; leaves of different branches may share one
     leaves: tuple
     conditions: tuple[Condition | None, ...]
-    written: tuple[int, ...]  # the numbers of the leaves in the order in which they were written
+    written: tuple[int, ...]  # the numbers of the leaves in the order in which the user wrote them
 
     @property
     def keys(self) -> list[str]:
-        """A name for each leaf that no other has."""
+        """A unique name for each leaf."""
         shared = {name for name in self.names if self.names.count(name) > 1}
         return [
             f"{name} [{', '.join(str(v) for v in self.above(i).values())}]"
@@ -78,23 +78,23 @@ class Space(NamedTuple):
 
     @property
     def shown(self) -> list[str]:
-        """The columns of tables, in the order in which they were written."""
+        """The columns of tables, in the order in which the user wrote them."""
         return list(dict.fromkeys(self.names[i] for i in self.written if not self._is_label(i)))
 
     @property
     def top(self) -> dict[str, Any]:
-        """The leaves outside branches by name, in the order in which they were written."""
+        """The leaves outside branches by name, in the order in which the user wrote them."""
         return {self.names[i]: self.leaves[i] for i in self.written if self.conditions[i] is None}
 
     @property
     def tree(self) -> PyTree:
-        """The space as it was given."""
+        """The space as the user wrote it."""
         top = [leaf for leaf, c in zip(self.leaves, self.conditions, strict=True) if c is None]
         return jax.tree.unflatten(self.treedef, top)
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What each column shows: a leaf, or `Alternatives` where branches share the name."""
+        """The content of each column: a leaf, or `Alternatives` if branches share the name."""
         keys, found = self.keys, dict[str, Any]()
         for name in self.shown:
             same = [i for i in self.written if self.names[i] == name]
@@ -107,11 +107,11 @@ class Space(NamedTuple):
 
     @property
     def drawn(self) -> dict[str, Any]:
-        """The distributions by key, in the order in which they were written; those of a branch are
-        `Conditional`."""
+        """The distributions by key, in the order in which the user wrote them; those in a branch
+        are `Conditional`."""
         keys = self.keys
         found: dict[str, Any] = {}
-        number: dict[int, int] = {}  # of each leaf that is drawn, among these
+        number: dict[int, int] = {}  # of each drawn leaf, among the drawn ones
         for i in self.written:
             leaf, condition = self.leaves[i], self.conditions[i]
             if hasattr(leaf, "ppf"):
@@ -123,7 +123,7 @@ class Space(NamedTuple):
 
     @property
     def distributions(self) -> list:
-        """What is drawn, in the order in which it was written."""
+        """The distributions, in the order in which the user wrote them."""
         return list(self.drawn.values())
 
     @property
@@ -133,13 +133,13 @@ class Space(NamedTuple):
 
     @property
     def grouped(self) -> list[int]:
-        """The leaves whose places tell groups apart: static choices and padded sizes."""
+        """The leaves that define groups: static choices and padded sizes."""
         pairs = enumerate(zip(self.leaves, self.traced, strict=True))
         static = lambda leaf, traced: isinstance(leaf, Choice) and not traced
         return [i for i, (leaf, t) in pairs if static(leaf, t) or isinstance(leaf, Padded)]
 
     def above(self, i: int) -> dict[str, Any]:
-        """The choices above a leaf, from the outermost, and what they are where it is taken."""
+        """The choices above a leaf, from the outermost, and their values where it is taken."""
         condition = self.conditions[i]
         if condition is None:
             return {}
@@ -147,12 +147,12 @@ class Space(NamedTuple):
         return self.above(choice) | {self.names[choice]: self.leaves[choice].values[place]}
 
     def taken(self, places: tuple[int, ...]) -> list[bool]:
-        """Which leaves a group takes, whose places of the `grouped` leaves these are."""
+        """Which leaves a group takes, from the indices in its `grouped` leaves."""
         at = dict(zip(self.grouped, places, strict=True))
         return [c is None or at[c.choice] == c.place for c in self.conditions]
 
     def _is_label(self, i: int) -> bool:
-        """Whether a leaf is the name by which its choice shows the branch."""
+        """Whether a leaf is the "name" that labels its branch."""
         condition = self.conditions[i]
         if condition is None or not self.leaves[condition.choice].named:
             return False
@@ -162,8 +162,9 @@ class Space(NamedTuple):
 def take_apart(space: PyTree) -> Space:
     """The leaves of a space.
 
-    Raises TypeError for a constant that cannot be static and for a dict whose keys have no order;
-    ValueError for two leaves of one name, unless they are of different branches of one choice.
+    Raises TypeError for a constant that cannot be static and for a dict whose keys cannot be
+    ordered; ValueError for two leaves with the same name, unless they are in different branches of
+    one choice.
 
     >>> from purenet.sweep.space.distributions import uniform
     >>> take_apart({"rate": uniform(0, 1), "layers": {"width": 8}}).names
@@ -176,7 +177,7 @@ def take_apart(space: PyTree) -> Space:
 
 
 def of_columns(leaves: dict[str, Any]) -> Space:
-    """The space of leaves that are known by name only, as a file holds them.
+    """A space from its leaves by name, as stored in a file.
 
     >>> of_columns({"layers.width": 8, "rate": 0.1}).shown
     ['layers.width', 'rate']
@@ -187,7 +188,8 @@ def of_columns(leaves: dict[str, Any]) -> Space:
 def named_leaves(space: PyTree) -> list[tuple[str, Any]]:
     """Each distribution and constant with its name, the path to it: "rate", "layers.0.decay".
 
-    Raises TypeError for a dict whose keys have no order, ValueError for two leaves of one name.
+    Raises TypeError for a dict whose keys cannot be ordered, ValueError for two leaves with the
+    same name.
 
     >>> named_leaves({"rate": 0.1})
     [('rate', 0.1)]
@@ -212,7 +214,7 @@ def _expanded(pairs: list[tuple[str, Any]], rank: list[int], treedef: Any) -> Sp
     names: list[str] = []
     leaves: list[Any] = []
     conditions: list[Condition | None] = []
-    order: list[tuple[int, ...]] = []  # leaves sorted by it are in the order that was written
+    order: list[tuple[int, ...]] = []  # sorts the leaves in the order in which the user wrote them
 
     def add(pairs, rank, condition, first):
         for (name, leaf), at in zip(pairs, rank, strict=True):
@@ -233,15 +235,13 @@ def _expanded(pairs: list[tuple[str, Any]], rank: list[int], treedef: Any) -> Sp
 
 
 def _check_names(space: Space) -> None:
-    """Raises ValueError for two leaves of one name that a point may take both."""
+    """Raise ValueError for two leaves with the same name, if one point may take both."""
     chains = [_chain(space, i) for i in range(len(space.names))]
     first: dict[str, list[dict]] = {}
     for name, chain in zip(space.names, chains, strict=True):
         for other in first.setdefault(name, []):
             if all(other.get(choice, place) == place for choice, place in chain.items()):
-                raise ValueError(
-                    f"sweep: two leaves would both be called {name!r}; rename one of them."
-                )
+                raise ValueError(f"sweep: two leaves have the name {name!r}; rename one of them.")
         first[name].append(chain)
 
 

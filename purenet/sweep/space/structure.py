@@ -1,4 +1,4 @@
-"""The groups of a space: what the trial function gets in each, and which of it is static."""
+"""The groups of a space: what the trial function gets in each, and which parts are static."""
 
 import dataclasses
 import enum
@@ -15,7 +15,7 @@ from purenet.sweep.space.space import Space, leaves_inside
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """Stands in a group's static values where a traced number goes.
+    """A placeholder for a traced number in a group's static values.
 
     >>> Traced(capacity=64)
     up to 64
@@ -31,13 +31,13 @@ TRACED = Traced()
 
 
 class Untaken(enum.Enum):
-    """Stands in a group's static values for a leaf of a branch that it does not take."""
+    """A placeholder for a leaf of a branch not taken in a group's static values."""
 
     UNTAKEN = enum.auto()
 
 
 def group_values(space: Space, values: list, places: tuple[int, ...]) -> tuple:
-    """The static values of a group, one of whose points has these values.
+    """The static values of a group, from the values of one of its points.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> group_values(take_apart({"depth": 3, "rate": 0.1}), [3, 0.1], ())
@@ -53,7 +53,7 @@ def group_values(space: Space, values: list, places: tuple[int, ...]) -> tuple:
 
 
 def static_values(space: Space, group: tuple) -> dict[str, Any]:
-    """What a group is made of by name: its static values, and the capacity of each padded size.
+    """The static values of a group by name, and the capacity of each padded size.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> static_values(take_apart({"depth": 3, "rate": 0.1}), (3, TRACED))
@@ -66,8 +66,8 @@ def static_values(space: Space, group: tuple) -> dict[str, Any]:
 
 
 def structure(space: Space, places: tuple[int, ...]) -> Any:
-    """The structure of what the trial function of a group gets: a treedef, whose leaves are those
-    of its static values that are taken. `places` are the group's, of the leaves in `grouped`.
+    """The structure of the hyperparameters that the trial function of a group gets: a treedef with
+    a leaf for each leaf taken. `places` are the group's indices in its `grouped` leaves.
 
     >>> from purenet.sweep.space.space import take_apart
     >>> structure(take_apart({"rate": 0.1}), ())

@@ -1,1 +1,1 @@
-"""A sweep's folder: complete or absent files, and how a sweep resumes from them."""
+"""A sweep's folder: files that are complete or absent, and how a sweep resumes from them."""

@@ -1,7 +1,8 @@
-"""A sweep's folder that gets more trials or more epochs.
+"""Extending a sweep's folder with more trials or more epochs.
 
-Its settings are rewritten, and say what it was extended from. What was saved before then has fewer
-rows or fewer epochs, is padded when it is read, and is not finished, whatever its stamps say.
+Its settings are rewritten, and record the size it had before. Files saved earlier have fewer rows
+or fewer epochs, are padded when they are read, and do not count as finished, whatever their stamps
+say.
 """
 
 import json
@@ -22,16 +23,16 @@ _BLANK = {
     "epochs": 0,
     "alive": True,
     "ended": False,
-}  # what rows that are not trained have; curves have NaN
+}  # the values of untrained rows; curves have NaN
 
 
 def extended(
     folder: Path, found: dict[str, Any], settings: dict[str, Any], extends: Extends
 ) -> dict[str, Any]:
-    """The content that the settings file should have for a sweep of these settings, where it has
-    the content `found`.
+    """The new content of the settings file for a sweep of these settings, where it now has the
+    content `found`.
 
-    Raises ValueError for another sweep, and for one that cannot be extended so.
+    Raises ValueError for another sweep, and for one that cannot be extended that way.
     """
     asked, was = json.loads(json_bytes(settings)), found["settings"]
     names = [name for name in {**was, **asked} if was.get(name) != asked.get(name)]
@@ -46,7 +47,7 @@ def extended(
     before, after = (Extent(said["trials"], said["epochs"]) for said in (was, asked))
     cure = "read it with sweep.load, or choose another folder"
     if after.trials < before.trials or after.epochs < before.epochs:
-        raise ValueError(f"{folder} holds {before}, but {after} are asked for; {cure}.")
+        raise ValueError(f"{folder} holds {before}, but {after} are requested; {cure}.")
     if (why := extends(before, after)) is not None:
         raise ValueError(f"{folder} holds {before}, which cannot become {after}: {why}; {cure}.")
     history = [*map(list, earlier(folder / SETTINGS, found)), list(before)]
@@ -54,8 +55,8 @@ def extended(
 
 
 def earlier(path: Path, content: dict[str, Any]) -> list[Extent]:
-    """What the sweep of a settings file was extended from. Raises ValueError, which names the file,
-    if it is malformed."""
+    """The sizes that the sweep of a settings file was extended from. Raises ValueError, naming the
+    file, if it is malformed."""
     history = content.get(_EARLIER, [])
     if not (isinstance(history, list) and all(map(_is_extent, history))):
         raise ValueError(f"{path} is damaged: {_EARLIER!r} is {short(history)}.")
@@ -67,8 +68,8 @@ def _is_extent(pair: Any) -> bool:
 
 
 def with_room(folder: Path, content: dict[str, Any], known: Known) -> Known:
-    """What a folder holds, for a sweep of the settings in `content`: unfinished if that sweep has
-    more trials or epochs."""
+    """The content of a folder for a sweep of the settings in `content`: unfinished if that sweep
+    has more trials or epochs."""
     said = content["settings"]
     history = earlier(folder / SETTINGS, content)
     if known.curves is None or not history:
@@ -83,8 +84,8 @@ def with_room(folder: Path, content: dict[str, Any], known: Known) -> Known:
 def padded(
     curves: dict[str, np.ndarray], before: Sequence[Extent], now: Extent, runs: int
 ) -> dict[str, np.ndarray]:
-    """The arrays of curves.npz, with room for all trials and epochs if they are of an earlier
-    extent; the very same ones if they are of none."""
+    """The arrays of curves.npz, padded to all trials and epochs if they were saved with an earlier
+    size; unchanged otherwise."""
     measured = {name: a for name, a in curves.items() if _is_measured(name)}
     for extent in before:
         rows = extent.trials * runs

@@ -6,9 +6,9 @@
     states.npz      the states that unfinished trials resume from, and those of the best
     report.json     programs, plan and time; whether the sweep is finished
 
-Every file is complete or absent, and names its sweep and the number of the save that wrote it. What
-a trial does follows from the settings, so states may be older than curves, which is how a process
-leaves them if it is killed between the two: training resumes from the states and repeats the rest.
+Every file is complete or absent, and names its sweep and the number of the save that wrote it. A
+trial is determined by the settings, so states may be older than curves, as a process leaves them if
+it is killed between the two: training resumes from the states and repeats the rest.
 """
 
 import contextlib
@@ -50,12 +50,12 @@ class Store:
     def __init__(
         self, path: str | os.PathLike, settings: dict[str, Any], extends: Extends = unsaid
     ):
-        """Start a sweep in a new folder, or resume one of the same settings.
+        """Start a sweep in a new folder, or resume one with the same settings.
 
-        One of fewer trials or epochs is extended where `extends` gives no reason against it. A
-        finished sweep can also be opened from a folder that cannot be written.
+        A sweep with fewer trials or epochs is extended if `extends` returns no reason against it.
+        A finished sweep can also be opened from a read-only folder.
         Raises ValueError for a folder that holds another sweep, files that are damaged or do not
-        belong together, or an unfinished sweep of other software; BlockingIOError if another
+        belong together, or an unfinished sweep from other software; BlockingIOError if another
         process uses the folder; OSError if it cannot be written.
         """
         self.folder = Path(path)
@@ -117,9 +117,9 @@ class Store:
             self._lock.close()
 
     def save(self, rows: list[dict], curves: dict, states: dict, report: dict) -> None:
-        """Write everything that is known now.
+        """Write everything known so far.
 
-        The curves come first: a state is never newer than the curve that it continues.
+        The curves come first, so that a state is never newer than its curve.
         """
         self._saves += 1
         stamp = Stamp(self.sweep, self._saves, report["finished"])

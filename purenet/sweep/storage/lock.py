@@ -11,11 +11,11 @@ except ImportError:  # a system without such locks
     fcntl = None  # type: ignore[assignment]
 
 _NAME = ".lock"
-_FLAGS = ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")  # no link is followed, and no FIFO waited for
+_FLAGS = ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")  # follow no link, and wait for no FIFO
 
 
 class Lock:
-    """A file that is locked while it is open; the lock ends with the process, however that ends.
+    """A file that is locked while it is open; the lock ends when the process does, even by a crash.
 
     Raises BlockingIOError if another process holds the lock, ValueError if the file is not a
     regular one, OSError if it cannot be made.
@@ -59,8 +59,8 @@ class Lock:
         )
 
     def check(self) -> None:
-        """Raises OSError if the folder is no longer the one that was locked: it was deleted, and
-        perhaps made again by another process."""
+        """Raise OSError if the folder is no longer the one that was locked, because it was deleted,
+        and perhaps created again by another process."""
         assert self._file is not None
         try:
             same = os.path.samestat(os.fstat(self._file), os.lstat(self.path))

@@ -1,4 +1,4 @@
-"""Reading a sweep's folder: each file is checked, and that all of them belong to one sweep.
+"""Read a sweep's folder, checking each file, and that all of them belong to one sweep.
 
 Each file except `trials.jsonl` has a stamp: its sweep, and its save. Nothing is unpickled.
 """
@@ -29,7 +29,7 @@ class Stamp(NamedTuple):
     Stamp(sweep='a', save=3, finished=False)
     """
 
-    sweep: str  # drawn at random when the sweep started, and written in its settings
+    sweep: str  # drawn at random when the sweep started, and stored in its settings
     save: int  # 1 is the first; the files of one save have the same number
     finished: bool  # whether nothing was left to train
 
@@ -56,7 +56,7 @@ def read_stamp(path: Path, content: Any) -> Stamp:
 
     >>> read_stamp(Path("curves.npz"), {"save": 1})
     Traceback (most recent call last):
-    ValueError: curves.npz is damaged: it does not say of which sweep and which save it is.
+    ValueError: curves.npz is damaged: it does not name its sweep and its save.
     """
     found = content if isinstance(content, dict) else {}
     stamp = Stamp(*(found.get(name) for name in Stamp._fields))  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def read_stamp(path: Path, content: Any) -> Stamp:
         and isinstance(stamp.finished, bool)
     )
     if not legal:
-        raise ValueError(f"{path} is damaged: it does not say of which sweep and which save it is.")
+        raise ValueError(f"{path} is damaged: it does not name its sweep and its save.")
     return stamp
 
 
@@ -78,8 +78,8 @@ def check_sweep(path: Path, stamp: Stamp, sweep: str) -> None:
     """
     if stamp.sweep != sweep:
         raise ValueError(
-            f"{path} is of another sweep than settings.json; remove it, and what it held is "
-            "computed again."
+            f"{path} belongs to another sweep than settings.json; remove it, and its contents "
+            "are recomputed."
         )
 
 
@@ -92,7 +92,7 @@ def check_order(curves: Path, curves_save: int, states: Path, states_save: int) 
     if states_save > curves_save:
         raise ValueError(
             f"{curves} is of save {curves_save}, older than {states} of save {states_save}, so one "
-            f"of them was replaced; remove {states.name}, and what it held is computed again."
+            f"of them was replaced; remove {states.name}, and its contents are recomputed."
         )
 
 
@@ -144,14 +144,14 @@ def _stamped(path: Path, sweep: str) -> tuple[dict[str, np.ndarray] | None, Stam
 
 
 def stamped_curves(path: Path, sweep: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a file of the `sweep`, None where there is no file. Raises ValueError, which
-    names the file, where it is damaged or another sweep's."""
+    """The arrays of a file of the `sweep`, None if there is no file. Raises ValueError, naming the
+    file, if it is damaged or another sweep's."""
     return _stamped(path, sweep)[0]
 
 
 def stamped_report(path: Path, sweep: str) -> tuple[dict[str, Any], Stamp]:
-    """The report of the `sweep` with its stamp; an empty one of save 0 where there is no file.
-    Raises ValueError, which names the file, where it is damaged or another sweep's."""
+    """The report of the `sweep` with its stamp; an empty one of save 0 if there is no file. Raises
+    ValueError, naming the file, if it is damaged or another sweep's."""
     if not os.path.lexists(path):
         return {"seconds": 0.0, "plan": None, "programs": []}, Stamp(sweep, 0, False)
     report = read_report(path)
@@ -161,9 +161,9 @@ def stamped_report(path: Path, sweep: str) -> tuple[dict[str, Any], Stamp]:
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of one of our .npz files.
+    """The arrays of one of purenet's .npz files.
 
-    Raises ValueError, which names the file, where it is damaged. Nothing is unpickled.
+    Raises ValueError, naming the file, if it is damaged. Nothing is unpickled.
     """
     return _read_arrays(path)[0]
 
@@ -173,7 +173,7 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str]:
         with npz.opened("sweep", path) as reader:
             return {name: reader.read(name) for name in reader.names}, reader.text
     except ValueError as error:
-        raise ValueError(f"{error} Remove it, and what it held is computed again.") from None
+        raise ValueError(f"{error} Remove it, and its contents are recomputed.") from None
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def read_report(path: Path) -> dict[str, Any]:
 def check_known(
     path: Path, known: dict[str, np.ndarray], trials: int, runs: int, epochs: int, metric: str
 ) -> int:
-    """The number of trials in the arrays of curves.npz: those whose points are drawn.
+    """The number of trials in the arrays of curves.npz: those whose points have been drawn.
 
     Raises ValueError, naming the first array that does not fit the sweep.
     """
@@ -212,10 +212,10 @@ def check_known(
             refuse(name, "is missing")
     count = known.get("rows", np.zeros(0))
     if count.shape != () or count.dtype.kind != "i" or not 0 < count <= trials * runs:
-        refuse("rows", f"is no number of trials from 1 to {trials * runs}")
+        refuse("rows", f"is not a number of trials from 1 to {trials * runs}")
     rows = int(count)
     if rows % runs:
-        refuse("rows", f"is {rows}, which are not {runs} a point")
+        refuse("rows", f"is {rows}, which is not {runs} per point")
     for name, array in known.items():
         if name.startswith("lineage ") or name == "rows":
             continue
@@ -248,7 +248,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
             "version of purenet reads."
         )
     if not (isinstance(content.get("settings"), dict) and isinstance(content.get("sweep"), str)):
-        raise ValueError(f"{path} is damaged: it does not say what sweep it is.")
+        raise ValueError(f"{path} is damaged: it does not name its sweep.")
     return content
 
 
@@ -259,7 +259,7 @@ def fitting(path: Path, known: dict[str, np.ndarray], name: str, mine: np.ndarra
     if found is None or (found.shape, found.dtype) != (mine.shape, mine.dtype):
         what = "is missing" if found is None else f"is {found.dtype} {found.shape}"
         raise ValueError(
-            f"{path} is damaged, or of another jax_enable_x64: {name!r} {what}, but "
-            f"{mine.dtype} {mine.shape} is expected; remove it, and what it held is computed again."
+            f"{path} is damaged, or from another setting of jax_enable_x64: {name!r} {what}, but "
+            f"{mine.dtype} {mine.shape} is expected; remove it, and its contents are recomputed."
         )
     return found

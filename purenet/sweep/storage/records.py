@@ -22,7 +22,7 @@ def pack_records(groups: list[dict[int, TrialCheckpoint]]) -> dict[str, np.ndarr
 
 
 def _plain_bits(leaf) -> np.ndarray:
-    """Stacked; numbers that NumPy has no name for (bfloat16) become integers of their size."""
+    """Stacked; dtypes that NumPy lacks (bfloat16) become integers of their size."""
     stacked = np.stack(leaf)
     return stacked.view(stored_dtype(stacked.dtype))
 

@@ -16,7 +16,7 @@ from purenet.sweep.storage.shared import SharedStore
 
 
 class Summary(NamedTuple):
-    """What the report and the table of trials say, beside the state.
+    """What is saved beside the state: for the report and the table of trials.
 
     >>> Summary(True, [], 0.0, None, ()).finished
     True
@@ -32,7 +32,7 @@ class Summary(NamedTuple):
 def save(
     store: Store | SharedStore, state: SweepState, groups: Sequence[Group], summary: Summary
 ) -> None:
-    """Write everything that is known now."""
+    """Write everything known so far."""
     report = {
         "finished": summary.finished,
         "seconds": round(summary.seconds, 3),
@@ -66,8 +66,8 @@ def _curves(state: SweepState) -> dict[str, np.ndarray]:
 
 
 def _choices(state: SweepState) -> dict[str, np.ndarray]:
-    """For each static choice, by key: the index of the value that each trial has, -1 where the
-    choice is in a branch that is not taken."""
+    """For each static choice, by key: the index of each trial's value, -1 where the choice is in a
+    branch that is not taken."""
     space, points = state.space, state.points
     places = np.array(points.places, int).reshape(len(points.groups), len(space.grouped))
     by_trial = np.repeat(places[points.group], state.shape.runs, axis=0).T
@@ -76,7 +76,8 @@ def _choices(state: SweepState) -> dict[str, np.ndarray]:
 
 
 def load(store: Store | SharedStore, state: SweepState, groups: Sequence[Group]) -> None:
-    """Restore what the folder holds: curves, epochs, and the states of the best and the unfinished.
+    """Restore the content of the folder: curves, epochs, and the states of the best and unfinished
+    trials.
 
     Raises ValueError for arrays that cannot belong to this sweep.
     """
@@ -109,25 +110,25 @@ def load(store: Store | SharedStore, state: SweepState, groups: Sequence[Group])
 
 
 def restore(state: SweepState, group: Group) -> None:
-    """Hand a group the states that the folder holds of it. Raises ValueError for states that this
-    trial function cannot have."""
+    """Give a group its states from the folder. Raises ValueError for states that this trial
+    function cannot have."""
     path, likes = state.restored.states_path, group.program.leaves
     try:
         records = unpack_records(state.restored.states, group.number)
     except ValueError as error:
-        raise damaged(path, f"it holds states that cannot be: {error}") from None
+        raise damaged(path, f"its states are invalid: {error}") from None
     numbers = [(a.dtype, ()) for a in group.first_numbers()]
     for row, record in records.items():
         if not (0 <= row < state.shape.rows and 0 <= record.epochs <= state.shape.epochs):
-            raise damaged(path, f"it holds one of row {row} after {record.epochs} epochs")
+            raise damaged(path, f"it holds a state of row {row} after {record.epochs} epochs")
         if [(a.dtype, a.shape) for a in record.numbers] != numbers:
-            raise damaged(path, f"it holds hyperparameters of row {row} of other shapes or dtypes")
+            raise damaged(path, f"its hyperparameters of row {row} have other shapes or dtypes")
         found = [(a.dtype, a.shape) for a in record.state]
         if found != [(stored_dtype(like.dtype), like.shape) for like in likes]:
             raise ValueError(
                 f"{path.parent} holds states of shapes {[a.shape for a in record.state]}, but "
-                f"those of this trial function are {[like.shape for like in likes]}; it has "
-                "changed since: choose another folder."
+                f"those of this trial function are {[like.shape for like in likes]}; the "
+                "function has changed since, so choose another folder."
             )
         pairs = zip(record.state, likes, strict=True)
         group.restored[row] = record._replace(state=[a.view(like.dtype) for a, like in pairs])
@@ -143,7 +144,7 @@ def rejoin_population(state: SweepState, groups: Sequence[Group]) -> int:
     for group in groups:
         rows, restored = group.rows, group.restored
         level = max((record.epochs for record in restored.values()), default=0)
-        there = np.isin(rows, list(restored))  # all that were alive then
+        there = np.isin(rows, list(restored))  # all that were alive at that epoch
         state.alive[rows] = there if level else True
         state.epochs[rows] = np.minimum(state.epochs[rows], level)
         levels.append(level)

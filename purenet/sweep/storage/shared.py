@@ -1,4 +1,4 @@
-"""One folder for several processes: the first one reads and writes, and tells the others."""
+"""One folder for several processes: the first one reads and writes, and sends to the others."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class SharedStore:
 
     @property
     def known(self) -> Known:
-        """Every process must ask for this."""
+        """The content of the folder; every process must ask for it."""
         curves = self._broadcast(lambda store: store.known.curves)
         states = self._broadcast(lambda store: store.known.states)
         rest = json.loads(multihost.broadcast_bytes(lambda: json_bytes(self.store.known[2:])))  # type: ignore[union-attr]
