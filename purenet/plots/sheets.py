@@ -87,7 +87,7 @@ def filters(
 
 # pieces
 def _pixels(caller, values) -> np.ndarray:
-    numbers = real_numbers(caller, "the values", values)
+    numbers = real_numbers(caller, "the picture", values)
     return np.asarray(values) if getattr(values, "dtype", None) == np.uint8 else numbers
 
 
