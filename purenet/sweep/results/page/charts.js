@@ -140,8 +140,9 @@ function drawCurves() {
   for (let k = 0; k < steps; k++) { // the worst first, so that the best lie on top
     const curves = joined(state.shown.filter((i) => step(i) === k).reverse(), values);
     traces.push({
-      ...curves, text: curves.customdata.map((i) => state.data.number[i]), type: kind, mode: "lines",
-      connectgaps: false, opacity: 0.4 + (0.6 * k) / (steps - 1),
+      ...curves, text: curves.customdata.map((i) => state.data.number[i]), type: kind,
+      // a trial that was stopped after one epoch is a point
+      mode: kind === "scatter" ? "lines+markers" : "lines", marker: { size: 4 }, connectgaps: false, opacity: 0.4 + (0.6 * k) / (steps - 1),
       line: { color: look().scale[k], width: k === steps - 1 ? 1.6 : 1 },
       hovertemplate: "trial %{text}: %{y:.4g} after epoch %{x}<extra></extra>",
     });
@@ -149,7 +150,7 @@ function drawCurves() {
   traces.push(...highlights());
   const text = `validation ${escaped(metric)}`;
   return Plotly.react("curves", traces, layout({
-    xaxis: { title: { text: "epoch" } },
+    xaxis: { title: { text: "epoch" }, ...(state.data.epochs <= 12 ? { dtick: 1 } : {}) },
     yaxis: { title: { text }, type: byId("scale").value, range: yRange(values, state.shown) },
   }), CONFIG);
 }

@@ -59,7 +59,11 @@ function axis(col) {
   return Object.assign(found, axisTicks(found));
 }
 
-function axisTicks({ column: col, low, high, absent }) {
+function axisTicks({ column: col, at, low, high, absent }) {
+  const few = [...new Set(at)];
+  if (!col.names && !col.log && absent === null && few.length <= 6 && few.every(Number.isInteger)) {
+    return { ticks: distinct(few.map((value) => [value, String(value)])) };
+  }
   if (!col.names && !col.log && absent === null) return {}; // Plotly's own
   const label = col.bad ? "diverged" : "none";
   let marks = absent === null ? [] : [[absent, label]];
