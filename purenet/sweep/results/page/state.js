@@ -141,7 +141,9 @@ function applyFilters() {
 
 function buildColumns(data) {
   const bad = data.maximize ? "low" : "high";
-  const hyper = data.hyper.map((h) => column(h.name, h.values, h));
+  const taken = new Set(["rank", "trial", "epochs", "status", ...data.metrics.map((m) => m.name)]);
+  const named = (name) => (taken.has(name) ? `hyper ${name}` : name);
+  const hyper = data.hyper.map((h) => column(named(h.name), h.values, h));
   const metrics = data.metrics.map((m) => column(m.name, m.values, { bad }));
   const goals = data.objectives
     ? data.objectives.goals
