@@ -221,7 +221,7 @@ _SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 # purenet report
-def _report_on(options) -> int:
+def _report(options) -> int:
     with _as_user_errors(ValueError, OSError, ImportError):
         return write_pages(options)
 
@@ -256,7 +256,7 @@ def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"purenet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_sweep(commands, defaults)
-    add_report(commands, _Help).set_defaults(run=_report_on)
+    add_report(commands, _Help).set_defaults(run=_report)
     _add_check(commands)
     return parser
 

@@ -88,7 +88,7 @@ def test_every_file_that_a_command_names_exists(page):
 
 def test_every_command_of_the_readme_is_understood(monkeypatch):
     asked = []
-    for name in ("_sweep", "_check"):
+    for name in ("_sweep", "_report", "_check"):
         monkeypatch.setattr(cli, name, lambda options: asked.append(options) or 0)
     lines = [shlex.split(line)[1:] for line in commands(README) if line.startswith("purenet ")]
     for words in lines:

@@ -42,7 +42,7 @@ def learning_curves(trials: TrialTable, path: Path, n: int) -> Any:
     known = [curve for _, named in panels for curve in named.values()]
     limits = zoomed(known, trials.objective.sign, 1.0 if trials.metric == "accuracy" else None)
     title = f"The best {len(best)} of {_count(trials)}, by validation {trials.metric}"
-    looks = {"limits": limits, "stopped": stopped, "title": title}
+    looks: dict[str, Any] = {"limits": limits, "stopped": stopped, "title": title}
     return curve_grid(path, panels, y_label=trials.metric, **looks)
 
 
@@ -104,7 +104,7 @@ def history(trials: TrialTable, path: Path) -> Any:
         raise all_diverged(trials)
     known = [scores[np.isfinite(scores), None]]
     limits = zoomed(known, trials.objective.sign, None)
-    looks = {"score_label": f"validation {trials.metric}", "title": _title(trials)}
+    looks: dict[str, Any] = {"score_label": f"validation {trials.metric}", "title": _title(trials)}
     return draw_history(path, scores, maximize=trials.maximize, limits=limits, **looks)
 
 
