@@ -135,7 +135,9 @@ def _metrics(trials: TrialTable) -> list[dict[str, Any]]:
             continue
         by_run = trials.by_point(trials.at_epoch(trials.curves[part][name]).astype(float))
         label = f"{SHORT_NAMES.get(part, part)} {SHORT_NAMES.get(name, name)}"
-        found.append({"name": printable(label), "values": _rounded(by_run.mean(axis=1))})
+        of = printable(name) if part == "validation" else None
+        values = _rounded(by_run.mean(axis=1))
+        found.append({"name": printable(label), "of": of, "values": values})
         if len(found) == 1 and trials.runs > 1:
             found.append({"name": "±", "values": _rounded(_intervals(by_run), 3)})
     return found

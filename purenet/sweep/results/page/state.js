@@ -145,10 +145,11 @@ function buildColumns(data) {
   const named = (name) => (taken.has(name) ? `hyper ${name}` : name);
   const hyper = data.hyper.map((h) => column(named(h.name), h.values, h));
   const metrics = data.metrics.map((m) => column(m.name, m.values, { bad }));
+  const known = new Set([...data.hyper.map((h) => h.name), ...data.metrics.map((m) => m.of)]);
   const goals = data.objectives
     ? data.objectives.goals
         .map((g) => column(g.name, g.values, { bad: g.maximize ? "low" : "high" }))
-        .filter((g) => ![...hyper, ...metrics].some((m) => m.name === g.name || m.name === `val ${g.name}`))
+        .filter((g) => !known.has(g.name))
     : [];
   const ranks = column("rank", data.rank.map((r) => r || null));
   const status = [...new Set(data.status)];
