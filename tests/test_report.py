@@ -17,7 +17,7 @@ from purenet.sweep.results import importance, report
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.storage.lock import Lock
 
-EVIL = "<script>alert(1)</script>"
+EVIL = "<b><script>alert(1)</script>"  # Plotly takes <b> for bold
 WITHIN_6_MB = 6_000_000
 
 

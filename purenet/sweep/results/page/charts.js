@@ -38,7 +38,7 @@ function goodness(point) {
 // parallel coordinates
 function dimensions() {
   return state.axes.map((one) => {
-    const found = { label: escaped(clipped(one.name, 26)), name: one.name, values: one.at, range: one.range };
+    const found = { label: escaped(clipped(one.name, 30)), name: one.name, values: one.at, range: one.range };
     if (one.ticks) {
       found.tickvals = one.ticks.map(([at]) => at);
       found.ticktext = one.ticks.map(([, text]) => text);
