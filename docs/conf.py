@@ -24,7 +24,16 @@ nb_merge_streams = True
 autodoc_typehints = "none"
 
 # modules of one kind of function, which list nothing themselves
-MODULES = ["ops", "metrics", "initializers", "schedules", "data", "checkpoint", "gradcheck", "plots"]
+MODULES = [
+    "ops",
+    "metrics",
+    "initializers",
+    "schedules",
+    "data",
+    "checkpoint",
+    "gradcheck",
+    "plots",
+]
 
 
 def listed(module):

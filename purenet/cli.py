@@ -1,4 +1,4 @@
-"""The command line: `purenet sweep | check`."""
+"""The command line: `purenet sweep | report | check`."""
 
 import argparse
 import contextlib
@@ -18,6 +18,7 @@ from purenet._command import (
     resume_command,
     stored_arguments,
 )
+from purenet._report_command import add_report, write_page, write_pages
 from purenet._version import __version__
 from purenet.core.validate import integer
 from purenet.distributed import multihost
@@ -113,12 +114,12 @@ def _sweep(options) -> int:
     if multihost.first():
         if not read_report(folder / REPORT)["finished"]:
             print(f"resume with: {resume_command(folder, options)}", file=sys.stderr)
-        _report(result, folder)
+        _tell(result, folder)
     return 0
 
 
-def _report(result: Result, folder: Path) -> None:
-    """Print the best trials; write the table and the pictures."""
+def _tell(result: Result, folder: Path) -> None:
+    """Print the best trials; write the table, the pictures and the page."""
     written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
@@ -138,6 +139,7 @@ def _report(result: Result, folder: Path) -> None:
             written += f", {name}"
     except ModuleNotFoundError as error:
         print(f"no pictures: {error}", file=sys.stderr)
+    written += write_page(result, folder)
     print(
         f"{result.trials} trials, {result.epochs.sum()} trial-epochs in {result.seconds:.1f} s; "
         f"{folder}: {written}"
@@ -218,6 +220,12 @@ _SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+# purenet report
+def _report(options) -> int:
+    with _as_user_errors(ValueError, OSError, ImportError):
+        return write_pages(options)
+
+
 # purenet check
 def _check(options) -> int:
     with _as_user_errors(ValueError):
@@ -248,6 +256,7 @@ def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"purenet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_sweep(commands, defaults)
+    add_report(commands, _Help).set_defaults(run=_report)
     _add_check(commands)
     return parser
 

@@ -396,6 +396,10 @@ OF_RESULTS = {
     "to_csv 3": (lambda r: r.to_csv(3), TypeError, "Result.to_csv: the path is 3"),
     "to_csv folder": (lambda r: r.to_csv("."), IsADirectoryError, "to_csv: . is a folder"),
     "to_csv nowhere": (lambda r: r.to_csv(FILE), FileNotFoundError, "there is no folder no-such"),
+    "to_html 3": (lambda r: r.to_html(3), TypeError, "Result.to_html: the path is 3"),
+    "to_html folder": (lambda r: r.to_html("."), IsADirectoryError, "to_html: . is a folder"),
+    "to_html reload": (lambda r: r.to_html("a.html", reload=0), ValueError, "reload is 0"),
+    "few points": (lambda r: r.importances(), ValueError, "importances need 12 points or more"),
     "to_jsonl": (lambda r: r.to_jsonl(b"a"), TypeError, "to_jsonl: the path is b'a'"),
     **{
         f"{name} ending": (lambda r, name=name: getattr(r, name)("a"), ValueError, "ends in ''")
@@ -412,12 +416,14 @@ def test_a_mistake_about_a_result_is_told(result, mistake, kind, message):
 
 def test_where_every_trial_diverged_all_is_said_and_nothing_is_lost(lost, tmp_path):
     assert set(lost.status) == {"diverged"} and lost.ranked() == []
-    for draw in (lost.plot, lost.plot_parallel, lost.plot_slices, lost.plot_rungs):
-        with pytest.raises(ValueError, match=r"every trial diverged|must be finite"):
+    for draw in (lost.plot, lost.plot_parallel, lost.plot_slices, lost.plot_rungs,
+                 lost.plot_history):  # fmt: skip
+        with pytest.raises(ValueError, match=r"every trial diverged|finite number"):
             draw(tmp_path / "a.png")
     with pytest.raises(ValueError, match="every trial diverged"):
         lost.best(2)
     assert "2 of 2 diverged" in lost.table()
+    lost.to_html(tmp_path / "a.html")
     lost.to_csv(tmp_path / "a.csv")
     lost.to_jsonl(tmp_path / "a.jsonl")
     for name in ("a.csv", "a.jsonl"):

@@ -99,7 +99,7 @@ def test_every_file_that_a_command_names_exists(page):
 
 def test_every_command_of_the_readme_is_understood(monkeypatch):
     asked = []
-    for name in ("_sweep", "_check"):
+    for name in ("_sweep", "_report", "_check"):
         monkeypatch.setattr(cli, name, lambda options: asked.append(options) or 0)
     found = (line for page in PAGES for line in commands(page))
     lines = [shlex.split(line)[1:] for line in found if line.startswith("purenet ")]
