@@ -206,7 +206,7 @@ MISTAKES = {
     "randint": (lambda: sweep.randint(0, "9"), TypeError, "high is '9', but an integer"),
     "lograndint": (lambda: sweep.lograndint(0, 9), ValueError, "low is 0, but at least 1"),
     "padded": (
-        lambda: sweep.padded(sweep.randint(1, 9), (4,)), ValueError, "1 to 8, but sizes from 1 to 4",
+        lambda: sweep.padded(sweep.randint(1, 9), (4,)), ValueError, "to 8, but sizes from 1 to 4",
     ),
     "choice text": (lambda: sweep.choice("adam"), TypeError, "values is 'adam', but a list"),
     "choice set": (lambda: sweep.choice({1}), TypeError, r"values is \{1\}, but a list"),
