@@ -1,4 +1,4 @@
-"""The command line: `purenet sweep | train | predict | check`."""
+"""The command line: `purenet sweep | train | predict | report | check`."""
 
 import argparse
 import contextlib
@@ -18,7 +18,9 @@ from purenet._command import (
     stored_arguments,
 )
 from purenet._commands import check, jobs, predict, sweep_options, train
+from purenet._commands.help import Help
 from purenet._commands.modules import origin, referred
+from purenet._report_command import add_report, write_page, write_pages
 from purenet._version import __version__
 from purenet.core.validate import integer, require
 from purenet.distributed import multihost
@@ -131,7 +133,7 @@ def _sweep(options) -> int:
     if multihost.first():
         if not read_report(folder / REPORT)["finished"]:
             print(f"resume with: {resume_command(folder, options)}", file=sys.stderr)
-        _report(result, folder)
+        _tell(result, folder)
         if options.trial is not None or options.target is not None:
             _save_best(job, result, folder / jobs.MODEL)
     return 0
@@ -147,8 +149,8 @@ def _save_best(job: jobs.Job, result: Result, path: Path) -> None:
     print(f"the best network: {path}{how}")
 
 
-def _report(result: Result, folder: Path) -> None:
-    """Print the best trials; write the table and the pictures."""
+def _tell(result: Result, folder: Path) -> None:
+    """Print the best trials; write the table, the pictures and the page."""
     written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
@@ -173,6 +175,7 @@ def _report(result: Result, folder: Path) -> None:
             written += f", {name}"
     except ModuleNotFoundError as error:
         print(f"no pictures: {error}", file=sys.stderr)
+    written += write_page(result, folder)
     print(
         f"{result.trials} trials, {result.epochs.sum()} trial-epochs in {result.seconds:.1f} s; "
         f"{folder}: {written}"
@@ -288,6 +291,12 @@ def _points_each(options) -> int:
     return max(1, points - (points**dimensions > options.trials))
 
 
+# purenet report
+def _report(options) -> int:
+    with _as_user_errors(ValueError, OSError, ImportError):
+        return write_pages(options)
+
+
 # options
 def _options_of(arguments: list[str]) -> argparse.Namespace:
     """The options, with the defaults of the job that they ask for."""
@@ -308,6 +317,7 @@ def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"purenet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     sweep_options.add_to(commands, _EXPERIMENTS, _SEARCHES).set_defaults(run=_sweep, **defaults)
+    add_report(commands, Help).set_defaults(run=_report)
     for command in (train, predict, check):
         command.add_to(commands).set_defaults(run=_explained(command.run))
     return parser

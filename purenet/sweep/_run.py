@@ -63,10 +63,9 @@ def run(
     `epochs` epochs; there is no default. Trial i depends only on the seed and on i.
 
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
-    `sobol`,
-      `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`, `hyperband` and
-      `median_stopping` stop bad points early; `pbt` lets bad ones copy good ones; `from_optuna`
-      asks an Optuna sampler.
+      `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
+      `hyperband` and `median_stopping` stop bad points early; `pbt` lets bad ones copy good ones;
+      `from_optuna` asks an Optuna sampler.
     - `seeds`: number of runs of each point, with different seeds; points are ranked by the mean.
     - `folds`: cross-validation. `data` is then one data set, and each point is trained on every
       fold: an integer k (shuffled by the seed; stratified if data is (x, t) with integer labels),
@@ -258,13 +257,14 @@ class SweepRun:
 
     def train_local(self, work: Sequence[Work]) -> Iterator[tuple[Group, Report]]:
         """Train one group after the other, each to its targets."""
-        following = [*work, None][1:]
-        for one, then in zip(work, following, strict=True):
+        cores = os.cpu_count() or 1
+        for place, one in enumerate(work):
             group, target_epochs, keep = one
             self.journal.stop_if_late()
+            # what comes next compiles beside this group, and while it trains
+            for later in work[place : place + 1 + cores]:
+                later.group.compile()
             pool = group.training_pool()
-            if then is not None:
-                then.group.compile()  # while this group trains
             self.journal.stop_if_late()  # compiling took a while
             for report in pool.train(target_epochs, keep):
                 yield group, report
