@@ -96,6 +96,10 @@ class Trainable(NamedTuple):
     such predictions. `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a
     larger set; without it they are given the rows, gathered.
 
+    Two are for data that is streamed: `steps(state, chunk) -> (state, metrics)` trains on a `Chunk`
+    of minibatches, metrics being a value for each of them; `batch_size` is the number of examples
+    in a minibatch.
+
     >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
     >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
     {'epochs': 1}
@@ -108,6 +112,8 @@ class Trainable(NamedTuple):
     predict: Callable[[PyTree, PyTree], Any] | None = None
     score: Callable[[Any, Any], dict[str, jax.Array]] | None = None
     subsets: bool = False
+    steps: Callable[[PyTree, Any], tuple[PyTree, dict[str, jax.Array]]] | None = None
+    batch_size: int | None = None
 
     def __repr__(self):
         parts = {name: part for name, part in self._asdict().items() if part is not False}

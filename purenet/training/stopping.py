@@ -38,6 +38,10 @@ class Scoring(NamedTuple):
         """The latest state."""
         return carry.state if self.tracks else carry
 
+    def with_state(self, carry: PyTree, state: PyTree) -> PyTree:
+        """The same with another latest state, in the midst of an epoch."""
+        return carry._replace(state=state) if self.tracks else state
+
     def due(self, done: Array) -> Array | bool:
         """Whether the epoch after `done` of them is evaluated: each `every`-th is."""
         return True if self.every == 1 else (done + 1) % self.every == 0

@@ -22,7 +22,7 @@ from purenet.core.validate import (
 from purenet.optim.base import with_extras
 from purenet.training.evaluation import evaluate, predict, score
 from purenet.training.settings import Settings, is_binary
-from purenet.training.steps import epoch, init
+from purenet.training.steps import epoch, init, steps
 
 
 @declared
@@ -86,7 +86,8 @@ def supervised(
     `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` gives the network's
     outputs, as class probabilities where the loss is `softmax_cross_entropy` or
     `sigmoid_binary_cross_entropy`, also with arguments filled in by functools.partial;
-    `score(predictions, t)` gives the loss and the metrics of such predictions.
+    `score(predictions, t)` gives the loss and the metrics of such predictions. Data that is
+    streamed needs "shuffled" batches of a plain size.
 
     Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 where that is
     padded, and for another word in `batches`; TypeError if `net` is not a Layer, `optimizer` not a
@@ -131,9 +132,12 @@ def supervised(
         weighing, augment,
     )  # fmt: skip
     of = lambda f: functools.partial(f, settings)
-    return Trainable(
+    trainable = Trainable(
         of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True
     )
+    if batches != "shuffled" or isinstance(batch_size, PaddedSize):
+        return trainable  # of which minibatches are drawn from data in memory
+    return trainable._replace(steps=of(steps), batch_size=batch_size)
 
 
 # checks
