@@ -4,7 +4,6 @@ import functools
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,9 +22,7 @@ def jitter(key, x):
 
 
 NET = pn.serial(pn.dense(8), pn.batch_norm(), pn.relu, pn.dropout(0.3), pn.dense(3))
-TRAINABLE = pn.supervised(
-    NET, (4,), pn.adam(0.01), pn.softmax_cross_entropy, SIZE, augment=jitter
-)
+TRAINABLE = pn.supervised(NET, (4,), pn.adam(0.01), pn.softmax_cross_entropy, SIZE, augment=jitter)
 fit = functools.partial(pn.fit, TRAINABLE, progress=False)
 
 
@@ -61,3 +58,25 @@ def test_a_streamed_run_takes_the_steps_of_one_in_memory(key):
     in_memory = plain(fit(((X, T), VALIDATION), 3, key))
     chex.assert_trees_all_close(streamed, in_memory, rtol=1e-4, atol=1e-5)
     assert streamed[0].step == 18
+
+
+def test_each_device_of_a_mesh_gets_its_rows(key):
+    """The numbers of one device, up to rounding."""
+    mesh = jax.make_mesh((2,), ("batch",))
+    net = pn.supervised(pn.mlp(), (4, 8, 3), pn.sgd(0.1), pn.softmax_cross_entropy, SIZE)
+    data = pn.data.stream((X, T)), pn.data.stream(VALIDATION)
+    spread = plain(pn.fit(net, data, 2, key, mesh=mesh, progress=False))
+    chex.assert_trees_all_close(
+        spread, plain(pn.fit(net, data, 2, key, progress=False)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_microbatches_and_a_run_that_began_in_memory(key, tmp_path):
+    net = pn.supervised(
+        pn.mlp(), (4, 8, 3), pn.sgd(0.1), pn.softmax_cross_entropy, SIZE, microbatches=2
+    )
+    fit = functools.partial(pn.fit, net, key=key, progress=False)
+    fit(((X, T), VALIDATION), 1, path=tmp_path / "run.npz")
+    found = fit((pn.data.stream((X, T)), VALIDATION), 2, path=tmp_path / "run.npz")
+    whole = fit(((X, T), VALIDATION), 2)
+    chex.assert_trees_all_close(plain(found), plain(whole), rtol=1e-4, atol=1e-5)

@@ -118,7 +118,7 @@ def source_of(source: Any) -> AnySource:
     >>> source_of((np.ones((3, 2)), np.zeros(3))).examples
     3
     """
-    leaves = jax.tree.leaves(source)
+    leaves = [] if hasattr(source, "__next__") else jax.tree.leaves(source)
     if leaves and all(map(_is_array, leaves)):
         sizes = {leaf.shape[0] if len(leaf.shape) else None for leaf in leaves}
         require(
