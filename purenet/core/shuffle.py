@@ -1,11 +1,13 @@
 """The order of the examples of an epoch."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def order_of_epoch(key: jax.Array, step: int | jax.Array, n: int) -> jax.Array:
     """The order in which the epoch that begins with this step takes n examples.
 

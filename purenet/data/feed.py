@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from purenet.core.chunk import Chunk
 from purenet.core.types import PyTree
 from purenet.core.validate import require
 from purenet.data.sources import Batches
@@ -87,18 +86,20 @@ class Feed:
 
     def seek(self, epoch: int, at: int, state: Any = None) -> None:
         """Go on with the minibatch `at` of an epoch. `state` is that of the source's iterator
-        there, which is known at the beginning of an epoch that was read before."""
+        there; without it, an iterator is read again from the beginning of an epoch that was read
+        before."""
         if self._next == (epoch, at):
             return
         self.close()
-        if at == 0 and state is None:
-            state = self.starts.get(epoch)
-        known = state is not None or epoch == at == 0 or not isinstance(self.data.source, Batches)
-        assert known, "an iterator goes on from a state"
+        skip = 0
+        if state is None and isinstance(self.data.source, Batches):
+            # read again from the last place before it that is known
+            known = max(e for e in self.starts if e <= epoch)
+            state, skip = self.starts[known], (epoch - known) * self.steps + at
         self._next, self._stop, self._chunks = _Place(epoch, at), threading.Event(), queue.Queue(1)
         self._thread = threading.Thread(
             target=_run,
-            args=(self._chunks, self._stop, lambda: self._read(epoch, at, state)),
+            args=(self._chunks, self._stop, lambda: self._read(epoch, at, state, skip)),
             name="purenet-stream",
             daemon=True,  # a source that never answers does not keep the process alive
         )
@@ -139,16 +140,12 @@ class Feed:
         self._next = _Place(epoch, at)
         return found
 
-    def like_chunk(self) -> Chunk:
-        """A chunk as programs get it, by shapes and dtypes."""
-        shape = lambda a: jax.ShapeDtypeStruct((self.chunk, self.size, *a.shape), a.dtype)
-        number = jax.ShapeDtypeStruct((), np.int32)
-        return Chunk(jax.tree.map(shape, self.data.example), number, number, self.steps)  # type: ignore[arg-type]
-
     # in the thread
-    def _read(self, epoch: int, at: int, state: Any) -> Iterator[HostChunk]:
+    def _read(self, epoch: int, at: int, state: Any, skip: int) -> Iterator[HostChunk]:
         source = self.data.source
         iterator: Any = source.open(state) if isinstance(source, Batches) else None
+        for _ in range(skip):
+            next(iterator)
         for now in range(epoch, self.epochs):
             rows = self._rows(now)
             while at < self.steps:

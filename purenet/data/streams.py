@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from purenet.core.chunk import Chunk
 from purenet.core.contracts import check_data
 from purenet.core.tree import fingerprint
 from purenet.core.types import PyTree
@@ -140,6 +141,14 @@ class Stream:
         each = sum(map(bytes_of, jax.tree.leaves(self.example)))
         most = max(1, self.memory // _PARTS // max(1, each))
         return math.ceil(steps / math.ceil(steps / most))
+
+    def like_chunk(self, size: int) -> Chunk:
+        """A chunk of an epoch's minibatches as programs get it, by shapes and dtypes."""
+        steps = self.steps(size)
+        most = self.chunk(size, steps)
+        shape = lambda a: jax.ShapeDtypeStruct((most, size, *a.shape), a.dtype)
+        number: Any = jax.ShapeDtypeStruct((), np.int32)
+        return Chunk(jax.tree.map(shape, self.example), number, number, steps)
 
     def like_arrays(self) -> PyTree:
         """Arrays in the place of the whole data, of its shapes and dtypes and of no size."""

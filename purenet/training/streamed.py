@@ -84,7 +84,7 @@ class _Training:
         n, steps = data.examples, data.steps(size)
         with jax.transfer_guard("allow"):
             for_run = jax.random.split(key)[1]  # as the state of `supervised` holds it
-        order = lambda epoch: np.asarray(_order(for_run, np.int32(epoch * steps), n))
+        order = lambda epoch: np.asarray(order_of_epoch(for_run, np.int32(epoch * steps), n))
         self.feed = Feed("fit", data, size, epochs, order)
         self.validation = _Validation(program, parts.get("validation"))
         self.done = self.at = 0  # epochs, and minibatches of the one after them
@@ -98,7 +98,9 @@ class _Training:
         trainable, where, told = self.program
         begun = jax.eval_shape(told.begin, start)
         with where.context():
-            values = jax.eval_shape(trainable.steps, start, self.feed.like_chunk())[1]
+            values = jax.eval_shape(
+                trainable.steps, start, self.feed.data.like_chunk(self.feed.size)
+            )[1]
             sums = jax.tree.map(lambda a: np.zeros(a.shape[1:], a.dtype), values)
             checked_metrics("fit: `steps`", sums)
             names = {"train": sums} | self.validation.names(start, told)
@@ -271,11 +273,6 @@ class _Validation:
 
 
 # programs
-@functools.partial(jax.jit, static_argnums=2)
-def _order(key, step, n: int):
-    return order_of_epoch(key, step, n)
-
-
 @jit_for_each(donate_argnums=0)
 def _train_chunk(program: _Program, loop: _Epoch, chunk: Chunk):
     """What is carried after a chunk, and a number that is there once it is trained."""

@@ -19,7 +19,7 @@ from purenet.sweep.engine.layout import Layout, place, sharding
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 
-_REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
+REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
 
 
 class LanePool(TrialRows):
@@ -164,7 +164,7 @@ class LanePool(TrialRows):
         lanes = np.flatnonzero(np.append(remaining > 0, False)[self.lane_rows])
         rows = self.lane_rows[lanes]
         busiest = _busiest(lanes, layout)
-        most = int(_REPORT / (self._pace * busiest)) if self._pace else 1
+        most = int(REPORT / (self._pace * busiest)) if self._pace else 1
         epochs = np.zeros(layout.width, np.int32)
         epochs[lanes] = np.minimum(remaining[rows], np.clip(most, 1, BLOCK))
         longest = int(epochs.max())
