@@ -271,7 +271,7 @@ def test_ctrl_c_works_while_the_source_is_waited_for(key, tmp_path, saved, monke
     path = tmp_path / "run.npz" if saved else None
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     data = stream(Stuck())
-    data.first
+    assert data.examples == len(data.first[1]) == 22
     timer.start()
     monkeypatch.setattr(feeding, "_PATIENCE", 0.0)
     with pytest.raises(KeyboardInterrupt):
