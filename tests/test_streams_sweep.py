@@ -322,7 +322,7 @@ def test_networks_of_two_batch_sizes_and_a_trial_that_equals_fit(tmp_path):
             chunk = Chunk((X[mine], T[mine]), steps, 0, steps)
             state, _ = train(state, chunk)
         expected = jax.tree.leaves(state.params)
-        for a, b in zip(jax.tree.leaves(found.weights(number).params), expected, strict=True):
+        for a, b in zip(jax.tree.leaves(found.weights(number)), expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 

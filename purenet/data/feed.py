@@ -145,7 +145,7 @@ class Feed:
         source = self.data.source
         iterator: Any = source.open(state) if isinstance(source, Batches) else None
         for _ in range(skip):
-            next(iterator)
+            self._after(iterator, f"epoch {epoch + 1}, minibatch {at + 1} of {self.steps}")
         for now in range(epoch, self.epochs):
             rows = self._rows(now)
             while at < self.steps:
@@ -182,8 +182,12 @@ class Feed:
     def _minibatch(self, iterator, rows, where: str) -> PyTree:
         if iterator is None:
             return self.data.prepared(self.data.source.read(rows))  # type: ignore[union-attr]
+        return self.data.prepared(self._after(iterator, where))
+
+    def _after(self, iterator, where: str) -> PyTree:
+        """The next minibatch of an iterator."""
         try:
-            return self.data.prepared(next(iterator))
+            return next(iterator)
         except StopIteration:
             raise _BadMinibatch(
                 f"{self.caller}: the stream ended before {where}; let it go on, as with .repeat(), "

@@ -21,7 +21,7 @@ from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.monitor import Monitor, Objective
 from purenet.sweep.engine.program import PARTS, Program, describe
 from purenet.sweep.engine.streamed import streamed
-from purenet.sweep.engine.streaming import NEED_MEMORY, StreamedData
+from purenet.sweep.engine.streaming import NEED_MEMORY, StreamedParts
 from purenet.sweep.folds import make_folds
 from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
@@ -121,7 +121,7 @@ class SweepConfig:
         self.monitor = monitor(asked, ranking._replace(goals=goals), epochs, targets)
         self.programs = [program.monitored(self.monitor) for program in programs]
 
-    def _data(self, data: Any, folds: Any) -> Any:
+    def _data(self, data: PyTree, folds: object) -> Any:
         """The data, checked: a pair of parts, its folds, or what is streamed."""
         if is_streamed(data):
             require(folds is None, f"sweep: folds {NEED_MEMORY}")
@@ -129,7 +129,7 @@ class SweepConfig:
             train, validation = as_stream(data[0]), data[1]
             named = first_examples(dict(zip(PARTS, (train, validation), strict=True)))
             check_data("sweep", named)
-            return StreamedData(train, validation)
+            return StreamedParts(train, validation)
         named = dict(zip(PARTS, data, strict=True)) if folds is None else {"": data}
         check_data("sweep", named)
         found = jax.tree.map(np.asarray, data if folds is not None else tuple(data))
@@ -190,10 +190,10 @@ class SweepConfig:
         treedef = structure(self.space, points.places[g])
         program = Program(self.trial, treedef, points.groups[g], where)
         one = numbers(self.space, points, members[0])
-        examples = self.data.examples if isinstance(self.data, StreamedData) else self.data
+        examples = self.data.examples if isinstance(self.data, StreamedParts) else self.data
         with explained(program, self.space, one, examples):
             program = describe(program, one, examples)
-        if isinstance(self.data, StreamedData):
+        if isinstance(self.data, StreamedParts):
             program = streamed(program, one, self.data)
         return program.monitored(self.monitor)
 
@@ -213,7 +213,7 @@ class SweepConfig:
     @functools.cached_property
     def fingerprint(self) -> str:
         """What tells the data apart."""
-        known = self.data.fingerprint if isinstance(self.data, StreamedData) else None
+        known = self.data.fingerprint if isinstance(self.data, StreamedParts) else None
         return known or fingerprint(self.data)
 
     def settings(self) -> dict:

@@ -13,8 +13,8 @@ from purenet.sweep.engine.layout import Layout, place, random_key
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment, Program
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, damaged
-from purenet.sweep.engine.stream_pool import Feeds, StreamPool
-from purenet.sweep.engine.streaming import StreamedData
+from purenet.sweep.engine.stream_pool import Feeds, StreamPool, feeds_of
+from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.state import SweepState
 
 
@@ -49,7 +49,7 @@ class Workplace:
     def __init__(
         self,
         seed: int,
-        data: PyTree | StreamedData,
+        data: PyTree | StreamedParts,
         make_pool: "Callable[[Group], Pool]",
         epochs: int = 0,
     ):
@@ -60,15 +60,15 @@ class Workplace:
 
     def data_on(self, layout: Layout) -> PyTree:
         if layout.devices not in self.placed:
-            held = self.data.held if isinstance(self.data, StreamedData) else self.data
+            held = self.data.held if isinstance(self.data, StreamedParts) else self.data
             self.placed[layout.devices] = place(layout, held)
         return self.placed[layout.devices]
 
     def feeds_of(self, size: int) -> Feeds:
         """What reads minibatches of this size."""
         if size not in self.feeds:
-            assert isinstance(self.data, StreamedData)
-            self.feeds[size] = Feeds.of(self.data, size, self.epochs, self.key)
+            assert isinstance(self.data, StreamedParts)
+            self.feeds[size] = feeds_of(self.data, size, self.epochs, self.key)
         return self.feeds[size]
 
     @property

@@ -34,7 +34,6 @@ from purenet.distributed.sharding import Placement, placement
 from purenet.training.history import Fit, record, say_interrupted, shown, until_saved
 from purenet.training.steps import count_examples
 from purenet.training.stopping import NEVER, Scoring, evaluated, scoring
-from purenet.training.streamed import fit_streamed
 
 # One compiled call trains at most this many epochs; how many it does train is an argument.
 _BLOCK = 64
@@ -133,6 +132,8 @@ def fit(
         run = None if path is None else _run_file(path, key, shapes, where.several, told, patience)
         program = trainable, where, told
         if streams:
+            from purenet.training.streamed import fit_streamed  # seldom needed
+
             first = lambda: _start(program)(where.data(key))
             return fit_streamed(
                 program, parts, epochs, patience or NEVER, key, progress, run, start, first

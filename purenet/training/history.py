@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -12,10 +13,12 @@ from purenet.core import display
 from purenet.core.interrupts import InterruptFlag, until_interrupted
 from purenet.core.types import PyTree
 
+History = dict[str, dict[str, np.ndarray]]  # part -> metric -> (epochs,)
+
 
 class _Pair(NamedTuple):
     state: PyTree
-    history: dict[str, dict[str, np.ndarray]]
+    history: History
 
 
 class Fit(_Pair):
@@ -53,7 +56,7 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def record(history, done: int, n: int, values, every: int) -> int:
+def record(history: History, done: int, n: int, values: PyTree, every: int) -> int:
     """Write the metrics of `n` more epochs, and return how many epochs are done."""
     for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
         old[done : done + n] = jax.device_get(new)[:n]
@@ -64,7 +67,7 @@ def record(history, done: int, n: int, values, every: int) -> int:
     return done + n
 
 
-def shown(history, done: int, speed: float) -> dict[str, str]:
+def shown(history: History, done: int, speed: float) -> dict[str, str]:
     """The progress bar's words: the latest value of every metric, and the speed."""
     latest = {
         f"{part} {name}": f"{known[-1]:.4g}"
@@ -76,7 +79,8 @@ def shown(history, done: int, speed: float) -> dict[str, str]:
     return latest | {"examples/s": f"{speed:.3g}"}
 
 
-def say_interrupted(done: int, epochs: int, path) -> None:
+def say_interrupted(done: int, epochs: int, path: Path) -> None:
+    """Tell where the run is saved."""
     print(
         f"\nfit: interrupted; {done} of {epochs} epochs are in {path}, and the same call resumes "
         "from there.",

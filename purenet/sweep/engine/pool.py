@@ -19,7 +19,7 @@ from purenet.sweep.engine.layout import Layout, place, sharding
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 
-REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
+_REPORT = 0.25  # seconds between two reports, as nearly as whole epochs allow
 
 
 class LanePool(TrialRows):
@@ -38,6 +38,11 @@ class LanePool(TrialRows):
     @property
     def layout(self) -> Layout:
         return self.compiled.program.layout
+
+    @property
+    def report_every(self) -> float:
+        """Seconds between two reports."""
+        return _REPORT
 
     @property
     def cost(self) -> ProgramCost:
@@ -164,7 +169,7 @@ class LanePool(TrialRows):
         lanes = np.flatnonzero(np.append(remaining > 0, False)[self.lane_rows])
         rows = self.lane_rows[lanes]
         busiest = _busiest(lanes, layout)
-        most = int(REPORT / (self._pace * busiest)) if self._pace else 1
+        most = int(self.report_every / (self._pace * busiest)) if self._pace else 1
         epochs = np.zeros(layout.width, np.int32)
         epochs[lanes] = np.minimum(remaining[rows], np.clip(most, 1, BLOCK))
         longest = int(epochs.max())

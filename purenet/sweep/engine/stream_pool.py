@@ -5,7 +5,7 @@ behind, since their trials came later, train first, until they have caught up.
 """
 
 import time
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ from purenet.data.feed import Feed
 from purenet.data.streams import Stream
 from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import place
-from purenet.sweep.engine.pool import REPORT, LanePool
+from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, quarantined
 from purenet.sweep.engine.records import Report
 from purenet.sweep.engine.streamed import end_program, outputs_program
-from purenet.sweep.engine.streaming import StreamedData
+from purenet.sweep.engine.streaming import StreamedParts
 
 _FOR_ORDER = 2**32 - 1  # the number of no point: the order of the examples is that of all of them
 
@@ -32,21 +32,6 @@ class Feeds(NamedTuple):
 
     train: Feed
     validation: Feed | None
-
-    @classmethod
-    def of(cls, data: StreamedData, size: int, epochs: int, key: Key) -> Self:
-        """The feeds of a sweep with this random key."""
-        n = data.train.examples
-        with jax.transfer_guard("allow"):
-            key = jax.random.fold_in(key, np.uint32(_FOR_ORDER))
-
-        def order(epoch: int) -> np.ndarray:
-            with jax.transfer_guard("allow"):
-                return np.asarray(order_of_epoch(key, np.int32(epoch), n))
-
-        train = Feed("sweep", data.train, size, epochs, None if n is None else order)
-        streamed = isinstance(data.validation, Stream)
-        return cls(train, Feed("sweep", data.validation, size, 2**62) if streamed else None)
 
     @property
     def failed(self) -> bool:
@@ -58,6 +43,21 @@ class Feeds(NamedTuple):
         for feed in self:
             if feed is not None:
                 feed.close()
+
+
+def feeds_of(data: StreamedParts, size: int, epochs: int, key: Key) -> Feeds:
+    """What reads minibatches of this size in a sweep with this random key."""
+    n = data.train.examples
+    with jax.transfer_guard("allow"):
+        key = jax.random.fold_in(key, np.uint32(_FOR_ORDER))
+
+    def order(epoch: int) -> np.ndarray:
+        with jax.transfer_guard("allow"):
+            return np.asarray(order_of_epoch(key, np.int32(epoch), n))
+
+    train = Feed("sweep", data.train, size, epochs, None if n is None else order)
+    streamed = isinstance(data.validation, Stream)
+    return Feeds(train, Feed("sweep", data.validation, size, 2**62) if streamed else None)
 
 
 class StreamPool(LanePool):
@@ -83,7 +83,7 @@ class StreamPool(LanePool):
         active = np.zeros(self.layout.width, bool)
         active[lanes] = True
         placed, at = place(self.layout, active, split=True), first
-        waiting = lambda: time.perf_counter() < began + REPORT
+        waiting = lambda: time.perf_counter() < began + self.report_every
         while at < stream.steps:
             feed.seek(epoch, at)
             chunk = feed.next(waiting)

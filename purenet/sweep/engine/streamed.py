@@ -20,10 +20,10 @@ from purenet.sweep.engine.program import (
     checked_parts,
     end_epoch,
 )
-from purenet.sweep.engine.streaming import InEpoch, StreamedData, StreamShape
+from purenet.sweep.engine.streaming import InEpoch, StreamedParts, StreamShape
 
 
-def streamed(program: Program, numbers: tuple, data: StreamedData) -> Program:
+def streamed(program: Program, numbers: tuple, data: StreamedParts) -> Program:
     """What `describe` gave, for a group whose training data is streamed.
 
     Raises TypeError or ValueError for a training that takes no minibatches, or others than the

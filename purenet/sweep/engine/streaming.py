@@ -14,11 +14,11 @@ from purenet.data.streams import Stream, first_examples
 NEED_MEMORY = "need data in memory, but some of it is streamed; give arrays of a part of it."
 
 
-class StreamedData:
+class StreamedParts:
     """Training data that is a stream, and validation data that is one too or lies in memory.
 
     >>> from purenet.data.streams import stream
-    >>> StreamedData(stream(np.ones(3)), np.ones(2)).examples[0].shape
+    >>> StreamedParts(stream(np.ones(3)), np.ones(2)).examples[0].shape
     (3,)
     """
 

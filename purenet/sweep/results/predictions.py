@@ -10,7 +10,7 @@ import numpy as np
 from purenet.core.types import PyTree
 from purenet.core.validate import require
 from purenet.sweep.engine.folds import Folds
-from purenet.sweep.engine.streaming import StreamedData
+from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.results.ensemble import Ensemble, ensemble, greedy
 from purenet.sweep.results.networks import Networks
 
@@ -95,7 +95,7 @@ def _score(networks: Networks, point: int) -> Callable[[Any, Any], dict]:
 def _data(networks: Networks) -> PyTree:
     """What predictions are compared on: all examples with folds, else those of validation."""
     data = networks.trainer_for("Result.ensemble").data
-    if isinstance(data, StreamedData):
+    if isinstance(data, StreamedParts):
         return data.in_memory("Result.ensemble")
     return data.data if isinstance(data, Folds) else data[1]
 
