@@ -97,6 +97,7 @@ TABLES = {
     "tabular": ["--table", "diabetes"],
     "tabular_ensemble": ["--optimizer", "muon"],
     "lcbench": [],
+    "streamed": [],
 }
 
 

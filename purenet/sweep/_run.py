@@ -63,6 +63,11 @@ def run(
     `epoch` gets the first, and `evaluate` runs on both after every epoch. A trial has at most
     `epochs` epochs, which has no default. Trial i depends on the seed and on i alone.
 
+    What does not fit in memory is a `data.stream` in the place of a part's arrays. Each chunk of
+    minibatches is then read once for all trials, which see the examples in one order; training
+    curves are means over minibatches, a trial that diverges stays as it ended, and a sweep with a
+    `path` resumes within an epoch. The training needs `steps`, as that of `supervised` has.
+
     - `search` decides which points are tried and for how long: a sampler (`random`, `sobol`,
       `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`, `hyperband` and
       `median` stop bad points early; `pbt` lets bad ones copy good ones; `from_optuna` asks an
