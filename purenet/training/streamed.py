@@ -156,6 +156,7 @@ class _Training:
         with where.context():
             count, at = where.data((np.int32(chunk.count), np.int32(chunk.at)))
             now = Chunk(where.batches(chunk.batches), count, at, self.feed.steps)
+            chunk = chunk._replace(batches=())  # not held on the host too
             self.state, running = _train_chunk(self.program)(self.state, now)
         # one chunk is trained on and one waits, so that not all of them pile up
         jax.block_until_ready(self._running)

@@ -14,7 +14,7 @@ import numpy as np
 from purenet.core.chunk import Chunk
 from purenet.core.shuffle import order_of_epoch
 from purenet.core.types import Key, PyTree
-from purenet.data.feed import Feed
+from purenet.data.feed import Feed, HostChunk
 from purenet.data.streams import Stream
 from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import place
@@ -89,20 +89,21 @@ class StreamPool(LanePool):
             chunk = feed.next(waiting)
             if chunk is None:
                 return self._report(lanes)
-            self._train(chunk, placed)
-            at = chunk.at + chunk.count
+            at, now = chunk.at + chunk.count, self._placed(chunk)
+            del chunk  # not held on the host too
+            self.lanes, running = self.compiled.advance(self.lanes, now, placed)
+            # one chunk is trained on and one waits, so that not all of them pile up
+            jax.block_until_ready(self._running)
+            self._running = running
             if at < stream.steps and not waiting():
                 return self._report(lanes)
         return self._end_epoch(epoch, lanes, placed)
 
-    def _train(self, chunk, active) -> None:
+    def _placed(self, chunk: HostChunk) -> Chunk:
         number = lambda n: np.array(n, np.int32)
-        now = Chunk(chunk.batches, number(chunk.count), number(chunk.at), self.feeds.train.steps)
-        now = place(self.layout, now)
-        self.lanes, running = self.compiled.advance(self.lanes, now, active)
-        # one chunk is trained on and one waits, so that not all of them pile up
-        jax.block_until_ready(self._running)
-        self._running = running
+        steps = self.feeds.train.steps
+        now = Chunk(chunk.batches, number(chunk.count), number(chunk.at), steps)
+        return place(self.layout, now)
 
     def _end_epoch(self, epoch: int, lanes, active) -> Report:
         program = self.compiled.program
