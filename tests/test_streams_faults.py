@@ -255,8 +255,9 @@ def test_a_run_is_saved_in_the_midst_of_an_epoch_when_it_is_interrupted(
     same(fit((data, VALIDATION), 4, key, path=path), whole)
 
 
+@pytest.mark.parametrize("part", ["train", "validation"])
 @pytest.mark.parametrize("saved", [True, False])
-def test_ctrl_c_works_while_the_source_is_waited_for(key, tmp_path, saved, monkeypatch):
+def test_ctrl_c_works_while_the_source_is_waited_for(key, tmp_path, saved, part, monkeypatch):
     free = threading.Event()
 
     class Stuck(MapStyle):
@@ -264,23 +265,26 @@ def test_ctrl_c_works_while_the_source_is_waited_for(key, tmp_path, saved, monke
 
         def __getitem__(self, i):
             self.reads += 1
-            if self.reads > len(X):
+            if self.reads == len(X) + 1:  # the first that is read ahead
+                os.kill(os.getpid(), signal.SIGINT)
                 free.wait(20)
             return super().__getitem__(i)
 
     path = tmp_path / "run.npz" if saved else None
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     data = stream(Stuck())
     assert data.examples == len(data.first[1]) == 22
-    timer.start()
+    parts = (data, VALIDATION) if part == "train" else (stream((X, T)), data)
     monkeypatch.setattr(feeding, "_PATIENCE", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        fit((data, VALIDATION), 4, key, path=path)
+        fit(parts, 4, key, path=path)
     assert not free.is_set()
-    (thread,) = [t for t in threading.enumerate() if t.name == "purenet-stream"]
     free.set()
-    thread.join(5)
-    assert (path is None) or path.exists()
+    for thread in threading.enumerate():
+        if thread.name == "purenet-stream":
+            thread.join(5)
+    if saved:
+        at = pn.checkpoint.load_metadata(path)["fit"]["stream"]["at"]
+        assert at == (0 if part == "train" else 5)
 
 
 # minibatches that cannot be trained on

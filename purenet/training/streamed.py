@@ -146,10 +146,11 @@ class _Training:
     def advance(self, interrupted: InterruptFlag) -> int:
         """Train on the next chunk, or end an epoch of which all are done. Returns the number of
         epochs that are completed by that."""
+        wanted = lambda: not interrupted
         if self.at == self.feed.steps:
-            return self._end_epoch()
+            return self._end_epoch(wanted)
         self.feed.seek(self.done, self.at, self.loader)
-        chunk = self.feed.next(lambda: not interrupted)
+        chunk = self.feed.next(wanted)
         if chunk is None:
             return 0
         where = self.where
@@ -165,11 +166,13 @@ class _Training:
         self._measure_speed(chunk)
         return 0
 
-    def _end_epoch(self) -> int:
+    def _end_epoch(self, wanted: Callable[[], bool]) -> int:
         where, told = self.where, self.told
         with where.context():
             due = (self.done + 1) % told.every == 0
-            measured = self.validation.measure(told.state(self.state.carry), due)
+            measured = self.validation.measure(told.state(self.state.carry), due, wanted)
+            if measured is None:
+                return 0
             numbers = where.data((measured, np.int32(self.done), np.float32(self.feed.steps)))
             carry, means = _end_epoch(self.program)(self.state, *numbers)
             sums = where.data(jax.tree.map(lambda a: np.zeros((), a.dtype), means))
@@ -242,17 +245,20 @@ class _Validation:
         self._kinds = jax.tree.map(scalar, kinds)
         return {"validation": self._kinds}
 
-    def measure(self, state: PyTree, due: bool) -> PyTree:
-        """The metrics of a state where that is `due`, and 0 elsewhere."""
+    def measure(self, state: PyTree, due: bool, wanted: Callable[[], bool]) -> PyTree | None:
+        """The metrics of a state where that is `due`, and 0 elsewhere; None if they are no longer
+        `wanted` while data is waited for."""
         if not self or not due:
             return self._kinds
         if self.feed is None:
             found = _evaluate(self.program[0])(state, self.data)
         else:
-            found = self._of_stream(self.feed, state)
+            found = self._of_stream(self.feed, state, wanted)
+        if found is None:
+            return None
         return jax.tree.map(lambda a, kind: np.asarray(a, kind.dtype), found, self._kinds)
 
-    def _of_stream(self, feed: Feed, state: PyTree) -> PyTree:
+    def _of_stream(self, feed: Feed, state: PyTree, wanted: Callable[[], bool]) -> PyTree | None:
         """The outputs of one chunk after the other, and the metrics of all of them."""
         trainable, where, _ = self.program
         feed.restart()
@@ -260,8 +266,9 @@ class _Validation:
         targets: list[np.ndarray] = []
         n = at = 0
         while at < feed.steps:
-            chunk = feed.next()
-            assert chunk is not None
+            chunk = feed.next(wanted)
+            if chunk is None:
+                return None
             x, t = chunk.batches
             outputs.append(_predict(trainable)(state, where.batches(x)))
             targets.append(t.reshape(-1, *t.shape[2:])[: chunk.examples])
