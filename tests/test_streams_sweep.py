@@ -18,6 +18,7 @@ import purenet as pn
 from purenet import sweep
 from purenet.core.chunk import Chunk
 from purenet.core.shuffle import order_of_epoch
+from purenet.sweep import config
 
 X = np.random.default_rng(0).normal(size=(22, 3)).astype(np.float32)
 T = np.arange(22, dtype=np.int32) % 2
@@ -134,6 +135,15 @@ def test_streamed_validation(whole):
     chex.assert_trees_all_close(found.curves, whole.curves, rtol=1e-6)
 
 
+@pytest.mark.parametrize("block, devices", [(6, 1), (2, 2)])
+def test_lanes_that_are_vmapped_agree_with_those_one_by_one(whole, monkeypatch, block, devices):
+    real = config.layout
+    monkeypatch.setattr(config, "layout", lambda trials, where: real(trials, where, block))
+    for validation in (VALIDATION, stream(VALIDATION)):
+        found = run(validation=validation, devices=devices)
+        chex.assert_trees_all_close(found.curves, whole.curves, rtol=1e-5)
+
+
 # searches
 def test_seeds_and_the_first_of_them(whole):
     found = run(seeds=2)
@@ -151,8 +161,6 @@ def test_trials_that_stop_early_are_a_part_of_the_whole(whole, search):
 
 def test_lanes_that_are_behind_catch_up_and_the_numbers_stay(whole, monkeypatch):
     """Four lanes for six trials, of which two come when others are done or out of patience."""
-    from purenet.sweep import config
-
     real = config.layout
     monkeypatch.setattr(config, "layout", lambda trials, devices: real(4, devices[:1]))
     data = Counted()
