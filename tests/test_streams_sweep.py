@@ -133,6 +133,9 @@ def test_the_order_of_the_examples_is_one_for_all_trials(whole):
 def test_streamed_validation(whole):
     found = run(validation=stream(VALIDATION))
     chex.assert_trees_all_close(found.curves, whole.curves, rtol=1e-6)
+    with pytest.raises(ValueError, match="the validation data is streamed, but it has to be in"):
+        found.ensemble("greedy", size=2)
+    assert len(whole.ensemble(2)) == 2
 
 
 @pytest.mark.parametrize("block, devices", [(6, 1), (2, 2)])
