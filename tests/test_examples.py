@@ -97,6 +97,7 @@ TABLES = {
     "tabular": ["--table", "diabetes", "--save", "voters.npz"],
     "tabular_ensemble": ["--optimizer", "muon"],
     "lcbench": [],
+    "streamed": [],
 }
 
 

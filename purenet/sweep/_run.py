@@ -13,6 +13,7 @@ from purenet.core.ensemble import Member
 from purenet.core.files import as_path
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, describe_value, integer, positive, require
+from purenet.data.streams import is_streamed
 from purenet.distributed import multihost
 from purenet.sweep._plan import Plan
 from purenet.sweep.backends import multihost as together
@@ -21,6 +22,7 @@ from purenet.sweep.backends.multihost import MultiHostPool
 from purenet.sweep.backends.population import train
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import Report
+from purenet.sweep.engine.streaming import NEED_MEMORY
 from purenet.sweep.group import Group, Pool, Work, Workplace
 from purenet.sweep.journal import Journal, SweepProgress
 from purenet.sweep.options import SweepOptions, filled, with_options
@@ -61,6 +63,11 @@ def run(
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis:
     `epoch` gets the first, and `evaluate` runs on both after every epoch. A trial has at most
     `epochs` epochs; there is no default. Trial i depends only on the seed and on i.
+
+    Data that does not fit in memory is a `data.stream` in place of a part's arrays. Each chunk of
+    minibatches is then read once for all trials, which see the examples in one order; training
+    curves are means over minibatches, a diverged trial keeps its last state, and a sweep with a
+    `path` resumes within an epoch. The training needs `steps`, as that of `supervised` has.
 
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
       `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
@@ -135,6 +142,9 @@ def run(
     path = None if path is None else as_path("sweep", path)
     asked = filled(options)
     devices: Any = asked["devices"]
+    for name, value in {"executor": executor, "plan": plan}.items():
+        if value is not None and is_streamed(data):
+            raise ValueError(f"sweep: {name} {NEED_MEMORY}")
     if executor is not None:
         check(executor, as_scheduler(asked["search"]), plan, devices)
         asked["devices"] = None  # the workers have their own
@@ -180,7 +190,7 @@ class SweepRun:
         self.request, self.plan, self.keep, self.executor = request, plan, keep, executor
         first = request.start.points
         self.state = SweepState(request.space, first, request.shape, request.objective)
-        self.workplace = Workplace(request.seed, request.data, self._make_pool)
+        self.workplace = Workplace(request.seed, request.data, self._make_pool, request.epochs)
         self.groups: list[Group] = []
         self.journal = Journal(self.state, self.groups, self._summary)
 
@@ -198,12 +208,21 @@ class SweepRun:
         if store is not None and store.resumes:
             resume.load(store, state, self.groups)
         total = request.search.budget(request.trials, request.epochs) * request.shape.runs
-        with self.executor or contextlib.nullcontext(), self.journal.open(total, progress):
-            if request.search.independent:
-                follow(request, state, self._draw, self._train)
-            else:
-                self._train_population(cast(Population, request.search))  # the only such scheduler
-            self._keep_best()
+        with (
+            self.executor or contextlib.nullcontext(),
+            contextlib.closing(self.workplace),
+            self.journal.open(total, progress),
+        ):
+            try:
+                if request.search.independent:
+                    follow(request, state, self._draw, self._train)
+                else:
+                    self._train_population(cast(Population, request.search))  # the one such kind
+                self._keep_best()
+            except Exception:
+                if self.workplace.failed:
+                    self.save(finished=False)  # the same call resumes at that minibatch
+                raise
         return self.result()
 
     # steps of the search
