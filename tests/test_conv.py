@@ -227,6 +227,21 @@ def test_a_minibatch_sharded_over_devices_gives_the_same_gradient(method):
     np.testing.assert_allclose(jax.jit(sharded)(w, x), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("method", ["blocked", "winograd", None])
+def test_a_mesh_with_explicit_axes_shards_the_output_like_the_images(method):
+    x, w = numbers(0, (4, 4, 4, 1)), numbers(1, (3, 3, 1, 2))
+    op = lambda w, x: convolve(x, w, 0.0, 1, 1, method)
+    grad = jax.grad(lambda w, x: (op(w, x) ** 2).sum())
+    expected = jax.jit(grad)(w, x)
+    spec = jax.sharding.PartitionSpec
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        w, x = jax.device_put(w, spec()), jax.device_put(x, spec("batch"))
+        y, got = jax.jit(lambda w, x: (op(w, x), grad(w, x)))(w, x)
+    assert jax.typeof(y).sharding.spec == spec("batch", None, None, None)
+    np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-10)
+
+
 def test_the_method_follows_the_shapes():
     chosen = lambda size, c, k, f, *more: choose_method((8, size, size, c), (k, k, c, f), *more)
     assert chosen(28, 1, 5, 30) == chosen(32, 3, 3, 64) == "blocked"

@@ -100,7 +100,7 @@ def _convolve(
     form = _form(x, w, stride, padding, method)
     such = f"({w.shape[3]},), one number for each filter, or the scalar 0 for no bias,"
     expect_shape(jnp.shape(b) in ((), w.shape[3:]), "conv: b", b, such)
-    y = form.output(*_of_one_dtype(x, w))
+    y = _sharded_like(x, w, form.output)(*_of_one_dtype(x, w))
     return y + (b if jnp.ndim(b) == 0 else jnp.asarray(b)[None, None, None])
 
 
@@ -120,6 +120,15 @@ def _convolve_bwd(stride, padding, method, residuals, g):
 
 
 convolve = hand_vjp(_convolve, _convolve_fwd, _convolve_bwd, static=(3, 4, 5))
+
+
+def _sharded_like(x, w, output):
+    """On a mesh with explicit axes, `output` by the images of x and the filters of w."""
+    if not jax.sharding.get_abstract_mesh().explicit_axes:
+        return output
+    images, filters = jax.typeof(x).sharding.spec[0], jax.typeof(w).sharding.spec[3]
+    spec = jax.sharding.PartitionSpec(images, None, None, filters)
+    return jax.sharding.auto_axes(output, out_sharding=spec)
 
 
 def _of_one_dtype(x, w):
