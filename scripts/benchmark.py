@@ -3,9 +3,9 @@
     python scripts/benchmark.py [SUITE ...] [--reps 5] [--record FILE]
     python scripts/benchmark.py --history FILE -o PNG
 
-Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
-stopping, planning, bookkeeping, scaling, folds, ensembles, wait, streams, import; all of them by
-default.
+Suites: peak, mlp, gradients, convnets, convolutions, cores, pooling, precision, sweep,
+convnet-sweep, stopping, planning, bookkeeping, scaling, folds, ensembles, wait, streams, import;
+all of them by default.
 Three more take minutes: quality, on MNIST if MNIST_DIR names its folder, else on the digits;
 accelerator, in absolute figures; shapes, LCBench's space. The other suites use random numbers in
 MNIST's shapes, so nothing has to be downloaded.
@@ -245,6 +245,7 @@ SUITES = {
     "gradients": gradients,
     "convnets": convolutions.steps,
     "convolutions": convolutions.table,
+    "cores": convolutions.cores,
     "pooling": convolutions.pooling,
     "precision": precision.steps,
     "sweep": sweeps,
