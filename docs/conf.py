@@ -90,6 +90,7 @@ def as_restructured(app, what, name, obj, options, lines):
     """Docstrings are plain text with `code`, indented formulas and examples."""
     text, out, literal = textwrap.dedent("\n".join(lines)), [], False
     for line in text.splitlines():
+        line = f"    {line}" if line.startswith("|") else line  # a table stays as it is
         indented = line.startswith("    ") and not line.lstrip().startswith(("...", "- "))
         if indented and not literal and out and not out[-1].strip():
             out += ["::", ""]
