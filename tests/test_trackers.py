@@ -130,3 +130,11 @@ def test_anything_but_a_function_of_one_argument_is_refused(monkeypatch):
     monkeypatch.setattr("purenet.distributed.multihost.count", lambda: 2)
     with pytest.raises(ValueError, match="on_report works in a single process"):
         toy(print)
+
+
+def test_a_sweep_without_a_survivor_has_nothing_to_show(tmp_path):
+    nowhere = lambda hyper: trial({"rate": hyper["rate"] * np.nan})
+    lost = sweep.run(nowhere, {"rate": SPACE["rate"]}, NOTHING, trials=1, epochs=1)
+    with pytest.raises(ValueError, match="every trial diverged"):
+        lost.to_tensorboard(tmp_path / "board")
+    assert not (tmp_path / "board").exists()
