@@ -88,12 +88,13 @@ def fit(
     in place of the last one; where no epoch has a score, that is the last one. A run that is
     resumed may have more patience than before, and all else as before.
 
-    Raises TypeError if `trainable` is not a Trainable, the key not a random key, the data not
-    numbers or a metric not a real scalar; ValueError for data that does not fit, for a `path` that
-    holds something else (a run from another key, on other data, with weights of other shapes, of
-    more epochs, or with other rules of stopping), for a partition that does not divide its leaf,
-    for `patience` or `select="best"` without validation data, and where processes make different
-    calls.
+    Raises TypeError if `trainable` is not a Trainable, or has no `steps` for streamed data, the key
+    is not a random key, the data not numbers or a metric not a real scalar; ValueError for data
+    that does not fit, for a `path` that holds something else (a run from another key, on other
+    data, with weights of other shapes, of more epochs, or with other rules of stopping), for a
+    partition that does not divide its leaf, for `patience` or `select="best"` without validation
+    data, for streamed data in several processes, and where processes make different calls. An error
+    of a stream's source passes through.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.training.supervised import supervised
