@@ -73,5 +73,5 @@ def test_help_and_pages_say_that_the_port_is_open(capsys):
         cli.main(["sweep", "--help"])
     assert "Anyone who can reach that port can join" in " ".join(capsys.readouterr().out.split())
     pages = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
-    starts = re.findall(r"jax\.distributed\.initialize\((?s:.*?)\n\)", pages)
+    starts = re.findall(r"jax\.distributed\.initialize\(\n(?s:.*?)\n\)", pages)
     assert starts and all("coordinator_bind_address=here" in start for start in starts)

@@ -89,11 +89,13 @@ def fit(
     resumes, only its patience may be larger than before; for more epochs, its score must not have
     been taken after a last epoch that is not a multiple of k.
 
-    Raises TypeError if `trainable` is not a Trainable, the key not a random key, the data not
-    numbers or a metric not a real scalar; ValueError for data that does not fit, for a `path` that
-    holds something else (a run with another key, other data, weights of other shapes, more epochs,
-    or other stopping rules), for a partition that does not divide its leaf, for `patience` or
-    `select="best"` without validation data, and if processes make different calls.
+    Raises TypeError if `trainable` is not a Trainable, or has no `steps` for streamed data, the key
+    not a random key, the data not numbers or a metric not a real scalar; ValueError for data that
+    does not fit, for a `path` that holds something else (a run with another key, other data,
+    weights of other shapes, more epochs, or other stopping rules), for a partition that does not
+    divide its leaf, for `patience` or `select="best"` without validation data, for streamed data in
+    several processes, and if processes make different calls. Errors of a stream's source pass
+    through.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.training.supervised import supervised
