@@ -14,8 +14,9 @@ from purenet.sweep.storage.reading import SETTINGS, read_settings
 _FOLDER = "sweep-results"
 _COMMAND = "command.json"  # the options below
 _OPTIONS = (
-    "data", "data_dir", "images", "search", "trials", "epochs", "rate", "weight_decay", "seed",
-    "points"
+    "trial", "space", "data", "data_dir", "target", "task", "categorical", "ignore", "missing",
+    "images", "search", "trials", "epochs", "rate", "weight_decay", "seed", "folds", "patience",
+    "points",
 )  # fmt: skip
 _FILES = ("data_dir", "points")  # that may have moved
 _SIZE = ("trials", "epochs")  # which may be increased, unless the search depends on it
@@ -56,7 +57,8 @@ def stored_arguments(options: Namespace) -> list[str]:
     Raises ValueError if their file is damaged.
     """
     content = multihost.broadcast_bytes(lambda: json_bytes(_stored(_named_folder(options))))
-    found = [(name, json.loads(content).get(name)) for name in _OPTIONS]
+    again = options.trial is not None  # an argument that is not an option cannot be given twice
+    found = [(name, json.loads(content).get(name)) for name in _OPTIONS[again:]]
     return [part for name, v in found if v is not None for part in _as_arguments(name, v)]
 
 
@@ -144,7 +146,7 @@ def _points_of(path: Path) -> list:
 def _stored_form(options) -> dict[str, Any]:
     """The options that decide what a sweep computes, by name."""
     asked = {name: getattr(options, name) for name in _OPTIONS}
-    for name in _FILES:
+    for name in _files(asked):
         if asked[name] is not None:  # so that it can be resumed from anywhere
             asked[name] = str(Path(asked[name]).absolute())
     return asked
@@ -156,7 +158,7 @@ def _check_same_options(folder: Path, asked: dict[str, Any]) -> None:
     stored = _stored(folder)
     changed = [name for name in stored if name in asked and stored[name] != asked[name]]
     raised = [name for name in _raisable(stored) if asked[name] > stored[name]]
-    changed = [name for name in changed if name not in (*_FILES, *raised)]
+    changed = [name for name in changed if name not in (*_files(stored), *raised)]
     if changed:
         before = " ".join(" ".join(_as_arguments(name, stored[name])) for name in changed)
         arguments = [_as_arguments(name, asked[name]) for name in changed]
@@ -167,7 +169,14 @@ def _check_same_options(folder: Path, asked: dict[str, Any]) -> None:
         )
 
 
+def _files(options: dict[str, Any]) -> tuple[str, ...]:
+    """The options that name files: `data` does if it is a table."""
+    return _FILES if options.get("target") is None else (*_FILES, "data")
+
+
 def _as_arguments(name: str, value: Any) -> list[str]:
     """An option as typed on the command line."""
     values = value if isinstance(value, list) else [value]
+    if name == "trial":
+        return values
     return ["--" + name.replace("_", "-"), *map(str, values)]

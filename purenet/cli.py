@@ -1,8 +1,7 @@
-"""The command line: `purenet sweep | check`."""
+"""The command line: `purenet sweep | train | predict | report | check`."""
 
 import argparse
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,12 @@ from purenet._command import (
     resume_command,
     stored_arguments,
 )
+from purenet._commands import check, jobs, predict, sweep_options, train
+from purenet._commands.help import Help
+from purenet._commands.modules import origin, referred
+from purenet._report_command import add_report, write_page, write_pages
 from purenet._version import __version__
-from purenet.core.validate import integer
+from purenet.core.validate import integer, require
 from purenet.distributed import multihost
 from purenet.distributed.devices import use_cpu_cores
 from purenet.nn.losses import l2, softmax_cross_entropy
@@ -27,7 +30,9 @@ from purenet.nn.models import mlp
 from purenet.optim.optimizers import sgd
 from purenet.sweep import grid, halving, hyperband, loguniform, pbt, plan, random, run, sobol
 from purenet.sweep.config import checked_seed
+from purenet.sweep.results.figures import varied
 from purenet.sweep.results.result import Result
+from purenet.sweep.space.space import take_apart
 from purenet.sweep.storage.reading import REPORT, read_report
 from purenet.training.supervised import supervised
 
@@ -41,6 +46,10 @@ _EXPERIMENTS = {
     "book": _DIGITS | {"images": 500, "epochs": 50, "rate": (1e-6, 0.01),
                        "weight_decay": (1e-8, 1e-4)},
 }  # fmt: skip
+_TABLE: dict[str, Any] = {
+    "images": None, "trials": 40, "epochs": 50, "rate": (1e-4, 0.03), "weight_decay": (1e-6, 0.01),
+}  # fmt: skip
+_OWN: dict[str, Any] = _TABLE | {"rate": None, "weight_decay": None}
 _LOST = 20  # seconds without a heartbeat after which a process counts as dead
 
 
@@ -52,9 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     2
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
-    if hasattr(options, "experiment"):
-        options = _parser(_EXPERIMENTS[options.experiment]).parse_args(arguments)
+    options = _options_of(arguments)
     options.given = arguments
     try:
         return options.run(options)
@@ -80,7 +87,15 @@ def _as_user_errors(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise UserError(_one_line(error)) from error
+        raise UserError(_one_line(error) + origin(error)) from error
+
+
+def _explained(command: Callable[..., int]) -> Callable[..., int]:
+    def run(options) -> int:
+        with _as_user_errors(ValueError, TypeError, OSError, ImportError):
+            return command(options)
+
+    return run
 
 
 # purenet sweep
@@ -89,16 +104,19 @@ def _sweep(options) -> int:
         _start(options.process)
         if options.resume:
             given = [*stored_arguments(options), *options.given[1:]]
-            options = _parser().parse_args([options.command, *given])
-        arguments, search = _arguments(options), _SEARCHES[options.search](options)
-        search["points"] = given_points(options)
+            options = _options_of([options.command, *given])
+        job, sizes = _job(options), _sizes(options)
+        arguments = job.trial, job.space, job.data, *sizes
+        search = _SEARCHES[options.search](options) | _shared_options(options)
         if options.plan:
             print(plan(*arguments, **search))
             return 0
         name = multihost.broadcast_bytes(lambda: str(results_folder(options)).encode())
     folder = Path(name.decode())
     try:
-        result = run(*arguments, **search, path=folder, seconds=options.seconds, progress=True)
+        result: Result = run(
+            *arguments, **search, path=folder, seconds=options.seconds, progress=True
+        )
     except KeyboardInterrupt:
         print(f"\nresume with: {resume_command(folder, options)}", file=sys.stderr)
         raise
@@ -106,19 +124,33 @@ def _sweep(options) -> int:
         raise UserError(
             f"{_one_line(error)}; start all processes with --out {folder} --resume."
         ) from error
-    except (ValueError, OSError, RuntimeError) as error:
+    except Exception as error:
         if multihost.first():
             remove_unstarted(folder)
-        raise UserError(_one_line(error)) from error
+        if not isinstance(error, (ValueError, TypeError, OSError, RuntimeError)):
+            raise  # an error in one's own trial function, with its traceback
+        raise UserError(_one_line(error) + origin(error)) from error
     if multihost.first():
         if not read_report(folder / REPORT)["finished"]:
             print(f"resume with: {resume_command(folder, options)}", file=sys.stderr)
-        _report(result, folder)
+        _tell(result, folder)
+        if options.trial is not None or options.target is not None:
+            _save_best(job, result, folder / jobs.MODEL)
     return 0
 
 
-def _report(result: Result, folder: Path) -> None:
-    """Print the best trials; write the table and the pictures."""
+def _save_best(job: jobs.Job, result: Result, path: Path) -> None:
+    try:
+        job.save_best(result, path)
+    except ValueError as error:  # a training loop or a layer that a file cannot describe
+        print(f"no {path.name}: {_one_line(error)}", file=sys.stderr)
+        return
+    how = "" if job.encoding is None else f"; purenet predict {path} --data FILE.csv"
+    print(f"the best network: {path}{how}")
+
+
+def _tell(result: Result, folder: Path) -> None:
+    """Print the best trials; write the table, the pictures and the page."""
     written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
@@ -127,7 +159,12 @@ def _report(result: Result, folder: Path) -> None:
         raise UserError(f"no trial has been trained yet, see {folder}; increase --seconds.")
     for rank, best in enumerate(result.best(_SHOWN), 1):
         print(f"Best-{rank} {best}")
-    pictures: dict[str, Callable[..., None]] = {"best.png": result.plot, "map.png": result.plot_map}
+    columns = len(varied(result.outcomes))
+    pictures: dict[str, Callable[..., None]] = {"best.png": result.plot}
+    if 2 <= columns <= 6:
+        pictures["map.png"] = result.plot_map
+    elif columns:
+        pictures["slices.png"] = result.plot_slices
     if (result.status == "stopped").any():
         pictures["rungs.png"] = result.plot_rungs
     if result.lineage is not None:
@@ -138,6 +175,7 @@ def _report(result: Result, folder: Path) -> None:
             written += f", {name}"
     except ModuleNotFoundError as error:
         print(f"no pictures: {error}", file=sys.stderr)
+    written += write_page(result, folder)
     print(
         f"{result.trials} trials, {result.epochs.sum()} trial-epochs in {result.seconds:.1f} s; "
         f"{folder}: {written}"
@@ -177,20 +215,48 @@ def _join(process: list[str]) -> None:
         ) from error
 
 
-def _arguments(options) -> tuple:
-    """The arguments of `run` and `plan`: trial, space, data, trials, epochs, seed."""
+def _sizes(options) -> tuple[int | None, int, int]:
+    """The trials, the epochs and the seed."""
     trials = integer("--trials", options.trials, least=1)
     epochs = integer("--epochs", options.epochs, least=1)
     seed = checked_seed("--seed", options.seed)
-    images = integer("--images", options.images, least=10)
+    return None if options.search == "grid" else trials, epochs, seed
+
+
+def _shared_options(options) -> dict[str, Any]:
+    """The options of `run` and `plan` that are typed as they are called."""
+    folds = options.folds and integer("--folds", options.folds, least=2)
+    patience = options.patience and integer("--patience", options.patience, least=1)
+    return {"points": given_points(options), "folds": folds, "patience": patience}
+
+
+def _job(options) -> jobs.Job:
+    """What is trained: one's own trial function, or networks for a table or for images."""
+    _sizes(options)
+    if options.trial is not None:
+        own, space = jobs.own_job(options), referred("--space", options.space or "")
+        options.dimensions = len(take_apart(space).distributions)
+        return own._replace(space=space)
+    require(
+        options.space is None,
+        f"--space is {options.space}, but it needs a trial function of yours: purenet sweep "
+        "my_module:trial --space my_module:space.",
+    )
     space = {
         "rate": _range("--rate", options.rate),
         "weight decay": _range("--weight-decay", options.weight_decay),
     }
+    job = _image_job(options) if options.target is None else jobs.table_job(options)
+    return job._replace(space=space)
+
+
+def _image_job(options) -> jobs.Job:
+    jobs.check_no_table(options)
+    images = integer("--images", options.images, least=10)
     x, t = _images(options)
-    if images > len(x):
-        raise ValueError(f"--images is {images}, but there are {len(x)} images.")
-    parts = data.split(jax.random.key(seed), (x[:images], t[:images]), validation=0.2)
+    require(images <= len(x), f"--images is {images}, but there are {len(x)} images.")
+    x, t = x[:images], t[:images]
+    held_out = lambda: data.split(jax.random.key(options.seed), (x, t), validation=0.2)
 
     def trial(hyper):
         return supervised(
@@ -203,14 +269,14 @@ def _arguments(options) -> tuple:
             batches="with_replacement",
         )
 
-    return trial, space, parts, None if options.search == "grid" else trials, epochs, seed
+    return jobs.Job(trial, None, held_out() if options.folds is None else (x, t))
 
 
 # the search that `run` gets for each --search
 _SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "random": lambda options: {"search": random},
     # as many values of each hyperparameter as --trials allows
-    "grid": lambda options: {"search": grid(math.isqrt(options.trials))},
+    "grid": lambda options: {"search": grid(_points_each(options))},
     "sobol": lambda options: {"search": sobol},
     "halving": lambda options: {"search": halving()},
     "hyperband": lambda options: {"search": hyperband()},
@@ -218,27 +284,30 @@ _SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-# purenet check
-def _check(options) -> int:
-    with _as_user_errors(ValueError):
-        seed = integer("--seed", options.seed, least=0)
-    from purenet import gradcheck
+def _points_each(options) -> int:
+    """The points of each hyperparameter in a grid of at most --trials points."""
+    dimensions = max(1, getattr(options, "dimensions", 2))
+    points = round(options.trials ** (1 / dimensions))
+    return max(1, points - (points**dimensions > options.trials))
 
-    reports = [gradcheck.report(dtype, seed) for dtype in gradcheck.TOLERANCES]
-    print(gradcheck.table(*reports))
-    return 0 if all(row.passed for rows in reports for row in rows) else 1
+
+# purenet report
+def _report(options) -> int:
+    with _as_user_errors(ValueError, OSError, ImportError):
+        return write_pages(options)
 
 
 # options
-class _Help(argparse.HelpFormatter):
-    """Help that ends with the default of an option, as typed, if there is one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        default = action.default
-        if default is None or default is False or default is argparse.SUPPRESS:
-            return action.help
-        values = default if isinstance(default, tuple) else (default,)
-        return f"{action.help} (default: {' '.join(map(str, values))})"
+def _options_of(arguments: list[str]) -> argparse.Namespace:
+    """The options, with the defaults of the job that they ask for."""
+    options = _parser().parse_args(arguments)
+    if hasattr(options, "experiment"):
+        return _parser(_EXPERIMENTS[options.experiment]).parse_args(arguments)
+    if options.command == "sweep" and options.trial is not None:
+        return _parser(_OWN).parse_args(arguments)
+    if options.command == "sweep" and options.target is not None:
+        return _parser(_TABLE).parse_args(arguments)
+    return options
 
 
 def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
@@ -247,81 +316,19 @@ def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"purenet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    _add_sweep(commands, defaults)
-    _add_check(commands)
+    sweep_options.add_to(commands, _EXPERIMENTS, _SEARCHES).set_defaults(run=_sweep, **defaults)
+    add_report(commands, Help).set_defaults(run=_report)
+    for command in (train, predict, check):
+        command.add_to(commands).set_defaults(run=_explained(command.run))
     return parser
 
 
-def _add_sweep(commands, defaults: dict[str, Any]) -> None:
-    sweep = commands.add_parser(
-        "sweep",
-        help="search for a learning rate and a weight decay, all trials in one program",
-        description="Train many networks in one compiled program, each with its own learning rate, "
-        "weight decay and seed: 6 hidden layers of 100 relu units, He initialisation, SGD, "
-        "minibatches of 100 drawn at random, a fifth of the images for validation. Print the best "
-        "trials, draw their learning curves, and write settings, trials and curves to a folder.",
-        formatter_class=_Help,
-    )
-    sweep.set_defaults(run=_sweep, **defaults)
-    add = sweep.add_argument
-    add("--experiment", choices=_EXPERIMENTS, default=argparse.SUPPRESS,
-        help="start from the settings of a published search; other options override them. book: "
-        "500 images, 50 epochs, rates 1e-6 to 1e-2, weight decays 1e-8 to 1e-4")  # fmt: skip
-    add("--data", choices=("digits", "mnist"), default="digits",
-        help="digits: the 8x8 digits of scikit-learn; mnist: 28x28 MNIST from "
-        "--data-dir")  # fmt: skip
-    add("--data-dir", metavar="DIR", help="folder of the four MNIST IDX files, raw or gzipped")
-    add("--images", type=int, metavar="N",
-        help="use the first N training images, a fifth of them for validation")  # fmt: skip
-    add("--search", choices=_SEARCHES, default="random",
-        help="random: independent random points; grid: evenly spaced, with as many values of each "
-        "hyperparameter as --trials allows; sobol: more evenly spread than random; halving, "
-        "hyperband: stop bad trials early; pbt: bad trials copy good ones")  # fmt: skip
-    add("--trials", type=int, metavar="N", help="number of networks to train")
-    add("--epochs", type=int, metavar="N", help="passes over the training images")
-    add("--rate", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="range of the learning rate, sampled uniformly on a log scale")  # fmt: skip
-    add("--weight-decay", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="range of the weight decay (the factor of half the sum of squared weights in the "
-        "loss), sampled uniformly on a log scale")  # fmt: skip
-    add("--seed", type=int, default=0, metavar="N", help="random seed")
-    add("--out", metavar="DIR",
-        help="new folder for the results; defaults to sweep-results, or if that exists, to "
-        "sweep-results-2, ...")  # fmt: skip
-    add("--resume", nargs="?", const=True, default=False, metavar="FOLDER",
-        help="resume the sweep in FOLDER (or in --out, or in sweep-results) with the options it "
-        "was started with; only --trials and --epochs may be increased")  # fmt: skip
-    add("--points", metavar="FILE",
-        help="JSON file with a list of points to try first: "
-        '[{"rate": 0.1, "weight decay": 1e-6}]')  # fmt: skip
-    add("--seconds", type=float, metavar="S",
-        help="stop training after about S seconds; resume with --resume")  # fmt: skip
-    add("--process", nargs=3, metavar=("I", "N", "HOST:PORT"),
-        help="share the sweep between N processes; this is process I, counted from 0. Start all of "
-        "them with the same options. Process 0 writes the results and listens at HOST:PORT. Anyone "
-        "who can reach that port can join, so use an address that only trusted machines can "
-        "reach")  # fmt: skip
-    add("--plan", action="store_true",
-        help="measure for a few seconds, then print how the sweep would run and how long it would "
-        "take")  # fmt: skip
-
-
-def _add_check(commands) -> None:
-    check = commands.add_parser(
-        "check",
-        help="check every hand-written gradient against automatic and numerical ones",
-        description="Compare the hand-written gradient of every operation with automatic "
-        "differentiation and with central differences, entry by entry, in float64 and float32, and "
-        "print the largest errors. An error is relative to the entry, or to 1/100 of the largest "
-        "entry if that is larger. The exit status is 1 if an error exceeds its tolerance.",
-        formatter_class=_Help,
-    )
-    check.set_defaults(run=_check)
-    check.add_argument("--seed", type=int, default=0, metavar="N",
-        help="random seed for the sample arguments")  # fmt: skip
-
-
 def _images(options):
+    require(
+        options.data in ("digits", "mnist"),
+        f"--data is {options.data}, but digits, mnist, or a CSV file with --target is expected; "
+        "data of a module goes with a trial function of yours.",
+    )
     if options.data == "digits":
         if options.data_dir is not None:
             raise ValueError("--data-dir is only for --data mnist; the digits need no folder.")

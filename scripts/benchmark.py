@@ -3,8 +3,9 @@
     python scripts/benchmark.py [SUITE ...] [--reps 5] [--record FILE]
     python scripts/benchmark.py --history FILE -o PNG
 
-Suites: peak, mlp, gradients, convnets, convolutions, pooling, precision, sweep, convnet-sweep,
-stopping, planning, bookkeeping, scaling, folds, ensembles, wait, import; all of them by default.
+Suites: peak, mlp, gradients, convnets, convolutions, cores, pooling, precision, sweep,
+convnet-sweep, stopping, planning, bookkeeping, scaling, folds, ensembles, wait, streams, import;
+all of them by default.
 Three more take minutes: quality, on MNIST if MNIST_DIR names its folder, else on the digits;
 accelerator, in absolute figures; shapes, LCBench's space. The other suites use random numbers in
 MNIST's shapes, so nothing has to be downloaded.
@@ -31,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from benchmark_accelerator import absolute
 from benchmark_scaling import scaling
+from benchmark_streams import streams
 from benchmark_timing import BATCH, SHOWN, measure, purenet_steps, show, there_and_back
 from jax.example_libraries import optimizers as stax_optimizers
 from jax.example_libraries import stax
@@ -243,6 +245,7 @@ SUITES = {
     "gradients": gradients,
     "convnets": convolutions.steps,
     "convolutions": convolutions.table,
+    "cores": convolutions.cores,
     "pooling": convolutions.pooling,
     "precision": precision.steps,
     "sweep": sweeps,
@@ -254,6 +257,7 @@ SUITES = {
     "folds": lambda reps: rows.folds(e9, e9_data(), reps),
     "ensembles": lambda reps: rows.ensembles(e9, e9_data(), reps),
     "wait": lambda reps: rows.wait(e9, e9_data(), reps),
+    "streams": lambda reps: streams(examples(10_000), examples(1_000), reps),
     "shapes": rows.shapes,
     "import": imports,
     "quality": searches.quality,

@@ -18,6 +18,7 @@ from jax import lax
 import purenet as pn
 from purenet import ops, sweep
 from purenet.nn.conv import METHODS, choose_method
+from purenet.nn.conv_forms import FORMS, Geometry, spare_rows
 
 
 def images(n):
@@ -38,10 +39,14 @@ def lax_max_pool(x, size, stride):
 
 
 def steps(reps):
-    """A training step at batch 100 inside a scan: (c) SimpleConvNet, (d) DeepConvNet, Adam."""
+    """A training step at batch 100 inside a scan: (c) SimpleConvNet, (d) DeepConvNet, Adam.
+
+    Both programs train the same network. A call has a dozen steps or more, as an epoch has: in a
+    shorter one the operating system's first touch of the temporaries is most of the time.
+    """
     for title, net, count in (
         ("(c) SimpleConvNet", pn.simple_convnet(), 40),
-        ("(d) DeepConvNet", pn.deep_convnet(), 8),
+        ("(d) DeepConvNet", pn.deep_convnet(), 12),
     ):
         data = jax.tree.map(jnp.asarray, images(count * BATCH))
         programs = {
@@ -98,15 +103,24 @@ def raw_steps(net, data, count):
     return functools.partial(epoch, state, jax.random.key(1))
 
 
+LAYERS = (  # (title, (size, channels), filters, kernel, stride, padding)
+    ("1 -> 30, 5x5 on 28x28", (28, 1), 30, 5, 1, 0),
+    ("1 -> 16, 3x3 on 28x28", (28, 1), 16, 3, 1, 1),
+    ("16 -> 16, 3x3 on 28x28", (28, 16), 16, 3, 1, 1),
+    ("16 -> 32, 3x3 on 14x14", (14, 16), 32, 3, 1, 1),
+    ("32 -> 32, 3x3 on 14x14, padding 2", (14, 32), 32, 3, 1, 2),
+    ("32 -> 64, 3x3 on 8x8", (8, 32), 64, 3, 1, 1),
+    ("64 -> 64, 3x3 on 8x8", (8, 64), 64, 3, 1, 1),
+    ("16 -> 32, 3x3 by steps of 2 on 28x28", (28, 16), 32, 3, 2, 1),
+)
+
+
 def table(reps, repeats=4):
-    """Forward and backward of one convolution at batch 100: every method of ours, and lax.conv."""
-    for title, (size, c), f, k, stride, padding in (
-        ("1 -> 30, 5x5 on 28x28", (28, 1), 30, 5, 1, 0),
-        ("16 -> 16, 3x3 on 28x28", (28, 16), 16, 3, 1, 1),
-        ("16 -> 32, 3x3 on 14x14", (14, 16), 32, 3, 1, 1),
-        ("16 -> 32, 3x3 by steps of 2 on 28x28", (28, 16), 32, 3, 2, 1),
-        ("64 -> 64, 3x3 on 7x7", (7, 64), 64, 3, 1, 1),
-    ):
+    """Forward and backward of one convolution at batch 100: every method of ours, and lax.conv.
+
+    One of a single channel is a first layer, whose images need no gradient: there it is left out.
+    """
+    for title, (size, c), f, k, stride, padding in LAYERS:
         keys = jax.random.split(jax.random.key(0), 3)
         x = jax.random.normal(keys[0], (BATCH, size, size, c))
         w = jax.random.normal(keys[1], (k, k, c, f)) * 0.1
@@ -116,7 +130,13 @@ def table(reps, repeats=4):
         programs, memory = {}, {}
 
         def add(name, op, looped=True, args=args, g=g, programs=programs, memory=memory):
-            once = lambda args, _=None: (there_and_back(op, args, g), None)
+            fixed = args[: 1 if args[0].shape[3] == 1 else 0]
+
+            def once(args, _=None, op=op, g=g, fixed=fixed):
+                rest = args[len(fixed) :]
+                moved = there_and_back(lambda *rest: op(*fixed, *rest), rest, g)
+                return (*fixed, *moved), None
+
             scan = lambda args: lax.scan(once, args, None, repeats)[0]
             program = jax.jit(scan if looped else lambda args: once(args)[0])
             memory[name] = f"{temporaries(functools.partial(program, args))} MiB"
@@ -125,12 +145,34 @@ def table(reps, repeats=4):
 
         add("lax.conv, automatic, in a scan", by_lax)
         add("lax.conv, automatic, no scan", by_lax, looped=False)
+        choice = choose_method(x.shape, w.shape, stride, padding)
         for method in METHODS:
-            chosen = " (chosen)" if method == choose_method(c, k) else ""
+            if (stride > 1 and method in ("blocked", "winograd")) or (method, k) == ("winograd", 5):
+                continue
+            chosen = " (chosen on a CPU)" if method == choice else ""
             op = lambda x, w, b, s=stride, p=padding, m=method: ops.convolve(x, w, b, s, p, m)
             add(f"{method}, by hand, in a scan{chosen}", op)
         samples = {n: [s / repeats for s in v] for n, v in measure(programs, reps).items()}
         show(title, samples, note=lambda name, seconds, m=memory: m[name])
+
+
+def cores(reps):
+    """lax.conv as XLA runs it and with the rows that keep it off the single-core library.
+
+    Where the second row is no longer faster, `purenet.nn.conv_forms.spare_rows` has outlived
+    its reason.
+    """
+    for size, c, f, k in ((8, 64, 64, 3), (14, 32, 16, 3), (14, 32, 32, 5), (28, 32, 32, 3)):
+        pads = ((k // 2, k // 2),) * 2
+        x = jax.random.normal(jax.random.key(0), (BATCH, size, size, c), jnp.float32)
+        w = jax.random.normal(jax.random.key(1), (k, k, c, f), jnp.float32)
+        at = Geometry((size, size), (k, k), (1, 1), pads)
+        titles = ("as it is", f"{spare_rows(x.shape, w.shape, pads)} row more, cut off")
+        programs = {
+            title: functools.partial(jax.jit(FORMS[name](at).output), x, w)
+            for title, name in zip(titles, ("lax", "direct"), strict=True)
+        }
+        show(f"lax.conv {c} -> {f}, {k}x{k} on {size}x{size}", measure(programs, reps))
 
 
 def pooling(reps, repeats=4):

@@ -1,4 +1,4 @@
-"""Convolution: its two methods against lax.conv, im2col against col2im, vmap, errors, structure."""
+"""Convolution: its methods against lax.conv, im2col against col2im, vmap, errors, structure."""
 
 import chex
 import jax
@@ -11,6 +11,7 @@ from jax import lax
 
 from purenet.core.types import Params
 from purenet.nn.conv import METHODS, choose_method, conv, convolve
+from purenet.nn.conv_forms import block_width, spare_rows
 from purenet.nn.embedding import embedding, look_up
 from purenet.nn.initializers import zeros
 from purenet.nn.local_response_norm import local_response_norm, local_response_normalise
@@ -50,26 +51,77 @@ def value_and_cotangents(f, args, g=None):
     return jax.jit(both)(*args)  # one program is compiled sooner than every step of it
 
 
+def methods_for(kernel, stride):
+    """All that can compute such a convolution."""
+    left_out = {"winograd"} if kernel != (3, 3) else set()
+    left_out |= {"blocked", "winograd"} if stride not in (1, (1, 1)) else set()
+    return [method for method in (*METHODS, None) if method not in left_out]
+
+
+def by_every_method(args, stride, padding):
+    """{method: y and all cotangents}, in one program, and those of lax.conv."""
+    names = methods_for(args[1].shape[:2], stride)
+    ops = {m: lambda *a, m=m: convolve(*a, stride, padding, m) for m in names}
+    ops["expected"] = lambda *a: lax_conv(*a, stride, padding)
+
+    @jax.jit
+    def all_of(args):
+        return [value_and_cotangents(op, args) for op in ops.values()]
+
+    found = dict(zip(ops, all_of(args), strict=True))
+    return found.pop("expected"), found
+
+
 @few
 @given(geometries())
-def test_both_methods_equal_lax_and_its_derivatives(geometry):
+def test_every_method_equals_lax_and_its_derivatives(geometry):
     size, kernel, stride, padding = geometry
     args = numbers(0, (2, *size, 2)), numbers(1, (*kernel, 2, 3)), numbers(2, (3,))
-    expected = value_and_cotangents(lambda *a: lax_conv(*a, stride, padding), args)
-    for method in METHODS:
-        got = value_and_cotangents(lambda *a, m=method: convolve(*a, stride, padding, m), args)
+    expected, found = by_every_method(args, stride, padding)
+    for got in found.values():
         chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("stride, padding", [(1, 0), (2, "same"), (3, (2, 1))])
-def test_both_methods_agree_in_float32(stride, padding):
+# remainders of blocks and of tiles, even kernels, padding on one side, outputs of one pixel
+ONE_APART = [
+    ((6, 7), (3, 3), (1, 1)),
+    ((9, 3), (3, 3), (2, 0)),
+    ((3, 3), (3, 3), (0, 0)),
+    ((5, 11), (3, 5), "same"),
+    ((6, 7), (2, 4), "same"),
+    ((3, 9), (1, 2), (0, 0)),
+]
+
+
+@pytest.mark.parametrize("size, kernel, padding", ONE_APART)
+def test_every_method_of_stride_1_equals_lax_at_remainders_and_even_kernels(size, kernel, padding):
+    args = numbers(0, (2, *size, 2)), numbers(1, (*kernel, 2, 3)), numbers(2, (3,))
+    expected, found = by_every_method(args, (1, 1), padding)
+    assert "blocked" in found and ("winograd" in found) == (kernel == (3, 3))
+    for got in found.values():
+        chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("stride, padding", [((1, 1), (1, 1)), ((3, 3), (2, 1))])
+def test_every_method_agrees_in_float32(stride, padding):
     shapes = ((4, 9, 8, 3), (3, 3, 3, 5), (5,))
     args = [numbers(i, s, jnp.float32) for i, s in enumerate(shapes)]
-    got = [
-        value_and_cotangents(lambda *a, m=m: convolve(*a, stride, padding, m), args)
-        for m in METHODS
-    ]
-    chex.assert_trees_all_close(*got, rtol=1e-5, atol=1e-5)
+    expected, found = by_every_method(args, stride, padding)
+    for method, got in found.items():
+        close = 1e-4 if method == "winograd" else 1e-5
+        chex.assert_trees_all_close(got, expected, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_every_method_keeps_a_low_precision_and_is_as_exact_as_it(dtype):
+    args = [numbers(i, s, dtype) for i, s in enumerate(((2, 5, 5, 3), (3, 3, 3, 2), (2,)))]
+    _, found = by_every_method(args, (1, 1), (1, 1))
+    wide = lambda tree: jax.tree.map(lambda a: np.asarray(a, float), tree)
+    exact = value_and_cotangents(lambda *a: lax_conv(*a, (1, 1), (1, 1)), wide(args))
+    most = 20 * float(jnp.finfo(dtype).eps)
+    for got in found.values():
+        assert all(a.dtype == dtype for a in jax.tree.leaves(got))
+        chex.assert_trees_all_close(wide(got), exact, rtol=most, atol=10 * most)
 
 
 @few
@@ -92,7 +144,7 @@ def test_the_output_size_is_the_textbook_rule():
     assert window("conv", (7, 8), 3, 2, "same") == ((4, 4), ((1, 1), (0, 1)))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["columns", "blocked", "direct"])
 def test_kernels_that_differ_run_as_products_of_columns_that_are_made_once(method):
     """Under vmap over w, with the minibatch shared: no convolution, no columns a trial."""
     trials, n, c, f = 7, 2, 3, 5
@@ -106,26 +158,52 @@ def test_kernels_that_differ_run_as_products_of_columns_that_are_made_once(metho
         assert f"{n}x{trials}x4x4x{columns}" not in text
 
 
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_every_vmap_of_the_direct_method_equals_a_loop(axes):
+def test_kernels_that_differ_are_one_grouped_convolution_on_an_accelerator():
+    x, w = numbers(0, (2, 6, 6, 3)), numbers(1, (7, 3, 3, 3, 5))
+    loss = lambda w: (convolve(x, w, 0.0) ** 2).sum()
+    program = jax.jit(jax.vmap(jax.grad(loss)))
+    there, here = (
+        program.trace(w).lower(lowering_platforms=(p,)).as_text() for p in ("tpu", "cpu")
+    )
+    assert there.count("stablehlo.convolution") == 2 and "convolution" not in here
+
+
+EACH, ONLY_IMAGES, ONLY_KERNELS = (0, 0), (0, None), (None, 0)
+
+
+@pytest.mark.parametrize(
+    "method, axes",
+    [
+        *[(m, axes) for m in ("blocked", "direct") for axes in (EACH, ONLY_IMAGES, ONLY_KERNELS)],
+        ("winograd", EACH),
+        (None, EACH),
+    ],
+)
+def test_every_vmap_of_a_method_equals_a_loop(method, axes):
     x, w = numbers(0, (3, 2, 5, 5, 2)), numbers(1, (3, 3, 3, 2, 4))
     both = lambda x, w: value_and_cotangents(
-        lambda x, w: convolve(x, w, jnp.zeros(4), 2, 1, "direct"), (x, w)
+        lambda x, w: convolve(x, w, jnp.zeros(4), 1, 1, method), (x, w)
     )
     args = [a if axis == 0 else a[0] for a, axis in zip((x, w), axes, strict=True)]
     pick = lambda i: [a[i] if axis == 0 else a for a, axis in zip(args, axes, strict=True)]
-    expected = jax.tree.map(lambda *a: jnp.stack(a), *[both(*pick(i)) for i in range(3)])
-    chex.assert_trees_all_close(jax.jit(jax.vmap(both, axes))(*args), expected, rtol=1e-10)
+    together, apart = jax.jit(
+        lambda: (jax.vmap(both, axes)(*args), [both(*pick(i)) for i in range(3)])
+    )()
+    expected = jax.tree.map(lambda *a: jnp.stack(a), *apart)
+    chex.assert_trees_all_close(together, expected, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("method", ["columns", "direct"])
+@pytest.mark.parametrize("method", METHODS)
 def test_second_derivatives_in_both_orders(method):
     """Forward over reverse under vmap (a Hessian), and reverse over reverse."""
-    x, w = jnp.linspace(-1, 1, 16).reshape(1, 4, 4, 1), jnp.linspace(-1, 2, 4).reshape(2, 2, 1, 1)
+    k = 3 if method == "winograd" else 2
+    x = jnp.linspace(-1, 1, 16).reshape(1, 4, 4, 1)
+    w = jnp.linspace(-1, 2, k * k).reshape(k, k, 1, 1)
     loss = lambda f: lambda w: (f(x, w, jnp.zeros(1), 1, 0, method) ** 3).sum()
     norm = lambda f: lambda w: (jax.grad(loss(f))(w) ** 2).sum()
+    plain = lambda *a: lax_conv(*a[:3], (1, 1), (0, 0))
     for make in (lambda f: jax.hessian(loss(f)), lambda f: jax.grad(norm(f))):
-        np.testing.assert_allclose(make(convolve)(w), make(convolve.plain)(w), rtol=1e-10)
+        np.testing.assert_allclose(jax.jit(make(convolve))(w), jax.jit(make(plain))(w), rtol=1e-9)
 
 
 def test_nested_vmaps_over_images_and_kernels():
@@ -136,22 +214,60 @@ def test_nested_vmaps_over_images_and_kernels():
     np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", (*METHODS, None))
 def test_a_minibatch_sharded_over_devices_gives_the_same_gradient(method):
     x, w = numbers(0, (4, 4, 4, 1)), numbers(1, (3, 3, 1, 2))
     loss = lambda w, x: (convolve(x, w, 0.0, 1, 1, method) ** 2).sum()
-    expected = jax.grad(loss)(w, x)
+    expected = jax.jit(jax.grad(loss))(w, x)
     spec = jax.sharding.PartitionSpec
     mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     sharded = jax.shard_map(
         jax.grad(loss), mesh=mesh, in_specs=(spec(), spec("batch")), out_specs=spec()
     )
-    np.testing.assert_allclose(sharded(w, x), expected, rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(sharded)(w, x), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["blocked", "winograd", None])
+def test_a_mesh_with_explicit_axes_shards_the_output_like_the_images(method):
+    x, w = numbers(0, (4, 4, 4, 1)), numbers(1, (3, 3, 1, 2))
+    op = lambda w, x: convolve(x, w, 0.0, 1, 1, method)
+    grad = jax.grad(lambda w, x: (op(w, x) ** 2).sum())
+    expected = jax.jit(grad)(w, x)
+    spec = jax.sharding.PartitionSpec
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        w, x = jax.device_put(w, spec()), jax.device_put(x, spec("batch"))
+        y, got = jax.jit(lambda w, x: (op(w, x), grad(w, x)))(w, x)
+    assert jax.typeof(y).sharding.spec == spec("batch", None, None, None)
+    np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-10)
 
 
 def test_the_method_follows_the_shapes():
-    assert choose_method(1, 5) == choose_method(3, 11) == choose_method(512, 1) == "columns"
-    assert choose_method(16, 3) == choose_method(5, 5) == "direct"
+    chosen = lambda size, c, k, f, *more: choose_method((8, size, size, c), (k, k, c, f), *more)
+    assert chosen(28, 1, 5, 30) == chosen(32, 3, 3, 64) == "blocked"
+    assert chosen(227, 3, 11, 96, 4) == chosen(8, 512, 1, 64) == chosen(8, 3, 1, 64) == "columns"
+    assert chosen(14, 32, 3, 32, 1, 1) == chosen(8, 64, 3, 64, 1, 1) == "winograd"
+    assert (
+        chosen(28, 16, 3, 16, 1, 1) == chosen(14, 32, 5, 32) == chosen(14, 32, 3, 32, 2) == "direct"
+    )
+    assert chosen(14, 16, 3, 32) == chosen(56, 32, 3, 32) == "direct"  # transforms cost too much
+    assert chosen(5, 64, 3, 64, 1, 1) == "direct"  # four tiles for 25 outputs
+    assert chosen(14, 32, 3, 32, 1, 1, "bfloat16") == "direct"
+
+
+def test_blocks_are_as_wide_as_the_kernel_allows_and_divide_the_row():
+    assert [block_width(5, n, 30) for n in (24, 25, 26, 3, 1)] == [4, 5, 4, 3, 1]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about the compiler for CPUs")
+def test_lax_conv_is_kept_off_the_library_that_uses_one_core():
+    """Read in the compiled program: with spare rows the convolution stays XLA's own."""
+    x, w = numbers(0, (2, 8, 8, 17), jnp.float32), numbers(1, (3, 3, 17, 5), jnp.float32)
+    assert spare_rows(x.shape, w.shape, ((1, 1), (1, 1))) == 1
+    assert spare_rows(x.shape, w.shape, ((0, 0), (0, 0))) == 0  # as many again would be needed
+    compiled = lambda f: jax.jit(f).lower(x, w).compile().as_text()
+    assert "__ynn_fusion" in compiled(lambda x, w: lax_conv(x, w, 0.0, (1, 1), (1, 1)))
+    assert "__ynn_fusion" not in compiled(lambda x, w: convolve(x, w, 0.0, 1, 1, "direct"))
 
 
 def test_the_layer_without_bias_is_the_layer_with_a_zero_bias(key):
@@ -183,7 +299,15 @@ def test_parameters_and_description(key):
         (lambda: conv(3, 3, stride=1.5), r"conv: stride is 1\.5"),
         (lambda: conv(3, 3, padding=-1), r"conv: padding is -1, .*at least 0"),
         (lambda: conv(3, 3, padding="full"), r'is .full., but .*"same" or "valid"'),
-        (lambda: conv(3, 3, method="fft"), "method is 'fft', but one of 'columns', 'direct'"),
+        (lambda: conv(3, 3, method="fft"), "method is 'fft', but one of 'columns', 'blocked'"),
+        (
+            lambda: convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), 0.0, 2, 0, "blocked"),
+            r"method 'blocked' is for stride 1, but .* stride \(2, 2\)",
+        ),
+        (
+            lambda: convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((2, 3, 1, 2)), 0.0, 1, 0, "winograd"),
+            r"'winograd' is for stride 1 and kernels of 3x3, but the kernel is \(2, 3\)",
+        ),
         (lambda: conv(0, 3), "conv: filters is 0, but at least 1 is expected"),
         (
             lambda: convolve(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 1, 2)), 0.0),

@@ -252,7 +252,7 @@ def test_mnist_names_what_is_missing(tmp_path):
     files = mnist_files()
     del files["t10k-labels-idx1-ubyte"]
     write_all(tmp_path, files)
-    with pytest.raises(FileNotFoundError, match=r"lacks t10k-labels-idx1-ubyte; .*with \.gz"):
+    with pytest.raises(FileNotFoundError, match=r"lacks t10k-labels-idx1-ubyte; .*without \.gz"):
         data.mnist(tmp_path)
 
 
@@ -262,7 +262,7 @@ def swap(files):
 
 
 MNIST_ERRORS = {
-    "swapped": (swap, r"train-images.*expected images .*shape \(6,\) of uint8.*each other's place"),
+    "swapped": (swap, r"train-images.*expected images .*shape \(6,\) of uint8.*labels swapped"),
     "counts": (
         lambda f: f | {"t10k-labels-idx1-ubyte": as_idx(np.zeros(3, "u1"))},
         r"t10k-images.* has 4 images, but .*t10k-labels.* has 3 labels",
@@ -277,7 +277,7 @@ MNIST_ERRORS = {
     ),
     "sizes": (
         lambda f: f | {"t10k-images-idx3-ubyte": as_idx(np.zeros((4, 5, 5), "u1"))},
-        r"training images have the shape \(4, 3\), the test images \(5, 5\)",
+        r"training images have the shape \(4, 3\), but the test images \(5, 5\)",
     ),
     "truncated": (
         lambda f: f | {"train-images-idx3-ubyte": f["train-images-idx3-ubyte"][:-1]},

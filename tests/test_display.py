@@ -169,6 +169,26 @@ def test_plain_lines_come_at_a_humans_pace(capsys, clock):
     assert lines[0].startswith("epoch 2/36000, 2.0 s") and lines[-1].startswith("epoch 36000/36000")
 
 
+def test_the_time_left_does_not_count_the_compilation(capsys, clock):
+    with Progress(100, "epoch", show=True) as bar:
+        bar.say("tracing and compiling")
+        clock.seconds += 60
+        bar.advance(10, dict)
+        clock.seconds += 10
+        bar.advance(10, dict)
+        assert "left" not in capsys.readouterr().err.splitlines()[1]  # not known yet
+        clock.seconds += 10
+        bar.advance(30, dict)
+        assert capsys.readouterr().err == "epoch 50/100, 80.0 s, 2 epochs/s, 25 s left\n"
+
+
+def test_a_log_ends_with_the_last_line_where_the_total_was_too_high(capsys, clock):
+    with Progress(100, "epoch", show=True) as bar:
+        bar.advance(40, lambda: {"loss": "0.5"})
+        bar.advance(0, lambda: {"loss": "0.4"}, total=40)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("loss 0.4")
+
+
 def test_a_sweep_says_what_it_does_before_the_first_epoch(capsys):
     space = {"start": sweep.uniform(1.0, 1.2), "k": sweep.choice([1, 2, 3])}
     sweep.run(halving_down, space, NOTHING, trials=9, epochs=1, progress=True)

@@ -165,7 +165,7 @@ MISTAKES = {
     "nondifferentiable": (
         lambda: gradcheck.check(TANH, [X], nondifferentiable=[5]),
         ValueError,
-        "argument 5, .* 0 to 0",
+        "holds 5, .* 0 to 0",
     ),
     "report type": (lambda: gradcheck.report("float63"), ValueError, "dtype is 'float63'"),
     "report names": (lambda: gradcheck.report(names="tanh"), TypeError, "names is 'tanh'"),
@@ -194,7 +194,7 @@ MISTAKES = {
     ),
     "two layers activation": (lambda: two_layer(activation="relu"), TypeError, "activation is 're"),
     "two layers sum": (
-        lambda: two_layer(activation=jnp.sum), ValueError, r"array of float64 \(\) of \(2, 5\)",
+        lambda: two_layer(activation=jnp.sum), ValueError, r"\(2, 5\) to an array of float64 \(\)",
     ),
     "two layers loss": (lambda: two_layer(loss=lambda y, t: y), ValueError, r"loss has shape \(2,"),
     # spaces
@@ -206,7 +206,7 @@ MISTAKES = {
     "randint": (lambda: sweep.randint(0, "9"), TypeError, "high is '9', but an integer"),
     "lograndint": (lambda: sweep.lograndint(0, 9), ValueError, "low is 0, but at least 1"),
     "padded": (
-        lambda: sweep.padded(sweep.randint(1, 9), (4,)), ValueError, "from 1 to 8, but .*at most 4",
+        lambda: sweep.padded(sweep.randint(1, 9), (4,)), ValueError, "to 8, but sizes from 1 to 4",
     ),
     "choice text": (lambda: sweep.choice("adam"), TypeError, "values is 'adam', but a list"),
     "choice set": (lambda: sweep.choice({1}), TypeError, r"values is \{1\}, but a list"),
@@ -220,7 +220,7 @@ MISTAKES = {
     "latin_hypercube": (lambda: sweep.latin_hypercube([], 2, "a"), TypeError, "seed is 'a', but"),
     "grid points": (lambda: sweep.grid()([1.0], None, 0), TypeError, r"distributions is \[1.0\]"),
     "names that clash": (
-        lambda: ask({"a.b": 1.0, "a": {"b": 2.0}}), ValueError, "two leaves have the name 'a.b'",
+        lambda: ask({"a.b": 1.0, "a": {"b": 2.0}}), ValueError, "would both be named 'a.b'",
     ),
     "names of kinds": (lambda: ask(ODD_KEYS), TypeError, "keys of several types"),
     # searches
@@ -240,7 +240,7 @@ MISTAKES = {
     ),
     "a sampler of text": (lambda: ask(search=sampler("ab")), TypeError, "of the sampler is 'ab'"),
     "a sampler outside": (
-        lambda: ask(search=sampler([[0.5], [3.0]]), trials=2), ValueError, "gave 3.0, .* 0 to 1",
+        lambda: ask(search=sampler([[0.5], [3.0]]), trials=2), ValueError, "returned 3.0, .* to 1",
     ),
     "a sampler alone": (lambda: ask(search=lambda: 1), TypeError, r"\(distributions, trials"),
     "AskTell": (lambda: ask(search=sweep.pbt), TypeError, r"call it: sweep\.pbt\(\)"),
@@ -286,7 +286,7 @@ MISTAKES = {
     "supervised penalty": (lambda: supervised(penalty=3), TypeError, "penalty is 3, but a func"),
     "supervised metrics": (lambda: supervised(metrics=[3]), TypeError, r"metrics is \[3\], but"),
     "supervised 'loss'": (
-        lambda: supervised(metrics={"loss": pn.accuracy}), ValueError, "cannot be called 'loss'",
+        lambda: supervised(metrics={"loss": pn.accuracy}), ValueError, "cannot be named 'loss'",
     ),
     "supervised optimizer": (
         lambda: supervised(optimizer=pn.Optimizer(None, None)), TypeError, r"pair \(init, update\)",
@@ -311,7 +311,7 @@ MISTAKES = {
     "fit: no pair": (lambda: fit(trained(epoch=lambda s, d: s)), TypeError, r"a pair \(state, "),
     "fit: other state": (
         lambda: fit(trained(lambda k: 0.0, lambda s, d: (X, {}), lambda s, d: {"a": 1.0})),
-        ValueError, r"the state as float32\[4, 4\], but `init` made it float64\[\]",
+        ValueError, r"the state as float32\[4, 4\], but `init` as float64\[\]",
     ),
     "fit: a state of text": (lambda: fit(trained(lambda key: "x")), TypeError, "itself is 'x'"),
     "fit: no metrics": (
@@ -351,7 +351,7 @@ MISTAKES = {
     "curves below": (draw("curves", {"a": [-1]}, y_scale="log"), ValueError, "no value is above 0"),
     "curve_grid pairs": (draw("curve_grid", [("a",)]), TypeError, "a list of pairs .title, "),
     "histograms pairs": (draw("histograms", [("a", [1])]), TypeError, "a row is .1., but a list"),
-    "images text": (draw("images", [[["a"]]]), TypeError, "is to be drawn is .*real numbers"),
+    "images text": (draw("images", [[["a"]]]), TypeError, "the picture is .*real numbers"),
     "images titles": (draw("images", titles=3), TypeError, "titles is 3, but a list of strings"),
     "filters complex": (draw("filters", np.ones((2, 2, 1, 1)) * 1j), TypeError, "complex128"),
     "slices column": (draw("slices", {"a": 3}), TypeError, "the column 'a' is 3, but a list"),
@@ -396,6 +396,10 @@ OF_RESULTS = {
     "to_csv 3": (lambda r: r.to_csv(3), TypeError, "Result.to_csv: the path is 3"),
     "to_csv folder": (lambda r: r.to_csv("."), IsADirectoryError, "to_csv: . is a folder"),
     "to_csv nowhere": (lambda r: r.to_csv(FILE), FileNotFoundError, "there is no folder no-such"),
+    "to_html 3": (lambda r: r.to_html(3), TypeError, "Result.to_html: the path is 3"),
+    "to_html folder": (lambda r: r.to_html("."), IsADirectoryError, "to_html: . is a folder"),
+    "to_html reload": (lambda r: r.to_html("a.html", reload=0), ValueError, "reload is 0"),
+    "few points": (lambda r: r.importances(), ValueError, "importances need 12 points or more"),
     "to_jsonl": (lambda r: r.to_jsonl(b"a"), TypeError, "to_jsonl: the path is b'a'"),
     **{
         f"{name} ending": (lambda r, name=name: getattr(r, name)("a"), ValueError, "ends in ''")
@@ -412,12 +416,14 @@ def test_a_mistake_about_a_result_is_told(result, mistake, kind, message):
 
 def test_where_every_trial_diverged_all_is_said_and_nothing_is_lost(lost, tmp_path):
     assert set(lost.status) == {"diverged"} and lost.ranked() == []
-    for draw in (lost.plot, lost.plot_parallel, lost.plot_slices, lost.plot_rungs):
+    for draw in (lost.plot, lost.plot_parallel, lost.plot_slices, lost.plot_rungs,
+                 lost.plot_history):  # fmt: skip
         with pytest.raises(ValueError, match=r"every trial diverged|must be finite"):
             draw(tmp_path / "a.png")
     with pytest.raises(ValueError, match="every trial diverged"):
         lost.best(2)
     assert "2 of 2 diverged" in lost.table()
+    lost.to_html(tmp_path / "a.html")
     lost.to_csv(tmp_path / "a.csv")
     lost.to_jsonl(tmp_path / "a.jsonl")
     for name in ("a.csv", "a.jsonl"):
@@ -524,6 +530,7 @@ def test_every_public_name_is_tried():
     """A new function comes with a row; so does every module's every name."""
     source = inspect.getsource(inspect.getmodule(test_every_public_name_is_tried))
     records = {"Check", "Tolerance", "TOLERANCES", "Worst", "Lineage", "Result", "Run", "Trial",
+               "SweepProgress",
                "Plan", "Sampler", "checked_path", "cases", "prepare", "write_tree", "opened",
                "read_tree", "leaf_specs"}  # fmt: skip
     missing = []

@@ -98,6 +98,7 @@ TABLES = {
     "tabular": ["--table", "diabetes", "--save", "voters.npz"],
     "tabular_ensemble": ["--optimizer", "muon"],
     "lcbench": [],
+    "streamed": [],
 }
 
 

@@ -68,10 +68,10 @@ def test_an_address_without_host_and_port_is_refused(address, capsys):
     assert "HOST:PORT of process 0" in capsys.readouterr().err
 
 
-def test_help_and_readme_say_that_the_port_is_open(capsys):
+def test_help_and_pages_say_that_the_port_is_open(capsys):
     with pytest.raises(SystemExit):
         cli.main(["sweep", "--help"])
     assert "Anyone who can reach that port can join" in " ".join(capsys.readouterr().out.split())
-    readme = (ROOT / "README.md").read_text()
-    starts = re.findall(r"jax\.distributed\.initialize\((?s:.*?)\n\)", readme)
+    pages = "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
+    starts = re.findall(r"jax\.distributed\.initialize\(\n(?s:.*?)\n\)", pages)
     assert starts and all("coordinator_bind_address=here" in start for start in starts)

@@ -135,7 +135,7 @@ def test_points_of_a_file_come_first_and_are_resumed_without_it(main, tmp_path, 
     assert main(*options, "--seconds", "1e-9") == 2
     said = capsys.readouterr().err
     assert "resume with: purenet sweep --resume --out results" in said
-    assert "no trial has been trained yet, see results; give more --seconds" in said
+    assert "no trial has been trained yet, see results; increase --seconds" in said
     file.unlink()
     assert main("--resume", "results", "--trials", "4") == 0
     result = sweep.load("results")

@@ -50,6 +50,7 @@ OF_COLUMNS = {
 }
 DRAW = {name: of_columns(draw) for name, draw in OF_COLUMNS.items()}
 DRAW |= {"rungs": draw_rungs, "lineage": draw_lineage}
+DRAW |= {"history": lambda path, seed=0, **o: plots.history(path, scores(seed=seed), **o)}
 
 
 @pytest.fixture(params=DRAW.values(), ids=DRAW.keys())
@@ -66,6 +67,12 @@ def words(draw, folder, *args, **options):
     """The texts of a picture: an SVG says each beside the outlines of its letters."""
     picture = draw(folder / "words.svg", *args, **options).read_text()
     return [line.strip()[5:-4] for line in picture.split("\n") if line.strip().startswith("<!-- ")]
+
+
+def texts(figure):
+    from matplotlib.text import Text
+
+    return {text.get_text().strip() for text in figure.findobj(Text)}
 
 
 # what every picture promises
@@ -234,10 +241,58 @@ def test_the_best_is_drawn_last_and_ties_go_to_the_first():
 
 
 def test_good_is_dark_in_grey_too():
-    from purenet.plots.sweeps import _shades
+    grey = style.shades()(np.linspace(0, 1, 20))[:, :3] @ [0.299, 0.587, 0.114]
+    assert (np.diff(grey) < 0).all()
 
-    grey = lambda maximize: _shades(maximize)(np.linspace(0, 1, 20))[:, :3] @ [0.299, 0.587, 0.114]
-    assert (np.diff(grey(True)) < 0).all() and (np.diff(grey(False)) > 0).all()
+
+@pytest.mark.parametrize("maximize", [True, False])
+def test_colours_follow_ranks_and_bad_lines_are_faint(maximize):
+    from matplotlib.collections import LineCollection
+
+    y = 0.99 + np.random.default_rng(3).random(400) / 100  # which crowd near 1
+    page = plots.parallel_coordinates(None, {"a": np.arange(400)}, y, maximize=maximize)
+    _, lines = [c for c in page.axes[0].collections if isinstance(c, LineCollection)]
+    colours, heights = lines.get_colors(), [path.vertices[-1, 1] for path in lines.get_paths()]
+    order = np.argsort(heights)[:: 1 if maximize else -1]
+    assert (np.diff(colours[order, :3] @ [0.299, 0.587, 0.114]) <= 0).all()
+    assert colours[order[0], 3] < 0.3 and colours[order[-1], 3] == 1
+    assert len({*map(tuple, colours)}) > 100  # though all scores are alike
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_few_bad_scores_do_not_press_the_others_together(sign):
+    y = sign * np.array([0.1, *np.linspace(0.95, 0.99, 20)])
+    page = plots.slices(None, {"a": np.arange(21)}, y, maximize=sign > 0)
+    ax = page.axes[0]
+    bad = [line.get_ydata() for line in ax.lines if line.get_marker() in "v^"]
+    (dots,) = (c.get_offsets()[:, 1] for c in ax.collections)
+    assert len(dots) == 20 and np.ptp(dots) > 0.3  # nearly nothing on an axis from 0.1
+    assert bad[0] == (0 if sign > 0 else 1)
+    assert [text for text in texts(page) if text.startswith("1 ")]
+    even = plots.slices(None, {"a": np.arange(21)}, np.linspace(0, 1, 21), maximize=sign > 0)
+    assert not [text for text in texts(even) if text.startswith("1 ")]
+
+
+def test_history_shows_the_best_so_far():
+    y = [0.3, np.nan, 0.9, 0.5]
+    for maximize, best in ((True, [0.3, 0.3, 0.9, 0.9]), (False, [0.3, 0.3, 0.3, 0.3])):
+        page = plots.history(None, y, maximize=maximize)
+        crosses, line = page.axes[0].lines
+        assert line.get_ydata().tolist() == best and crosses.get_xdata().tolist() == [1]
+        assert f"best so far: {best[-1]}" in texts(page)
+
+
+def test_importances_are_bars_in_their_order():
+    page = plots.importances(None, {"$a$": 0.5, "b": 0.25})
+    assert [bar.get_width() for bar in page.axes[0].patches] == [0.5, 0.25]
+    assert {"$a$", "0.5", "0.25"} <= texts(page)
+    with pytest.raises(ValueError, match="importances: a finite number is expected for each"):
+        plots.importances(None, {"a": np.nan})
+
+
+def test_without_a_path_the_figure_is_returned_and_a_notebook_shows_it(draw):
+    figure = draw(None)
+    assert figure.get_size_inches()[0] > 3 and figure._repr_png_().startswith(b"\x89PNG")
 
 
 # rungs

@@ -29,8 +29,9 @@ class Progress:
     def __init__(self, total: int, unit: str, show: bool | None = None, done: int = 0):
         redrawn = sys.stderr.isatty() or in_notebook()
         self.total, self.unit = total, unit
-        self.done, self.begun = done, done
-        self.started, self.printed = time.perf_counter(), -float("inf")
+        self.done, self.printed = done, -float("inf")
+        self.started, self.preparing = time.perf_counter(), False
+        self.paced = done, 0.0  # the pace is measured from here: what was done then, and when
         self.shown = bool(redrawn if show is None else show)
         self.redrawn = self.shown and redrawn
         self.length = 0  # of the line on the screen
@@ -43,7 +44,8 @@ class Progress:
             print(file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
-        """Show what happens before the first advance."""
+        """Show what happens before the first advance, which the pace does not count."""
+        self.preparing = True
         if self.redrawn:
             self._draw([text], self._seconds())
         elif self.shown:
@@ -54,13 +56,16 @@ class Progress:
     ) -> None:
         """Count `n` more as done. `values` is called only when its result is shown."""
         self.done += n
-        self.total = max(self.done, self.total if total is None else total)
+        before, self.total = self.total, max(self.done, self.total if total is None else total)
+        seconds = self._seconds()
+        if self.preparing:
+            self.paced, self.preparing = (self.done, seconds), False
         if not self.shown:
             return
-        seconds = self._seconds()
         every = _REFRESH if self.redrawn else min(max(_EVERY, _SHARE * seconds), _RARELY)
         first = self.printed < 0
-        ended = self.done >= self.total and (n > 0 or first or self.redrawn)
+        changed = n > 0 or first or self.total != before
+        ended = self.done >= self.total and (changed or self.redrawn)
         if not ended and seconds - max(self.printed, 0.0) < every and not (first and self.redrawn):
             return
         self.printed = seconds
@@ -75,7 +80,8 @@ class Progress:
 
     def _status(self, seconds: float) -> list[str]:
         parts = [f"{self.unit} {self.done}/{self.total}", f"{seconds:.1f} s"]
-        rate = (self.done - self.begun) / max(seconds, 1e-9)
+        done, began = self.paced
+        rate = (self.done - done) / max(seconds - began, 1e-9)
         if rate:
             parts.append(f"{rate:.3g} {self.unit}s/s")
             if ahead := self.total - self.done:

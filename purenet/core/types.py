@@ -97,6 +97,10 @@ class Trainable(NamedTuple):
     otherwise they get the rows, gathered. `network()` returns the pair (net, sizes) whose
     parameters are `state.params`.
 
+    Two are for data that is streamed: `steps(state, chunk) -> (state, metrics)` trains on a `Chunk`
+    of minibatches, metrics being a value for each of them; `batch_size` is the number of examples
+    in a minibatch.
+
     >>> idle = Trainable(lambda key: 0, lambda n, data: (n + 1, {}), lambda n, data: {"epochs": n})
     >>> idle.evaluate(idle.epoch(idle.init(None), None)[0], None)
     {'epochs': 1}
@@ -110,6 +114,8 @@ class Trainable(NamedTuple):
     score: Callable[[Any, Any], dict[str, jax.Array]] | None = None
     subsets: bool = False
     network: Callable[[], tuple[Layer, Any]] | None = None
+    steps: Callable[[PyTree, Any], tuple[PyTree, dict[str, jax.Array]]] | None = None
+    batch_size: int | None = None
 
     def __repr__(self):
         parts = {name: part for name, part in self._asdict().items() if part is not False}

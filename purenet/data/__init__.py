@@ -13,3 +13,5 @@ from purenet.data.arrays import split as split
 from purenet.data.images import Dataset as Dataset
 from purenet.data.images import digits as digits
 from purenet.data.images import mnist as mnist
+from purenet.data.streams import Stream as Stream
+from purenet.data.streams import stream as stream

@@ -46,7 +46,7 @@ def csv(
     if classes is not None:
         check_classes("csv", classes)
     with open_file(path, "csv") as file:
-        rows = _rows(path, file)
+        rows = csv_rows(path, file)
         line, header = next(rows, (0, []))
         header = [name.strip() for name in header]
         position = _label_column(path, line, header, label, flatten)
@@ -111,39 +111,51 @@ def _cells(path: Path, rows, header: list[str], position: int, classes: int | No
 
 # pieces
 _GUESSED_CLASSES = 100_000  # a larger label in a file is more likely a mistake than a class
-_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 class _Pixels(dict):
     """Cell -> pixel. Images have few distinct values, so each is parsed and checked once."""
 
     def __missing__(self, cell: str) -> float:
-        value = _number(cell)
-        require(0 <= value <= 255, f"expected a pixel from 0 to 255, found {_quoted(cell)}.")
+        value = number_in(cell)
+        require(0 <= value <= 255, f"expected a pixel from 0 to 255, found {quoted(cell)}.")
         if len(self) < 10_000:
             self[cell] = value
         return value
 
 
-def _number(cell: str) -> float:
+def number_in(cell: str) -> float:
+    """The number that a cell holds. Raises ValueError for anything else.
+
+    >>> number_in(" 1e3")
+    1000.0
+    """
     # float() alone would also accept '1_000', 'nan' and the digits of other scripts
-    require(bool(_NUMBER.fullmatch(cell)), f"expected a number, found {_quoted(cell)}.")
+    require(bool(NUMBER.fullmatch(cell)), f"expected a number, found {quoted(cell)}.")
     return float(cell)
 
 
 def _label(cell: str, classes: int | None) -> int:
-    value = _number(cell)
+    value = number_in(cell)
     end = 2**31 if classes is None else classes
     limit = "" if classes is None else f" to {classes - 1}"
     require(
         0 <= value < end and value.is_integer(),
-        f"expected an integer from 0{limit}, found {_quoted(cell)}.",
+        f"expected an integer from 0{limit}, found {quoted(cell)}.",
     )
     return int(value)
 
 
-def _rows(path: Path, file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
-    """The line number and the cells of every row that is not blank."""
+def csv_rows(path: Path, file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
+    """The line number and the cells of every row that is not blank.
+
+    Raises ValueError, with the file and the line, for what is not CSV in UTF-8.
+
+    >>> import io
+    >>> list(csv_rows(Path("a.csv"), io.BytesIO(b"a,b\\n\\n1,2\\n")))
+    [(1, ['a', 'b']), (3, ['1', '2'])]
+    """
     reader = csv_format.reader(_lines(path, file), strict=True)
     try:
         for cells in reader:
@@ -171,11 +183,16 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[str]:
             ) from error
 
 
-def _quoted(cell: str) -> str:
+def quoted(cell: str) -> str:
+    """A cell as an error shows it, which ends after 30 characters.
+
+    >>> quoted("seven")
+    "'seven'"
+    """
     return repr(cell if len(cell) <= 30 else cell[:30] + "…")
 
 
 def _shortened(names: list[str]) -> str:
     if len(names) <= 6:
-        return ", ".join(map(_quoted, names))
-    return f"{', '.join(map(_quoted, names[:5]))}, … ({len(names)} columns)"
+        return ", ".join(map(quoted, names))
+    return f"{', '.join(map(quoted, names[:5]))}, … ({len(names)} columns)"

@@ -42,6 +42,15 @@ class Placement(NamedTuple):
             return jax.device_put(tree)
         return jax.tree.map(lambda a: self._put(a, P()), tree)
 
+    def batches(self, tree: PyTree) -> PyTree:
+        """Minibatches (minibatches, examples, ...): each device gets its own rows, where their
+        number is one that it can share."""
+        if self.mesh is None:
+            return jax.device_put(tree)
+        axis = self.mesh.axis_names[0]
+        shares = lambda a: a.shape[1] % self.mesh.shape[axis] == 0
+        return jax.tree.map(lambda a: self._put(a, P(None, axis) if shares(a) else P()), tree)
+
     def state(self, tree: PyTree) -> PyTree:
         """A state held by this process, placed on the mesh leaf by leaf."""
         if self.mesh is None:

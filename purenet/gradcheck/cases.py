@@ -76,8 +76,14 @@ def cases(seed: int) -> dict[str, list[Case]]:
         "elu": [Case((away(4, 6), between(0.5, 1.5)))],
         "affine": [Case((away(5, 3), away(3, 4), away(4)))],
         "convolve": [
-            Case((away(2, 5, 4, 2), away(3, 2, 2, 3), away(3)), (2, (1, 0), method))
-            for method in ("columns", "direct")
+            *(
+                Case((away(2, 5, 4, 2), away(3, 2, 2, 3), away(3)), (2, (1, 0), method))
+                for method in ("columns", "direct", "lax")
+            ),
+            *(
+                Case((away(2, 5, 4, 2), away(3, 3, 2, 3), away(3)), (1, (1, 0), method))
+                for method in ("blocked", "winograd")
+            ),
         ],
         "im2col": [Case((away(2, 4, 3, 2),), ((2, 3), (1, 1), (1, 0)))],
         "col2im": [Case((away(1, 2, 3, 8),), ((1, 4, 4, 2), 2, (2, 1), 0))],

@@ -1,141 +1,76 @@
 """Convolution: y = x ⋆ w + b, images (n, h, w, c), kernels (kh, kw, c, f).
 
-Two methods with the same results, both with a hand-written backward pass:
-
-    columns   im2col and one matrix product; it stays a matrix product under vmap over kernels
-    direct    lax.conv forward; dx is a forward convolution again; nothing is unrolled
-
-The automatic derivatives of lax.conv are not used: compiled for a CPU, inside a loop, they take
-ten to a hundred times as long as its forward.
+Several forms compute it, all with a hand-written backward pass and the same results up to rounding
+(`purenet.nn.conv_forms`); `choose_method` has the table of which runs where. The automatic
+derivatives of lax.conv are not used on CPUs: inside a loop they take ten to a hundred times as long
+as its forward.
 """
 
-from collections.abc import Callable
 from typing import Annotated
 
-import jax.export
+import jax
 import jax.numpy as jnp
-from jax import lax
+from jax.typing import DTypeLike
 
 from purenet.core.types import Array, Layer
-from purenet.core.validate import Boolean, PositiveInteger, declared, one_of
+from purenet.core.validate import Boolean, PositiveInteger, declared, one_of, require
 from purenet.core.vjp import hand_vjp
+from purenet.nn import winograd
 from purenet.nn.base import WeightInit, expect_shape, init_weights, named, shape, stateless
+from purenet.nn.conv_forms import FORMS, Form, Geometry, on_cpus_else_lax
 from purenet.nn.initializers import he_normal
-from purenet.nn.windows import Pair, add_shifts, image_sizes, pair, shifts, window, window_counts
+from purenet.nn.windows import Pair, image_sizes, pair, window
 
-METHODS = ("columns", "direct")
+METHODS = tuple(FORMS)
 METHOD = one_of(*METHODS)
 
 
-# the three products of a convolution, in both methods
-def _output(method, stride, pads) -> Callable:
-    """(x, w) -> y."""
+def choose_method(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dtype: DTypeLike = "float32",
+) -> str:
+    """The form that runs on a CPU, by the shapes alone; the first row that fits.
 
-    def columns(x, w):
-        kh, kw, c, f = w.shape
-        outputs = window_counts(x.shape[1:3], pads, (kh, kw), stride)
-        unrolled = jnp.concatenate(shifts(x, (kh, kw), stride, pads, outputs), axis=-1)
-        return unrolled @ w.reshape(kh * kw * c, f)  # (n, oh, ow, khkwc)(khkwc, f)
+    | method | where | why |
+    |---|---|---|
+    | "columns" | 1x1 | nothing is unrolled |
+    | "blocked" | up to 4 channels, stride 1 | copying windows costs more than multiplying them |
+    | "columns" | up to 4 channels, other strides | windows overlap less |
+    | "winograd" | 3x3, stride 1, images of up to c and f pixels a side, both at least 32, \
+float32 or float64 | less than half the multiplications, transforms included |
+    | "direct" | elsewhere | nothing is unrolled but one row of the kernel, for dw |
 
-    def direct(x, w):
-        dtype = jnp.result_type(x, w)  # of which lax.conv wants one, for both
-        x, w = x.astype(dtype), w.astype(dtype)
-        return lax.conv_general_dilated(x, w, stride, pads, dimension_numbers=_LAYOUT)
+    A GPU or TPU runs "lax", lax.conv and its two transposes, for every shape; the choice between
+    that and this table falls where the program is lowered. A vmap over kernels runs "direct" as
+    columns, and "lax" as one grouped convolution; the others are matrix products, which it batches.
+    Measured on CPUs, forward and backward inside a loop, batches of 4 to 100; on accelerators by
+    what the compilers estimate.
+    Raises ValueError for what `convolve` refuses.
 
-    return columns if method == "columns" else _columns_under_vmap(direct, columns)
-
-
-def _input_cotangent(method, sizes, stride, pads) -> Callable:
-    """(g, w) -> dx: every output's cotangent, times the kernel, goes back to its window."""
-
-    def columns(g, w):
-        kh, kw, c, f = w.shape
-        unrolled = g @ w.reshape(kh * kw * c, f).T  # (n, oh, ow, f)(f, khkwc)
-        views = jnp.split(unrolled, kh * kw, axis=-1)
-        return add_shifts(views, sizes, (kh, kw), stride, pads)
-
-    def direct(g, w):
-        # the forward convolution of g, its entries `stride` apart, with the kernel turned around
-        around = [
-            (k - 1 - low, size + low - s * (out - 1) - 1)
-            for k, (low, _), size, s, out in zip(
-                w.shape, pads, sizes, stride, g.shape[1:3], strict=False
-            )
-        ]
-        if any(
-            k == s == 2 and ends == (0, 0)
-            for k, s, ends in zip(w.shape, stride, around, strict=False)
-        ):
-            # XLA (of jaxlib 0.10) takes such an axis for a grouped convolution when it swaps the
-            # operands, and ends the process: its window no longer fits
-            return columns(g, w)
-        turned = w[::-1, ::-1].swapaxes(2, 3).astype(g.dtype)  # (kh, kw, f, c)
-        return lax.conv_general_dilated(
-            g, turned, (1, 1), around, lhs_dilation=stride, dimension_numbers=_LAYOUT
-        )
-
-    return columns if method == "columns" else _columns_under_vmap(direct, columns)
-
-
-def _kernel_cotangent(x, g, kernel, stride, pads):
-    """dw = columns(x)ᵀ g, one product a row of the kernel: kw shifts are unrolled, not kh·kw."""
-    (kh, kw), c, f = kernel, x.shape[3], g.shape[3]
-    views = shifts(x, kernel, stride, pads, g.shape[1:3])
-    rows = [jnp.concatenate(views[i * kw : (i + 1) * kw], axis=-1) for i in range(kh)]
-    rows = [row.reshape(-1, kw * c) for row in rows]  # (n·oh·ow, kw·c)
-    g = g.reshape(-1, f)  # (n·oh·ow, f)
-    if f < kw * c:  # on a CPU the product is faster with the narrower matrix first
-        dw = jnp.stack([g.T @ row for row in rows])  # (kh, f, kw·c)
-        return dw.reshape(kh, f, kw, c).transpose(0, 2, 3, 1)
-    return jnp.stack([row.T @ g for row in rows]).reshape(kh, kw, c, f)
-
-
-def _columns_under_vmap(direct: Callable, columns: Callable) -> Callable:
-    """`direct` for one kernel, `columns` for a batch of kernels and for derivatives.
-
-    lax.conv with a batch of kernels is a grouped convolution, many times slower than the matrix
-    products of `columns`, which unroll an image that the kernels share only once.
+    >>> choose_method((100, 28, 28, 1), (5, 5, 1, 30)), choose_method((9, 9, 9, 64), (1, 1, 64, 8))
+    ('blocked', 'columns')
+    >>> choose_method((100, 28, 28, 16), (3, 3, 16, 16), 1, "same")
+    'direct'
+    >>> choose_method((100, 14, 14, 32), (3, 3, 32, 32), 1, "same")
+    'winograd'
     """
-
-    @jax.custom_batching.custom_vmap
-    def product(x, w):
-        return direct(x, w)
-
-    @product.def_vmap
-    def batched_product(count, batched, x, w):
-        if batched[1]:
-            return jax.vmap(columns, [0 if b else None for b in batched])(x, w), True
-        y = product(x.reshape(-1, *x.shape[2:]), w)  # one kernel: all images are one batch
-        return y.reshape(count, -1, *y.shape[1:]), True
-
-    @jax.custom_jvp
-    def op(x, w):
-        return product(x, w)
-
-    @op.defjvp
-    def tangent(primals, tangents):
-        (x, w), (dx, dw) = primals, tangents
-        # `op`, not `product`: the next derivative comes by here again
-        return op(x, w), columns(dx, w) + columns(x, dw)
-
-    return op
-
-
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-def choose_method(channels: int, kernel: Pair) -> str:
-    """The faster of "columns" and "direct" for one kernel, from the shapes alone.
-
-    Measured on CPUs, forward and backward inside a loop, batches of 4 to 100: columns win where
-    there are so few channels that unrolling them costs little (a first layer), and where it costs
-    nothing (1x1). Raises ValueError for a kernel that is not one or two integers.
-
-    >>> choose_method(1, 5), choose_method(3, 11), choose_method(16, 3), choose_method(256, 1)
-    ('columns', 'columns', 'direct', 'columns')
-    """
-    kh, kw = pair("conv: kernel", kernel)
-    return "columns" if kh * kw == 1 or channels <= 4 else "direct"
+    sizes, kernel = image_sizes("conv", x_shape), (w_shape[0], w_shape[1])
+    outputs, _ = window("conv", sizes, kernel, stride, padding)
+    one_apart = pair("conv: stride", stride) == (1, 1)
+    channels, least = w_shape[2], min(w_shape[2:])
+    if kernel == (1, 1):
+        return "columns"
+    if channels <= 4:
+        return "blocked" if one_apart and kernel[1] > 1 else "columns"
+    covered = winograd.tiles(outputs)
+    wasteful = 16 * covered[0] * covered[1] > 2 * outputs[0] * outputs[1]
+    fine = jnp.finfo(dtype).bits >= 32
+    if one_apart and kernel == (3, 3) and fine and max(32, *outputs) <= least and not wasteful:
+        return "winograd"
+    return "direct"
 
 
 # forward
@@ -152,18 +87,20 @@ def _convolve(
     Shapes: x (n, h, w, c), w (kh, kw, c, f), b (f,) or a scalar 0 for no bias -> (n, oh, ow, f)
     with oh = (h + 2p - kh)/stride + 1, rounded down, p the padding; see `window` for "same".
     With cotangent g: dx = col2im(g wᵀ), dw = im2col(x)ᵀ g, db = Σ g.
-    `method` is "columns", "direct" or None, for `choose_method` to decide; a vmap over w always
-    uses columns.
-    Raises ValueError if shapes do not fit together or no window fits the image.
+    `method` is one of `METHODS` or None: what `choose_method` says on a CPU, "lax" elsewhere.
+    "winograd" is for 3x3 kernels of stride 1, and rounds up to ten times as coarsely (1e-5 of the
+    largest output in float32); "blocked" is for stride 1.
+    Raises ValueError if shapes do not fit together or no window fits the image, or the method does
+    not fit the kernel.
     Source: Goodfellow, Bengio & Courville, Deep Learning (2016), chapter 9.
 
     >>> convolve(jnp.ones((2, 5, 5, 1)), jnp.ones((3, 3, 1, 4)), jnp.zeros(4), 2).shape
     (2, 2, 2, 4)
     """
-    method, stride, pads = _checked(x, w, stride, padding, method)
+    form = _form(x, w, stride, padding, method)
     such = f"({w.shape[3]},), one number for each filter, or the scalar 0 for no bias,"
     expect_shape(jnp.shape(b) in ((), w.shape[3:]), "conv: b", b, such)
-    y = _output(method, stride, pads)(x, w)
+    y = _sharded_like(x, w, form.output)(*_of_one_dtype(x, w))
     return y + (b if jnp.ndim(b) == 0 else jnp.asarray(b)[None, None, None])
 
 
@@ -174,9 +111,10 @@ def _convolve_fwd(x, w, b, stride, padding, method):
 
 def _convolve_bwd(stride, padding, method, residuals, g):
     x, w = residuals
-    method, stride, pads = _checked(x, w, stride, padding, method)
-    dx = _input_cotangent(method, x.shape[1:3], stride, pads)(g, w)
-    dw = _kernel_cotangent(x, g, w.shape[:2], stride, pads)
+    form = _form(x, w, stride, padding, method)
+    x, w = _of_one_dtype(x, w)
+    wide = g.astype(x.dtype)  # a bias of more bits gives the output more than the products need
+    dx, dw = form.input_cotangent(wide, w), form.kernel_cotangent(x, wide)
     db = g.sum(axis=(0, 1, 2))  # (n, oh, ow, f) -> (f,)
     return dx, dw, db
 
@@ -184,15 +122,39 @@ def _convolve_bwd(stride, padding, method, residuals, g):
 convolve = hand_vjp(_convolve, _convolve_fwd, _convolve_bwd, static=(3, 4, 5))
 
 
-def _checked(x, w, stride, padding, method):
+def _sharded_like(x, w, output):
+    """On a mesh with explicit axes, `output` by the images of x and the filters of w."""
+    if not jax.sharding.get_abstract_mesh().explicit_axes:
+        return output
+    images, filters = jax.typeof(x).sharding.spec[0], jax.typeof(w).sharding.spec[3]
+    spec = jax.sharding.PartitionSpec(images, None, None, filters)
+    return jax.sharding.auto_axes(output, out_sharding=spec)
+
+
+def _of_one_dtype(x, w):
+    dtype = jnp.result_type(x, w)
+    return x.astype(dtype), w.astype(dtype)
+
+
+def _form(x, w, stride, padding, method) -> Form:
     sizes = image_sizes("conv", jnp.shape(x))
     such = f"(height, width, {x.shape[3]} channels, filters), to fit x {x.shape},"
     expect_shape(jnp.ndim(w) == 4 and x.shape[3] == w.shape[2], "conv: w", w, such)
     if method is not None:
         METHOD.apply("conv: method", method)
     _, pads = window("conv", sizes, w.shape[:2], stride, padding)
-    method = method or choose_method(w.shape[2], w.shape[:2])
-    return method, pair("stride", stride), pads
+    at = Geometry(sizes, w.shape[:2], pair("stride", stride), pads)
+    if method is not None:
+        fits = at.stride == (1, 1) and (method == "blocked" or at.kernel == (3, 3))
+        require(
+            fits or method not in ("blocked", "winograd"),
+            f"conv: method {method!r} is for stride 1"
+            + (" and kernels of 3x3" if method == "winograd" else "")
+            + f", but the kernel is {at.kernel} and the stride {at.stride}; leave out `method`.",
+        )
+        return FORMS[method](at)
+    dtype = jnp.result_type(x, w)
+    return on_cpus_else_lax(choose_method(x.shape, w.shape, stride, padding, dtype), at)
 
 
 # the layer

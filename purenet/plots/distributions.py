@@ -1,8 +1,6 @@
 """Histograms in a grid."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +11,19 @@ from purenet.plots import style
 
 @declared
 def histograms(
-    path: str | os.PathLike,
+    path: style.Target,
     rows: Sequence[tuple[str, Sequence[tuple[str, Any]]]],
     bins: PositiveInteger = 30,
     title: str | None = None,
     x_label: str = "value",
     y_label: str = "fraction",
     dpi: int = 120,
-) -> Path:
-    """A grid of histograms; the panels of a row share their bins.
+) -> Any:
+    """A grid of histograms, with the same bins along a row.
 
     Shapes: `rows` is a list of (row title, list of (panel title, values of any shape)). The height
     of a bar is the fraction of the finite values of its panel; a note counts the others. `bins` is
-    the number of bins. Returns the path.
+    their number. Returns the path, or the figure if it is None.
     Raises ValueError for no rows, a row without panels, or a bad suffix or `dpi`; TypeError if an
     argument has the wrong type; OSError if the picture cannot be written.
     Source: the figures of activations for several initialisers, Glorot & Bengio (2010).
@@ -33,10 +31,10 @@ def histograms(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     rows = [("std 1", [("layer 1", np.arange(10.0)), ("layer 2", np.ones(10))])]
-    ...     histograms(Path(folder, "layers.png"), rows).name
+    ...     histograms(f"{folder}/layers.png", rows).name
     'layers.png'
     """
-    path = style.target("histograms", path, dpi)
+    target = style.target("histograms", path, dpi)
     found = style.pairs("histograms", "rows", rows, "(row title, panels)")
     of = lambda panels: style.pairs("histograms", "a row", panels, "(panel title, values)")
     rows = [(heading, of(panels)) for heading, panels in found]
@@ -70,7 +68,7 @@ def histograms(
     figure.supylabel(y_label, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
-    return style.write("histograms", figure, path, dpi)
+    return style.write("histograms", figure, target, dpi)
 
 
 # pieces

@@ -1,8 +1,6 @@
 """Learning curves: a grid of small panels, or several curves on one pair of axes."""
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,21 +13,23 @@ _USUAL = ("validation", "train")
 
 @declared
 def curve_grid(
-    path: str | os.PathLike,
+    path: style.Target,
     panels: Sequence[tuple[str, Mapping[str, Any]]],
     columns: PositiveInteger = 5,
     title: str | None = None,
     y_label: str = "accuracy",
     limits: tuple[float, float] | None = (0, 1),
     x_label: str = "epoch",
+    stopped: Collection[int] = (),
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """A grid of small panels with a few curves each, on shared axes.
 
     Shapes: `panels` is a list of (title, {name: values (epochs,)}), one value per epoch from 1 on;
-    a value that is not finite leaves a gap. "validation" is drawn solid, "train" dashed. The
-    lines of a title after the first are smaller, and wrap where two spaces separate items.
-    `limits` are those of y, None to fit the data. Returns the path.
+    a value that is not finite leaves a gap. "validation" is drawn solid, "train" dashed. The lines
+    of a title after the first are set smaller, and broken where two spaces separate items. `limits`
+    of y, None to fit the data. `stopped` holds the places of panels whose training was stopped
+    early: what it did not reach is grey. Returns the path, or the figure if it is None.
     Raises ValueError for no panels, values that are not a curve, or a bad suffix, `limits` or
     `dpi`; TypeError if an argument has the wrong type; OSError if the picture cannot be written.
     Source: the picture of the best trials of a random search in from-scratch courses.
@@ -37,10 +37,10 @@ def curve_grid(
     >>> import tempfile
     >>> panel = ("Best-1\\nrate 9.3e-03", {"validation": [0.2, 0.6], "train": [0.3, 0.7]})
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     curve_grid(Path(folder, "best.png"), [panel]).name
+    ...     curve_grid(f"{folder}/best.png", [panel]).name
     'best.png'
     """
-    path = style.target("curve_grid", path, dpi)
+    target = style.target("curve_grid", path, dpi)
     limits = style.limits_of("curve_grid", limits)
     panels = style.pairs("curve_grid", "panels", panels, "(title, {name: curve})")
     style.check_some("curve_grid", "panels", panels)
@@ -68,6 +68,8 @@ def curve_grid(
             handles[name] = _draw(ax, *named[name], styles[name])
         style.heading(ax, heading)
         style.plain_axes(ax)
+        if i in stopped:
+            _stop(ax, named)
         ax.tick_params(labelbottom=i + columns >= len(lines), labelleft=i % columns == 0)
         if limits is not None:
             # a little above, so that a curve at the upper limit is not cut
@@ -80,12 +82,12 @@ def curve_grid(
         figure.text(x, y, title, fontsize=11, ha="left", va="top", parse_math=False)
     place = {"loc": "upper right", "bbox_to_anchor": (1, 1 - drop / height), "borderaxespad": 0.3}
     style.legend(figure, {name: handles[name] for name in names}, _legend_columns(width), **place)
-    return style.write("curve_grid", figure, path, dpi)
+    return style.write("curve_grid", figure, target, dpi)
 
 
 @declared
 def curves(
-    path: str | os.PathLike,
+    path: style.Target,
     series: Mapping[str, Any],
     title: str | None = None,
     x_label: str = "epoch",
@@ -93,11 +95,12 @@ def curves(
     limits: tuple[float, float] | None = None,
     y_scale: style.YScale = "linear",
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """Several named curves on one pair of axes.
 
     Shapes: `series` is {name: y (n,)} with x = 1..n, or {name: (x (n,), y (n,))} as a tuple; a
-    value that is not finite leaves a gap. `y_scale` is "linear" or "log". Returns the path.
+    value that is not finite leaves a gap. `y_scale` is "linear" or "log". Returns the path, or the
+    figure if it is None.
     Raises ValueError for no series, values that are not a curve or have no place on a log scale, or
     a bad suffix, `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the
     picture cannot be written.
@@ -105,10 +108,10 @@ def curves(
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     curves(Path(folder, "loss.svg"), {"sgd": [2.3, 1.1], "adam": ([1, 2], [2.3, 0.4])}).name
+    ...     curves(f"{folder}/loss.svg", {"sgd": [2.3, 1.1], "adam": ([1, 2], [2.3, 0.4])}).name
     'loss.svg'
     """
-    path = style.target("curves", path, dpi)
+    target = style.target("curves", path, dpi)
     limits = style.limits_of("curves", limits, log=y_scale == "log")
     lines = _curves("curves", "series", series)
     style.check_some("curves", "series", lines)
@@ -132,7 +135,7 @@ def curves(
     if title:
         ax.set_title(title, fontsize=11, parse_math=False)
     style.legend(figure, handles, 1, loc="outside right upper")
-    return style.write("curves", figure, path, dpi)
+    return style.write("curves", figure, target, dpi)
 
 
 # pieces
@@ -175,8 +178,18 @@ def _curve_order(name: str):
 
 def _draw(ax, x, y, style):
     lonely = np.isfinite(y).sum() == 1  # a line through one point cannot be seen
-    (line,) = ax.plot(x, y, **{"linewidth": 1.3, **style}, marker="o" if lonely else "", ms=3)
+    (line,) = ax.plot(x, y, **{"linewidth": 1.3, **style}, marker="o" if lonely else "", ms=5)
     return line
+
+
+def _stop(ax, named: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """What a training that was stopped did not reach, in grey from its last epoch on."""
+    known = [x[np.isfinite(y)] for x, y in named.values()]
+    end = max((x.max() for x in known if x.size), default=0.0)
+    ax.axvspan(end, 1e9, color="#e9e9e9", linewidth=0, zorder=0.5)  # beyond any limit of the axis
+    ax.axvline(end, color="#8a8a8a", linewidth=0.9, zorder=1)
+    place = {"xycoords": ("axes fraction", "axes fraction"), "ha": "right", "va": "bottom"}
+    ax.annotate(f"stopped after {end:g}", (0.97, 0.04), fontsize=7, color="#555555", **place)
 
 
 def _legend_columns(width: float) -> int:

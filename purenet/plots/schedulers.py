@@ -1,8 +1,6 @@
 """How a search went: the rungs of successive halving, the lineage of a population."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +40,7 @@ def rung_counts(epochs: Any, levels: Sequence[int]) -> list[tuple[int, int]]:
 
 @declared
 def rungs(
-    path: str | os.PathLike,
+    path: style.Target,
     scores: Any,
     epochs: Any,
     levels: Sequence[int],
@@ -53,17 +51,17 @@ def rungs(
     y_scale: style.YScale = "linear",
     title: str | None = None,
     dpi: int = 120,
-) -> Path:
-    """The rungs of successive halving: the curve of each trial up to its last epoch.
+) -> Any:
+    """The rungs of successive halving: the curve of each trial up to the epoch where it ended.
 
     Shapes: `scores` (n, most epochs), one value per epoch from 1 on, ignored after a trial's end;
     `epochs` (n,) trained by each trial; `levels` the epochs of the rungs, each a vertical line with
-    the number of trials that reached it → went beyond it; `status` holds n of "done" (dark),
-    "stopped" (light) and "diverged" (ends in a cross). It defaults to done for trials with the most
-    epochs, diverged for those whose last score is not finite, and stopped for the others.
-    `maximize` says whether large scores are good: the best done trial is thick. `limits` are those
-    of the scores, None to fit the data. The epoch axis is logarithmic if the levels span more than
-    a factor of 8. Draw each bracket of Hyperband separately. Returns the path.
+    the number of trials that reached it → that went beyond; `status` n of "done" (dark), "stopped"
+    (light) and "diverged" (ends in a cross). It defaults to done for trials with the most epochs,
+    diverged for those whose last score is not finite, and stopped for the others. `maximize` says
+    whether large scores are good: the best done trial is thick. `limits` of the scores, None to fit
+    the data. The axis of the epochs is logarithmic if the levels span more than a factor of 8. Draw
+    each bracket of Hyperband separately. Returns the path, or the figure if it is None.
     Raises ValueError for shapes that do not agree, no levels, no finite score, or a bad suffix,
     `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the picture cannot be
     written.
@@ -72,10 +70,10 @@ def rungs(
     >>> import tempfile
     >>> scores = [[0.5, np.nan, np.nan], [0.6, 0.7, 0.8], [0.4, np.nan, np.nan]]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     rungs(Path(folder, "rungs.png"), scores, [1, 3, 1], levels=[1, 3]).name
+    ...     rungs(f"{folder}/rungs.png", scores, [1, 3, 1], levels=[1, 3]).name
     'rungs.png'
     """
-    path = style.target("rungs", path, dpi)
+    target = style.target("rungs", path, dpi)
     limits = style.limits_of("rungs", limits, log=y_scale == "log")
     y, trained, steps, ends = _ends("rungs", scores, epochs, levels, status)
     n, most = y.shape
@@ -97,7 +95,7 @@ def rungs(
     _epoch_axis(ax, trained, steps)
     ax.set_ylabel(style.fold(score_label, 40), fontsize=9, parse_math=False)
     style.header(page, title, looks)
-    return style.write("rungs", page, path, dpi)
+    return style.write("rungs", page, target, dpi)
 
 
 # population based training
@@ -118,7 +116,7 @@ def ancestry(parents: Any, member: int) -> list[int]:
 
 @declared
 def lineage(
-    path: str | os.PathLike,
+    path: style.Target,
     scores: Any,
     parents: Any,
     every: PositiveInteger,
@@ -130,17 +128,17 @@ def lineage(
     y_scale: style.YScale = "linear",
     title: str | None = None,
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """The lineage of a population: all curves, who copied whom, and the ancestors of the best.
 
     Shapes: `scores` (members, epochs), one value per epoch from 1 on, with gaps where not finite;
-    `parents` (rounds, members) the member whose weights each has after the round, its own
-    number if it kept its own; round r ends after epoch `every` (r + 1). `numbers` is {name: values
-    (rounds + 1, members)}, the hyperparameters during every round, a panel each; `log` names those
-    with logarithmic axes. The best member is that of the last epoch with a finite score, and
-    `maximize` says whether large scores are good; its ancestors are thick and black. Copies are
-    dashed, from the end of the old weights to the curve of the new. `limits` are those of the
-    scores, None to fit the data. Returns the path.
+    `parents` (rounds, members) the member whose weights each has after the round, itself if it kept
+    its own; round r ends after epoch `every` (r + 1). `numbers` is {name: values (rounds + 1,
+    members)}, the hyperparameters during every round, a panel each; `log` names those with
+    logarithmic axes. The best member is that of the last epoch with a finite score, and `maximize`
+    says whether large ones are good; its ancestors are thick and black. Copies are dashed, from the
+    end of the old weights to the curve of the new. `limits` of the scores, None to fit the data.
+    Returns the path, or the figure if it is None.
     Raises ValueError for shapes that do not agree, parents out of range, no finite score, or a bad
     suffix, `limits` or `dpi`; TypeError if an argument has the wrong type; OSError if the picture
     cannot be written.
@@ -149,11 +147,11 @@ def lineage(
     >>> import tempfile
     >>> scores, rate = [[0.1, 0.2, 0.3], [0.2, 0.3, 0.5]], [[0.1, 0.01], [0.012, 0.01]]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "pbt.png")
+    ...     path = f"{folder}/pbt.png"
     ...     lineage(path, scores, [[1, 1]], every=2, numbers={"rate": rate}, log=["rate"]).name
     'pbt.png'
     """
-    path = style.target("lineage", path, dpi)
+    target = style.target("lineage", path, dpi)
     limits = style.limits_of("lineage", limits, log=y_scale == "log")
     y, rows = _population("lineage", scores, parents, every)
     members, epochs = y.shape
@@ -179,7 +177,7 @@ def lineage(
     owner = np.array(line)[np.minimum(np.arange(epochs) // every, len(used))]
     bold = np.arange(1.0, epochs + 1), y[owner, np.arange(epochs)]
     _lineage_lines(ax, segments, bold, copies, thin)
-    ax.plot(end + 1, y[best, end], "o", color="black", ms=4, zorder=5)
+    ax.plot(end + 1, y[best, end], "o", color="black", ms=6, zorder=5)
     style.plain_axes(ax, size=8)
     ax.set_yscale(y_scale)
     if limits is not None:
@@ -198,7 +196,7 @@ def lineage(
         f"copies: {len(copies)}": {"color": _COPY, "linewidth": 1, "linestyle": (0, (3, 1.5))},
     }
     style.header(page, title, looks)
-    return style.write("lineage", page, path, dpi)
+    return style.write("lineage", page, target, dpi)
 
 
 # pieces
@@ -222,9 +220,9 @@ def _rung_curves(ax, seen: np.ndarray, ends: np.ndarray, maximize: bool) -> dict
             LineCollection(list(lines[chosen]), colors=colour, linewidths=thin, zorder=z)
         )
         there = chosen & (last >= 0)
-        marker: dict[str, Any] = {"marker": "o", "markersize": 2.5}
+        marker: dict[str, Any] = {"marker": "o", "markersize": 4}
         if kind == "diverged":
-            marker = {"marker": "x", "markersize": 5, "markeredgewidth": 1.2}
+            marker = {"marker": "x", "markersize": 6, "markeredgewidth": 1.4}
             marker |= {"markeredgecolor": _CROSS}
         end = seen[there, last[there]]
         ax.plot(x[last[there]], end, **{**look, **marker, "linewidth": 0}, zorder=z + 0.5)
@@ -236,7 +234,7 @@ def _rung_curves(ax, seen: np.ndarray, ends: np.ndarray, maximize: bool) -> dict
         return looks
     best = int(np.nanargmax(final if maximize else -final))
     ax.plot(x, seen[best], **_BEST, zorder=6)
-    ax.plot(x[last[best]], final[best], "o", color="black", ms=4, zorder=6)
+    ax.plot(x[last[best]], final[best], "o", color="black", ms=6, zorder=6)
     return {f"best: {final[best]:.4g}": _BEST, **looks}
 
 

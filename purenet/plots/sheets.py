@@ -1,8 +1,6 @@
 """Sheets of images, and of filters as images."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,30 +11,30 @@ from purenet.plots import style
 
 @declared
 def images(
-    path: str | os.PathLike,
+    path: style.Target,
     images: Any,
     titles: Sequence[str] | None = None,
     columns: PositiveInteger = 10,
     title: str | None = None,
     limits: tuple[float, float] | None = None,
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """A grid of greyscale or colour images, all on one scale.
 
     Shapes: images (n, h, w), (n, h, w, 1) or (n, h, w, 3), any real dtype; `titles` n strings.
     `limits` are the values of black and white. They default to 0..255 for uint8, to 0..1 if all
     values are in that range, and else to the smallest and the largest value. `columns` is the
-    number of images per row. Returns the path.
+    number of images per row. Returns the path, or the figure if it is None.
     Raises ValueError for any other shape or number of titles, or a bad suffix, `limits` or `dpi`;
     TypeError if an argument has the wrong type; OSError if the picture cannot be written.
     Source: the usual sheet of examples.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     images(Path(folder, "digits.png"), np.zeros((3, 8, 8, 1)), ["0", "1", "2"]).name
+    ...     images(f"{folder}/digits.png", np.zeros((3, 8, 8, 1)), ["0", "1", "2"]).name
     'digits.png'
     """
-    path = style.target("images", path, dpi)
+    target = style.target("images", path, dpi)
     limits = style.limits_of("images", limits, ordered=False)
     x = _pixels("images", images)
     if x.ndim == 3:
@@ -48,31 +46,31 @@ def images(
         expect(hasattr(titles, "__len__"), "images: titles", titles, "a list of strings")
         text = f"images: there are {len(x)} images, but {len(titles)} titles."
         require(len(titles) == len(x), text)
-    return _sheet("images", path, x, limits, titles, columns, title, dpi)
+    return _sheet("images", target, x, limits, titles, columns, title, dpi)
 
 
 @declared
 def filters(
-    path: str | os.PathLike,
+    path: style.Target,
     kernels: Any,
     columns: PositiveInteger = 10,
     title: str | None = None,
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """The kernels of a first convolution as images: zero is middle grey, all on one scale.
 
     Shapes: kernels (h, w, in, out) with in = 1 (grey) or 3 (colour), any real dtype: `out` images.
-    Returns the path.
+    Returns the path, or the figure if it is None.
     Raises ValueError for any other shape, or a bad suffix or `dpi`; TypeError if an argument has
     the wrong type; OSError if the picture cannot be written.
     Source: Krizhevsky, Sutskever & Hinton (2012), figure 3.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     filters(Path(folder, "conv1.png"), np.ones((5, 5, 1, 30))).name
+    ...     filters(f"{folder}/conv1.png", np.ones((5, 5, 1, 30))).name
     'conv1.png'
     """
-    path = style.target("filters", path, dpi)
+    target = style.target("filters", path, dpi)
     w = _pixels("filters", kernels)
     legal = w.ndim == 4 and w.shape[2] in (1, 3) and 0 not in w.shape
     expected = (
@@ -82,17 +80,17 @@ def filters(
     style.check_shape("filters", "the kernels have", w.shape, legal, expected)
     x = np.moveaxis(w.astype(np.float64), 3, 0)
     most = np.abs(x[np.isfinite(x)]).max(initial=0.0) or 1.0
-    return _sheet("filters", path, x, (-most, most), None, columns, title, dpi)
+    return _sheet("filters", target, x, (-most, most), None, columns, title, dpi)
 
 
 # pieces
 def _pixels(caller, values) -> np.ndarray:
-    numbers = real_numbers(caller, "the values", values)
+    numbers = real_numbers(caller, "the picture", values)
     return np.asarray(values) if getattr(values, "dtype", None) == np.uint8 else numbers
 
 
-def _sheet(caller, path, x, limits, titles, columns, title, dpi) -> Path:
-    """Images (n, h, w, c) side by side, on one pair of axes measured in inches: fast for many."""
+def _sheet(caller, target, x, limits, titles, columns, title, dpi) -> Any:
+    """Images (n, h, w, c) side by side, on one pair of axes measured in inches: quick for many."""
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     low, high = limits if limits is not None else _value_range(x)
@@ -129,7 +127,7 @@ def _sheet(caller, path, x, limits, titles, columns, title, dpi) -> Path:
     if title:
         ax.text(width / 2, margin, title, fontsize=11, ha="center", va="top", parse_math=False)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
-    return style.write(caller, figure, path, dpi)
+    return style.write(caller, figure, target, dpi)
 
 
 def _value_range(x: np.ndarray) -> tuple[float, float]:

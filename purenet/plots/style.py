@@ -33,13 +33,24 @@ def figure(width: float, height: float) -> Any:
     made = extra("matplotlib.figure", "plots: pictures need matplotlib", "plot")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    page = made.Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    # a notebook shows what has _repr_png_, whether or not pyplot was ever imported
+    kind = type("Figure", (made.Figure,), {"_repr_png_": _png})
+    page = kind(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(page)
     return page
 
 
-def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
-    """The path, checked before anything is drawn.
+def _png(figure: Any) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+Target = str | os.PathLike | None  # where a picture is written; None for a figure that is returned
+
+
+def target(caller: str, path: Target, dpi: float) -> Path | None:
+    """The path, checked before the work of drawing; None if there is none.
 
     Raises ValueError for any other suffix and for a `dpi` outside 10 to 2,400, TypeError if `path`
     is not a path or `dpi` not a number, FileNotFoundError or IsADirectoryError if no file can be
@@ -51,6 +62,8 @@ def target(caller: str, path: str | os.PathLike, dpi: float) -> Path:
     number = is_number(dpi) and not isinstance(dpi, bool)
     expect(number, f"{caller}: dpi", dpi, "a number")
     expect(10 <= dpi <= 2400, f"{caller}: dpi", dpi, "a number from 10 to 2400", ValueError)
+    if path is None:
+        return None
     path = as_path(caller, path)
     require(
         path.suffix.lower() in (".png", ".svg", ".pdf"),
@@ -151,14 +164,19 @@ def check_shape(caller: str, what: str, shape: tuple, legal: bool, expected: str
 YScale = Annotated[str, one_of("linear", "log")]
 
 
-def write(caller: str, figure: Any, path: Path, dpi: float) -> Path:
-    """Write the picture completely or not at all. Raises OSError, with the path, if it cannot.
+def write(caller: str, figure: Any, path: Path | None, dpi: float) -> Any:
+    """Write the picture completely or not at all, and return its path; the figure without a path.
+
+    Raises OSError, with the path, if it cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write("curves", figure(4, 3), Path(folder, "a.png"), 50).name
     'a.png'
     """
+    if path is None:
+        figure.set_dpi(dpi)
+        return figure
     kind = path.suffix.lower().lstrip(".")
     # without a date, so that the same data gives the same file
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
@@ -182,6 +200,18 @@ def line_style(i: int) -> dict[str, Any]:
     # the period of the pair is longer than that of either
     turn = i // len(COLOURS)
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[(i + turn) % len(DASHES)]}
+
+
+def shades() -> Any:
+    """The colour of a rank: light yellow-green at 0 is bad, and dark violet at 1 is good.
+
+    >>> bool(shades()(0.0)[:3] > shades()(1.0)[:3])
+    True
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["viridis"](np.linspace(0.95, 0, 256)))
 
 
 def plain_axes(ax: Any, size: float = 7) -> None:

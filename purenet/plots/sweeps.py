@@ -1,12 +1,11 @@
 """Hyperparameters against scores: all at once, one by one, and in pairs.
 
-A score that is not finite belongs to a trial that diverged. Light colours are bad scores and dark
-ones good, also in greyscale.
+A score that is not finite belongs to a trial that diverged. Light colours are bad ranks and dark
+ones good, also in greyscale. Where a few scores are far worse than the others, the axis of the
+scores ends before them, and they lie at its end.
 """
 
-import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ _MOST = 6  # columns whose pairs fit on a page
 
 
 def parallel_coordinates(
-    path: str | os.PathLike,
+    path: style.Target,
     columns: Mapping[str, Any],
     scores: Any,
     log: Collection[str] = (),
@@ -31,13 +30,14 @@ def parallel_coordinates(
     maximize: bool = True,
     title: str | None = None,
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """Each trial as a line through the vertical axes of its hyperparameters to its score.
 
     Shapes: `columns` is {name: values (n,)}, numbers or categories of any type; `scores` (n,), not
-    finite for trials that diverged, whose lines are thin and grey, behind the others. `log` names
-    the columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
-    scores are good: better ones are darker and on top, and the best is thick. Returns the path.
+    finite for trials that diverged, which are thin and grey, behind the others. `log` names the
+    columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
+    scores are good: better ranks are darker and on top, and the best is thick. Returns the path, or
+    the figure if it is None.
     Raises ValueError for no columns, a column of another length, no finite score, a logarithmic
     axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an argument has
     the wrong type; OSError if the picture cannot be written.
@@ -46,33 +46,34 @@ def parallel_coordinates(
     >>> import tempfile
     >>> columns = {"rate": [0.1, 0.01, 1.0], "activation": ["relu", "tanh", "relu"]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "all.png")
+    ...     path = f"{folder}/all.png"
     ...     parallel_coordinates(path, columns, [0.9, 0.8, np.nan], log=["rate"]).name
     'all.png'
     """
-    path = style.target("parallel_coordinates", path, dpi)
+    target = style.target("parallel_coordinates", path, dpi)
     trials = _trials("parallel_coordinates", columns, scores, log, score_label, maximize)
     count = len(trials.axes)
     width = min(max(1.7 * (count + 1), 4.2), max(style.WIDTH, 0.62 * (count + 1)))
     page = style.figure(width, 3.6)
     ax = page.subplots()
-    shades = _shades(maximize)
+    shades = style.shades()
     at = np.where(trials.alive, trials.at, -_BEYOND if maximize else 1 + _BEYOND)
     heights = np.stack([*(axis.at for axis in trials.axes), at], axis=1)
     _trial_lines(ax, trials, heights, shades)
     _score_bar_and_axes(ax, trials, at, shades, width)
     ax.set_ylim(min(-0.03, heights.min() - 0.02), max(1.03, heights.max() + 0.02))
-    best = {"color": shades(trials.at[trials.best]), "linewidth": 2.8}
+    best = {"color": shades(np.ones(1))[0], "linewidth": 2.8}
     looks = {
         f"best: {trials.best_score:.4g}": best,
+        **_cut(trials),
         **_diverged(trials, {"color": _GONE, "linewidth": 0.8}),
     }
     style.header(page, title, looks)
-    return style.write("parallel_coordinates", page, path, dpi)
+    return style.write("parallel_coordinates", page, target, dpi)
 
 
 def slices(
-    path: str | os.PathLike,
+    path: style.Target,
     columns: Mapping[str, Any],
     scores: Any,
     log: Collection[str] = (),
@@ -80,14 +81,14 @@ def slices(
     maximize: bool = True,
     title: str | None = None,
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """A small panel per hyperparameter: its values against the scores of all trials.
 
     Shapes: `columns` is {name: values (n,)}, numbers or categories of any type; `scores` (n,), not
     finite for trials that diverged, which are crosses at the edge where scores are bad: below if
     `maximize`, else above. `log` names the columns with logarithmic axes, or the score by
     `score_label`. The best is a star; points that share a category, or one of few numbers, are
-    spread sideways. Returns the path.
+    spread sideways. Returns the path, or the figure if it is None.
     Raises ValueError for no columns, a column of another length, no finite score, a logarithmic
     axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an argument has
     the wrong type; OSError if the picture cannot be written.
@@ -96,10 +97,10 @@ def slices(
     >>> import tempfile
     >>> columns = {"rate": [0.1, 0.01, 1.0], "activation": ["relu", "tanh", "relu"]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     slices(Path(folder, "each.png"), columns, [0.9, 0.8, np.nan], log=["rate"]).name
+    ...     slices(f"{folder}/each.png", columns, [0.9, 0.8, np.nan], log=["rate"]).name
     'each.png'
     """
-    path = style.target("slices", path, dpi)
+    target = style.target("slices", path, dpi)
     trials = _trials("slices", columns, scores, log, score_label, maximize)
     down = -(-len(trials.axes) // 4)
     across = -(-len(trials.axes) // down)
@@ -112,9 +113,12 @@ def slices(
             ax.set_visible(False)
             continue
         x = _spread(trials.axes[i], seed=i)
-        ax.scatter(x[trials.order], trials.at[trials.order], **_dots(len(x), width / across))
+        inside = trials.order[~trials.low[trials.order]]
+        ax.scatter(x[inside], trials.at[inside], **_dots(len(x), width / across))
+        low = x[trials.low], trials.at[trials.low]
+        ax.plot(*low, "v" if maximize else "^", color=_DOT, ms=5, mew=0.5, mec="white", zorder=3)
         gone = x[~trials.alive]
-        ax.plot(gone, np.full(gone.shape, edge), "x", color="#777777", ms=3.5, mew=0.8)
+        ax.plot(gone, np.full(gone.shape, edge), "x", color="#777777", ms=5, mew=1)
         ax.plot(x[trials.best], trials.at[trials.best], ms=11, mew=0.7, **_STAR)
         style.plain_axes(ax)
         _ticks(ax, trials.axes[i], "x", width / across)
@@ -128,11 +132,11 @@ def slices(
             ax.set_ylim(min(-0.07, edge - 0.06), max(1.07, edge + 0.06))
     page.supylabel(style.fold(score_label, 40), fontsize=9, parse_math=False)
     style.header(page, title, _star_and_crosses(trials))
-    return style.write("slices", page, path, dpi)
+    return style.write("slices", page, target, dpi)
 
 
 def pairwise(
-    path: str | os.PathLike,
+    path: style.Target,
     columns: Mapping[str, Any],
     scores: Any,
     log: Collection[str] = (),
@@ -140,33 +144,34 @@ def pairwise(
     maximize: bool = True,
     title: str | None = None,
     dpi: int = 120,
-) -> Path:
+) -> Any:
     """A map of the trials for every pair of hyperparameters, coloured by score.
 
     Shapes: `columns` is {name: values (n,)}, two to six of them, numbers or categories of any type;
     `scores` (n,), not finite for trials that diverged, which are small crosses. `log` names the
     columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
-    scores are good: better ones are darker and on top, and the best is a star. Points that share a
-    category, or one of few numbers, are spread around it. Returns the path.
-    Raises ValueError for any other number of columns, a column of another length, no finite score,
-    a logarithmic axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an
+    scores are good: better ranks are darker and on top, and the best is a star. Points that share a
+    category, or one of few numbers, are spread around it. Returns the path, or the figure if it is
+    None.
+    Raises ValueError for fewer or more columns, a column of another length, no finite score, a
+    logarithmic axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an
     argument has the wrong type; OSError if the picture cannot be written.
     Source: Hartigan (1975), Printer graphics for clustering: the scatter plot matrix.
 
     >>> import tempfile
     >>> columns = {"rate": [0.1, 0.01, 1.0], "decay": [1e-8, 1e-6, 1e-4]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     pairwise(Path(folder, "map.png"), columns, [0.9, 0.8, np.nan], log=columns).name
+    ...     pairwise(f"{folder}/map.png", columns, [0.9, 0.8, np.nan], log=columns).name
     'map.png'
     """
-    path = style.target("pairwise", path, dpi)
+    target = style.target("pairwise", path, dpi)
     require(
         2 <= len(mapping("pairwise", "columns", columns)) <= _MOST,
         f"pairwise: there are {len(columns)} columns, expected 2 to {_MOST}; choose the "
         "most important, or draw any number with `parallel_coordinates` or `slices`.",
     )
     trials = _trials("pairwise", columns, scores, log, score_label, maximize)
-    shades = _shades(maximize)
+    shades = style.shades()
     side = len(trials.axes) - 1
     width = {1: 6.0, 2: 7.2}.get(side, style.WIDTH)
     page = style.figure(width, {1: 4.2, 2: 5.2}.get(side, 0.82 * width))
@@ -180,9 +185,9 @@ def pairwise(
                 continue
             across, up = trials.axes[j], trials.axes[i + 1]
             x, y = _spread(across, seed=j), _spread(up, seed=i + 1)
-            ax.plot(x[~trials.alive], y[~trials.alive], "x", color="#999999", ms=3.5, mew=0.8)
+            ax.plot(x[~trials.alive], y[~trials.alive], "x", color="#999999", ms=5, mew=1)
             ranked = trials.order
-            dots = {**_dots(len(x), size), "color": shades(trials.at[ranked])}
+            dots = {**_dots(len(x), size), "color": shades(trials.worth[ranked])}
             ax.scatter(x[ranked], y[ranked], **{**dots, "alpha": 1})
             ax.plot(x[trials.best], y[trials.best], ms=min(14, 5 + 2 * size), mew=0.7, **_STAR)
             style.plain_axes(ax)
@@ -193,7 +198,7 @@ def pairwise(
             _limits(ax, up, "y")
     _colour_bar(page, axes, trials, shades, score_label)
     style.header(page, title, _star_and_crosses(trials))
-    return style.write("pairwise", page, path, dpi)
+    return style.write("pairwise", page, target, dpi)
 
 
 # pieces
@@ -202,7 +207,10 @@ class _Trials(NamedTuple):
     score: Scale
     at: np.ndarray  # (n,) heights of the scores in 0..1, NaN where diverged
     alive: np.ndarray  # (n,) bool
+    low: np.ndarray  # (n,) bool: scores so bad that they lie at the end of the axis
+    floor: float  # that end
     order: np.ndarray  # those alive, best last
+    worth: np.ndarray  # (n,) 1 for the best rank, 0 for the worst; NaN where diverged
     best: int
     best_score: float
 
@@ -218,12 +226,29 @@ def _trials(caller, columns, scores, log, score_label, maximize) -> _Trials:
     for axis in axes:
         what, shape = f"the column {axis.name!r} has", axis.at.shape
         style.check_shape(caller, what, shape, shape == y.shape, f"{y.shape}, one value per score")
-    score = scale(score_label, y[alive], score_label in log, caller)
+    sign = 1 if maximize else -1
+    floor = -np.inf if score_label in log else _floor(sign * y[alive])
+    low = alive & (sign * np.where(alive, y, 0) < floor)
+    score = scale(
+        score_label, sign * np.maximum(sign * y[alive], floor), score_label in log, caller
+    )
     at = np.full(y.shape, np.nan)
     at[alive] = score.at
     good = np.where(alive, y if maximize else -y, -np.inf)
     order = np.argsort(-good, kind="stable")[: alive.sum()][::-1]
-    return _Trials(axes, score, at, alive, order, int(order[-1]), float(y[order[-1]]))
+    worth = np.full(y.shape, np.nan)
+    # the few best stand out from the many others
+    worth[order] = 1 - np.sqrt(np.linspace(1, 0, len(order))) if len(order) > 1 else 1
+    best = int(order[-1])
+    return _Trials(axes, score, at, alive, low, sign * floor, order, worth, best, float(y[best]))
+
+
+def _floor(good: np.ndarray) -> float:
+    """Where the axis of the scores ends so that a few bad ones do not press the others together;
+    larger is better. At most a quarter of the scores lie below."""
+    best, quarter = good.max(), np.quantile(good, 0.25)
+    reach = 2.0 * (best - quarter)
+    return float(best - reach) if 0 < 2 * reach < best - good.min() else -np.inf
 
 
 def _trial_lines(ax, trials: _Trials, heights: np.ndarray, shades) -> None:
@@ -237,11 +262,13 @@ def _trial_lines(ax, trials: _Trials, heights: np.ndarray, shades) -> None:
     gone = lines[~trials.alive]
     ax.add_collection(LineCollection(list(gone), colors=_GONE, linewidths=min(thin, 0.6)))
     ranked = lines[trials.order]
-    colours = shades(trials.at[trials.order])
-    alpha = min(1.0, max(0.3, 10 / n**0.5))
+    worth = trials.worth[trials.order]
+    colours = shades(worth)
+    # the more trials there are, the fainter the bad ones
+    colours[:, 3] = np.clip(worth + min(1.0, 5 / n**0.5), 0.12, 1)
     outline = withStroke(linewidth=4.4, foreground="white")
     ax.add_collection(
-        LineCollection(list(ranked[:-1]), colors=colours[:-1], linewidths=thin, alpha=alpha)
+        LineCollection(list(ranked[:-1]), colors=colours[:-1], linewidths=thin * (0.7 + worth[:-1]))
     )
     ax.plot(*ranked[-1].T, color=colours[-1], linewidth=2.8, path_effects=[outline])
 
@@ -251,8 +278,17 @@ def _score_bar_and_axes(ax, trials: _Trials, at: np.ndarray, shades, width: floa
     count = len(trials.axes)
     letters = max(6, int((width - 1.0) / count / 0.083))
     strip = (count, count + 0.035 * (count + 1) * 4.2 / width)
-    ramp = np.linspace(0, 1, 256)[:, None]
-    ax.imshow(ramp, cmap=shades, extent=(*strip, 0, 1), origin="lower", aspect="auto", zorder=3)
+    ramp = _ramp(trials)[:, None]
+    ax.imshow(
+        ramp,
+        cmap=shades,
+        vmin=0,
+        vmax=1,
+        extent=(*strip, 0, 1),
+        origin="lower",
+        aspect="auto",
+        zorder=3,
+    )
     for i, axis in enumerate(trials.axes):
         ticks, labels = axis.ticks(6)
         _upright(ax, i, i, ticks, [style.shorten(label, letters) for label in labels], "right")
@@ -269,31 +305,31 @@ def _score_bar_and_axes(ax, trials: _Trials, at: np.ndarray, shades, width: floa
 
 def _colour_bar(page, axes, trials: _Trials, shades, label: str) -> None:
     """The colours of the scores, in the empty corner if there is one."""
-    from matplotlib.cm import ScalarMappable
-
-    colours = ScalarMappable(cmap=shades)
-    colours.set_clim(0, 1)
     corner = len(axes) > 1
     if corner:
-        place = {"cax": axes[0, -1].inset_axes((0.12, 0.62, 0.8, 0.1))}
-        bar = page.colorbar(colours, orientation="horizontal", **place)
-        bar.ax.set_title(style.fold(label, 24), fontsize=8.5, parse_math=False)
+        bar = axes[0, -1].inset_axes((0.12, 0.62, 0.8, 0.1))
+        bar.set_title(style.fold(label, 24), fontsize=8.5, parse_math=False)
     else:
-        bar = page.colorbar(colours, ax=axes[0, 0], pad=0.03, fraction=0.06)
-        bar.set_label(style.fold(label, 36), fontsize=9, parse_math=False)
+        bar = axes[0, 0].inset_axes((1.06, 0, 0.06, 1))
+        bar.yaxis.set_label_position("right")
+        bar.yaxis.tick_right()
+        bar.set_ylabel(style.fold(label, 36), fontsize=9, parse_math=False)
+    ramp = _ramp(trials)[None] if corner else _ramp(trials)[:, None]
+    bar.imshow(
+        ramp, cmap=shades, vmin=0, vmax=1, extent=(0, 1, 0, 1), origin="lower", aspect="auto"
+    )
     ticks, labels = trials.score.ticks(4 if corner else 6)
-    bar.set_ticks(ticks, labels=labels, fontsize=7, parse_math=False)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=2, width=0.6, color="#888888")
+    bar.set_xticks(*(ticks, labels) if corner else ([], []), fontsize=7, parse_math=False)
+    bar.set_yticks(*([], []) if corner else (ticks, labels), fontsize=7, parse_math=False)
+    bar.spines[:].set_visible(False)
+    bar.tick_params(length=2, width=0.6, color="#888888")
 
 
-def _shades(maximize: bool):
-    """The colour of a score's position: light yellow-green is bad and dark violet is good."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    light_to_dark = colormaps["viridis"](np.linspace(0.9, 0, 256))
-    return ListedColormap(light_to_dark if maximize else light_to_dark[::-1])
+def _ramp(trials: _Trials) -> np.ndarray:
+    """The worth of a score at each of 256 places of its axis, from 0 to 1."""
+    at, worth = trials.at[trials.order], trials.worth[trials.order]
+    places, first = np.unique(at, return_index=True)
+    return np.interp(np.linspace(0, 1, 256), places, worth[first])
 
 
 def _upright(ax, place: float, beside: float, ticks, labels, ha: str) -> None:
@@ -319,7 +355,7 @@ def _spread(axis: Scale, seed: int) -> np.ndarray:
 
 
 def _dots(n: int, inches: float) -> dict[str, Any]:
-    size = min(30.0, max(5.0, 500 / n)) * min(1.0, 0.4 + inches / 5)
+    size = min(45.0, max(8.0, 1200 / n)) * min(1.0, 0.4 + inches / 5)
     edge = {"edgecolors": "white", "linewidths": 0.3 if n < 300 else 0}
     return {"s": size, "color": _DOT, "alpha": 0.7, "zorder": 2.5, **edge}
 
@@ -348,7 +384,15 @@ def _diverged(trials: _Trials, look: dict[str, Any]) -> dict[str, dict[str, Any]
     return {f"diverged: {gone}": look} if gone else {}
 
 
+def _cut(trials: _Trials) -> dict[str, dict[str, Any]]:
+    """How many scores lie at the end of their axis, as a line of the legend without a mark."""
+    low = int(trials.low.sum())
+    side = "below" if trials.score.at.size and trials.at[trials.best] > 0.5 else "above"
+    return {f"{low} {side} {trials.floor:.3g}": {"linestyle": ""}} if low else {}
+
+
 def _star_and_crosses(trials: _Trials) -> dict[str, dict[str, Any]]:
     cross = {"marker": "x", "color": "#888888", "linestyle": "", "markersize": 4}
     star = {**_STAR, "linestyle": "", "markersize": 10, "markeredgewidth": 0.7}
-    return {f"best: {trials.best_score:.4g}": star, **_diverged(trials, cross)}
+    best = {f"best: {trials.best_score:.4g}": star}
+    return best | _cut(trials) | _diverged(trials, cross)

@@ -38,6 +38,7 @@ What they return
     Trial            one trial: its hyperparameters and scores
     Run              one retrained trial: its state and curves
     Plan             what `plan` returns
+    SweepProgress    how far a sweep is: what on_report gets
     Lineage          who copied whom in a population
 """
 
@@ -47,6 +48,7 @@ from purenet.sweep._plan import plan as plan
 from purenet.sweep._run import run as run
 from purenet.sweep.ask_tell import AskTell as AskTell
 from purenet.sweep.engine.records import Lineage as Lineage
+from purenet.sweep.journal import SweepProgress as SweepProgress
 from purenet.sweep.results.load import load as load
 from purenet.sweep.results.networks import Run as Run
 from purenet.sweep.results.result import Result as Result
@@ -78,6 +80,7 @@ __all__ = [
     "Run",
     "Sampler",
     "Scheduler",
+    "SweepProgress",
     "Trial",
     "choice",
     "from_optuna",

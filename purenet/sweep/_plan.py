@@ -9,6 +9,8 @@ import jax
 import numpy as np
 
 from purenet.core.types import PyTree
+from purenet.core.validate import require
+from purenet.data.streams import is_streamed
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.compile import Compilation
 from purenet.sweep.engine.folds import first_examples
@@ -16,6 +18,7 @@ from purenet.sweep.engine.layout import Layout, layout, place, random_key
 from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment, Program
+from purenet.sweep.engine.streaming import NEED_MEMORY
 from purenet.sweep.options import SweepOptions, with_options
 from purenet.sweep.space.points import numbers
 
@@ -122,6 +125,7 @@ def plan(
     >>> len(found.groups), found.trial_epochs
     (1, 6)
     """
+    require(not is_streamed(data), f"sweep.plan: measurements {NEED_MEMORY}")
     request = SweepConfig(trial, space, data, trials, epochs, seed, **options)
     trial_epochs = request.search.budget(request.trials, request.epochs) * request.shape.runs
     count = np.bincount(request.start.points.group, minlength=len(request.programs))

@@ -12,7 +12,8 @@ import numpy as np
 from purenet.core.ensemble import Member
 from purenet.core.files import as_path
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import integer, positive
+from purenet.core.validate import accepts, describe_value, integer, positive, require
+from purenet.data.streams import is_streamed
 from purenet.distributed import multihost
 from purenet.sweep._plan import Plan
 from purenet.sweep.backends import multihost as together
@@ -21,8 +22,9 @@ from purenet.sweep.backends.multihost import MultiHostPool
 from purenet.sweep.backends.population import train
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import Report
+from purenet.sweep.engine.streaming import NEED_MEMORY
 from purenet.sweep.group import Group, Pool, Work, Workplace
-from purenet.sweep.journal import Journal
+from purenet.sweep.journal import Journal, SweepProgress
 from purenet.sweep.options import SweepOptions, filled, with_options
 from purenet.sweep.results.networks import Run
 from purenet.sweep.results.outcome import outcome
@@ -52,6 +54,7 @@ def run(
     executor: concurrent.futures.Executor | Callable[[], concurrent.futures.Executor] | None = None,
     trials_per_block: int | None = None,
     progress: bool | None = None,
+    on_report: Callable[[SweepProgress], Any] | None = None,
     **options: Unpack[SweepOptions],
 ) -> Result:
     """Train many trials in one program per static group, and rank them.
@@ -61,11 +64,15 @@ def run(
     `epoch` gets the first, and `evaluate` runs on both after every epoch. A trial has at most
     `epochs` epochs; there is no default. Trial i depends only on the seed and on i.
 
+    Data that does not fit in memory is a `data.stream` in place of a part's arrays. Each chunk of
+    minibatches is then read once for all trials, which see the examples in one order; training
+    curves are means over minibatches, a diverged trial keeps its last state, and a sweep with a
+    `path` resumes within an epoch. The training needs `steps`, as that of `supervised` has.
+
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
-    `sobol`,
-      `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`, `hyperband` and
-      `median_stopping` stop bad points early; `pbt` lets bad ones copy good ones; `from_optuna`
-      asks an Optuna sampler.
+      `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
+      `hyperband` and `median_stopping` stop bad points early; `pbt` lets bad ones copy good ones;
+      `from_optuna` asks an Optuna sampler.
     - `seeds`: number of runs of each point, with different seeds; points are ranked by the mean.
     - `folds`: cross-validation. `data` is then one data set, and each point is trained on every
       fold: an integer k (shuffled by the seed; stratified if data is (x, t) with integer labels),
@@ -103,6 +110,9 @@ def run(
       dies is trained again. A process pool breaks when a worker dies: pass a function that
       returns one, and it is replaced.
     - `progress` shows a bar; it defaults to True on a terminal and in a notebook.
+    - `on_report(progress)` is called with a `SweepProgress` after every block of epochs, and at the
+      end, in the calling thread: for a tracker or a display of your own. If it raises an exception,
+      the sweep saves everything to `path` and ends with it. A sweep in several processes has none.
 
     A trial that becomes non-finite is frozen, marked "diverged" and never selected;
     `jax_debug_nans` and `jax_debug_infs` are therefore off in the programs of a sweep.
@@ -132,6 +142,9 @@ def run(
     path = None if path is None else as_path("sweep", path)
     asked = filled(options)
     devices: Any = asked["devices"]
+    for name, value in {"executor": executor, "plan": plan}.items():
+        if value is not None and is_streamed(data):
+            raise ValueError(f"sweep: {name} {NEED_MEMORY}")
     if executor is not None:
         check(executor, as_scheduler(asked["search"]), plan, devices)
         asked["devices"] = None  # the workers have their own
@@ -144,6 +157,11 @@ def run(
     sweep = SweepRun(request, plan, keep, backend)
     store: Store | SharedStore | None = None
     several = multihost.count() > 1
+    if on_report is not None:
+        text = f"sweep: on_report is {describe_value(on_report)}, but a function f(progress) is"
+        require(accepts(on_report, None), f"{text} expected.", TypeError)
+        text = "sweep: on_report works in a single process, but there are several; leave it out."
+        require(not several, text)
     if several or path is not None:
         settings = request.settings() | {"data": request.fingerprint}
         if several:
@@ -153,7 +171,7 @@ def run(
             kind = shared.SharedStore if several else Store
             store = kind(path, settings, request.extends)
     with contextlib.closing(store) if store else contextlib.nullcontext():
-        return sweep.run(progress, began, store, seconds)
+        return sweep.run(progress, began, store, seconds, on_report)
 
 
 class SweepRun:
@@ -172,7 +190,7 @@ class SweepRun:
         self.request, self.plan, self.keep, self.executor = request, plan, keep, executor
         first = request.start.points
         self.state = SweepState(request.space, first, request.shape, request.objective)
-        self.workplace = Workplace(request.seed, request.data, self._make_pool)
+        self.workplace = Workplace(request.seed, request.data, self._make_pool, request.epochs)
         self.groups: list[Group] = []
         self.journal = Journal(self.state, self.groups, self._summary)
 
@@ -182,19 +200,29 @@ class SweepRun:
         began: float,
         store: Store | SharedStore | None,
         seconds: float | None = None,
+        on_report: Callable[[SweepProgress], Any] | None = None,
     ) -> Result:
         request, state = self.request, self.state
-        self.journal = Journal(state, self.groups, self._summary, store, began, seconds)
+        self.journal = Journal(state, self.groups, self._summary, store, began, seconds, on_report)
         self.add_groups()
         if store is not None and store.resumes:
             resume.load(store, state, self.groups)
         total = request.search.budget(request.trials, request.epochs) * request.shape.runs
-        with self.executor or contextlib.nullcontext(), self.journal.open(total, progress):
-            if request.search.independent:
-                follow(request, state, self._draw, self._train)
-            else:
-                self._train_population(cast(Population, request.search))  # the only such scheduler
-            self._keep_best()
+        with (
+            self.executor or contextlib.nullcontext(),
+            contextlib.closing(self.workplace),
+            self.journal.open(total, progress),
+        ):
+            try:
+                if request.search.independent:
+                    follow(request, state, self._draw, self._train)
+                else:
+                    self._train_population(cast(Population, request.search))  # the one such kind
+                self._keep_best()
+            except Exception:
+                if self.workplace.failed:
+                    self.save(finished=False)  # the same call resumes at that minibatch
+                raise
         return self.result()
 
     # steps of the search
@@ -248,13 +276,14 @@ class SweepRun:
 
     def train_local(self, work: Sequence[Work]) -> Iterator[tuple[Group, Report]]:
         """Train one group after the other, each to its targets."""
-        following = [*work, None][1:]
-        for one, then in zip(work, following, strict=True):
+        cores = os.cpu_count() or 1
+        for place, one in enumerate(work):
             group, target_epochs, keep = one
             self.journal.stop_if_late()
+            # what comes next compiles beside this group, and while it trains
+            for later in work[place : place + 1 + cores]:
+                later.group.compile()
             pool = group.training_pool()
-            if then is not None:
-                then.group.compile()  # while this group trains
             self.journal.stop_if_late()  # compiling took a while
             for report in pool.train(target_epochs, keep):
                 yield group, report

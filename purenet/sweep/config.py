@@ -12,12 +12,16 @@ from purenet.core.contracts import check_data
 from purenet.core.tree import fingerprint
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, describe_value, integer, require
+from purenet.data.fitting import SEVERAL
+from purenet.data.streams import as_stream, first_examples, is_streamed
 from purenet.distributed import multihost
 from purenet.sweep.engine.explain import explained
 from purenet.sweep.engine.folds import Folds
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.monitor import Monitor, Objective
 from purenet.sweep.engine.program import PARTS, Program, describe
+from purenet.sweep.engine.streamed import streamed
+from purenet.sweep.engine.streaming import NEED_MEMORY, StreamedParts
 from purenet.sweep.folds import make_folds
 from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
@@ -95,11 +99,7 @@ class SweepConfig:
         source, points = self._points(trials, epochs, len(given))
         rounds = rounds_with(self.search, len(given), points, epochs)
         targets = next(rounds)
-        named = dict(zip(PARTS, data, strict=True)) if folds is None else {"": data}
-        check_data("sweep", named)
-        self.data = jax.tree.map(np.asarray, data if folds is not None else tuple(data))
-        if folds is not None:
-            self.data = make_folds(folds, self.data, self.seed)
+        self.data = self._data(data, folds)
         runs = self.data.number if isinstance(self.data, Folds) else 1
         self.shape = SweepShape(points, seeds, epochs, runs)
         drawn = source.ask(max(0, reach(targets) - len(given)))
@@ -120,6 +120,20 @@ class SweepConfig:
         )
         self.monitor = monitor(asked, ranking._replace(goals=goals), epochs, targets)
         self.programs = [program.monitored(self.monitor) for program in programs]
+
+    def _data(self, data: PyTree, folds: object) -> Any:
+        """The data, checked: a pair of parts, its folds, or what is streamed."""
+        if is_streamed(data):
+            require(folds is None, f"sweep: folds {NEED_MEMORY}")
+            require(multihost.count() == 1, f"sweep: {SEVERAL}")
+            train, validation = as_stream(data[0]), data[1]
+            named = first_examples(dict(zip(PARTS, (train, validation), strict=True)))
+            check_data("sweep", named)
+            return StreamedParts(train, validation)
+        named = dict(zip(PARTS, data, strict=True)) if folds is None else {"": data}
+        check_data("sweep", named)
+        found = jax.tree.map(np.asarray, data if folds is not None else tuple(data))
+        return found if folds is None else make_folds(folds, found, self.seed)
 
     @property
     def trials(self) -> int:
@@ -176,8 +190,12 @@ class SweepConfig:
         treedef = structure(self.space, points.places[g])
         program = Program(self.trial, treedef, points.groups[g], where)
         one = numbers(self.space, points, members[0])
-        with explained(program, self.space, one, self.data):
-            return describe(program, one, self.data).monitored(self.monitor)
+        examples = self.data.examples if isinstance(self.data, StreamedParts) else self.data
+        with explained(program, self.space, one, examples):
+            program = describe(program, one, examples)
+        if isinstance(self.data, StreamedParts):
+            program = streamed(program, one, self.data)
+        return program.monitored(self.monitor)
 
     def static(self, group: tuple) -> dict[str, str]:
         """The static values of a group by name, as text."""
@@ -194,8 +212,9 @@ class SweepConfig:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of the data."""
-        return fingerprint(self.data)
+        """What tells the data apart."""
+        known = self.data.fingerprint if isinstance(self.data, StreamedParts) else None
+        return known or fingerprint(self.data)
 
     def settings(self) -> dict:
         """Everything that must be the same for a sweep to be resumed."""

@@ -1,5 +1,6 @@
 """A group: the trials that share their static values, and the one program that trains them."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,6 +13,8 @@ from purenet.sweep.engine.layout import Layout, place, random_key
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment, Program
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, damaged
+from purenet.sweep.engine.stream_pool import Feeds, StreamPool, feeds_of
+from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.state import SweepState
 
 
@@ -43,14 +46,40 @@ class Workplace:
     """What the groups of a sweep train with: the random key and the data, on the devices of each
     layout, and the function that makes the pool of a group."""
 
-    def __init__(self, seed: int, data: PyTree, make_pool: "Callable[[Group], Pool]"):
+    def __init__(
+        self,
+        seed: int,
+        data: PyTree | StreamedParts,
+        make_pool: "Callable[[Group], Pool]",
+        epochs: int = 0,
+    ):
         self.key, self.data, self.make_pool = random_key(seed), data, make_pool
+        self.epochs = epochs  # of a trial, at most
         self.placed: dict[tuple, PyTree] = {}
+        self.feeds: dict[int, Feeds] = {}  # by batch size
 
     def data_on(self, layout: Layout) -> PyTree:
         if layout.devices not in self.placed:
-            self.placed[layout.devices] = place(layout, self.data)
+            held = self.data.held if isinstance(self.data, StreamedParts) else self.data
+            self.placed[layout.devices] = place(layout, held)
         return self.placed[layout.devices]
+
+    def feeds_of(self, size: int) -> Feeds:
+        """What reads minibatches of this size."""
+        if size not in self.feeds:
+            assert isinstance(self.data, StreamedParts)
+            self.feeds[size] = feeds_of(self.data, size, self.epochs, self.key)
+        return self.feeds[size]
+
+    @property
+    def failed(self) -> bool:
+        """Whether streamed data could not be read."""
+        return any(feeds.failed for feeds in self.feeds.values())
+
+    def close(self) -> None:
+        """End the threads that read."""
+        for feeds in self.feeds.values():
+            feeds.close()
 
 
 class Group:
@@ -89,7 +118,11 @@ class Group:
     def compile(self) -> Compilation:
         """Start compiling, unless it was started before."""
         if self._compilation is None:
-            data = self.workplace.data_on(self.program.layout)
+            stream = self.program.stream
+            if stream is None:
+                data = self.workplace.data_on(self.program.layout)
+            else:
+                data = self.workplace.data.train.like_chunk(stream.size)
             self._compilation = Compilation(
                 self.program, self.first_numbers(), self.workplace.key, data
             )
@@ -99,7 +132,10 @@ class Group:
         """New, empty lanes for trials of this group on the devices of this process."""
         if self._compiled is None:
             self._compiled = self.compile().result()
-        data = self.workplace.data_on(self._compiled.program.layout)
+        data, stream = self.workplace.data_on(self._compiled.program.layout), self.program.stream
+        if stream is not None:
+            feeds = self.workplace.feeds_of(stream.size)
+            return StreamPool(self._compiled, self.workplace.key, data, feeds)
         return LanePool(self._compiled, self.workplace.key, data)
 
     @property
@@ -175,8 +211,9 @@ class Group:
         stopped = state.alive[row] and not state.complete[row]
         target = state.epochs[row] if stopped else last
         curves = jax.tree.map(lambda curve: np.full((1, last), np.nan, curve.dtype), state.curves)
-        for report in pool.train(np.array([target]), np.array([True])):
-            report.write(curves, report.rows)
+        with contextlib.closing(self.workplace):
+            for report in pool.train(np.array([target]), np.array([True])):
+                report.write(curves, report.rows)
         return pool.state(0), jax.tree.map(lambda curve: curve[0], curves)
 
     def unpack(self, row: int, packed: list) -> PyTree:
@@ -184,7 +221,9 @@ class Group:
         with jax.transfer_guard_host_to_device("allow"):
             state = self.program.unpack(packed, lambda: self.trainable(row))
         monitor = self.program.monitor
-        return (state.best if monitor.keep_best else state.state) if monitor.tracks else state
+        if monitor.tracks:
+            state = state.best if monitor.keep_best else state.state
+        return state if self.program.stream is None else state.state
 
     def trainable(self, row: int) -> Trainable:
         """The Trainable of a run, with its final hyperparameters."""

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from purenet.core.autosave import Autosave
 from purenet.core.interrupts import InterruptFlag, Interrupts, until_interrupted
@@ -21,11 +22,28 @@ class OutOfTimeError(Exception):
     """The time of a run is up, but some training is left."""
 
 
+class SweepProgress(NamedTuple):
+    """How far a sweep is: what `run(on_report=f)` passes to `f`.
+
+    >>> SweepProgress(20, 80, 1.5, 0.93, 3, 8, 8).best
+    0.93
+    """
+
+    done: int  # trial-epochs
+    total: int  # trial-epochs, about
+    seconds: float  # since the call
+    best: float  # the best value so far of the metric that ranks trials, NaN if there is none
+    trial: int | None  # the trial that reached it
+    alive: int  # trials that have not diverged
+    trials: int
+
+
 class Journal:
     """Records the reports of a run in its table, shows and saves its progress, and ends it on
     request.
 
     `summary(finished)` returns what is saved beside the state; without a `store` nothing is saved.
+    `on_report` gets a SweepProgress after every report and at the end.
     The run `began` at that `time.perf_counter()` and may take that many `seconds`.
     """
 
@@ -37,9 +55,11 @@ class Journal:
         store: Store | SharedStore | None = None,
         began: float = 0.0,
         seconds: float | None = None,
+        on_report: Callable[[SweepProgress], Any] | None = None,
     ):
         self.state, self.groups, self.summary = state, groups, summary
         self.store, self.began, self.seconds = store, began, seconds
+        self.on_report = on_report
         self.autosave = Autosave()
         self.bar = Progress(0, "trial-epoch", show=False)
         self.interrupts = Interrupts(InterruptFlag(), InterruptFlag())
@@ -68,6 +88,8 @@ class Journal:
             self.bar.advance(0, self.state.status, total=self.bar.done)
             if not self.state.restored.complete:
                 self.save(finished=True)
+            if self.on_report is not None:
+                self.on_report(self.progress())
             if requested:
                 self._say_how_to_resume("interrupted")
 
@@ -75,6 +97,7 @@ class Journal:
         """Record a report of a group, keeping the final states of the `keep` best points."""
         new = group.record(report, keep)
         self.bar.advance(new, self.state.status)
+        self._report()
         self.stop_if_interrupted()
         if self.store is not None and multihost.broadcast(self.autosave.is_due()):
             self.save(finished=False)
@@ -96,6 +119,24 @@ class Journal:
         self.interrupts.requested.deliver()
         if multihost.count() > 1:  # the signal may have reached another process
             raise KeyboardInterrupt
+
+    # reports to the caller
+    def progress(self) -> SweepProgress:
+        """How far the run is."""
+        state, seconds = self.state, time.perf_counter() - self.began
+        trial, best = state.leader()
+        alive, trials = int(state.alive.sum()), len(state.alive)
+        return SweepProgress(self.bar.done, self.bar.total, seconds, best, trial, alive, trials)
+
+    def _report(self) -> None:
+        """Call `on_report`; if it raises, everything so far is saved first."""
+        if self.on_report is None:
+            return
+        try:
+            self.on_report(self.progress())
+        except BaseException:
+            self.save(finished=False)
+            raise
 
     # the time limit
     def is_late(self) -> bool:

@@ -239,14 +239,20 @@ class SweepState:
 
     def status(self) -> dict[str, str]:
         """For the progress bar: the best score of the runs that are alive, and their number."""
-        metric, sign = self.objective.metric, self.objective.sign
-        rows = np.flatnonzero(self.alive & (self.epochs > 0))
-        scores = sign * self.curves["validation"][metric][rows]
         counts = {"alive": f"{self.alive.sum()}/{len(self.alive)}"}
         if lost := int((~self.alive).sum()):
             counts["diverged"] = str(lost)
-        if np.isnan(scores).all():
+        trial, score = self.leader()
+        if trial is None:
             return counts
+        return {f"best val {self.objective.metric}": f"{score:.4g} (trial {trial})"} | counts
+
+    def leader(self) -> tuple[int | None, float]:
+        """The run with the best score after any epoch, and that score; None and NaN without one."""
+        sign = self.objective.sign
+        rows = np.flatnonzero(self.alive & (self.epochs > 0))
+        scores = sign * self.curves["validation"][self.objective.metric][rows]
+        if np.isnan(scores).all():
+            return None, float("nan")
         row, epoch = np.unravel_index(np.nanargmax(scores), scores.shape)
-        best = f"{sign * scores[row, epoch]:.4g} (trial {rows[row]})"
-        return {f"best val {metric}": best} | counts
+        return int(rows[row]), float(sign * scores[row, epoch])

@@ -1,19 +1,16 @@
 """fit: the compiled loop around the epochs of one training."""
 
-import contextlib
 import functools
 import os
-import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purenet.core import display
 from purenet.core.contracts import (
     check_data,
     checked_epoch,
@@ -24,60 +21,22 @@ from purenet.core.contracts import (
     traced_code,
 )
 from purenet.core.dtypes import is_key
-from purenet.core.interrupts import InterruptFlag, until_interrupted
 from purenet.core.jit_cache import jit_for_each
 from purenet.core.progress import Progress
 from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import Count, PositiveInteger, declared, one_of, random_key
+from purenet.core.validate import Count, PositiveInteger, declared, one_of, random_key, require
+from purenet.data.fitting import SEVERAL, checked_streams
+from purenet.data.streams import Stream, first_examples, is_streamed, like_arrays
 from purenet.distributed import multihost
 from purenet.distributed.mesh import replicate
 from purenet.distributed.sharding import Placement, placement
+from purenet.training.history import Fit, record, say_interrupted, shown, until_saved
 from purenet.training.steps import count_examples
 from purenet.training.stopping import NEVER, Scoring, evaluated, scoring
 
 # One compiled call trains at most this many epochs; the actual number is an argument.
 _BLOCK = 64
-
-
-class _Pair(NamedTuple):
-    state: PyTree
-    history: dict[str, dict[str, np.ndarray]]
-
-
-class Fit(_Pair):
-    """What `fit` returns: a pair (state, history), the final state and the metrics.
-
-    `history["train"][name]` are the means over the minibatches of each epoch, and
-    `history["validation"][name]` the results of `evaluate` after each epoch: NumPy arrays (epochs,)
-    of the epochs trained, NaN for an epoch that was not evaluated. `epoch` is the number of epochs
-    that `state` has seen, fewer than in `history` if the best state was kept.
-    """
-
-    epoch: int
-
-    def __new__(cls, state: PyTree, history: Mapping, epoch: int | None = None) -> Self:
-        made = super().__new__(cls, state, history)  # type: ignore[arg-type]
-        if epoch is None:
-            epoch = max(map(np.size, jax.tree.leaves(history)), default=0)
-        made.epoch = epoch
-        return made
-
-    def _replace(self, **changes: Any) -> Self:
-        return type(self)(**(self._asdict() | {"epoch": self.epoch} | changes))
-
-    def __repr__(self):
-        return display.run_text("Fit", self.state, self.history)
-
-
-# as a pair of JAX, with its epoch
-_attribute = jax.tree_util.GetAttrKey
-jax.tree_util.register_pytree_with_keys(
-    Fit,
-    lambda f: ([(_attribute("state"), f.state), (_attribute("history"), f.history)], f.epoch),
-    lambda epoch, pair: Fit(*pair)._replace(epoch=epoch),
-    lambda f: (tuple(f), f.epoch),
-)
 
 
 @declared
@@ -100,9 +59,11 @@ def fit(
     """Train one network: a compiled loop over epochs that reports after each block of epochs.
 
     `data` is (train, validation), each a pytree of arrays with the examples on the leading axis,
-    or the training data alone. `block` is the number of epochs per compiled call; it defaults to as
-    many as take about a quarter of a second, and does not affect the results. `progress` shows a
-    bar (default: on a terminal and in a notebook).
+    or the training data alone; data that does not fit in memory is a `data.stream` in their place,
+    and a run on it is also saved, and resumes, within an epoch. `block` is the number of epochs per
+    compiled call, of data in memory; it defaults to as many as take about a quarter of a second,
+    and does not affect the results. `progress` shows a bar (default: on a terminal and in a
+    notebook).
 
     With `path`, a file that ends in .npz or .safetensors, the run is saved there regularly,
     when it ends, and when Ctrl-C, SIGTERM or SIGHUP arrives: the signal then acts at the end of the
@@ -128,11 +89,13 @@ def fit(
     resumes, only its patience may be larger than before; for more epochs, its score must not have
     been taken after a last epoch that is not a multiple of k.
 
-    Raises TypeError if `trainable` is not a Trainable, the key not a random key, the data not
-    numbers or a metric not a real scalar; ValueError for data that does not fit, for a `path` that
-    holds something else (a run with another key, other data, weights of other shapes, more epochs,
-    or other stopping rules), for a partition that does not divide its leaf, for `patience` or
-    `select="best"` without validation data, and if processes make different calls.
+    Raises TypeError if `trainable` is not a Trainable, or has no `steps` for streamed data, the key
+    not a random key, the data not numbers or a metric not a real scalar; ValueError for data that
+    does not fit, for a `path` that holds something else (a run with another key, other data,
+    weights of other shapes, more epochs, or other stopping rules), for a partition that does not
+    divide its leaf, for `patience` or `select="best"` without validation data, for streamed data in
+    several processes, and if processes make different calls. Errors of a stream's source pass
+    through.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.training.supervised import supervised
@@ -148,25 +111,40 @@ def fit(
     random_key("fit", key)
     block = block and min(block, _BLOCK)
     parts = _named_parts(data)
-    for part in parts.values():
+    streams = is_streamed(parts)
+    examples = parts
+    if streams:
+        parts = checked_streams("fit", trainable, parts)
+        examples = first_examples(parts)
+    for part in examples.values():
         trainable.check(part)
-    check_data("fit", parts)
+    check_data("fit", examples)
     start = jax.eval_shape(lambda key: checked_state("fit", trainable.init(key)), key)
     where = placement("fit", mesh, shard, start)
-    measured = functools.partial(_measured, trainable, start, parts, where)
+    measured = functools.partial(_measured, trainable, start, examples, where)
     told = scoring(
         patience, select, evaluate_every, metric, mode, measured if "validation" in parts else None
     )
     if where.several:
+        require(not streams, f"fit: {SEVERAL}")
         _check_same_call((parts, key, epochs, block, str(told), patience))
         progress = progress if multihost.first() else False
     with where.context():
+        shapes = like_arrays(parts) if streams else parts
         run = (
             None
             if path is None
-            else _run_file(path, key, parts, where.several, told, patience, epochs)
+            else _run_file(path, key, shapes, where.several, told, patience, epochs)
         )
-        setup = _Setup((trainable, where, told), parts, epochs, patience or NEVER)
+        program = trainable, where, told
+        if streams:
+            from purenet.training.streamed import fit_streamed  # seldom needed
+
+            first = lambda: _start(program)(where.data(key))
+            return fit_streamed(
+                program, parts, epochs, patience or NEVER, key, progress, run, start, first
+            )
+        setup = _Setup(program, parts, epochs, patience or NEVER)
         return _run(setup, key, progress, block, run, start)
 
 
@@ -200,8 +178,9 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
     history = jax.tree.map(lambda a: np.zeros(epochs, a.dtype), names)
     if run is not None and run.exists():
         carry, values, done = run.load(begun, names, epochs)
+        run.require_whole_epochs()
         carry = told.map_states(where.state, where.data, carry)
-        _record(history, 0, done, values, told)
+        record(history, 0, done, values, told)
     else:
         carry, done = _start(setup.program)(where.data(key)), 0
     if where.several and done < epochs:
@@ -210,7 +189,7 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
         multihost.broadcast(done)
     with (
         Progress(epochs, "epoch", progress, done) as bar,
-        _until_interrupted(run, where) as interrupted,
+        until_saved(run is not None and not where.several) as interrupted,
     ):
         stopped = told.stopped(carry, setup.patience)
         if done < epochs and not stopped:
@@ -222,16 +201,16 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
             started = time.perf_counter()
             carry, values, n = train(carry, done, min(per_call, epochs - done))
             n, stopped = int(jax.device_get(n)), told.stopped(carry, setup.patience)
-            done = _record(history, done, n, values, told)
+            done = record(history, done, n, values, told)
             seconds = time.perf_counter() - started
-            bar.advance(n, functools.partial(_shown, history, done, n * examples / seconds))
+            bar.advance(n, functools.partial(shown, history, done, n * examples / seconds))
             if block is None and done > first + 1:  # the first call also compiled
                 per_call = max(1, min(_BLOCK, int(0.25 * n / seconds)))
                 per_call = multihost.broadcast(per_call) if where.several else per_call
             if run is not None and (interrupted or run.is_due()):
                 run.save(carry, history, done, stopped)
             if interrupted:
-                _say_interrupted(done, epochs, run.path)
+                say_interrupted(done, epochs, run.path)
                 interrupted.deliver()
         if stopped:
             bar.advance(0, dict, total=done)
@@ -242,48 +221,10 @@ def _run(setup: _Setup, key, progress, block, run, start) -> Fit:
     return Fit(multihost.to_local(state) if where.several else state, history, epoch)
 
 
-def _say_interrupted(done: int, epochs: int, path) -> None:
-    print(
-        f"\nfit: interrupted; {done} of {epochs} epochs are in {path}, and the same call resumes "
-        "from there.",
-        file=sys.stderr,
-    )
-
-
 def _run_file(path, key, parts, shared: bool, told: Scoring, patience, epochs):
     from purenet.training.run_file import RunFile  # a fifth of the package's imports
 
     return RunFile(path, key, parts, shared, told._asdict(), patience, epochs)
-
-
-def _until_interrupted(run, where: Placement):
-    """Delay signals to the end of a block if the run is saved there: a file, a single process."""
-    waits = run is not None and not where.several
-    return until_interrupted() if waits else contextlib.nullcontext(InterruptFlag())
-
-
-def _record(history, done: int, n: int, values, told: Scoring) -> int:
-    """Write the metrics of `n` more epochs, and return how many epochs are done."""
-    last = max(map(len, jax.tree.leaves(history)), default=0)
-    for old, new in zip(jax.tree.leaves(history), jax.tree.leaves(values), strict=True):
-        old[done : done + n] = jax.device_get(new)[:n]
-    if told.every > 1:
-        skipped = [i for i in range(done, done + n) if not told.due(i, last)]
-        for curve in history.get("validation", {}).values():
-            curve[skipped] = np.nan
-    return done + n
-
-
-def _shown(history, done: int, speed: float) -> dict[str, str]:
-    """The progress bar's words: the latest value of every metric, and the speed."""
-    latest = {
-        f"{part} {name}": f"{known[-1]:.4g}"
-        for part, curves in history.items()
-        for name, curve in curves.items()
-        # the latest evaluation may be of an earlier epoch; NaN if there is none
-        if len(known := [*curve[:done][~np.isnan(curve[:done])]] or [np.nan])
-    }
-    return latest | {"examples/s": f"{speed:.3g}"}
 
 
 @jit_for_each()
@@ -357,6 +298,8 @@ def _named_parts(data) -> dict[str, PyTree]:
     """(train, validation) by name. Two bare arrays are one pair (x, t), not two datasets."""
     if isinstance(data, tuple) and len(data) == 2:
         alike = jax.tree.structure(data[0]) == jax.tree.structure(data[1])  # type: ignore[operator]
-        if alike and not jax.tree_util.all_leaves(data):
+        if any(isinstance(part, Stream) for part in data) or (
+            alike and not jax.tree_util.all_leaves(data)
+        ):
             return {"train": data[0], "validation": data[1]}
     return {"train": data}

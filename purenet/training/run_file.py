@@ -47,6 +47,7 @@ class RunFile:
         self.scoring, self.patience = scoring or _UNSCORED, patience
         self.epochs = epochs  # asked for; the last one is evaluated
         self.saved: int | None = None  # epochs in the file
+        self.stream: dict[str, Any] = {}  # where in an epoch a run on streamed data is
         self.autosave = Autosave(every=1.0)
 
     def exists(self) -> bool:
@@ -88,7 +89,14 @@ class RunFile:
             found = load(self.path, {"key": self.key, "state": state, "history": curves})
         mine, theirs = (np.asarray(jax.random.key_data(key)) for key in (found["key"], self.key))
         self._require(np.array_equal(mine, theirs), "holds a run from another random key")
+        stream = run.get("stream")
+        self.stream = stream if isinstance(stream, dict) else {}
         return found["state"], found["history"], done
+
+    def require_whole_epochs(self) -> None:
+        """Raises ValueError if the run was saved in the midst of an epoch."""
+        streamed = "was saved in the midst of an epoch on streamed data; stream it again, or"
+        self._require(not self.stream.get("at"), streamed)
 
     def _check_stopping(self, run: dict[str, Any]) -> bool:
         """Whether patience is the same as before; everything else must be."""
@@ -122,12 +130,21 @@ class RunFile:
     def is_due(self) -> bool:
         return self._agreed(self.autosave.is_due())
 
-    def save(self, state: PyTree, history: PyTree, done: int, stopped: bool = False) -> None:
+    def save(
+        self,
+        state: PyTree,
+        history: PyTree,
+        done: int,
+        stopped: bool = False,
+        stream: dict[str, Any] | None = None,
+    ) -> None:
         began = time.perf_counter()
         curves = jax.tree.map(lambda curve: curve[:done], history)
         tree = {"key": self.key, "state": multihost.to_local(state, gather=True), "history": curves}
         rules = {"scoring": self.scoring, "patience": self.patience, "stopped": stopped}
         run = {"epochs": done, "of": self.epochs, "data": self.data} | rules | described()
+        if stream is not None:
+            run["stream"] = stream
         self._on_first(lambda: save(self.path, tree, {"fit": run}))
         self.autosave.saved(began)
         self.saved = done

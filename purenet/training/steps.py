@@ -5,8 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from purenet.core.chunk import Chunk
 from purenet.core.contracts import traced_code
 from purenet.core.padded import PaddedSize, count_of
+from purenet.core.shuffle import epoch_keys
 from purenet.core.subset import Subset, take
 from purenet.core.types import Array, Params, PyTree, TrainState
 from purenet.core.validate import describe_value, require
@@ -123,7 +125,7 @@ def epoch(
     if isinstance(data, Subset):
         subset, sizes, which, data = data, data.sizes, data.which, data.data
     # derived from the step count, so that interruptions do not matter
-    for_rows, for_steps = jax.random.split(jax.random.fold_in(state.key, state.step))
+    for_rows, for_steps = epoch_keys(state.key, state.step)
     if isinstance(settings.batch_size, PaddedSize):
         batch_size = settings.batch_size
         return _padded_epoch(settings, batch_size, state, data, subset, for_rows, for_steps)
@@ -143,6 +145,26 @@ def epoch(
         return _first_steps(body, state, (rows, keys), subset.count // size)
     state, values = jax.lax.scan(body, state, (rows, keys))
     return state, jax.tree.map(jnp.mean, values)
+
+
+def steps(
+    settings: Settings, state: TrainState, chunk: Chunk
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """(state, sums of the metrics) after the steps of a chunk of an epoch's minibatches.
+
+    Keys are those of `epoch`, which the chunks together make up.
+    """
+    _, for_steps = epoch_keys(state.key, state.step - chunk.at)
+    keys = jax.random.split(for_steps, chunk.total)
+    rows = jnp.arange(settings.batch_size, dtype=jnp.int32)
+
+    def one(state, minibatch, i):
+        whole = lambda rows: shard_batch(minibatch)
+        part = lambda rows: take(minibatch, shard_batch(rows))
+        pick = whole if settings.microbatches == 1 else part
+        return _step(settings, state, pick, rows, keys[i])
+
+    return chunk.each(one, state)
 
 
 def _padded_epoch(

@@ -39,6 +39,10 @@ class Scoring(NamedTuple):
         """The latest state."""
         return carry.state if self.tracks else carry
 
+    def with_state(self, carry: PyTree, state: PyTree) -> PyTree:
+        """The same carry with another latest state, within an epoch."""
+        return carry._replace(state=state) if self.tracks else state
+
     def due(self, done: Any, last: Any) -> Any:
         """Whether the epoch after `done` of them is evaluated: each `every`-th is, and the last.
 

@@ -19,5 +19,8 @@ CASES = {
     "direct, stride 3, a remainder": case((1, 7, 6, 2), (2, 2, 2, 1), 3, 0, "direct"),
     "direct, as large as the image": case((2, 3, 4, 1), (3, 4, 1, 2), 1, "valid", "direct"),
     "direct, more padding than needed": case((1, 2, 3, 1), (2, 2, 1, 2), (2, 1), (3, 2), "direct"),
+    "blocked, a remainder": case((2, 4, 5, 2), (3, 3, 2, 3), 1, (1, 0), "blocked"),
+    "winograd, a remainder": case((1, 5, 7, 2), (3, 3, 2, 3), 1, (1, 0), "winograd"),
+    "lax, stride 2, same": case((1, 5, 4, 1), (3, 3, 1, 2), 2, "same", "lax"),
     "convolve, no bias": Case(convolve, ((1, 3, 3, 2), (2, 2, 2, 2), ()), (1, 0, None)),
 }

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from purenet.core.chunk import Chunk
 from purenet.core.types import Key, PyTree
 from purenet.sweep.engine.layout import place, sharding, shrink
 from purenet.sweep.engine.memory import memory
@@ -19,6 +20,7 @@ from purenet.sweep.engine.program import (
     quarantined,
     start_program,
 )
+from purenet.sweep.engine.streamed import chunk_program
 
 # A trial starts once and trains for many epochs. At this LLVM level, weight initialisation compiles
 # in half the time, runs 5% longer and rounds the same.
@@ -31,7 +33,9 @@ class Compiled(NamedTuple):
     program: Program
     shapes: Lanes  # of all lanes
     start: Callable  # (lanes, key, seats, fresh) -> lanes, with new trials in the fresh ones
-    advance: Callable  # (lanes, data, epochs) -> lanes, curves; `epochs` of each lane
+    # (lanes, data, epochs) -> lanes, curves, with the `epochs` of each lane; of streamed data
+    # (lanes, chunk, active) -> lanes, an array that is there once they are trained
+    advance: Callable
     seconds: float  # of tracing and compiling; almost 0 for a program already in memory
     bytes: int  # on one device: arguments and temporaries together
     bytes_per_trial: int  # of these, those that one more lane would need
@@ -44,8 +48,9 @@ class Compilation:
     """
 
     @quarantined
-    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree):
-        """Trace now; compile in threads, since the compiler releases the GIL."""
+    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree | Chunk):
+        """Trace now; compile in threads, since the compiler releases the GIL. For streamed data,
+        `data` is a chunk, by shapes and dtypes."""
         began = time.perf_counter()
         layout = program.layout
 
@@ -64,13 +69,25 @@ class Compilation:
         if self._eager:
             return
         start = start_program(program).lower(lanes, place(layout, key), seats, lanes.alive)
-        advance = advance_program(program).lower(lanes, place(layout, data), lanes.epochs)
+        advance = self._advance_of(program).lower(*self._arguments(lanes, data))
         compilers = ThreadPoolExecutor(2)
         quickly = _QUICKLY if layout.devices[0].platform == "cpu" else None
         self._start = compilers.submit(_timed, lambda: start.compile(quickly))
         self._advance = compilers.submit(_timed, advance.compile)
         compilers.shutdown(wait=False)
         self._tracing = time.perf_counter() - began
+
+    @staticmethod
+    def _advance_of(program: Program) -> Any:
+        return (advance_program if program.stream is None else chunk_program)(program)
+
+    def _arguments(self, lanes: Lanes, data: PyTree | Chunk) -> tuple:
+        layout = self._program.layout
+        if not isinstance(data, Chunk):
+            return lanes, place(layout, data), lanes.epochs
+        here = sharding(layout, split=False)
+        shape = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here)
+        return lanes, jax.tree.map(shape, data), lanes.alive
 
     def result(self) -> Compiled:
         """The programs, with fewer lanes if that many would not fit in memory."""
@@ -79,7 +96,7 @@ class Compilation:
         # while trials change lanes, their states exist twice
         needed, each = lane * layout.lanes, 2 * lane
         if self._eager:
-            start, advance = start_program(self._program), advance_program(self._program)
+            start, advance = start_program(self._program), self._advance_of(self._program)
             return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
         (advance, took), (start, _) = self._advance.result(), self._start.result()
         if usage := advance.memory_analysis():

@@ -1,5 +1,6 @@
 """How the trials of a sweep are laid out on the devices."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -121,6 +122,26 @@ def random_key(seed: int) -> Key:
     """`jax.random.key`, even if JAX's transfer guard forbids implicit transfers."""
     with jax.transfer_guard_host_to_device("allow"):
         return jax.random.key(seed)
+
+
+def block_count(layout: Layout) -> int:
+    """How many blocks of lanes a device has."""
+    return layout.lanes // layout.block
+
+
+def in_blocks(layout: Layout, i: jax.Array) -> tuple[Callable, Callable, Callable]:
+    """How to take the i-th block of lanes, to put it back, and to run a function on all of it."""
+    if layout.block == 1:
+        take = lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False)
+        put = lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, i, 0)
+        several = lambda f: f
+    else:
+        first = i * layout.block
+        take = lambda a: jax.lax.dynamic_slice_in_dim(a, first, layout.block)
+        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, 0)
+        several = jax.vmap
+    over = lambda f: functools.partial(jax.tree.map, f)
+    return over(take), over(put), several
 
 
 def on_every_device(layout: Layout, f: Callable, split: Sequence[bool]) -> Callable:

@@ -40,6 +40,11 @@ class LanePool(TrialRows):
         return self.compiled.program.layout
 
     @property
+    def report_every(self) -> float:
+        """Seconds between two reports."""
+        return _REPORT
+
+    @property
     def cost(self) -> ProgramCost:
         return ProgramCost(str(self.layout), self.compiled.seconds, self.compiled.bytes)
 
@@ -164,7 +169,7 @@ class LanePool(TrialRows):
         lanes = np.flatnonzero(np.append(remaining > 0, False)[self.lane_rows])
         rows = self.lane_rows[lanes]
         busiest = _busiest(lanes, layout)
-        most = int(_REPORT / (self._pace * busiest)) if self._pace else 1
+        most = int(self.report_every / (self._pace * busiest)) if self._pace else 1
         epochs = np.zeros(layout.width, np.int32)
         epochs[lanes] = np.minimum(remaining[rows], np.clip(most, 1, BLOCK))
         longest = int(epochs.max())

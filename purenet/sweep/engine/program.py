@@ -28,8 +28,15 @@ from purenet.core.jit_cache import jit_for_each
 from purenet.core.subset import Subset
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
-from purenet.sweep.engine.layout import Layout, on_every_device, random_key
+from purenet.sweep.engine.layout import (
+    Layout,
+    block_count,
+    in_blocks,
+    on_every_device,
+    random_key,
+)
 from purenet.sweep.engine.monitor import PARAMETERS, Monitor
+from purenet.sweep.engine.streaming import StreamShape
 from purenet.sweep.space.structure import Traced, Untaken
 
 # The names of the two parts of the data.
@@ -51,6 +58,7 @@ class Program(NamedTuple):
     keys: tuple[str | None, ...] = ()  # the implementation of each leaf that is a random key
     leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
     monitor: Monitor = Monitor()
+    stream: StreamShape | None = None  # of data that is streamed
 
     def trainable(self, numbers: Iterable) -> Trainable:
         remaining = iter(numbers)
@@ -82,6 +90,8 @@ class Program(NamedTuple):
     def begin(self, trainable: Trainable, key: Any) -> PyTree:
         """The state of a lane before the first epoch of its trial."""
         state, monitor = trainable.init(key), self.monitor
+        if self.stream is not None:
+            state = self.stream.begin(state)
         return tracking.start(state, monitor.keep_best) if monitor.tracks else state
 
     def predictor(self, numbers: tuple) -> Callable[[PyTree, PyTree], Any]:
@@ -181,7 +191,8 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
         state = checked_state("sweep", trainable.init(key))
     parts = parts_of(data, 0)
     after = _trained(trainable, state, parts)
-    return state, after, _measured(program.monitor, trainable, after, parts), program.pack(state)
+    measured = checked_parts(program.monitor, after, _measured(trainable, after, parts))
+    return state, after, measured, program.pack(state)
 
 
 _looked_at = jit_for_each()(look)  # traced once per program, and never run
@@ -226,13 +237,13 @@ def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fr
 
     def start(lanes, key, seats, fresh):
         def some(i, lanes):
-            take, put, several = _in_blocks(program.layout, i)
+            take, put, several = in_blocks(program.layout, i)
             several = several(functools.partial(one, key=key))
             arguments = take((lanes, seats, fresh))
             now = jax.lax.cond(arguments[2].any(), several, lambda lanes, *_: lanes, *arguments)
             return put(lanes, now)
 
-        return jax.lax.fori_loop(0, _blocks(program.layout), some, lanes)
+        return jax.lax.fori_loop(0, block_count(program.layout), some, lanes)
 
     every = on_every_device(program.layout, start, (True, False, True, True))
     return every(lanes, key, seats, fresh)
@@ -248,7 +259,7 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
         def some(i, carry):
             """Train one block of lanes in place: the stacked states exist only once."""
             lanes, curves = carry
-            take, put, several = _in_blocks(layout, i)
+            take, put, several = in_blocks(layout, i)
             now, goal, measured = take((lanes, epochs, curves))
 
             def going(loop):
@@ -277,25 +288,6 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
     return on_every_device(layout, advance, (True, False, True))(lanes, data, epochs)
 
 
-def _blocks(layout: Layout) -> int:
-    return layout.lanes // layout.block
-
-
-def _in_blocks(layout: Layout, i):
-    """Functions that take the i-th block of lanes, put it back, and map a function over it."""
-    if layout.block == 1:
-        take = lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False)
-        put = lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, i, 0)
-        several = lambda f: f
-    else:
-        first = i * layout.block
-        take = lambda a: jax.lax.dynamic_slice_in_dim(a, first, layout.block)
-        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, 0)
-        several = jax.vmap
-    over = lambda f: functools.partial(jax.tree.map, f)
-    return over(take), over(put), several
-
-
 # one lane
 def _active(lanes: Lanes, epoch, goal):
     """Which lanes train one more epoch, after `epoch` epochs of this call."""
@@ -309,13 +301,30 @@ def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     parts = parts_of(data, lane.fold)
     before = program.unpack(lane.state, lambda: trainable)
     state = _trained(trainable, before.state if monitor.tracks else before, parts)
-    # purenet's Trainables keep their weights in `params`
-    weights, whole = getattr(state, "params", ()), state
+    look = lambda state: checked_parts(monitor, state, _measured(trainable, state, parts))
+    return end_epoch(program, lane, before, state, look, any_due, active, due)
+
+
+def end_epoch(
+    program: Program,
+    lane: Lanes,
+    before: PyTree,
+    state: PyTree,
+    look: Callable,
+    any_due: Any,
+    active: Any,
+    due: Any,
+    wrap: Callable = lambda state: state,
+) -> tuple[Lanes, dict]:
+    """A lane that holds `before`, with the `state` after one more epoch, and its metrics, which
+    are `look(state)`. `wrap(state)` is what it holds of a state."""
+    monitor, whole = program.monitor, wrap(state)
+    # a Trainable of ours keeps its weights in `params`
+    weights = getattr(state, "params", ())
     if monitor.every == 1:
-        metrics = _measured(monitor, trainable, state, parts)
+        metrics = look(state)
         finite = _all_finite((metrics, weights))
     else:
-        look = functools.partial(_measured, monitor, trainable, parts=parts)
         blank = lambda state: jax.tree.map(
             lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(look, state)
         )
@@ -326,7 +335,7 @@ def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     going, ended = active & finite, lane.ended
     if monitor.tracks:
         score = monitor.sign * metrics["validation"][monitor.metric]
-        whole = tracking.update(before, state, score, due)
+        whole = tracking.update(before, whole, score, due)
         if monitor.patience is not None:
             ended |= going & tracking.exhausted(whole, monitor.patience)
     kept = jax.tree.map(
@@ -349,13 +358,18 @@ def _given(trainable: Trainable, f: Callable, part):
     return part.examples(f) if gathered else f(part)
 
 
-def _measured(monitor: Monitor, trainable: Trainable, state, parts) -> dict:
-    """The metrics on both parts of the data, and those added by the monitor."""
+def _measured(trainable: Trainable, state, parts) -> dict:
+    """The metrics on both parts of the data."""
     look = lambda data: trainable.evaluate(state, data)
     with traced_code("sweep: `evaluate`"):
-        metrics = {
+        return {
             name: _given(trainable, look, part) for name, part in zip(PARTS, parts, strict=True)
         }
+
+
+def checked_parts(monitor: Monitor, state: PyTree, metrics: dict) -> dict:
+    """What `evaluate` gave on both parts, and what is added to it. Raises TypeError or ValueError
+    for what are no metrics, the same ones of both."""
     for part in metrics.values():
         if not checked_metrics("sweep: `evaluate`", part):
             raise TypeError("sweep: `evaluate` returned {}, but a dict of scalars is expected.")

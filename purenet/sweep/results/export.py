@@ -10,6 +10,7 @@ import numpy as np
 
 from purenet.core.files import writable, write_bytes
 from purenet.core.json_text import json_bytes, plain
+from purenet.core.validate import require
 from purenet.sweep.results.trials import TrialTable, is_absent, value_name
 from purenet.sweep.samplers.optuna import optuna_distribution, optuna_module
 from purenet.sweep.space.distributions import Choice, is_traced
@@ -66,9 +67,19 @@ def to_pandas(trials: TrialTable) -> "pandas.DataFrame":
     return pandas.DataFrame(rows(trials)).set_index("trial")
 
 
-def to_optuna(trials: TrialTable) -> "optuna.Study":
-    """An Optuna study in memory. Raises ModuleNotFoundError without Optuna."""
+def to_optuna(trials: TrialTable, storage: Any = None, name: str = "purenet") -> "optuna.Study":
+    """An Optuna study, in memory or in a storage. Raises ModuleNotFoundError without Optuna,
+    FileExistsError for a file that exists."""
     optuna = optuna_module()
+    is_file = isinstance(storage, os.PathLike) or (
+        isinstance(storage, str) and "://" not in storage
+    )
+    if is_file:
+        path = writable("Result.to_optuna", storage)
+        text = f"Result.to_optuna: {path} exists; name a new file for the study."
+        require(not path.exists(), text, FileExistsError)
+        journal = optuna.storages.journal
+        storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(path)))
     states = optuna.trial.TrialState
     state_of = {"done": states.COMPLETE, "plateaued": states.COMPLETE}
     state_of |= {"stopped": states.PRUNED, "diverged": states.FAIL}
@@ -76,7 +87,8 @@ def to_optuna(trials: TrialTable) -> "optuna.Study":
     distributions = {
         key: _optuna_distribution(optuna, leaf, column) for key, (leaf, column) in leaves.items()
     }
-    study = optuna.create_study(direction="maximize" if trials.maximize else "minimize")
+    direction = "maximize" if trials.maximize else "minimize"
+    study = optuna.create_study(storage=storage, study_name=name, direction=direction)
     for i in range(len(trials)):
         trial = trials.trial(i)
         known = trials.score_curves[i, : trial.epochs]

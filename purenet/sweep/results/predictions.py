@@ -11,6 +11,7 @@ from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import require
 from purenet.sweep.engine.folds import Folds
+from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.results.greedy import greedy
 from purenet.sweep.results.networks import Networks
 
@@ -93,6 +94,8 @@ def _score(networks: Networks, point: int) -> Callable[[Any, Any], dict]:
 def _data(networks: Networks) -> PyTree:
     """The data to score predictions on: all examples with folds, else the validation data."""
     data = networks.trainer_for("Result.ensemble").data
+    if isinstance(data, StreamedParts):
+        return data.in_memory("Result.ensemble")
     return data.data if isinstance(data, Folds) else data[1]
 
 

@@ -12,8 +12,9 @@ from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import integer, require
 from purenet.sweep.engine.records import Lineage, ProgramRecord
-from purenet.sweep.results import export, figures, predictions, ranking
+from purenet.sweep.results import export, predictions, ranking, trackers
 from purenet.sweep.results.networks import Networks, Run, Trainer
+from purenet.sweep.results.pictures import Pictures
 from purenet.sweep.results.trials import Trial, TrialTable
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Costs(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Result:
+class Result(Pictures):
     """The outcome of a sweep: a column per hyperparameter, a row per trial.
 
     `curves["validation"]["accuracy"]` is (trials, epochs), NaN after a trial was stopped or
@@ -303,57 +304,6 @@ class Result:
             self._networks, integer("Result.ensemble: method", method, least=1)
         )
 
-    # pictures
-    def plot(self, path: str | os.PathLike, n: int = 20) -> None:
-        """Learning curves of the best `n` trials in a grid: validation solid, training dashed.
-
-        Needs matplotlib (extra `plot`), like all pictures. The suffix of `path` is the format.
-        Raises ValueError if every trial diverged, TypeError or ValueError unless n is a positive
-        integer.
-        """
-        figures.learning_curves(self.outcomes, path, integer("Result.plot: n", n, least=1))
-
-    def plot_parallel(self, path: str | os.PathLike) -> None:
-        """Parallel coordinates: each trial is a line through its hyperparameters to its score.
-
-        Here and in `plot_slices` and `plot_map`, the runs of a point are averaged. Raises
-        ValueError if every trial diverged.
-        """
-        figures.parallel(self.outcomes, path)
-
-    def plot_slices(self, path: str | os.PathLike) -> None:
-        """The score over each hyperparameter. Raises ValueError if every trial diverged."""
-        figures.slices(self.outcomes, path)
-
-    def plot_map(
-        self, path: str | os.PathLike, names: tuple[str, ...] | list[str] | None = None
-    ) -> None:
-        """The score over pairs of hyperparameters: those in `names`, or all that vary.
-
-        Raises ValueError for unknown names, fewer than two or more than six, or if every trial
-        diverged; TypeError unless `names` is a list or a tuple.
-        """
-        figures.pairs(self.outcomes, path, names)
-
-    def plot_pareto(self, path: str | os.PathLike) -> None:
-        """The points by their first two objectives, with a line through those of `pareto()`.
-
-        Raises ValueError for a sweep without two objectives, or if every trial diverged.
-        """
-        figures.pareto(self.outcomes, path)
-
-    def plot_rungs(self, path: str | os.PathLike) -> None:
-        """How far each trial was trained, and where trials were stopped. Raises ValueError if
-        every trial diverged."""
-        figures.rungs(self.outcomes, path)
-
-    def plot_lineage(self, path: str | os.PathLike) -> None:
-        """Who copied whom in a population, and how the hyperparameters moved.
-
-        Raises ValueError if the sweep did not train a population.
-        """
-        figures.lineage(self.outcomes, path, self.lineage)
-
     # files
     def rows(self) -> list[dict[str, Any]]:
         """One dict per trial: number, status, epochs, hyperparameters, and the metrics at the epoch
@@ -375,11 +325,20 @@ class Result:
         """One row per trial, as a pandas DataFrame. Raises ModuleNotFoundError without pandas."""
         return export.to_pandas(self.outcomes)
 
-    def to_optuna(self) -> "optuna.Study":
-        """The sweep as an Optuna study in memory, with the score of every epoch; needs Optuna.
+    def to_optuna(self, storage: Any = None, name: str = "purenet") -> "optuna.Study":
+        """The sweep as an Optuna study, with the score of every epoch; needs Optuna.
 
-        Stopped trials are PRUNED, diverged ones FAIL. Constants and other metrics become user
-        attributes; a static choice becomes the name or text of its value. A trial has the
-        parameters of the branches that it takes. Raises ModuleNotFoundError without Optuna.
+        It is in memory, or in `storage`: the path of a new journal file, which `optuna-dashboard`
+        opens, or any storage of Optuna or its URL. Stopped trials are PRUNED, diverged ones FAIL.
+        Constants and other metrics become user attributes; a static choice becomes the name or text
+        of its value. A trial has the parameters of the branches that it takes. Raises
+        ModuleNotFoundError without Optuna, FileExistsError if the file exists.
         """
-        return export.to_optuna(self.outcomes)
+        return export.to_optuna(self.outcomes, storage, name)
+
+    def to_tensorboard(self, folder: str | os.PathLike, best: int = 50) -> None:
+        """Write the curves and hyperparameters of the `best` points for TensorBoard, one folder a
+        run; needs tensorboardX. Raises ModuleNotFoundError without it, FileExistsError for a folder
+        that is not empty, ValueError if every trial diverged."""
+        best = integer("Result.to_tensorboard: best", best, least=1)
+        trackers.to_tensorboard(self.outcomes, folder, best)

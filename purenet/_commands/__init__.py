@@ -1,0 +1,1 @@
+"""The parts of the commands that work with one's own functions and tables."""

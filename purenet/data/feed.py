@@ -1,0 +1,251 @@
+"""Reading ahead: a thread fetches the chunks of minibatches that a training takes next."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+
+from purenet.core.types import PyTree
+from purenet.core.validate import require
+from purenet.data.sources import Batches
+from purenet.data.streams import Stream
+
+_POLL = 0.05  # seconds after which a wait looks whether it is still wanted
+_PATIENCE = 1.0  # seconds that a thread which is still reading is waited for at the end
+
+
+class HostChunk(NamedTuple):
+    """Minibatches in the host's memory: `count` of them, after the first `at` of an epoch."""
+
+    batches: PyTree  # (minibatches, examples, ...)
+    count: int  # type: ignore[assignment]
+    at: int
+    examples: int  # in all of them
+    state: Any  # of the source's iterator after them, None if it has none
+
+
+class _Place(NamedTuple):
+    epoch: int
+    at: int  # minibatches of the epoch that are done
+
+
+class Feed:
+    """The minibatches of a stream, epoch after epoch, in chunks that a thread reads ahead.
+
+    `order(epoch)` is the order of the examples of a data set, as they are if it is None; then the
+    last minibatch of an epoch may be short, and is padded. Use it in a `with` block, which ends the
+    thread.
+    """
+
+    def __init__(
+        self,
+        caller: str,
+        data: Stream,
+        size: int,
+        epochs: int,
+        order: Callable[[int], np.ndarray] | None = None,
+    ):
+        self.caller, self.data, self.size, self.epochs, self.order = (
+            caller,
+            data,
+            size,
+            epochs,
+            order,
+        )
+        self.steps = data.steps(size)
+        if order is None and data.examples is not None:
+            self.steps = -(-data.examples // size)
+        self.chunk = data.chunk(size, self.steps)
+        self.starts: dict[int, Any] = {0: None}  # of an iterator: its state before each epoch
+        self.waited = 0.0  # seconds
+        self.failed = False
+        self._next: _Place | None = None  # what the thread gives next
+        self._stop = threading.Event()
+        self._chunks: queue.Queue = queue.Queue(1)
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread, and drop what it has read."""
+        self._stop.set()
+        thread, self._thread, self._next = self._thread, None, None
+        with contextlib.suppress(queue.Empty):
+            self._chunks.get_nowait()
+        if thread is not None:
+            thread.join(_PATIENCE)
+
+    def seek(self, epoch: int, at: int, state: Any = None) -> None:
+        """Go on with the minibatch `at` of an epoch. `state` is that of the source's iterator
+        there; without it, an iterator is read again from the beginning of an epoch that was read
+        before."""
+        if self._next == (epoch, at):
+            return
+        self.close()
+        skip = 0
+        if state is None and isinstance(self.data.source, Batches):
+            # read again from the last place before it that is known
+            known = max(e for e in self.starts if e <= epoch)
+            state, skip = self.starts[known], (epoch - known) * self.steps + at
+        self._next, self._stop, self._chunks = _Place(epoch, at), threading.Event(), queue.Queue(1)
+        self._thread = threading.Thread(
+            target=_run,
+            args=(self._chunks, self._stop, lambda: self._read(epoch, at, state, skip)),
+            name="purenet-stream",
+            daemon=True,  # a source that never answers does not keep the process alive
+        )
+        self._thread.start()
+
+    def restart(self) -> None:
+        """Begin an epoch again, where examples come in the same order in each."""
+        ahead = self._next
+        if ahead is None or ahead.at or isinstance(self.data.source, Batches):
+            ahead = _Place(0, 0)
+        self.seek(*ahead)
+
+    def next(self, wanted: Callable[[], bool] = lambda: True) -> HostChunk | None:
+        """The next chunk; None if it is no longer `wanted` while it is waited for.
+
+        Raises what the source raises, and ValueError for minibatches that cannot be trained on.
+        """
+        began = time.perf_counter()
+        while True:
+            try:
+                found = self._chunks.get(timeout=_POLL)
+                break
+            except queue.Empty:
+                if not wanted():
+                    return None
+            finally:
+                now = time.perf_counter()
+                self.waited, began = self.waited + now - began, now
+        if isinstance(found, BaseException):
+            self.close()
+            self.failed = True
+            raise found
+        assert self._next is not None
+        epoch, at = self._next.epoch, found.at + found.count
+        if at == self.steps:
+            epoch, at = epoch + 1, 0
+            self.starts[epoch] = found.state
+        self._next = _Place(epoch, at)
+        return found
+
+    # in the thread
+    def _read(self, epoch: int, at: int, state: Any, skip: int) -> Iterator[HostChunk]:
+        source = self.data.source
+        iterator: Any = source.open(state) if isinstance(source, Batches) else None
+        for _ in range(skip):
+            self._after(iterator, f"epoch {epoch + 1}, minibatch {at + 1} of {self.steps}")
+        for now in range(epoch, self.epochs):
+            rows = self._rows(now)
+            while at < self.steps:
+                yield from self._chunk(now, at, iterator, rows)
+                at += self.chunk
+            at = 0
+
+    def _rows(self, epoch: int) -> np.ndarray | None:
+        if self.data.examples is None:
+            return None
+        with jax.transfer_guard("allow"):
+            return np.arange(self.data.examples) if self.order is None else self.order(epoch)
+
+    def _chunk(self, epoch: int, at: int, iterator, rows) -> Iterator[HostChunk]:
+        """A chunk; where a minibatch cannot be read, those before it, and then the error."""
+        count = min(self.chunk, self.steps - at)
+        blank = lambda a: np.zeros((self.chunk, self.size, *a.shape), a.dtype)
+        batches, examples, state = jax.tree.map(blank, self.data.example), 0, None
+        for i in range(count):
+            where = f"epoch {epoch + 1}, minibatch {at + i + 1} of {self.steps}"
+            try:
+                mine = None if rows is None else rows[(at + i) * self.size :][: self.size]
+                found = self._minibatch(iterator, mine, where)
+                examples += self._write(found, batches, i, mine, where)
+                state = None if iterator is None else iterator.get_state()
+            except Exception as error:
+                if not isinstance(error, _BadMinibatch):
+                    error.add_note(f"{self.caller}: the stream's source raised this; {where}.")
+                if i:
+                    yield HostChunk(batches, i, at, examples, state)
+                raise
+        yield HostChunk(batches, count, at, examples, state)
+
+    def _minibatch(self, iterator, rows, where: str) -> PyTree:
+        if iterator is None:
+            return self.data.prepared(self.data.source.read(rows))  # type: ignore[union-attr]
+        return self.data.prepared(self._after(iterator, where))
+
+    def _after(self, iterator, where: str) -> PyTree:
+        """The next minibatch of an iterator."""
+        try:
+            return next(iterator)
+        except StopIteration:
+            raise _BadMinibatch(
+                f"{self.caller}: the stream ended before {where}; let it go on, as with .repeat(), "
+                "or lower steps_per_epoch."
+            ) from None
+
+    def _write(self, found: PyTree, batches: PyTree, i: int, rows, where: str) -> int:
+        """Check a minibatch and write it in its place. Returns how many examples it has."""
+        expected = self.size if rows is None else len(rows)
+        same = jax.tree.structure(found) == jax.tree.structure(batches)  # type: ignore[operator]
+        text = f"{self.caller}: the stream gave a minibatch of another structure; {where}."
+        require(same, text, _BadMinibatch)
+        paths = jax.tree.leaves_with_path(found)
+        for (path, a), whole in zip(paths, jax.tree.leaves(batches), strict=True):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            leaf = f"leaf {name} of the stream" if name else "stream"
+            shape = (expected, *whole.shape[2:])
+            require(
+                a.shape == shape and a.dtype == whole.dtype,
+                f"{self.caller}: the {leaf} gave a minibatch of {a.dtype}{list(a.shape)}, but "
+                f"{whole.dtype}{list(shape)} is expected, as at first; {where}.",
+                _BadMinibatch,
+            )
+            _check_finite(f"{self.caller}: the {leaf}", a, rows, where)
+            whole[i, :expected] = a
+        return expected
+
+
+class _BadMinibatch(ValueError):
+    """A minibatch that cannot be trained on."""
+
+
+def _check_finite(leaf: str, a: np.ndarray, rows: np.ndarray | None, where: str) -> None:
+    if not jax.numpy.issubdtype(a.dtype, np.inexact):
+        return
+    with np.errstate(all="ignore"):
+        if np.isfinite(a.sum()):  # far quicker, and seldom wrong
+            return
+    bad = np.flatnonzero(~np.isfinite(a.reshape(len(a), -1)).all(axis=1))
+    if len(bad):
+        which = f"example {bad[0]} of the minibatch" if rows is None else f"example {rows[bad[0]]}"
+        raise _BadMinibatch(f"{leaf} gave a number that is not finite in {which}; {where}.")
+
+
+def _run(chunks: queue.Queue, stop: threading.Event, read: Callable[[], Iterator]) -> None:
+    """Put what is read in the queue, and an error at the end of it if there is one."""
+    try:
+        for chunk in read():
+            if not _put(chunks, chunk, stop):
+                return
+            del chunk  # not held while the next one is read
+    except BaseException as error:  # for the thread that waits
+        _put(chunks, error, stop)
+
+
+def _put(chunks: queue.Queue, item: Any, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            chunks.put(item, timeout=_POLL)
+            return True
+    return False

@@ -1,0 +1,82 @@
+"""fit on streamed data: the numbers of data in memory, whatever it is read from, and resuming."""
+
+import functools
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+import purenet as pn
+
+N, SIZE = 50, 8  # six minibatches an epoch, and two examples left over
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 4)).astype(np.float32)
+T = RNG.integers(0, 3, N).astype(np.int32)
+VALIDATION = (X[:21], T[:21])
+EXAMPLE = sum(a.itemsize * a[0].size for a in (X, T))
+
+
+def jitter(key, x):
+    return x + 0.1 * jax.random.normal(key, x.shape, x.dtype)
+
+
+NET = pn.serial(pn.dense(8), pn.batch_norm(), pn.relu, pn.dropout(0.3), pn.dense(3))
+TRAINABLE = pn.supervised(NET, (4,), pn.adam(0.01), pn.softmax_cross_entropy, SIZE, augment=jitter)
+fit = functools.partial(pn.fit, TRAINABLE, progress=False)
+
+
+def memory_for(minibatches):
+    """The budget under which so many minibatches make a chunk."""
+    return 4 * minibatches * SIZE * EXAMPLE
+
+
+def plain(found):
+    state = found.state._replace(key=jax.random.key_data(found.state.key))
+    return jax.tree.map(np.asarray, (state, found.history))
+
+
+@pytest.fixture(scope="module")
+def memmaps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maps")
+    maps = []
+    for name, a in (("x", X), ("t", T)):
+        np.save(folder / f"{name}.npy", a)
+        maps.append(np.load(folder / f"{name}.npy", mmap_mode="r"))
+    return tuple(maps)
+
+
+@pytest.mark.parametrize("minibatches", [1, 4, 100])
+def test_a_memory_map_gives_the_bits_of_the_array_whatever_the_chunks(key, memmaps, minibatches):
+    whole = fit((pn.data.stream((X, T)), VALIDATION), 3, key)
+    stream = pn.data.stream(memmaps, memory=memory_for(minibatches))
+    chex.assert_trees_all_equal(plain(fit((stream, VALIDATION), 3, key)), plain(whole))
+
+
+def test_a_streamed_run_takes_the_steps_of_one_in_memory(key):
+    streamed = plain(fit((pn.data.stream((X, T)), pn.data.stream(VALIDATION)), 3, key))
+    in_memory = plain(fit(((X, T), VALIDATION), 3, key))
+    chex.assert_trees_all_close(streamed, in_memory, rtol=1e-4, atol=1e-5)
+    assert streamed[0].step == 18
+
+
+def test_each_device_of_a_mesh_gets_its_rows(key):
+    """The numbers of one device, up to rounding."""
+    mesh = jax.make_mesh((2,), ("batch",))
+    net = pn.supervised(pn.mlp(), (4, 8, 3), pn.sgd(0.1), pn.softmax_cross_entropy, SIZE)
+    data = pn.data.stream((X, T)), pn.data.stream(VALIDATION)
+    spread = plain(pn.fit(net, data, 2, key, mesh=mesh, progress=False))
+    chex.assert_trees_all_close(
+        spread, plain(pn.fit(net, data, 2, key, progress=False)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_microbatches_and_a_run_that_began_in_memory(key, tmp_path):
+    net = pn.supervised(
+        pn.mlp(), (4, 8, 3), pn.sgd(0.1), pn.softmax_cross_entropy, SIZE, microbatches=2
+    )
+    fit = functools.partial(pn.fit, net, key=key, progress=False)
+    fit(((X, T), VALIDATION), 1, path=tmp_path / "run.npz")
+    found = fit((pn.data.stream((X, T)), VALIDATION), 2, path=tmp_path / "run.npz")
+    whole = fit(((X, T), VALIDATION), 2)
+    chex.assert_trees_all_close(plain(found), plain(whole), rtol=1e-4, atol=1e-5)
