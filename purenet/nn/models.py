@@ -249,7 +249,8 @@ def transformer(
     embedding - positions - per layer: x + attention(rms_norm(x)), x + mlp(rms_norm(x)) with 4
     `features` hidden units and gelu - rms_norm - dense. `dropout` is the rate after the embedding
     and in each branch; it may be traced. `recompute` keeps only the layers' inputs for the backward
-    pass (`remat`). `init(key, time)` takes the length of the longest sequence.
+    pass (`remat`); `compute_dtype` is that of `serial`. `init(key, time)` takes the length of the
+    longest sequence.
     Raises what its layers raise.
     Source: Vaswani et al. (2017), with normalisation first, as in Xiong et al. (2020).
 
