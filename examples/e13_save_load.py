@@ -39,7 +39,7 @@ def same(a, b):
 
 chosen = common.options(__doc__, epochs=20, resume=False)
 if chosen.quick:
-    chosen.epochs = min(chosen.epochs, 10)
+    chosen.epochs = min(chosen.epochs, 6)
 data = common.images(chosen, flatten=True)
 network, run, found = (chosen.out / f"e13_{name}.npz" for name in ("network", "run", "found"))
 

@@ -5,7 +5,7 @@ deviation 0.01, sqrt(1/n) (LeCun) and sqrt(2/n) (He), with and without batchnorm
 shift are trained): the twelve runs with which courses show that gradients vanish. For the reasons
 see Glorot & Bengio (2010), He et al. (2015) and Ioffe & Szegedy (2015). Every hundred steps the
 network is evaluated on test images and on the first 10,000 training images, where courses use the
-latest batch. `--quick` stops at 1,000 steps.
+latest batch. `--quick` stops at 600 steps.
 
 The initialisers differ in one traced number, so each pair of activation and batchnorm is one
 program, which trains three initialisers from several seeds. Lines are means over the seeds.
@@ -37,7 +37,7 @@ def scaled(factor):
 pn.use_cpu_cores()
 chosen = common.options(__doc__)
 train, test = common.images(chosen, flatten=True)
-blocks, seeds = (10, 2) if chosen.quick else (20, 5)
+blocks, seeds = (6, 1) if chosen.quick else (20, 5)
 
 
 def trial(hyper):

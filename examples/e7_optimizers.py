@@ -6,7 +6,7 @@ optimizer runs at a rate that its paper or textbook suggests and at 1/10, 1/3, 3
 Every hundred steps the network is evaluated on the first 10,000 training images, whose loss ranks
 the optimizers, and on test images.
 
-The rates of an optimizer are one program. With `--quick` there are two optimizers and 500 steps.
+The rates of an optimizer are one program. With `--quick` there are two optimizers and 250 steps.
 
     python examples/e7_optimizers.py --data mnist --data-dir DIR
 """
@@ -27,14 +27,14 @@ pn.use_cpu_cores()
 chosen = common.options(__doc__)
 train, test = common.images(chosen, flatten=True)
 optimizers = [pn.sgd, pn.adam] if chosen.quick else list(SUGGESTED)
-blocks = 5 if chosen.quick else 20
+blocks, every = (5, 50) if chosen.quick else (20, 100)
 
 
 def trial(hyper):
     optimizer = hyper["optimizer"](SUGGESTED[hyper["optimizer"]] * hyper["times"])
     sizes = (train[0].shape[1], 100, 100, 100, 100, 10)
     trained = pn.supervised(pn.mlp(), sizes, optimizer, pn.softmax_cross_entropy, batch_size=128)
-    return common.in_blocks(trained, steps=100, batch_size=128)
+    return common.in_blocks(trained, steps=every, batch_size=128)
 
 
 space = {"optimizer": sweep.choice(optimizers), "times": sweep.choice(TIMES)}
@@ -46,7 +46,7 @@ scores = result.curves["validation"]["accuracy"].reshape(shape)
 final = np.where(np.isnan(losses[..., -1]), np.inf, losses[..., -1])
 best, usual = final.argmin(axis=1), TIMES.index(1.0)
 ranking = sorted(range(len(optimizers)), key=lambda i: final[i, best[i]])
-steps = 100 * np.arange(1, blocks + 1)
+steps = every * np.arange(1, blocks + 1)
 rows, compared, panels = [], {}, []
 for i in ranking:
     name, rate = optimizers[i].__name__, SUGGESTED[optimizers[i]]

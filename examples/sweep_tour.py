@@ -61,7 +61,7 @@ def main():
     chosen = common.options(__doc__, trials=80, epochs=81)
     assert chosen.data == "digits", "this example is made for the digits"
     if chosen.quick:
-        chosen.trials = 8
+        chosen.trials, chosen.epochs = 8, 27
     data = common.images(chosen, flatten=True)
     temporary = tempfile.TemporaryDirectory()
     chosen.scratch = Path(temporary.name)

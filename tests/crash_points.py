@@ -19,7 +19,7 @@ from purenet.sweep.engine import pool
 from purenet.sweep.storage import reading
 
 DATA = ((np.ones(1),), (np.zeros(1),))
-TRIALS, EPOCHS = 6, 6
+TRIALS, EPOCHS = 6, 4
 
 
 def learner(hyper):
@@ -28,7 +28,7 @@ def learner(hyper):
     def epoch(state, data):
         noise = 0.01 * jax.random.normal(jax.random.fold_in(state["key"], state["t"]))
         x = state["x"] + hyper["step"] * (hyper["limit"] - state["x"]) + noise
-        x = jnp.where((hyper["limit"] > 0.8) & (state["t"] == 3), jnp.nan, x)
+        x = jnp.where((hyper["limit"] > 0.8) & (state["t"] == 2), jnp.nan, x)
         return {"key": state["key"], "x": x, "t": state["t"] + 1}, {}
 
     return pn.Trainable(

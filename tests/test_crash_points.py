@@ -30,7 +30,7 @@ SEARCHES = {
     "random": lambda: sweep.random,
     "halving": sweep.halving,
     "hyperband": sweep.hyperband,
-    "median": sweep.median_stopping,
+    "median": lambda: sweep.median_stopping(grace=2),
     "pbt": lambda: sweep.pbt(every=2),
     "optuna": tpe,
     "own": of_my_own,

@@ -44,7 +44,7 @@ def trial(hyper):
 
 
 def run(search, **options):
-    return sweep.run(trial, SPACE, DATA, 8, 6, search=search, keep=2, **options)
+    return sweep.run(trial, SPACE, DATA, 4, 4, search=search, keep=2, **options)
 
 
 @pytest.fixture(scope="module")

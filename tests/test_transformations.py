@@ -363,7 +363,7 @@ def test_every_op_in_shard_map_with_its_checks():
 
 # whole networks
 def make_mlp(rate):
-    return pn.mlp(pn.relu, batch_norm=True, dropout=rate), (5, 4, 4, 3), (5,)
+    return pn.mlp(pn.relu, batch_norm=True, dropout=rate), (5, 4, 3), (5,)
 
 
 def make_simple_convnet(rate):
@@ -375,7 +375,7 @@ def make_deep_convnet(rate):
     net = pn.serial(
         pn.conv(5, 3, padding=1, method="direct"), pn.relu,
         pn.conv(2, 3, padding=2, method="columns"), pn.relu, pn.max_pool(2),
-        pn.flatten, pn.dense(4), pn.relu, pn.dropout(rate), pn.dense(3),
+        pn.flatten, pn.dropout(rate), pn.dense(3),
     )  # fmt: skip
     return net, (4, 4, 1), (4, 4, 1)
 
