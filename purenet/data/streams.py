@@ -28,21 +28,22 @@ def stream(
     steps_per_epoch: PositiveInteger | None = None,
     memory: PositiveInteger = 2**28,
 ) -> "Stream":
-    """Data that `fit` and `sweep.run` read while they train, in the place of arrays.
+    """Data that `fit` and `sweep.run` read while they train, in place of arrays.
 
-    `source` is one of
+    `source` is one of:
+
     - arrays with the examples on the leading axis, such as a pair (x, t): NumPy memory maps, HDF5
       data sets, arrays in memory;
-    - a data set with a length that gives one example for an index, or a list of them from
+    - a data set with a length that returns the example at an index, or a list of examples from
       `__getitems__(indices)`: those of PyTorch and Hugging Face, grain's MapDataset;
     - an iterable of minibatches whose iterators have `get_state()` and `set_state(state)`: grain's
-      IterDataset and DataLoader. It never ends, as after `.repeat()`, and `steps_per_epoch` of its
-      minibatches are an epoch.
+      IterDataset and DataLoader. It must never end, as after `.repeat()`; `steps_per_epoch` of its
+      minibatches make an epoch.
 
-    Examples are shuffled anew for each epoch, as those in memory are; minibatches of an iterable
-    come as they are. `prepare(minibatch)` makes of a minibatch of the source, on the host, what the
-    training takes: lambda m: (m["image"] / 255, m["label"]). A thread reads minibatches ahead,
-    `memory` bytes of them at most, and the numbers do not depend on how many.
+    Examples are reshuffled for each epoch, as they are in memory; the minibatches of an iterable
+    are taken in its order. `prepare(minibatch)` turns a minibatch of the source, on the host, into
+    what the training takes: lambda m: (m["image"] / 255, m["label"]). A thread reads minibatches
+    ahead, at most `memory` bytes of them, and the results do not depend on how many.
 
     Raises TypeError for another source, and for an iterable without `steps_per_epoch`; ValueError
     for arrays of different lengths, for no examples, and for `steps_per_epoch` where the source has
