@@ -1,6 +1,5 @@
 """Every test runs in float64 unless it says otherwise, on two host devices, without warnings."""
 
-import gc
 import hashlib
 import importlib.metadata
 import os
@@ -54,7 +53,6 @@ _RUN_ONCE = {
     "test_nets",
     "test_ops",
     "test_padded",
-    "test_padded_property",
     "test_pool",
     "test_precision",
     "test_processes",
@@ -89,17 +87,6 @@ def pytest_collection_modifyitems(items):
         stem, test = item.path.stem, getattr(item, "originalname", "")
         if {stem, f"{stem}::{test}"} & _FAST:
             item.add_marker(pytest.mark.fast)
-
-
-def pytest_collection_finish():
-    gc.set_threshold(50_000, 20, 100)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def collected():
-    """The garbage collector walks what this module makes, not all the programs before it."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
