@@ -30,7 +30,7 @@ def test_too_late_is_explained():
         "try: pn.use_cpu_cores(5)\n"
         "except RuntimeError as error: print(error)"
     )
-    assert "too late for 5 devices, JAX has already started with 1. Call it first" in say(code)
+    assert "too late for 5 devices: JAX has already started with 1. Call it first" in say(code)
 
 
 def test_importing_computes_nothing_and_needs_no_extra():

@@ -200,7 +200,7 @@ def test_what_is_the_users_own_needs_a_name(tmp_path):
     with pytest.raises(ValueError, match=r"saved without.*the loss is .*half.*registry.*Compare"):
         loaded.score((X, REALS))
     pn.save_ensemble(path, saved, {"double": double, "half": half})
-    with pytest.raises(ValueError, match=rf"load_ensemble: {path}: .*'double', which is not"):
+    with pytest.raises(ValueError, match=rf"load_ensemble: {path}: .*'double', which is unknown"):
         pn.load_ensemble(path)
     loaded = pn.load_ensemble(path, {"double": double, "half": half})
     assert loaded.score((X, REALS)) == saved.score((X, REALS))

@@ -234,7 +234,7 @@ def test_what_differences_cannot_follow_is_left_out():
 def test_check_explains_what_it_takes():
     with pytest.raises(ValueError, match=r"check: mean has no \.plain.*hand_vjp"):
         check(jnp.mean, [jnp.ones(3)])
-    with pytest.raises(ValueError, match=r"check: tanh is given int64.*real numbers"):
+    with pytest.raises(ValueError, match=r"check: tanh got int64.*real numbers"):
         check(ops.tanh, [jnp.arange(3)])
 
 

@@ -203,7 +203,10 @@ Y = jnp.ones((4, 3))
             r"labels have shape \(4, 1\).*\[:, 0\]",
         ),
         (lambda: softmax_cross_entropy(Y, CLASSES[:3]), r"\(3,\).*\(4, 3\).*class numbers \(4,\)"),
-        (lambda: softmax_cross_entropy(Y, CLASSES * 1.0), r"class numbers \(4,\) are float64.*int"),
+        (
+            lambda: softmax_cross_entropy(Y, CLASSES * 1.0),
+            r"class numbers \(4,\) have dtype float64.*int",
+        ),
         (lambda: softmax_cross_entropy(Y, Y[:, :2]), r"labels have shape \(4, 2\).*\(4, 3\)"),
         (
             lambda: softmax_cross_entropy(Y[0], CLASSES),

@@ -119,7 +119,7 @@ def test_the_front_is_drawn(tmp_path):
     assert (tmp_path / "front.svg").stat().st_size > 1000
     with pytest.raises(ValueError, match="two objectives"):
         run({"up": "max"}).plot_pareto(tmp_path / "one.svg")
-    with pytest.raises(ValueError, match="one score"):
+    with pytest.raises(ValueError, match="single objective"):
         sweep.run(learner, SPACE, DATA, 2, 1, metric="up", mode="max", progress=False).pareto()
 
 

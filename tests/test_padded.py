@@ -344,9 +344,9 @@ def own_init(key, shape):
     (ValueError, "size is 13, but a number from 1 to its capacity 12", PaddedSize(13, 12)),
     (ValueError, "size is 0.5, but a number from 1 to", PaddedSize(0.5, 12)),
     (ValueError, "size is nan, but a number", PaddedSize(np.float32("nan"), 12)),
-    (TypeError, "size is 'all', but one number", PaddedSize("all", 12)),
-    (TypeError, "size is True, but one number", PaddedSize(True, 12)),
-    (TypeError, r"size is an array of int64 \(2,\), but one", PaddedSize(jnp.array([5, 5]), 12)),
+    (TypeError, "size is 'all', but a single number", PaddedSize("all", 12)),
+    (TypeError, "size is True, but a single number", PaddedSize(True, 12)),
+    (TypeError, r"size is an array of int64 \(2,\), but a single", PaddedSize(jnp.array([5, 5]), 12)),
     (TypeError, "capacity is 12.0, but an integer", PaddedSize(5, 12.0)),
     (ValueError, "capacity is 0, but at least 1", PaddedSize(1, 0)),
 ])  # fmt: skip

@@ -85,7 +85,7 @@ def test_all_products_are_in_the_dtype_and_statistics_are_not():
         loss, params = problem("convnet", jnp.bfloat16)
         text = str(jax.make_jaxpr(jax.grad(loss, has_aux=True))(*params))
         products = [line for line in text.splitlines() if "= dot_general" in line]
-        assert len(products) >= 10
+        assert len(products) >= 9
         assert all(":bf16[" in line.split("=")[0] for line in products)
         net = pn.serial(pn.batch_norm(momentum=0.0), compute_dtype=jnp.bfloat16)
         x = jnp.concatenate([jnp.full((150, 1), 256.0), jnp.full((150, 1), 258.0)])

@@ -1,4 +1,4 @@
-"""What is resumed needs the number settings and versions that it was begun with."""
+"""What is resumed needs the number settings and versions that it was started with."""
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("finished", [False, True], ids=["half done", "finished"])
 def test_a_sweep_of_other_number_settings_is_refused(tmp_path, folders, setting, says, finished):
     put(tmp_path / "a", folders[1 + finished])
-    with setting(), pytest.raises(ValueError, match=rf"a was begun with other software.*{says}"):
+    with setting(), pytest.raises(ValueError, match=rf"a was started with other software.*{says}"):
         run(sweep.random, 2, tmp_path / "a")
 
 
@@ -68,7 +68,7 @@ def fit(path, epochs):
 def test_a_run_of_other_number_settings_is_refused(tmp_path):
     fit(tmp_path / "run.npz", 2)
     setting, says = OTHERS["threefry"]
-    with setting(), pytest.raises(ValueError, match=rf"run\.npz was begun with other.*{says}"):
+    with setting(), pytest.raises(ValueError, match=rf"run\.npz was started with other.*{says}"):
         fit(tmp_path / "run.npz", 2)
 
 
@@ -77,7 +77,7 @@ def test_a_run_of_other_versions_is_refused_unless_it_is_finished(tmp_path, requ
     request.getfixturevalue("updated")
     _, again = fit(tmp_path / "run.npz", 2)
     np.testing.assert_array_equal(again["validation"]["loss"], history["validation"]["loss"])
-    with pytest.raises(ValueError, match=r"fit: .*run\.npz was begun .*jax is 99\.0, there 0\."):
+    with pytest.raises(ValueError, match=r"fit: .*run\.npz was started .*jax is 99\.0, there 0\."):
         fit(tmp_path / "run.npz", 3)
 
 

@@ -293,7 +293,7 @@ def test_a_state_that_changes_its_shape_is_explained():
         epoch=lambda state, data: ({"x": jnp.zeros(3)}, {}),
         evaluate=lambda state, data: {"loss": state["x"].sum()},
     )
-    with pytest.raises(ValueError, match=r"`epoch` gave x as float64\[3\], but `init` made it"):
+    with pytest.raises(ValueError, match=r"`epoch` returned x as float64\[3\], but `init` as"):
         run(trial=grows)
     other = lambda hyper: grows(hyper)._replace(epoch=lambda state, data: (jnp.zeros(2), {}))
     other_eval = lambda hyper: other(hyper)._replace(evaluate=lambda s, d: {"loss": jnp.zeros(())})

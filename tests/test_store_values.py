@@ -94,7 +94,7 @@ def test_json_is_strict_and_numbers_that_are_not_finite_are_null():
     assert json.loads(line) == {"a": [None, None, 2.0], "b": [1, True, None], "c": "relu",
                                 "d": {"e": None, "f": "(1+2j)"}}  # fmt: skip
     assert json_text.json_bytes({"a": 1}, indent=2) == b'{\n  "a": 1\n}\n'
-    with pytest.raises(ValueError, match="NaN is no JSON"):
+    with pytest.raises(ValueError, match="NaN is not JSON"):
         json_text.strict_json("[NaN]")
 
 

@@ -340,7 +340,7 @@ def custom(evaluate):
     (lambda s, d: {"accuracy": d[0].sum(0)}, ValueError, r"'accuracy'.*shape \(6,\).*scalar"),
     (lambda s, d: 1.0, TypeError, "dict of scalars"),
     (lambda s, d: {}, TypeError, "dict of scalars"),
-    (lambda s, d: {"reward": 1.0}, ValueError, "neither accuracy nor loss; name the"),
+    (lambda s, d: {"reward": 1.0}, ValueError, "neither accuracy nor loss; say which"),
     (lambda s, d: {"loss": 1.0, f"of {len(d[0])}": 1.0}, ValueError, "'of 40'.*but.*'of 20'"),
 ])  # fmt: skip
 def test_metrics_that_cannot_be_used_are_explained(evaluate, kind, message):
@@ -350,7 +350,7 @@ def test_metrics_that_cannot_be_used_are_explained(evaluate, kind, message):
 
 def test_an_epoch_that_forgets_its_metrics_is_explained():
     forgets = lambda hyper: pn.Trainable(lambda key: 0.0, lambda s, d: s, lambda s, d: {"loss": s})
-    with pytest.raises(TypeError, match=r"`epoch` gave .*a pair \(state, metrics\)"):
+    with pytest.raises(TypeError, match=r"`epoch` returned .*a pair \(state, metrics\)"):
         run(forgets, {})
 
 

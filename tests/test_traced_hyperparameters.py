@@ -56,7 +56,8 @@ def test_the_hyperparameter_is_named_with_the_cure(trial, names):
     with pytest.raises(Exception, match=r"use jnp\.where instead of `if`") as error:
         sweep.run(trial, SPACE, DATA, 2, 1)
     text = "\n".join(notes(error))
-    assert f"fails because {' and '.join(map(repr, names))} of `hyper` arrive" in text
+    named, verb = " and ".join(map(repr, names)), "is" if len(names) == 1 else "are"
+    assert f"fails because {named} of `hyper` {verb} traced" in text
     assert "sweep.choice([1, 2, 3])" in text
 
 

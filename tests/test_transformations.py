@@ -235,7 +235,8 @@ def test_every_dtype_without_a_promotion(x64, dtype):
         pairs = zip(*map(jax.tree.leaves, ((value, slopes), expected[name])), strict=True)
         for a, b in pairs:
             error = np.abs(np.asarray(a, np.float64) - b).max() / (np.abs(b).max() + 0.1)
-            assert error < 16 * float(jnp.finfo(dtype).eps), (name, error)
+            bound = 128 if "winograd" in name else 16  # its tiles round more coarsely
+            assert error < bound * float(jnp.finfo(dtype).eps), (name, error)
 
 
 def through_loops(f, args):

@@ -90,7 +90,7 @@ def blocked(at: Geometry) -> Form:
     def output(x, w):
         b = block_width(at.kernel[1], at.outputs[1], w.shape[3])
         y = _unrolled(at, b, x) @ _banded(b, w)  # (n, oh, ow/b, kh(b+kw-1)c)(kh(b+kw-1)c, bf)
-        return y.reshape(*y.shape[:2], -1, w.shape[3])[:, :, : at.outputs[1]]
+        return y.reshape(*y.shape[:2], y.shape[2] * b, w.shape[3])[:, :, : at.outputs[1]]
 
     def input_cotangent(g, w):
         b = block_width(at.kernel[1], at.outputs[1], g.shape[3])

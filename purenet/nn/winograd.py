@@ -140,4 +140,5 @@ def _together(v, matrices):
 
 
 def _wide(x):
-    return jnp.promote_types(x.dtype, jnp.float32)
+    """At least float32, also where promotion is strict."""
+    return x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
