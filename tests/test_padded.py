@@ -346,7 +346,7 @@ def own_init(key, shape):
     (ValueError, "size is nan, but a number", PaddedSize(np.float32("nan"), 12)),
     (TypeError, "size is 'all', but a single number", PaddedSize("all", 12)),
     (TypeError, "size is True, but a single number", PaddedSize(True, 12)),
-    (TypeError, r"size is an array of int64 \(2,\), but a single", PaddedSize(jnp.array([5, 5]), 12)),
+    (TypeError, r"size is an array of int64 \(2,\), but a ", PaddedSize(jnp.array([5, 5]), 12)),
     (TypeError, "capacity is 12.0, but an integer", PaddedSize(5, 12.0)),
     (ValueError, "capacity is 0, but at least 1", PaddedSize(1, 0)),
 ])  # fmt: skip
