@@ -567,7 +567,7 @@ def test_a_network_of_functions_the_reader_lacks(path, key):
     for given, missing in (({}, "swish"), ({"swish": swish}, "scaled")):
         with pytest.raises(
             ValueError,
-            match=rf"load_network: {path}: network, layers\[\d\].*'{missing}', which is not",
+            match=rf"load_network: {path}: network, layers\[\d\].*'{missing}', which is unknown",
         ):
             pn.load_network(path, given)
 

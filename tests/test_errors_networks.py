@@ -276,7 +276,7 @@ def of_layers():
                     TypeError, f"{name}: params is a dict, but what `init` returns"),
             Mistake(f"{name}: params of another network",
                     functools.partial(use, params=Params({"v": jnp.ones(3)})),
-                    ValueError, f"{name}: the weights are .*v.*, but .*expected.*another network"),
+                    ValueError, f"{name.rstrip('1d')}.*: the weights are .*v.*, but .*expected.*another network"),
         )  # fmt: skip
         if name not in ("local_response_norm", "dropout", "max_pool", "avg_pool"):
             yield Mistake(
@@ -560,6 +560,10 @@ OTHERS = [
         ("serial: a list as x", lambda: applied(NET, [[1.0, 2.0, 3.0]]), TypeError, "affine: x is"),
         ("remat: a number", lambda: pn.remat(3), TypeError, "argument is 3"),
         ("remat: policy", lambda: pn.remat(pn.relu, "all"), TypeError, "policy is 'all'"),
+        ("concatenate: a number", lambda: pn.concatenate(3), TypeError, "argument is 3"),
+        ("per_position: a number", lambda: pn.per_position(3), TypeError, "is 3"),
+        ("transformer: no token", lambda: pn.transformer(0), ValueError, "tokens is 0"),
+        ("attend: shapes", lambda: ops.attend(ONES, ONES, ONES), ValueError, "q, k and v"),
         ("residual: a number", lambda: pn.residual(3), TypeError, "argument is 3"),
         ("residual: projection", lambda: pn.residual(pn.relu, "w"), TypeError, "argument is 'w'"),
         ("residual: no key", lambda: pn.residual(pn.dense(3)).init(None, 3), TypeError,

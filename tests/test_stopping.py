@@ -297,5 +297,5 @@ def test_a_state_that_changes_its_shape_is_explained():
         run(trial=grows)
     other = lambda hyper: grows(hyper)._replace(epoch=lambda state, data: (jnp.zeros(2), {}))
     other_eval = lambda hyper: other(hyper)._replace(evaluate=lambda s, d: {"loss": jnp.zeros(())})
-    with pytest.raises(ValueError, match=r"structure .*both need the same"):
+    with pytest.raises(ValueError, match=r"structure .*both must match"):
         run(trial=other_eval)

@@ -133,6 +133,7 @@ def test_anything_but_a_function_of_one_argument_is_refused(monkeypatch):
 
 
 def test_a_sweep_without_a_survivor_has_nothing_to_show(tmp_path):
+    pytest.importorskip("tensorboardX")
     nowhere = lambda hyper: trial({"rate": hyper["rate"] * np.nan})
     lost = sweep.run(nowhere, {"rate": SPACE["rate"]}, NOTHING, trials=1, epochs=1)
     with pytest.raises(ValueError, match="every trial diverged"):
