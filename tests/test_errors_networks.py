@@ -276,7 +276,8 @@ def of_layers():
                     TypeError, f"{name}: params is a dict, but what `init` returns"),
             Mistake(f"{name}: params of another network",
                     functools.partial(use, params=Params({"v": jnp.ones(3)})),
-                    ValueError, f"{name.rstrip('1d')}.*: the weights are .*v.*, but .*expected.*another network"),
+                    ValueError,  # conv1d is a conv
+                    f"{name.removesuffix('1d')}: the weights are .*v.*, but .*another network"),
         )  # fmt: skip
         if name not in ("local_response_norm", "dropout", "max_pool", "avg_pool"):
             yield Mistake(
