@@ -16,7 +16,7 @@ from purenet.data.sources import Batches
 from purenet.data.streams import Stream
 
 _POLL = 0.05  # seconds after which a wait looks whether it is still wanted
-_PATIENCE = 1.0  # seconds that a thread which is still reading is waited for at the end
+_PATIENCE = 1.0  # seconds to wait at the end for a thread that is still reading
 
 
 class HostChunk(NamedTuple):
@@ -113,7 +113,7 @@ class Feed:
         self.seek(*ahead)
 
     def next(self, wanted: Callable[[], bool] = lambda: True) -> HostChunk | None:
-        """The next chunk; None if it is no longer `wanted` while it is waited for.
+        """The next chunk, or None if `wanted()` turns false before it arrives.
 
         Raises what the source raises, and ValueError for minibatches that cannot be trained on.
         """

@@ -102,7 +102,7 @@ class Batches:
         self.start = iterator.get_state()
 
     def open(self, state: Any = None) -> Iterator:
-        """An iterator that goes on from there, or from the beginning."""
+        """An iterator that resumes from that state, or starts from the beginning."""
         iterator: Any = iter(self.iterable)
         iterator.set_state(self.start if state is None else state)
         return iterator

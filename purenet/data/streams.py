@@ -136,8 +136,8 @@ class Stream:
             require(self.steps(size) > 0, f"{text} {size}; lower the batch size.")
 
     def chunk(self, size: int, steps: int) -> int:
-        """How many minibatches are read at a time, of an epoch of so many: as equal parts of it
-        as fit in memory."""
+        """The number of minibatches in a chunk: an epoch of `steps` minibatches is cut into the
+        fewest equal parts that fit in memory."""
         bytes_of = lambda a: size * max(1, math.prod(a.shape)) * a.dtype.itemsize
         each = sum(map(bytes_of, jax.tree.leaves(self.example)))
         most = max(1, self.memory // _PARTS // max(1, each))

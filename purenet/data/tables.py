@@ -19,7 +19,7 @@ from purenet.data._csv import NUMBER, csv_rows, number_in, quoted
 
 _MISSING = ("", "na", "n/a", "nan", "null", "?")
 _WORDS = 100  # a column with more different words is more likely text or a name than a category
-_CLASSES = 20  # a target with more different whole numbers is more likely a quantity
+_CLASSES = 20  # a target with more distinct integers is taken for a quantity
 
 
 @dataclasses.dataclass(frozen=True)

@@ -246,8 +246,8 @@ class _Validation:
         return {"validation": self._kinds}
 
     def measure(self, state: PyTree, due: bool, wanted: Callable[[], bool]) -> PyTree | None:
-        """The metrics of a state where that is `due`, and 0 elsewhere; None if they are no longer
-        `wanted` while data is waited for."""
+        """The metrics of a state if they are `due`, otherwise zeros; None if `wanted()` turns false
+        before the data arrives."""
         if not self or not due:
             return self._kinds
         if self.feed is None:
