@@ -27,6 +27,13 @@ def compilation_cache() -> Path:
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compilation_cache()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# A test's program runs a few times, so most of its time is XLA's: what compiles in half the time
+# is good enough. `XLA_FLAGS= pytest` compiles as users do.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
+)
 
 import jax  # noqa: E402
 
@@ -39,29 +46,6 @@ def pytest_configure(config):
     # a program that another process is writing to the cache just now is compiled here instead
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent comp")
 
-
-# Modules that compile many small programs, each of which runs once, and those that compare their
-# numbers with the ones of forked processes, which compile quickly too.
-_RUN_ONCE = {
-    "test_cli",
-    "test_conv",
-    "test_errors_networks",
-    "test_executors",
-    "test_extremes",
-    "test_gradcheck",
-    "test_mesh",
-    "test_nets",
-    "test_ops",
-    "test_padded",
-    "test_pool",
-    "test_precision",
-    "test_processes",
-    "test_schedules",
-    "test_search",
-    "test_together",
-    "test_training",
-    "test_transformations",
-}
 
 # The heart of the library in half a minute, for between two edits, `pytest -m fast`: files, and
 # tests of files.
@@ -87,15 +71,6 @@ def pytest_collection_modifyitems(items):
         stem, test = item.path.stem, getattr(item, "originalname", "")
         if {stem, f"{stem}::{test}"} & _FAST:
             item.add_marker(pytest.mark.fast)
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(request):
-    """What runs once is not optimised."""
-    once = request.node.path.stem in _RUN_ONCE
-    jax.config.update("jax_disable_most_optimizations", once)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
