@@ -116,13 +116,15 @@ def block_width(kernel: int, outputs: int, filters: int) -> int:
     """How many neighbouring outputs of a row are computed together, by the width of the kernel.
 
     The width less one, half of that where many filters make multiplications dear, or a little more
-    where that divides the row.
+    where that divides the row; of wide kernels 16.
 
     >>> block_width(5, 24, 30), block_width(5, 24, 64), block_width(3, 27, 16)
     (4, 2, 3)
+    >>> block_width(10**9, 10**9, 1)
+    16
     """
     least = kernel - 1 if filters <= 32 else max(2, kernel // 2)
-    least = max(1, min(least, outputs))
+    least = max(1, min(least, outputs, 16))
     return next((b for b in range(least, 2 * least) if outputs % b == 0), least)
 
 
