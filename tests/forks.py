@@ -3,8 +3,7 @@
 `run("-m", "purenet.cli", "sweep", ...)` is `python -m purenet.cli sweep ...`, and so with a file
 or `-c` and a program. Starting Python, JAX, matplotlib and scikit-learn takes seconds of processor
 time; a fork of a process that has imported them, but started no device, takes milliseconds. JAX
-takes its settings from `config`, for the environment was read when it was imported. Programs are
-compiled quickly: compiling is most of what short runs take.
+takes its settings from `config`, for the environment was read when it was imported.
 """
 
 import functools
@@ -73,8 +72,7 @@ def run(*command, seconds: float = 300, **options) -> Ended:
 def _server():
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parent), str(here)])
-    settings = {"JAX_ENABLE_X64": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment = os.environ | settings | {"PYTHONPATH": path}
+    environment = os.environ | {"JAX_ENABLE_X64": "0", "PYTHONPATH": path}
     return subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=environment,

@@ -765,8 +765,7 @@ def test_a_new_process_predicts_the_same_and_trains_on_bit_for_bit(tmp_path, key
     half = train(3, files[2])
     pn.save_network(files[0], net, sizes, half.state.params)
     pn.save(files[1], data)
-    config = {"jax_enable_x64": True, "jax_num_cpu_devices": 2,
-              "jax_disable_most_optimizations": False}  # fmt: skip
+    config = {"jax_enable_x64": True, "jax_num_cpu_devices": 2}
     done = run("-c", SECOND, *files, config=config)
     assert done.code == 0, done.err
     whole = train(6, None)

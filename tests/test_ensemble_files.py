@@ -165,8 +165,7 @@ def test_the_voters_of_a_resumed_sweep_predict_in_another_process(tmp_path):
     pn.save_ensemble(files[0], chosen)
     pn.save_network(files[1], *result.network())
     pn.save(files[2], {"x": x, "t": t})
-    config = {"jax_enable_x64": True, "jax_num_cpu_devices": 2,
-              "jax_disable_most_optimizations": False}  # fmt: skip
+    config = {"jax_enable_x64": True, "jax_num_cpu_devices": 2}
     done = run("-c", LOADED, *files, config=config)
     assert done.code == 0, done.err
     assert done.out.strip() == repr(chosen)

@@ -255,7 +255,6 @@ class Killing(concurrent.futures.Executor):
 def test_a_cluster_loses_a_worker_in_the_middle(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # in the workers too
     options = {"search": SEARCHES["halving"], "keep": 2}
     arguments = (local(10), SPACE, DATA, 24, 9)
     with (

@@ -233,8 +233,9 @@ def test_remat_changes_no_number(remat, dtype):
 
 def temporaries(f, *args):
     """Bytes that the compiled program needs besides its arguments and results; nothing runs."""
-    jax.config.update("jax_disable_most_optimizations", False)  # which decide about memory
-    return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
+    users = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    compiled = jax.jit(f).lower(*args).compile(compiler_options=users)
+    return compiled.memory_analysis().temp_size_in_bytes
 
 
 def test_remat_needs_less_memory_inside_a_loop():

@@ -160,14 +160,6 @@ def without_static(hyper):
 KINDS = [made_outside, made_in_init, holds_tracers]
 
 
-@pytest.fixture(autouse=True)
-def compiled_quickly():
-    """Nothing here runs long enough to be worth optimising."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def run(trial, trials=6, epochs=8, **options):
     return sweep.run(trial, SPACE, DATA, trials, epochs, keep=2, **options)
 
