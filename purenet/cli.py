@@ -17,7 +17,7 @@ from purenet._command import (
     resume_command,
     stored_arguments,
 )
-from purenet._commands import check, jobs, predict, sweep_options, train
+from purenet._commands import cache, check, jobs, predict, sweep_options, train
 from purenet._commands.help import Help
 from purenet._commands.modules import origin, referred
 from purenet._report_command import add_report, write_page, write_pages
@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _options_of(arguments)
     options.given = arguments
+    if not getattr(options, "no_cache", True):
+        cache.use(cache.folder())
     try:
         return options.run(options)
     except UserError as error:
@@ -320,6 +322,8 @@ def _parser(defaults: dict[str, Any] = _DIGITS) -> argparse.ArgumentParser:
     add_report(commands, Help).set_defaults(run=_report)
     for command in (train, predict, check):
         command.add_to(commands).set_defaults(run=_explained(command.run))
+    for name in ("sweep", "train", "predict", "check"):
+        cache.add_to(commands.choices[name])
     return parser
 
 

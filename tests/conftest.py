@@ -1,5 +1,6 @@
 """Every test runs in float64 unless it says otherwise, on two host devices, without warnings."""
 
+import gc
 import hashlib
 import importlib.metadata
 import os
@@ -71,6 +72,15 @@ def pytest_collection_modifyitems(items):
         stem, test = item.path.stem, getattr(item, "originalname", "")
         if {stem, f"{stem}::{test}"} & _FAST:
             item.add_marker(pytest.mark.fast)
+
+
+@pytest.fixture(scope="module")
+def little_garbage():
+    """For tests that collect garbage often: what earlier tests left alive is not searched."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from purenet import sweep
 
 DATA = ({"x": np.ones((4, 1), np.float32)}, {"x": np.ones((2, 1), np.float32)})
 SPACE = {"rate": sweep.uniform(0.1, 0.9), "times": sweep.choice([1.0, 1e30])}  # half diverge
+pytestmark = pytest.mark.usefixtures("little_garbage")  # leaks are searched for by collecting it
 SEARCHES = {"random": sweep.random, "halving": sweep.halving(), "pbt": sweep.pbt(every=2)}
 
 SETTINGS = {

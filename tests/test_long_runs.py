@@ -13,7 +13,10 @@ import purenet as pn
 from purenet import sweep
 from purenet.core import jit_cache
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+pytestmark = [
+    pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc"),
+    pytest.mark.usefixtures("little_garbage"),
+]
 DATA = ((np.ones(3),), (np.zeros(3),))
 
 
