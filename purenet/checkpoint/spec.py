@@ -45,6 +45,7 @@ _FUNCTIONS: Registry = {
         )
     },
 }  # fmt: skip
+_OF_LAYERS = ("serial", "concatenate")  # layers are their positional arguments
 _DEEPEST = 100  # levels; a layer in a serial is two below it
 
 
@@ -248,7 +249,8 @@ class _Rebuilder:
         here = where if where == "network" else f"{where} ({name})"
         built = {k: self.value(v, f"{here}, {k}", depth + 1) for k, v in arguments.items()}
         try:
-            layer = maker(*built.pop("layers", ()), **built)  # of `serial` and `concatenate`
+            layers = built.pop("layers") if name in _OF_LAYERS else ()
+            layer = maker(*layers, **built)
         except Exception as error:  # arguments from a file may make a function raise anything
             raise ValueError(
                 f"{self.caller}: {where}, the layer {name}, cannot be built: "
