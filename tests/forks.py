@@ -63,7 +63,7 @@ class Forked:
         return Ended(code, *(Path(name).read_text() for name in self._files))
 
 
-def run(*command, seconds: float = 300, **options) -> Ended:
+def run(*command, seconds: float = 600, **options) -> Ended:
     """The end of `python *command`; options as those of `Forked`."""
     return Forked(*command, **options).wait(seconds)
 
