@@ -240,7 +240,7 @@ def test_the_best_rate_transfers(digits):
 
 
 def test_a_point_is_transferred_as_it_was(digits):
-    """With its branch, its statics, the seeds and the folds; unchanged, the same numbers."""
+    """With its branch, its static values, the seeds and the folds; unchanged, the same numbers."""
 
     def trial(hyper):
         chosen = hyper["optimizer"]

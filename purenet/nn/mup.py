@@ -179,7 +179,8 @@ def _compare(known: PyTree, params: Params) -> PyTree:
     got, expected = layers(only_params("mup", params).weights), layers(known)
     require(
         got == expected,
-        f"mup: the weights are of {got} axes, but those of the base network of {expected}: these params were made by another network, or `base` is of other layers.",
+        f"mup: the weights are of {got} axes, but those of the base network of {expected}: "
+        "these params were made by another network, or `base` is of other layers.",
     )
 
     def ratios(path, old, w):
