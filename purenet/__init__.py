@@ -25,6 +25,7 @@ Networks
     concatenate                 the outputs of several layers side by side
     per_position                a layer for rows at every position
     remat                       saves memory by recomputing activations
+    mup                         a network whose best rate does not depend on its width
     mlp                         a multi-layer perceptron
     transformer                 a transformer for tokens
     simple_convnet              one convolution and two dense layers
@@ -76,6 +77,7 @@ Gradient transformations
     clip_by_global_norm         clips the norm of all gradients together
     add_weight_decay            adds a multiple of the weights
     scale_by_schedule           multiplies by a factor that depends on the step
+    mup_rates                   the rate of each weight in a network made by mup
     exponential_moving_average  averages the weights
     averaged_weights            reads that average
     apply_updates               weights plus updates
@@ -175,6 +177,7 @@ from purenet.nn.models import deep_convnet as deep_convnet
 from purenet.nn.models import mlp as mlp
 from purenet.nn.models import simple_convnet as simple_convnet
 from purenet.nn.models import transformer as transformer
+from purenet.nn.mup import mup as mup
 from purenet.nn.norm import batch_norm as batch_norm
 from purenet.nn.periodic import periodic as periodic
 from purenet.nn.pool import avg_pool as avg_pool
@@ -189,6 +192,7 @@ from purenet.nn.windows import col2im as col2im
 from purenet.nn.windows import im2col as im2col
 from purenet.optim import schedules as schedules
 from purenet.optim.muon import muon as muon
+from purenet.optim.mup import mup_rates as mup_rates
 from purenet.optim.optimizers import adadelta as adadelta
 from purenet.optim.optimizers import adagrad as adagrad
 from purenet.optim.optimizers import adam as adam
@@ -288,6 +292,8 @@ __all__ = [
     "mlp",
     "momentum",
     "muon",
+    "mup",
+    "mup_rates",
     "nadam",
     "nesterov",
     "ops",

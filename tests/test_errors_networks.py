@@ -596,6 +596,8 @@ OTHERS = [
          TypeError, "net is the function relu"),
         ("summary: sizes", lambda: pn.summary(NET, (4, 4)), ValueError, r"\(4, 4\).*flatten"),
         # optimizers
+        ("mup_rates: a network without mup", lambda: pn.mup_rates(NET, 3), TypeError,
+         "mup_rates: net is .*but a network made by mup"),
         ("chain: sgd, not called", lambda: pn.chain(pn.sgd(0.1), pn.sgd), TypeError,
          r"argument 1 is the function sgd.*sgd\(0\.1\)"),
         ("chain: the state of a shorter one",

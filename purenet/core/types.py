@@ -91,11 +91,14 @@ class Trainable(NamedTuple):
     with the examples on the leading axis. `check(data)` inspects concrete arrays before
     anything is compiled and raises ValueError or TypeError for data that cannot be trained on.
 
-    Four more are optional. `predict(state, x)` returns one prediction for each example of x: class
+    Five more are optional. `predict(state, x)` returns one prediction for each example of x: class
     probabilities if there are classes. `score(y, t)` returns the metrics of such predictions.
     `subsets` says that `epoch` and `evaluate` take a `Subset` as data, rows of a larger set;
     otherwise they get the rows, gathered. `network()` returns the pair (net, sizes) whose
     parameters are `state.params`.
+
+    `activations(state, x)` returns the outputs of each layer by name, arrays with the examples
+    first.
 
     Two are for data that is streamed: `steps(state, chunk) -> (state, metrics)` trains on a `Chunk`
     of minibatches, metrics being a value for each of them; `batch_size` is the number of examples
@@ -116,6 +119,7 @@ class Trainable(NamedTuple):
     network: Callable[[], tuple[Layer, Any]] | None = None
     steps: Callable[[PyTree, Any], tuple[PyTree, dict[str, jax.Array]]] | None = None
     batch_size: int | None = None
+    activations: Callable[[PyTree, PyTree], dict[str, Any]] | None = None
 
     def __repr__(self):
         parts = {name: part for name, part in self._asdict().items() if part is not False}

@@ -296,7 +296,7 @@ def _takes_integers(layer: Layer) -> bool:
     name, arguments = layer.spec or ("", {})
     if name == "serial" and arguments["layers"]:
         return _takes_integers(arguments["layers"][0])
-    if name in ("remat", "per_position"):
+    if name in ("remat", "per_position", "mup"):
         return _takes_integers(arguments["layer"])
     return name == "embedding"
 

@@ -281,7 +281,8 @@ def _dropout(rate):
 def layers_of(net: Layer, sizes: PaddedSizes) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
     """The layers of a network, and the shape of one example.
 
-    A layer other than a `serial` or an `mlp`, or the `remat` of one, is its own single layer.
+    A layer other than a `serial` or an `mlp`, or the `remat` or `mup` of one, is its own single
+    layer.
     Raises ValueError for sizes that are not a shape, or not widths of the `mlp`.
 
     >>> layers, sizes = layers_of(mlp(), (4, 3, 2))
@@ -289,7 +290,7 @@ def layers_of(net: Layer, sizes: PaddedSizes) -> tuple[tuple[Layer, ...], tuple[
     (['dense', 'relu', 'dense'], (4,))
     """
     name, arguments = net.spec or ("", {})
-    if name == "remat":
+    if name in ("remat", "mup"):
         return layers_of(arguments["layer"], sizes)
     if name == "mlp":
         widths = tuple(map(capacity_of, _widths(sizes, arguments["depth"])))

@@ -37,7 +37,7 @@ def _padded_end(layer: Layer, end: PaddedSize | None) -> PaddedSize | None:
         for part in arguments["layers"]:
             end = _padded_end(part, end)
         return end
-    if name == "remat":
+    if name in ("remat", "mup"):
         return _padded_end(arguments["layer"], end)
     if name == "skippable":
         return _either(arguments["acts"], _padded_end(arguments["layer"], end), end)

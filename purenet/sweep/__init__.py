@@ -32,12 +32,14 @@ Running
     plan             predicts how `run` would go, and how long it would take
     load             reads the result in a folder
     AskTell          the search alone, for a loop of your own
+    coordinate_check  how far networks of several widths move
 
 What they return
     Result           best(), table(), curves, replay, pictures, files
     Trial            one trial: its hyperparameters and scores
     Run              one retrained trial: its state and curves
     Plan             what `plan` returns
+    Coordinates      what `coordinate_check` returns
     SweepProgress    how far a sweep is: what on_report gets
     Lineage          who copied whom in a population
 """
@@ -47,6 +49,8 @@ from purenet.sweep._plan import Plan as Plan
 from purenet.sweep._plan import plan as plan
 from purenet.sweep._run import run as run
 from purenet.sweep.ask_tell import AskTell as AskTell
+from purenet.sweep.coordinates import Coordinates as Coordinates
+from purenet.sweep.coordinates import coordinate_check as coordinate_check
 from purenet.sweep.engine.records import Lineage as Lineage
 from purenet.sweep.journal import SweepProgress as SweepProgress
 from purenet.sweep.results.load import load as load
@@ -74,6 +78,7 @@ from purenet.sweep.space.padded import padded as padded
 
 __all__ = [
     "AskTell",
+    "Coordinates",
     "Lineage",
     "Plan",
     "Result",
@@ -83,6 +88,7 @@ __all__ = [
     "SweepProgress",
     "Trial",
     "choice",
+    "coordinate_check",
     "from_optuna",
     "grid",
     "halving",

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +31,10 @@ from purenet.sweep.results.networks import Run
 from purenet.sweep.results.outcome import outcome
 from purenet.sweep.results.result import Result
 from purenet.sweep.rounds import follow
+from purenet.sweep.samplers.designs import random
 from purenet.sweep.schedulers.base import as_scheduler
 from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.space.given import changed
 from purenet.sweep.state import SweepState
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
@@ -154,7 +157,9 @@ def run(
     backend = None
     if executor is not None:
         backend = ExecutorBackend(executor, request, devices, trials_per_block, keep)  # type: ignore[arg-type]
-    sweep = SweepRun(request, plan, keep, backend)
+    others: dict[str, Any] = {**asked, "search": random, "progress": progress}
+    again = functools.partial(run, trial, data=data, epochs=epochs, seed=seed, **others)
+    sweep = SweepRun(request, plan, keep, backend, again)
     store: Store | SharedStore | None = None
     several = multihost.count() > 1
     if on_report is not None:
@@ -186,8 +191,10 @@ class SweepRun:
         plan: Plan | None,
         keep: int,
         executor: ExecutorBackend | None = None,
+        again: Callable[..., Result] | None = None,
     ):
         self.request, self.plan, self.keep, self.executor = request, plan, keep, executor
+        self.again = again
         first = request.start.points
         self.state = SweepState(request.space, first, request.shape, request.objective)
         self.workplace = Workplace(request.seed, request.data, self._make_pool, request.epochs)
@@ -367,6 +374,12 @@ class SweepRun:
     def data(self) -> PyTree:
         """The data that the trials train and validate on."""
         return self.request.data
+
+    def transfer(self, row: int, changes: dict[str, Any]) -> Result:
+        """A sweep of one point: that of a run, with other values of some hyperparameters."""
+        assert self.again is not None
+        space, point = changed(self.request.space, self.state.hyper(), row, changes)
+        return self.again(space=space, trials=1, points=[point])
 
     def trainable(self, row: int) -> Trainable:
         """The training of one run."""

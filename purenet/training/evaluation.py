@@ -12,6 +12,7 @@ from purenet.core.padded import capacity_of
 from purenet.core.subset import Subset, take
 from purenet.core.types import PyTree, TrainState
 from purenet.distributed.mesh import shard_batch
+from purenet.nn.outputs import layer_outputs
 from purenet.training.settings import Settings, as_outputs, as_prediction, loss_of, measure
 from purenet.training.steps import count_examples
 
@@ -62,6 +63,11 @@ def predict(settings: Settings, state: TrainState, x: PyTree) -> jax.Array:
         return (), as_prediction(settings, y)
 
     return in_chunks(chunk, x, _most(settings, x))[1]
+
+
+def activations(settings: Settings, state: TrainState, x: PyTree) -> dict[str, jax.Array]:
+    """The outputs of each layer with weights for all examples, in inference."""
+    return layer_outputs(settings.net, settings.sizes, state.params, jnp.asarray(x))
 
 
 def score(settings: Settings, predictions: jax.Array, t: jax.Array) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from purenet.core.validate import (
     require,
 )
 from purenet.optim.base import with_extras
-from purenet.training.evaluation import evaluate, predict, score
+from purenet.training.evaluation import activations, evaluate, predict, score
 from purenet.training.settings import Settings, is_binary
 from purenet.training.steps import epoch, init, steps
 
@@ -84,7 +84,8 @@ def supervised(
     `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` returns the network's
     outputs, as class probabilities if the loss is `softmax_cross_entropy` or
     `sigmoid_binary_cross_entropy`, also as a functools.partial; `score(predictions, t)` returns
-    the loss and the metrics of such predictions. Streamed data needs "shuffled" batches of a plain
+    the loss and the metrics of such predictions. `activations(state, x)` returns the outputs of
+    each layer with weights. Streamed data needs "shuffled" batches of a plain
     size.
 
     Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 if that is
@@ -132,7 +133,7 @@ def supervised(
     of = lambda f: functools.partial(f, settings)
     trainable = Trainable(
         of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True,
-        network=of(_network),
+        network=of(_network), activations=of(activations),
     )  # fmt: skip
     if batches != "shuffled" or isinstance(batch_size, PaddedSize):
         return trainable  # whose minibatches are drawn from data in memory

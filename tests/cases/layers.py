@@ -53,6 +53,7 @@ LAYERS = {
     "conv1d": LayerCase(pn.conv1d(3, 2, 2, 1), (4, 2), weights(w=(2, 1, 2, 3), b=(3,))),
     "max_pool": LayerCase(pn.max_pool(2), IMAGE, {}),
     "avg_pool": LayerCase(pn.avg_pool(2), IMAGE, {}),
+    "mup": LayerCase(pn.mup(pn.dense(3), base=2), ROW, weights(w=(4, 3), b=(3,))),
     "embedding": LayerCase(pn.embedding(5, 3), (2,), weights(w=(5, 3))),
 }  # fmt: skip
 

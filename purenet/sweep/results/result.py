@@ -254,6 +254,19 @@ class Result(Pictures):
         number = self.outcomes.number("Result.replay", trial)
         return self._networks.trainer_for("Result.replay").retrain(number)
 
+    def transfer(self, trial: int | Trial | None = None, /, **changes: Any) -> "Result":
+        """Train a point with other values of some hyperparameters: `transfer(width=1024)`.
+
+        Returns the result of a sweep of that one point, with the data, epochs, seeds and options of
+        this sweep, so `network()`, `predict` and the curves are those of the changed network. The
+        values are constants, as in a space: integers are static. Without a `trial`, the best one.
+        Networks made by `purenet.mup` keep their best rate when they become wider. Raises
+        ValueError for names that are not those of the space, and for a result read by `load`;
+        TypeError for a value that no space may hold, and what `run` raises.
+        """
+        number = self.outcomes.number("Result.transfer", self.best() if trial is None else trial)
+        return self._networks.trainer_for("Result.transfer").transfer(number, changes)
+
     @property
     def _networks(self) -> Networks:
         return Networks(self.outcomes, self.kept, self._trainer)

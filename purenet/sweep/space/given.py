@@ -1,6 +1,6 @@
 """Points that the user gives: checked against the space, and added to the table of points."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -85,6 +85,42 @@ def _place_in_cube(leaf: Any, value: Any) -> float:
             return float((np.log(value + 0.5) - low) / (high - low))
         return (value + 0.5 - drawn.low) / (drawn.high - drawn.low)
     return 0.5
+
+
+def changed(
+    space: Space, columns: Mapping[str, np.ndarray], row: int, changes: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The space with constants in place of some hyperparameters, and a point of it: that in a row
+    of a table. Raises ValueError for no names, or names that the space does not have.
+
+    >>> from purenet.sweep.space.distributions import uniform
+    >>> from purenet.sweep.space.space import take_apart
+    >>> space = take_apart({"rate": uniform(0, 1), "width": 8})
+    >>> changed(space, {"rate": np.array([0.5]), "width": np.array([8])}, 0, {"width": 64})[1]
+    {'rate': 0.5}
+    """
+    tree = space.tree
+    # in the order in which the user wrote them
+    names = sorted(tree, key=_place(space)) if isinstance(tree, dict) else []
+    listed = ", ".join(map(str, names)) or "none, since the space is not a dict"
+    other = [name for name in changes if name not in names]
+    text = f"{other[0]!r} is not one" if other else "none was named"
+    require(
+        not other and len(changes) > 0,
+        f"Result.transfer: give new values for hyperparameters of the space, but {text}; they are "
+        f"{listed}.",
+    )
+    within = lambda name: name.partition(".")[0] in changes
+    held = {name: column[row] for name, column in columns.items() if not within(name)}
+    plain = lambda value: value.item() if isinstance(value, np.generic) else value
+    point = {name: plain(value) for name, value in held.items() if value == value}  # not NaN
+    return {name: changes.get(name, tree[name]) for name in names}, point
+
+
+def _place(space: Space) -> Callable[[Any], int]:
+    """The place of an entry of the space in the order in which the user wrote it."""
+    first = [name.partition(".")[0] for name in space.top]
+    return lambda name: first.index(str(name).partition(".")[0])
 
 
 def described_points(space: Space, given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
