@@ -19,6 +19,7 @@ from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, LaneAssignment
 from purenet.sweep.engine.records import Report, TrialCheckpoint
 from purenet.sweep.schedulers.base import Scheduler
+from purenet.sweep.schedulers.freeze_thaw import FreezeThaw
 from purenet.sweep.storage.records import from_bytes, pack_records, to_bytes, unpack_records
 
 _COLUMNS = ("rows", "before", "after", "alive", "ended")  # of a report
@@ -124,6 +125,11 @@ def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None
         search.independent,
         "sweep: the members of a population copy each other inside one program, so "
         f"{count} processes cannot share them; choose another search.",
+    )
+    require(
+        not isinstance(search, FreezeThaw),
+        "sweep: the decisions of freeze_thaw depend on rounding, which may differ between the "
+        f"{count} processes that call run; call it in one process, or choose another search.",
     )
     asked = [json.loads(payload) for payload in multihost.all_gather_bytes(json_bytes(settings))]
     for number, other in enumerate(asked):
