@@ -1,5 +1,6 @@
 """A requested sweep: checked, with its first points drawn; nothing is compiled yet."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -28,7 +29,6 @@ from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
 from purenet.sweep.schedulers.base import Rounds, as_scheduler
 from purenet.sweep.schedulers.extending import Extent, unsaid
-from purenet.sweep.schedulers.freeze_thaw import FreezeThaw
 from purenet.sweep.schedulers.given import rounds_with
 from purenet.sweep.space.coordinates import Coordinates, coordinates
 from purenet.sweep.space.distributions import is_leaf
@@ -99,9 +99,10 @@ class SweepConfig:
         _check_names(self.space.names, _RESERVED)
         given = checked_points(self.space, asked["points"])
         source, points = self._points(trials, epochs, len(given))
-        search = self.search
-        if isinstance(search, FreezeThaw):
-            search = search.at(self._coordinates(given, points))
+        search, located = self.search, getattr(self.search, "located", None)
+        if located is not None:
+            places = self._coordinates(given, points)
+            search = dataclasses.replace(search, rounds=located(places))
         rounds = rounds_with(search, len(given), points, epochs)
         targets = next(rounds)
         self.data = self._data(data, folds)
@@ -124,9 +125,9 @@ class SweepConfig:
             "several objectives; choose another search.",
         )
         require(
-            not (goals and isinstance(self.search, FreezeThaw)),
-            "sweep: freeze_thaw forecasts a single score, but there are several objectives; choose "
-            "another search, or pass a metric.",
+            not (goals and located is not None),
+            f"sweep: the model of {self.search.name} forecasts a single score, but there are "
+            "several objectives; choose another search, or pass a metric.",
         )
         self.monitor = monitor(asked, ranking._replace(goals=goals), epochs, targets)
         self.programs = [program.monitored(self.monitor) for program in programs]

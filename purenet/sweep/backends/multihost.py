@@ -19,7 +19,6 @@ from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, LaneAssignment
 from purenet.sweep.engine.records import Report, TrialCheckpoint
 from purenet.sweep.schedulers.base import Scheduler
-from purenet.sweep.schedulers.freeze_thaw import FreezeThaw
 from purenet.sweep.storage.records import from_bytes, pack_records, to_bytes, unpack_records
 
 _COLUMNS = ("rows", "before", "after", "alive", "ended")  # of a report
@@ -127,8 +126,8 @@ def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None
         f"{count} processes cannot share them; choose another search.",
     )
     require(
-        not isinstance(search, FreezeThaw),
-        "sweep: the decisions of freeze_thaw depend on rounding, which may differ between the "
+        getattr(search, "located", None) is None,
+        f"sweep: the model of {search.name} depends on rounding, which may differ between the "
         f"{count} processes that call run; call it in one process, or choose another search.",
     )
     asked = [json.loads(payload) for payload in multihost.all_gather_bytes(json_bytes(settings))]

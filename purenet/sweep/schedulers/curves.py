@@ -110,7 +110,7 @@ def matern(
     return (1 + d + d**2 / 3) * np.exp(-d)
 
 
-class _Epochs(NamedTuple):
+class _EachCurve(NamedTuple):
     """What each curve says by itself. Products are under the inverse covariance of its epochs."""
 
     precision: np.ndarray  # (points,) 1·1: how well it tells its f
@@ -122,7 +122,7 @@ class _Epochs(NamedTuple):
     decayed: float  # g at the last epoch
 
 
-def _by_epochs(curves: Curves, settings: Settings) -> _Epochs:
+def _by_epochs(curves: Curves, settings: Settings) -> _EachCurve:
     t = np.arange(1, curves.epochs + 1) * 27.0 / curves.epochs
     beta, a, noise = (2.0**value for value in settings[1:])
     cov = a * beta / (t[:, None] + t + beta)
@@ -135,7 +135,7 @@ def _by_epochs(curves: Curves, settings: Settings) -> _Epochs:
     ones, shape, last = (solved[:, i] * inside for i in range(3))  # (points, epochs)
     parts = np.stack([ones, shape, solved[:, 3:].T * inside], axis=1)
     products = parts @ parts.swapaxes(1, 2)
-    return _Epochs(
+    return _EachCurve(
         precision=products[:, 0, 0],
         sums=products[:, 0],
         products=products,
@@ -154,7 +154,7 @@ class _Fit(NamedTuple):
     scale: float  # variance of f
     weights: np.ndarray  # (points,) that turn covariances with f into its mean
     root: np.ndarray  # (points, points) whose products with itself reduce the variance of f
-    epochs: _Epochs
+    each: _EachCurve
 
 
 def _fit(curves: Curves, settings: Settings) -> _Fit:
@@ -225,7 +225,7 @@ def forecast(curves: Curves, others: np.ndarray, settings: Settings) -> Forecast
     """
     curves = curves.thinned()
     fit = _fit(curves, settings)
-    count, by = len(curves.known), fit.epochs
+    count, by = len(curves.known), fit.each
     lengths = 2.0 ** np.array(settings.lengths)
     every = np.concatenate([curves.places, others])
     beside = matern(curves.places, every, curves.owners, lengths)  # (curves, all)

@@ -56,10 +56,6 @@ class FreezeThaw(Scheduler):
 
     pace: _Pace
 
-    def at(self, coordinates: Coordinates) -> Scheduler:
-        """The search that knows where its points are. Without that it knows their curves only."""
-        return dataclasses.replace(self, rounds=functools.partial(_rounds, self.pace, coordinates))
-
     def budget(self, points: int, epochs: int) -> int:
         """The largest total number of epochs that may be trained."""
         return self.pace.allowed(points, epochs)
@@ -111,6 +107,7 @@ def freeze_thaw(
     name = f"freeze_thaw({share=}, {initial=}, {batch=}, {every=}, {sampler.name})"
     return FreezeThaw(
         sampler, functools.partial(_rounds, pace, None), name=name, pace=pace,
+        located=lambda coordinates: functools.partial(_rounds, pace, coordinates),
         extends=never("its model compares all points, so others would have gone on"),
     )  # fmt: skip
 

@@ -70,7 +70,7 @@ def coordinates(
     return Coordinates(places, np.array(owners, int))
 
 
-def place_of(leaf: Any, value: Any) -> float:
+def place_of(leaf: Any, value: Any) -> Any:
     """The number in the unit interval that a distribution's ppf maps to a value: the middle of
     those for an integer and, by its index, for a choice; the value itself for other distributions.
 
@@ -82,11 +82,11 @@ def place_of(leaf: Any, value: Any) -> float:
     if isinstance(leaf, Uniform):
         return (value - leaf.low) / (leaf.high - leaf.low)
     if isinstance(leaf, LogUniform):
-        return float(np.log(value / leaf.low) / np.log(leaf.high / leaf.low))
+        return np.log(value / leaf.low) / np.log(leaf.high / leaf.low)
     if isinstance(leaf, RandInt):
         return (value - leaf.low + 0.5) / (leaf.high - leaf.low)
     if isinstance(leaf, LogRandInt):
-        return float(np.log((value + 0.5) / leaf.low) / np.log(leaf.high / leaf.low))
+        return np.log((value + 0.5) / leaf.low) / np.log(leaf.high / leaf.low)
     if isinstance(leaf, Choice):
         return (value + 0.5) / len(leaf.values)
     return value
