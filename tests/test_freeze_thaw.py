@@ -167,6 +167,7 @@ def test_it_finds_what_all_points_to_the_end_would(options):
     assert result.epochs.sum() <= 0.3 * 24 * 6 * runs
     assert result.best().number == full.best().number and result.best().status == "done"
     assert "diverged" in result.status and (result.epochs == 0).any()
+    assert result.plot_rungs() is not None  # of those that began
     again = run(**options)
     np.testing.assert_array_equal(again.epochs, result.epochs)
 
