@@ -226,3 +226,19 @@ def test_the_budget_is_a_share_and_enough_for_one_point():
     assert sweep.freeze_thaw(share=0.1).budget(100, 27) == 270
     assert sweep.freeze_thaw(share=0.01).budget(9, 27) == 27
     assert sweep.freeze_thaw(share=1).budget(9, 27) == 9 * 27
+
+
+@pytest.mark.parametrize("initial, batch", [(2, 2), (3, 5), (100, 8)])
+def test_enough_is_kept_back_to_train_the_best_forecast_to_the_end(initial, batch):
+    search = sweep.freeze_thaw(0.3, initial, batch)
+    final = np.sort(RNG.standard_normal((20, 1)), axis=0) - 1 / np.arange(1, 9)
+    rounds, goals = search.rounds(20, 8), None
+    scores = None
+    while True:
+        try:
+            goals = next(rounds) if scores is None else rounds.send(scores)
+        except StopIteration:
+            break
+        scores = np.where(np.arange(8) < goals[:, None], final, np.nan)
+    assert goals.max() == 8 and goals.sum() <= 48
+    assert goals[goals > 0].max() == goals[np.flatnonzero(goals)[-1]]  # the best that began
