@@ -89,6 +89,7 @@ SCHEDULERS = SAMPLERS | {
     "halving": sweep.halving(), "halving by 2": sweep.halving(2, 2, sweep.sobol),
     "hyperband": sweep.hyperband(), "median_stopping": sweep.median_stopping(),
     "median_stopping early": sweep.median_stopping(1, 2), "pbt": sweep.pbt(1),
+    "freeze_thaw": sweep.freeze_thaw(),
     "one's own": tournament(), "one's own of a sequence": tournament(SAMPLERS["a sequence"]),
 }  # fmt: skip
 

@@ -224,6 +224,7 @@ MISTAKES = {
     ),
     "names of kinds": (lambda: ask(ODD_KEYS), TypeError, "keys of several types"),
     # searches
+    "freeze_thaw": (lambda: sweep.freeze_thaw(batch=0), ValueError, "freeze_thaw: batch is 0, but"),
     "halving": (lambda: sweep.halving(sampler="random"), TypeError, "sampler is 'random', but a f"),
     "hyperband": (lambda: sweep.hyperband(sampler=sweep.grid), TypeError, r"call it: sweep.grid\("),
     "median": (lambda: sweep.median_stopping(sampler=sweep.halving()), TypeError, "the sampler is "

@@ -79,6 +79,7 @@ SWEEPS = {
     "sweep_any_code": {"newton", "newton_curves", "bandit"},
     "sweep_transformers": {"slices"},
     "sweep_width_transfer": {"standard_adam", "muP_adam"},
+    "sweep_freeze_thaw": set(),
 }
 
 

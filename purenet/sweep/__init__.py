@@ -21,6 +21,7 @@ Which to stop early, or copy
     hyperband        several halvings side by side
     median_stopping  stops points that fall behind the median
     pbt              the worst copy the best
+    freeze_thaw      a model of the curves decides which go on, and which start
 
 Your own
     Sampler          which points to try
@@ -64,6 +65,7 @@ from purenet.sweep.samplers.designs import random as random
 from purenet.sweep.samplers.designs import sobol as sobol
 from purenet.sweep.samplers.optuna import from_optuna as from_optuna
 from purenet.sweep.schedulers.base import Scheduler as Scheduler
+from purenet.sweep.schedulers.freeze_thaw import freeze_thaw as freeze_thaw
 from purenet.sweep.schedulers.halving import halving as halving
 from purenet.sweep.schedulers.halving import hyperband as hyperband
 from purenet.sweep.schedulers.median import median_stopping as median_stopping
@@ -89,6 +91,7 @@ __all__ = [
     "Trial",
     "choice",
     "coordinate_check",
+    "freeze_thaw",
     "from_optuna",
     "grid",
     "halving",

@@ -1,8 +1,9 @@
 """A requested sweep: checked, with its first points drawn; nothing is compiled yet."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -29,6 +30,7 @@ from purenet.sweep.samplers.base import Source, as_sampler
 from purenet.sweep.schedulers.base import Rounds, as_scheduler
 from purenet.sweep.schedulers.extending import Extent, unsaid
 from purenet.sweep.schedulers.given import rounds_with
+from purenet.sweep.space.coordinates import Coordinates, coordinates
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.given import checked_points, described_points, given_points
 from purenet.sweep.space.points import Points, add_points, numbers
@@ -97,7 +99,11 @@ class SweepConfig:
         _check_names(self.space.names, _RESERVED)
         given = checked_points(self.space, asked["points"])
         source, points = self._points(trials, epochs, len(given))
-        rounds = rounds_with(self.search, len(given), points, epochs)
+        search, located = self.search, getattr(self.search, "located", None)
+        if located is not None:
+            places = self._coordinates(given, points)
+            search = dataclasses.replace(search, rounds=located(places))
+        rounds = rounds_with(search, len(given), points, epochs)
         targets = next(rounds)
         self.data = self._data(data, folds)
         runs = self.data.number if isinstance(self.data, Folds) else 1
@@ -117,6 +123,11 @@ class SweepConfig:
             not (goals and learns),
             f"sweep: the sampler of {self.search.name} learns from a single score, but there are "
             "several objectives; choose another search.",
+        )
+        require(
+            not (goals and located is not None),
+            f"sweep: the model of {self.search.name} forecasts a single score, but there are "
+            "several objectives; choose another search, or pass a metric.",
         )
         self.monitor = monitor(asked, ranking._replace(goals=goals), epochs, targets)
         self.programs = [program.monitored(self.monitor) for program in programs]
@@ -181,6 +192,12 @@ class SweepConfig:
         if trials is None:
             raise ValueError("sweep: trials is missing; pass trials=N (only a grid sets it).")
         return source, trials
+
+    def _coordinates(self, given: Sequence[Mapping[str, Any]], points: int) -> Coordinates:
+        """The coordinates of all points that the search may draw."""
+        sampler, count = as_sampler("sweep: search", self.search.sampler), points - len(given)
+        cube = sampler.source(self.space.drawn, count, self.seed).ask(count)
+        return coordinates(self.space.drawn, given, cube)
 
     def program(self, points: Points, g: int) -> Program:
         """The program of a group, checked against the data; nothing is compiled."""

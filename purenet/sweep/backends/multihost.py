@@ -125,6 +125,11 @@ def check(settings: dict[str, Any], search: Scheduler, executor: object) -> None
         "sweep: the members of a population copy each other inside one program, so "
         f"{count} processes cannot share them; choose another search.",
     )
+    require(
+        getattr(search, "located", None) is None,
+        f"sweep: the model of {search.name} depends on rounding, which may differ between the "
+        f"{count} processes that call run; call it in one process, or choose another search.",
+    )
     asked = [json.loads(payload) for payload in multihost.all_gather_bytes(json_bytes(settings))]
     for number, other in enumerate(asked):
         for name, value in asked[0].items():

@@ -117,15 +117,17 @@ def importance(trials: TrialTable, path: Path) -> Any:
 
 
 def rungs(trials: TrialTable, path: Path) -> Any:
-    """How far each trial was trained. Raises ValueError if every trial diverged."""
+    """How far each trial that began was trained. Raises ValueError if every trial diverged."""
     if (trials.status == "diverged").all():
         raise all_diverged(trials)
+    lost = trials.status == "diverged"
+    begun = (trials.epochs > 0) | lost | ~trials.epochs.any()
     return draw_rungs(
         path,
-        trials.score_curves,
-        trials.epochs,
-        np.unique(trials.epochs[trials.status != "diverged"]).tolist(),
-        ["done" if status == "plateaued" else status for status in trials.status],
+        trials.score_curves[begun],
+        trials.epochs[begun],
+        np.unique(trials.epochs[begun & ~lost]).tolist(),
+        ["done" if status == "plateaued" else status for status in trials.status[begun]],
         score_label=f"validation {trials.metric}",
         maximize=trials.maximize,
         title=_title(trials),

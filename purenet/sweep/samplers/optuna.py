@@ -11,6 +11,7 @@ import numpy as np
 from purenet.core.extras import extra
 from purenet.core.validate import PositiveInteger, accepts, declared, expect, satisfying
 from purenet.sweep.samplers.base import Sampler, maker, name_of
+from purenet.sweep.space.coordinates import place_of
 from purenet.sweep.space.distributions import (
     Choice,
     Conditional,
@@ -97,7 +98,7 @@ class _OptunaSource:
                 here, leaf = taken[leaf.choice] == leaf.place, leaf.leaf
                 if here:
                     _suggest(trial, name, optuna_distribution(leaf, [0.0, 1.0]))
-            row.append(_place(leaf, trial.params[name]) if here else 0.5)
+            row.append(place_of(leaf, trial.params[name]) if here else 0.5)
             taken.append(int(leaf.ppf(row[-1])) if here and isinstance(leaf, Choice) else None)
         return row
 
@@ -201,20 +202,3 @@ def _suggest(asked: Any, name: str, distribution: Any) -> None:
     whole = isinstance(distribution, optuna_module().distributions.IntDistribution)
     suggest = asked.suggest_int if whole else asked.suggest_float
     suggest(name, distribution.low, distribution.high, log=distribution.log)
-
-
-def _place(leaf, value) -> float:
-    """The number in the unit interval that the distribution's ppf maps to a value."""
-    if isinstance(leaf, Padded):
-        return _place(leaf.distribution, value)
-    if isinstance(leaf, Uniform):
-        return (value - leaf.low) / (leaf.high - leaf.low)
-    if isinstance(leaf, LogUniform):
-        return math.log(value / leaf.low) / math.log(leaf.high / leaf.low)
-    if isinstance(leaf, RandInt):
-        return (value - leaf.low + 0.5) / (leaf.high - leaf.low)
-    if isinstance(leaf, LogRandInt):
-        return math.log((value + 0.5) / leaf.low) / math.log(leaf.high / leaf.low)
-    if isinstance(leaf, Choice):
-        return (value + 0.5) / len(leaf.values)
-    return value

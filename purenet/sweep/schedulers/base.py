@@ -14,6 +14,7 @@ import numpy as np
 from purenet.core.validate import describe_value, expect, require
 from purenet.sweep.samplers.base import Sampler, as_sampler
 from purenet.sweep.schedulers.extending import Extends, by_sampler, unsaid
+from purenet.sweep.space.coordinates import Coordinates
 
 Rounds = Generator[np.ndarray, np.ndarray, None]
 
@@ -37,6 +38,9 @@ class Scheduler:
       first cannot become one of the second, or None if it can: with the same scores, the smaller
       sweep may train no point longer than the larger. Without it, no sweep can be extended.
 
+    - `located(coordinates)`, of a search that models where its points are, returns its `rounds` for
+      points at these `Coordinates`. It takes a single score, and decides in one process.
+
     Points train independently, except in a population (`sweep.pbt`), whose members copy one
     another; `independent` tells which.
 
@@ -51,6 +55,7 @@ class Scheduler:
     points: Callable[[int], int | None] = _unknown
     name: str = "all"
     extends: Extends = unsaid
+    located: Callable[[Coordinates], Callable[[int, int], Rounds]] | None = None
 
     @property
     def independent(self) -> bool:
