@@ -45,7 +45,9 @@ def test_rows_are_read_in_the_order_that_they_are_asked_for(wanted, crossed):
     read = transfer.read_rows(layout, lanes, np.array(wanted, int))
     assert len(read) == len(wanted)
     for lane, found in zip(wanted, read, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(lambda a: a[lane], whole))
+        jax.tree.map(
+            np.testing.assert_array_equal, found, jax.tree.map(lambda a, i=lane: a[i], whole)
+        )
     if crossed is not None and len(wanted) <= 1:
         assert max(crossed, default=0) <= 2  # one on each device
 

@@ -10,7 +10,13 @@ import numpy as np
 
 from purenet.core.chunk import Chunk
 from purenet.core.types import Key, PyTree
-from purenet.sweep.engine.layout import sharding, shrink
+from purenet.sweep.engine.layout import (
+    Layout,
+    fewer_lanes,
+    sharding,
+    shrink,
+    small_layouts,
+)
 from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.program import (
     LaneAssignment,
@@ -81,13 +87,24 @@ class Compilation:
     """
 
     @quarantined
-    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree | Chunk):
+    def __init__(
+        self,
+        program: Program,
+        numbers: tuple,
+        key: Key,
+        data: PyTree | Chunk,
+        estimated: bool = False,
+    ):
         """Trace now; compile in threads, since the compiler releases the GIL. For streamed data,
-        `data` is a chunk, by shapes and dtypes."""
+        `data` is a chunk, by shapes and dtypes. `estimated`: the lanes are those that should fit in
+        memory."""
         began = time.perf_counter()
         self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
-        self._again = lambda program: Compilation(program, numbers, key, data)
+        self._again = lambda layout, estimated=True: Compilation(
+            program._replace(layout=layout), numbers, key, data, estimated
+        )
         self._program, self._lanes = program, lane_shapes(program, numbers)
+        self._estimated = estimated
         if self._eager:
             return
         starting, advancing = program_arguments(program, numbers, key, data)
@@ -101,22 +118,62 @@ class Compilation:
         self._tracing = time.perf_counter() - began
 
     def result(self) -> Compiled:
-        """The programs, with fewer lanes if that many would not fit in memory."""
+        """The programs, with fewer lanes if that many would not fit in memory.
+
+        Raises the compiler's error if not even the fewest do.
+        """
         layout = self._program.layout
-        lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._lanes)) // layout.width
+        room = memory(layout.devices[0])
+        made = self._made()
+        if isinstance(made, Compiled) and (self._eager or made.bytes <= room):
+            return made
+        fewer = shrink(layout) if self._estimated else self._fitting(room)
+        if fewer is not None:
+            return self._again(fewer).result()
+        if isinstance(made, Compiled):
+            return made
+        made.add_note(
+            "sweep: not even a few lanes fit in the memory of a device; train on smaller "
+            "minibatches, or with microbatches= or remat."
+        )
+        raise made
+
+    def _fitting(self, room: float) -> Layout | None:
+        """Fewer lanes: as many as should fit, by what two small programs need."""
+        layout = self._program.layout
+        pair = small_layouts(layout)
+        if pair is None:
+            return shrink(layout)
+        both = [self._again(small, True) for small in pair]  # they compile at the same time
+        one, two = (each._made() for each in both)
+        if not isinstance(one, Compiled) or not isinstance(two, Compiled):
+            return pair[0]
+        return fewer_lanes(layout, room, (one.bytes, two.bytes), 2 * self._lane)
+
+    @property
+    def _lane(self) -> int:
+        """Bytes of one lane."""
+        leaves = jax.tree.leaves(self._lanes)
+        return sum(a.size * a.dtype.itemsize for a in leaves) // self._program.layout.width
+
+    def _made(self) -> "Compiled | jax.errors.JaxRuntimeError":
+        """The programs with these lanes; the compiler's error if it runs out of memory."""
+        layout, lane = self._program.layout, self._lane
         # while trials change lanes, their states exist twice
         needed, each = lane * layout.lanes, 2 * lane
         if self._eager:
             start, advance = start_program(self._program), training_program(self._program)
             return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
-        (advance, took), (start, _) = self._advance.result(), self._start.result()
+        try:
+            (advance, took), (start, _) = self._advance.result(), self._start.result()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return error
         if usage := advance.memory_analysis():
             needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
             if layout.block > 1:
                 each += usage.temp_size_in_bytes // layout.block
-        smaller = shrink(layout)
-        if needed > memory(layout.devices[0]) and smaller is not None:
-            return self._again(self._program._replace(layout=smaller)).result()
         seconds = self._tracing + took
         return Compiled(self._program, self._lanes, start, advance, seconds, needed, each)
 

@@ -147,8 +147,10 @@ class LanePool(TrialRows):
         rows: list[Lanes] = []
         for row in map(int, self.lane_rows[lanes]):
             record, fold = self.waiting.pop(row), self.trials.fold[row]
-            status: Any = (fold, True, False, record.epochs)
-            rows.append(Lanes(tuple(record.numbers), *status, list(record.state)))
+            numbers, state = tuple(record.numbers), list(record.state)
+            yes: Any = np.True_
+            epochs: Any = record.epochs
+            rows.append(Lanes(numbers, fold, yes, ~yes, epochs, state))
         self.lanes = write_rows(self.layout, self.lanes, lanes, rows)
 
     @quarantined

@@ -76,7 +76,7 @@ def write_rows(layout: Layout, lanes: Lanes, where: np.ndarray, rows: list[Lanes
     [0, 1, 7, 3]
     """
     for which, slots, places in _turns(layout, where):
-        blank = lambda a: np.zeros((len(places), *a.shape[1:]), a.dtype)
+        blank = lambda a, n=len(places): np.zeros((n, *a.shape[1:]), a.dtype)
         incoming = jax.tree.map(blank, lanes)
         for i, slot in zip(which, slots, strict=True):
             jax.tree.map(lambda whole, one, slot=slot: _put(whole, slot, one), incoming, rows[i])
