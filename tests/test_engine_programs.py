@@ -203,50 +203,109 @@ class Memory:
     argument_size_in_bytes, temp_size_in_bytes = 100, 60
 
 
+class Scaled(NamedTuple):
+    """The same for programs of other layouts."""
+
+    layout: Layout
+
+    argument_size_in_bytes = property(lambda self: 100 + 22 * self.layout.lanes)
+    temp_size_in_bytes = property(lambda self: 60 + 10 * self.layout.block)
+
+
 @pytest.fixture
 def building(monkeypatch):
-    """A group's programs without a compilation: layout, memory -> what `result` gives."""
+    """A group's programs without a compilation: layout, memory -> what `result` gives.
 
-    def make(layout, room, analysis=Memory):
+    `analysis(layout)` is what the compiler says; it raises what it raises. The layouts that were
+    compiled are in `building.tried`.
+    """
+
+    def make(layout, room, analysis=lambda layout: Memory):
+        make.tried.append(layout[1:])
         monkeypatch.setattr("purenet.sweep.engine.compile.memory", lambda device: room)
-        compiler = type("Compiler", (), {"memory_analysis": lambda self: analysis})()
-        done = type("Done", (), {"result": lambda self: (compiler, 0.5)})()
+        say = lambda self: analysis(layout) if callable(analysis) else analysis
+        compiler = type("Compiler", (), {"memory_analysis": say})()
+
+        def compiles(self):
+            if isinstance(fault := analysis(layout) if callable(analysis) else 0, Exception):
+                raise fault
+            return compiler, 0.5
+
+        done = type("Done", (), {"result": compiles})()
         one = Compilation.__new__(Compilation)
         width = lambda dtype: jax.ShapeDtypeStruct((layout.width,), dtype)
         one._advance = one._start = done
-        one._tracing, one._eager = 0.25, False
+        one._tracing, one._eager, one._estimated = 0.25, False, False
+
+        def again(smaller, estimated=True):
+            made = make(smaller, room, analysis)
+            made._estimated = estimated
+            return made
+
+        one._again = again
         one._program = Program(learner, TREE, ("plain", TRACED), layout)
         integer, flag = width(np.int32), width(bool)
         numbers, state = (width(np.float64),), [width(np.float32)]
         one._lanes = Lanes(numbers, integer, flag, flag, integer, state)
-        one._again = lambda smaller: make(smaller.layout, room, analysis)
         return one
 
+    make.tried = []
     return make
+
+
+DEVICE = tuple(jax.local_devices()[:1])
 
 
 def test_memory_is_that_of_the_lanes_twice_and_of_the_program(building):
     lane = 8 + 4 + 1 + 1 + 4 + 4
-    device = tuple(jax.local_devices()[:1])
-    found = building(Layout(device, 6, 1), 1e9).result()
+    found = building(Layout(DEVICE, 6, 1), 1e9).result()
     assert (found.bytes, found.bytes_per_trial) == (6 * lane + 160, 2 * lane)
     assert found.seconds == 0.75
-    vmapped = building(Layout(device, 6, 3), 1e9).result()
+    vmapped = building(Layout(DEVICE, 6, 3), 1e9).result()
     assert (vmapped.bytes, vmapped.bytes_per_trial) == (6 * lane + 160, 2 * lane + 20)
-    silent = building(Layout(device, 6, 3), 1e9, None).result()  # a platform that says nothing
+    silent = building(Layout(DEVICE, 6, 3), 1e9, None).result()  # a platform that says nothing
     assert (silent.bytes, silent.bytes_per_trial) == (6 * lane, 2 * lane)
 
 
-def test_lanes_are_halved_until_they_fit_and_two_are_tried_whatever_they_need(building):
-    lane = 22
-    device = tuple(jax.local_devices()[:1])
-    lanes = lambda room: building(Layout(device, 8, 1), room).result().program.layout.lanes
-    assert [lanes(8 * lane + 160), lanes(8 * lane + 159), lanes(4 * lane + 159), lanes(0)] == [
-        8,
-        4,
-        2,
-        2,
-    ]
+def refusing(most):
+    """A compiler that finds more than `most` lanes to be too many."""
+
+    def analysis(layout):
+        if layout.lanes > most:
+            return jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in vmem.")
+        return Scaled(layout)
+
+    return analysis
+
+
+# bytes: 160 + 44 a lane + 10 a lane of a block
+@pytest.mark.parametrize("lanes, block, room, analysis, expected, tried", [
+    (100, 1, 170 + 44 * 37, Scaled, (37, 1), [(100, 1), (2, 1), (4, 1), (37, 1)]),
+    (100, 1, 170 + 44 * 38 - 1, Scaled, (37, 1), [(100, 1), (2, 1), (4, 1), (37, 1)]),
+    (100, 1, 0, Scaled, (2, 1), [(100, 1), (2, 1), (4, 1), (2, 1)]),
+    (64, 16, 320 + 44 * 40, Scaled, (32, 16), [(64, 16), (2, 2), (4, 4), (32, 16)]),
+    (64, 16, 160 + 54 * 11, Scaled, (11, 11), [(64, 16), (2, 2), (4, 4), (11, 11)]),
+    (4, 1, 0, Scaled, (2, 1), [(4, 1), (2, 1)]),
+    (64, 16, 320 + 44 * 40, refusing(32), (32, 16), [(64, 16), (2, 2), (4, 4), (32, 16)]),
+    # the compiler refuses what should fit: then half as many
+    (64, 16, 1e9, refusing(20), (16, 16), [(64, 16), (2, 2), (4, 4), (32, 16), (16, 16)]),
+    (64, 16, 1e9, refusing(3), (2, 2), [(64, 16), (2, 2), (4, 4), (2, 2)]),
+])  # fmt: skip
+def test_lanes_that_do_not_fit_are_computed_from_two_small_programs(
+    building, lanes, block, room, analysis, expected, tried
+):
+    found = building(Layout(DEVICE, lanes, block), room, analysis).result()
+    assert found.program.layout[1:] == expected
+    assert building.tried == tried
+
+
+def test_a_device_without_room_for_a_few_lanes_is_told_with_what_helps(building):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED") as caught:
+        building(Layout(DEVICE, 64, 1), 1e9, refusing(0)).result()
+    assert "not even a few lanes fit" in caught.value.__notes__[0]
+    other = lambda layout: jax.errors.JaxRuntimeError("INTERNAL: no such thing")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        building(Layout(DEVICE, 64, 1), 1e9, other).result()
 
 
 def test_metrics_of_both_parts_have_to_be_the_same_and_a_trainable_is_one():

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from purenet.sweep.engine.layout import layout, shrink
+from purenet.sweep.engine.layout import cached, layout, shrink
 
-GPU, CPU = SimpleNamespace(platform="gpu"), SimpleNamespace(platform="cpu")
+GPU, CPU, TPU = (SimpleNamespace(platform=name) for name in ("gpu", "cpu", "tpu"))
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,11 @@ def test_halving_the_lanes_keeps_blocks_wide_for_as_long_as_it_can():
         where = shrink(where)
     assert seen[:4] == [(1024, 256), (512, 256), (256, 256), (128, 128)]
     assert seen[-1] == (2, 1)
+
+
+@pytest.mark.parametrize("device, lane, lanes, block", [
+    (TPU, 520_000, 1024, 64), (TPU, 60_000, 1024, 256), (TPU, 5_200_000, 1024, 8),
+    (TPU, 10**9, 1024, 8), (GPU, 520_000, 1024, 256), (CPU, 520_000, 1000, 1),
+])  # fmt: skip
+def test_a_block_of_a_tpu_has_the_lanes_that_stay_in_its_fast_memory(device, lane, lanes, block):
+    assert cached(layout(1000, [device]), lane)[1:] == (lanes, block)

@@ -352,3 +352,48 @@ def test_a_sweep_over_dtypes_with_remat_and_microbatches(tmp_path):
         np.testing.assert_array_equal(curves["validation"]["loss"], losses[i])
         chex.assert_tree_all_finite(losses[i])
         assert {a.dtype.name for a in jax.tree.leaves(state.params)} == {"float64"}
+
+
+# matmul_precision
+def test_every_product_of_training_and_evaluation_has_the_precision_that_was_asked_for():
+    data = jnp.ones((6, 8, 8, 2), jnp.float32), jnp.zeros(6, jnp.int32)
+    net = pn.serial(pn.conv(3, 3), pn.relu, pn.flatten, pn.dense(2))
+
+    def products(precision):
+        trainable = pn.supervised(net, (8, 8, 2), pn.sgd(0.1), pn.softmax_cross_entropy, 3,
+                                  matmul_precision=precision)  # fmt: skip
+        state = jax.eval_shape(trainable.init, jax.random.key(0))
+        run = lambda state, data: (trainable.epoch(state, data), trainable.evaluate(state, data))
+        text = str(jax.make_jaxpr(run)(state, data))
+        return text.count("dot_general[") + text.count("conv_general_dilated["), text
+
+    count, text = products("highest")
+    assert (
+        count > 5
+        and text.count("precision=Precision.HIGHEST")
+        + text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+        == count
+    )
+    assert products("high")[1].count("Precision.HIGH)") and "HIGHEST" not in products("high")[1]
+    assert products(None)[0] == count and "Precision.HIGH" not in products(None)[1]
+
+
+def test_a_precision_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="supervised: matmul_precision is 'double', but"):
+        pn.supervised(pn.mlp(), (2, 2), pn.sgd(0.1), pn.softmax_cross_entropy, 3,
+                      matmul_precision="double")  # fmt: skip
+
+
+def test_gradients_are_checked_in_the_highest_precision(monkeypatch):
+    from purenet import gradcheck, ops
+
+    seen = []
+    checked = ops.affine.plain
+
+    def affine(x, w, b):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return checked(x, w, b)
+
+    op = pn.hand_vjp(affine, lambda *a: (affine(*a), a), lambda r, g: (g @ r[1].T, r[0].T @ g, g))
+    assert gradcheck.check(op, (np.ones((2, 3)), np.ones((3, 2)), np.ones(2))).passed
+    assert set(seen) == {"highest"}

@@ -189,6 +189,7 @@ def _argument_names(op, args) -> list[str]:
     return [name for name, a in zip(names, args, strict=False) if _is_real(a)]
 
 
+@jax.default_matmul_precision("highest")  # accelerators would round what differences tell
 def _gradients(op, args, static, h, nondifferentiable):
     """(by hand, automatic, numerical), each one array for every argument of real numbers; the last
     None for the nondifferentiable."""

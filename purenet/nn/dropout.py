@@ -128,15 +128,21 @@ def _halves(key, shape):
     Two words of the key's own generator seed Threefry-2x32 in counter mode, and each of its blocks
     makes four decisions. That is the generator behind JAX's default keys, all 20 rounds of it, but
     `jax.random.bernoulli` spends a whole block on each decision, and on a CPU that costs more than
-    the matrix product which the mask belongs to.
+    the matrix product which the mask belongs to. An accelerator has operations to spare, but not
+    kernels and bytes: there each element computes its own block. The numbers are the same.
     """
     size = math.prod(shape)
     blocks = -(-size // 4)
     seed = jax.random.bits(key, (2,), jnp.uint32)
-    words = jnp.concatenate(_threefry(seed, jnp.arange(blocks, dtype=jnp.uint32)))
-    halves = jnp.concatenate([words & 0xFFFF, words >> 16])[:size]
-    # where a batch is spread over devices, each draws all of them: that is cheaper than to send
-    return replicate(halves).reshape(shape)
+
+    def together(seed):
+        words = jnp.concatenate(_threefry(seed, jnp.arange(blocks, dtype=jnp.uint32)))
+        halves = jnp.concatenate([words & 0xFFFF, words >> 16])[:size]
+        # where a batch is spread over devices, each draws all of them: cheaper than to send
+        return replicate(halves).reshape(shape)
+
+    each = lambda seed: _half(seed, _places(shape), jnp.uint32(blocks))
+    return jax.lax.platform_dependent(seed, cpu=together, default=each)
 
 
 def _padded_halves(key, shape, rows, units):
@@ -149,15 +155,42 @@ def _padded_halves(key, shape, rows, units):
     middle = math.prod(between)
     seed = jax.random.bits(key, (2,), jnp.uint32)
     most = -(-n * middle * channels // 4)
-    words = jnp.concatenate(_threefry(seed, jnp.arange(most, dtype=jnp.uint32)))
     blocks = (rows * middle * units + 3) // 4
     places = functools.partial(jnp.arange, dtype=jnp.int32)
     place = places(n * middle)[:, None] * units + places(channels)[None]
+
+    def together(seed, place, blocks):
+        words = jnp.concatenate(_threefry(seed, jnp.arange(most, dtype=jnp.uint32)))
+        high = place >= 2 * blocks  # the upper half of a word
+        word = place - jnp.where(high, 2 * blocks, 0)
+        second = word >= blocks  # the second word of a block
+        word = words.at[word + jnp.where(second, most - blocks, 0)].get(mode="clip")
+        return replicate(jnp.where(high, word >> 16, word & 0xFFFF))
+
+    def each(seed, place, blocks):
+        return _half(seed, place.astype(jnp.uint32), blocks.astype(jnp.uint32))
+
+    halves = jax.lax.platform_dependent(seed, place, blocks, cpu=together, default=each)
+    return halves.reshape(shape)
+
+
+def _half(seed, place, blocks):
+    """The number that `_halves` has at each place, from its block alone; all uint32."""
     high = place >= 2 * blocks  # the upper half of a word
-    word = place - jnp.where(high, 2 * blocks, 0)
+    word = place - jnp.where(high, 2 * blocks, jnp.uint32(0))
     second = word >= blocks  # the second word of a block
-    word = words.at[word + jnp.where(second, most - blocks, 0)].get(mode="clip")
-    return replicate(jnp.where(high, word >> 16, word & 0xFFFF)).reshape(shape)
+    words = _threefry(seed, word - jnp.where(second, blocks, jnp.uint32(0)))
+    word = jnp.where(second, words[1], words[0])
+    return jnp.where(high, word >> 16, word & 0xFFFF)
+
+
+def _places(shape):
+    """The numbers 0, 1, ... in the order of an array of this shape, as uint32."""
+    places, step = jnp.zeros(shape, jnp.uint32), 1
+    for axis in reversed(range(len(shape))):
+        places += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(step)
+        step *= shape[axis]
+    return places
 
 
 def _threefry(seed, counter):

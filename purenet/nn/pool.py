@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from purenet.core.dtypes import inexact
 from purenet.core.types import Array, Layer
@@ -49,13 +50,29 @@ def _pool_max_fwd(x, size, stride, padding):
 
 def _pool_max_bwd(size, stride, padding, residuals, g):
     x, y = residuals
-    size, stride, pads, outputs = _windows("max_pool", x.shape, size, stride, padding)
+    at = _windows("max_pool", x.shape, size, stride, padding)
+    to_first = lambda x, y, g: _to_first(at, x, y, g)
+    scattered = lambda x, y, g: _scattered(at, x, g)
+    return (lax.platform_dependent(x, y, g, tpu=scattered, default=to_first),)  # (n, h, w, c)
+
+
+def _to_first(at, x, y, g):
+    """g, place by place of the window, where x is the first maximum y: it fuses into one kernel."""
+    size, stride, pads, outputs = at
     views, found = [], jnp.zeros(y.shape, bool)
     for view in shifts(x, size, stride, pads, outputs, fill=-jnp.inf):  # (n, oh, ow, c), as g
         first = ((view == y) | (_is_nan(view) & _is_nan(y))) & ~found
         views.append(jnp.where(first, g, jnp.zeros((), g.dtype)))
         found |= first
-    return (_put_back(views, x.shape, size, stride, pads, outputs),)  # -> (n, h, w, c)
+    return _put_back(views, x.shape, *at)
+
+
+def _scattered(at, x, g):
+    """The same by XLA's select-and-scatter, which looks for the maxima again."""
+    (size, stride, pads, _), least = at, -jnp.inf
+    windows = ((1, *size, 1), (1, *stride, 1), ((0, 0), *pads, (0, 0)))
+    largest = lambda x: lax.reduce_window(x, least, lax.max, *windows)
+    return jax.vjp(largest, jnp.where(_is_nan(x), jnp.inf, x))[1](g)[0]  # a NaN is the maximum
 
 
 pool_max = hand_vjp(_pool_max, _pool_max_fwd, _pool_max_bwd, static=(1, 2, 3))
@@ -86,9 +103,19 @@ def _pool_average_fwd(x, size, stride, padding):
 
 
 def _pool_average_bwd(size, stride, padding, image_shape, g):
-    geometry = _windows("avg_pool", image_shape, size, stride, padding)
-    places = math.prod(geometry[0])
-    return (_put_back([g / places] * places, image_shape, *geometry),)  # (n, oh, ow, c) -> x
+    at = _windows("avg_pool", image_shape, size, stride, padding)
+    places = math.prod(at[0])
+    added = lambda share: _put_back([share] * places, image_shape, *at)
+    spread = lambda share: _spread(share, at[0])
+    if not _side_by_side(image_shape, *at):
+        return (added(g / places),)  # (n, oh, ow, c) -> x
+    return (lax.platform_dependent(g / places, cpu=added, default=spread),)
+
+
+def _spread(share, size):  # (n, oh, ow, c) -> (n, oh·kh, ow·kw, c)
+    for axis, k in enumerate(size, 1):
+        share = jnp.repeat(share, k, axis=axis)
+    return share
 
 
 pool_average = hand_vjp(_pool_average, _pool_average_fwd, _pool_average_bwd, static=(1, 2, 3))
@@ -137,11 +164,17 @@ def _windows(name, image_shape, size, stride, padding):
     return size, stride, pads, outputs
 
 
+def _side_by_side(image_shape, size, stride, pads, outputs):
+    """Whether every place of the image is in exactly one window."""
+    covered = (outputs[0] * size[0], outputs[1] * size[1])
+    return stride == size and pads == ((0, 0), (0, 0)) and covered == tuple(image_shape[1:3])
+
+
 def _put_back(views, image_shape, size, stride, pads, outputs):
     """The sum of what every place of the window sends back, (n, oh, ow, c) each -> (n, h, w, c)."""
     (kh, kw), (h, w) = size, image_shape[1:3]
-    if stride == size and pads == ((0, 0), (0, 0)) and (outputs[0] * kh, outputs[1] * kw) == (h, w):
-        # windows side by side, nothing left over: interleaving them is faster than adding
+    if _side_by_side(image_shape, size, stride, pads, outputs):
+        # interleaving them is faster than adding
         rows = [jnp.stack(views[i * kw : (i + 1) * kw], axis=3) for i in range(kh)]
         return jnp.stack(rows, axis=2).reshape(image_shape)  # (n, oh, kh, ow, kw, c) -> x
     return add_shifts(views, (h, w), size, stride, pads)

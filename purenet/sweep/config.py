@@ -212,7 +212,7 @@ class SweepConfig:
             program = describe(program, one, examples)
         if isinstance(self.data, StreamedParts):
             program = streamed(program, one, self.data)
-        return program.monitored(self.monitor)
+        return program.monitored(self.monitor).in_cached_blocks()
 
     def static(self, group: tuple) -> dict[str, str]:
         """The static values of a group by name, as text."""

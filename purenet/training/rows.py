@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from purenet.core.shuffle import permutation, sorts
+from purenet.core.shuffle import permutation, sort_distinct, sorts
 from purenet.core.types import Array
 
 
@@ -57,6 +57,6 @@ def permutation_of_first(key: jax.Array, sizes: tuple[int, ...], n: jax.Array) -
     for i, k in enumerate(jax.random.split(key, max(rounds))):
         mixed = (jax.random.bits(k, (most,)) & ~mask) | places
         # padding is the largest possible number, so that it stays at the end
-        mixed = jnp.sort(jnp.where(own, mixed, jnp.uint32(2**32 - 1)))
+        mixed = sort_distinct(jnp.where(own, mixed, jnp.uint32(2**32 - 1)))
         order = jnp.where(i < due, order[jnp.where(own, mixed & mask, places)], order)
     return order

@@ -9,6 +9,7 @@ import numpy as np
 
 from purenet.core.dtypes import is_numeric
 from purenet.core.padded import AnySize, PaddedSize, PaddedSizes
+from purenet.core.precision import MatmulPrecision, at_precision
 from purenet.core.types import Array, Layer, Optimizer, Trainable
 from purenet.core.validate import (
     Function,
@@ -38,6 +39,7 @@ def supervised(
     microbatches: PositiveInteger = 1,
     weights: Callable | Sequence | Array | None = None,
     augment: Function | None = None,
+    matmul_precision: MatmulPrecision | None = None,
 ) -> Trainable:
     """Training of a network on pairs (x, t): a `Trainable(init, epoch, evaluate)`.
 
@@ -71,6 +73,10 @@ def supervised(
     `augment(key, x) -> x` is applied to the examples of every training minibatch, with a new key
     each time, but not in evaluation. It must be pure and keep the shape and the dtype; its
     parameters may be traced.
+
+    `matmul_precision` is that of all matrix products and convolutions, in training and evaluation:
+    "default", "high" or "highest"; without it, JAX's own setting, `jax.default_matmul_precision`.
+    On a CPU all are the same; a GPU or TPU is faster, and rounds its operands, by default.
 
     With `batch_size=PaddedSize(size, capacity)` minibatches are arrays of `capacity` examples, of
     which the first `size`, a number that may be traced, are real: one program trains with every
@@ -130,7 +136,7 @@ def supervised(
         net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches,
         weighing, augment,
     )  # fmt: skip
-    of = lambda f: functools.partial(f, settings)
+    of = lambda f: at_precision(matmul_precision, functools.partial(f, settings))
     trainable = Trainable(
         of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True,
         network=of(_network), activations=of(activations),

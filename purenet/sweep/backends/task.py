@@ -182,6 +182,7 @@ def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]
     where = layout(spec.width, chosen_devices(spec.devices))
     program = engine_program.Program(trial, treedef, static, where)
     program = engine_program.describe(program, numbers, parts).monitored(monitor)
+    program = program.in_cached_blocks()
     placed = engine_layout.place(where, parts)
     key = engine_layout.random_key(spec.seed)
     compiled = compile.Compilation(program, numbers, key, placed).result()

@@ -10,12 +10,19 @@ import numpy as np
 
 from purenet.core.chunk import Chunk
 from purenet.core.types import Key, PyTree
-from purenet.sweep.engine.layout import place, sharding, shrink
+from purenet.sweep.engine.layout import (
+    Layout,
+    fewer_lanes,
+    sharding,
+    shrink,
+    small_layouts,
+)
 from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.program import (
     LaneAssignment,
     Lanes,
     Program,
+    abstract,
     advance_program,
     quarantined,
     start_program,
@@ -41,6 +48,38 @@ class Compiled(NamedTuple):
     bytes_per_trial: int  # of these, those that one more lane would need
 
 
+def lane_shapes(program: Program, numbers: tuple) -> Lanes:
+    """The lanes of a program, by shapes, dtypes and places. `numbers` are those of any trial."""
+    layout = program.layout
+    here = sharding(layout, split=True)
+    wide = lambda shape, dtype: jax.ShapeDtypeStruct((layout.width, *shape), dtype, sharding=here)
+    state: list = [wide(leaf.shape, leaf.dtype) for leaf in program.leaves]
+    each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
+    integer: Any = wide((), np.int32)
+    flag: Any = wide((), bool)
+    return Lanes(each, integer, flag, flag, integer, state)
+
+
+def program_arguments(
+    program: Program, numbers: tuple, key: Key, data: PyTree | Chunk
+) -> tuple[tuple, tuple]:
+    """The arguments of the program that starts lanes and of that which trains them, by shapes,
+    dtypes and places: nothing has to be on a device, nor need the devices exist."""
+    lanes = lane_shapes(program, numbers)
+    here = sharding(program.layout, split=False)
+    like = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here)
+    replicated = lambda tree: jax.tree.map(like, tree)
+    seats = LaneAssignment(lanes.epochs, lanes.epochs, lanes.epochs, lanes.numbers)
+    goals = lanes.epochs if program.stream is None else lanes.alive
+    data = replicated(data if isinstance(data, Chunk) else abstract(data))
+    return (lanes, replicated(key), seats, lanes.alive), (lanes, data, goals)
+
+
+def training_program(program: Program) -> Any:
+    """The program that trains the lanes."""
+    return (advance_program if program.stream is None else chunk_program)(program)
+
+
 class Compilation:
     """A group's programs while they compile in the background.
 
@@ -48,64 +87,93 @@ class Compilation:
     """
 
     @quarantined
-    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree | Chunk):
+    def __init__(
+        self,
+        program: Program,
+        numbers: tuple,
+        key: Key,
+        data: PyTree | Chunk,
+        estimated: bool = False,
+    ):
         """Trace now; compile in threads, since the compiler releases the GIL. For streamed data,
-        `data` is a chunk, by shapes and dtypes."""
+        `data` is a chunk, by shapes and dtypes. `estimated`: the lanes are those that should fit in
+        memory."""
         began = time.perf_counter()
-        layout = program.layout
-
-        here = sharding(layout, split=True)
-        wide = lambda shape, dtype: jax.ShapeDtypeStruct(
-            (layout.width, *shape), dtype, sharding=here
-        )
-        state = [wide(leaf.shape, leaf.dtype) for leaf in program.leaves]
-        each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
-        integer, flag = wide((), np.int32), wide((), bool)
-        lanes = Lanes(each, integer, flag, flag, integer, state)  # type: ignore[arg-type]
-        seats = LaneAssignment(lanes.epochs, lanes.epochs, lanes.epochs, lanes.numbers)
         self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
-        self._again = lambda program: Compilation(program, numbers, key, data)
-        self._program, self._lanes = program, lanes
+        self._again = lambda layout, estimated=True: Compilation(
+            program._replace(layout=layout), numbers, key, data, estimated
+        )
+        self._program, self._lanes = program, lane_shapes(program, numbers)
+        self._estimated = estimated
         if self._eager:
             return
-        start = start_program(program).lower(lanes, place(layout, key), seats, lanes.alive)
-        advance = self._advance_of(program).lower(*self._arguments(lanes, data))
+        starting, advancing = program_arguments(program, numbers, key, data)
+        start = start_program(program).lower(*starting)
+        advance = training_program(program).lower(*advancing)
         compilers = ThreadPoolExecutor(2)
-        quickly = _QUICKLY if layout.devices[0].platform == "cpu" else None
+        quickly = _QUICKLY if program.layout.devices[0].platform == "cpu" else None
         self._start = compilers.submit(_timed, lambda: start.compile(quickly))
         self._advance = compilers.submit(_timed, advance.compile)
         compilers.shutdown(wait=False)
         self._tracing = time.perf_counter() - began
 
-    @staticmethod
-    def _advance_of(program: Program) -> Any:
-        return (advance_program if program.stream is None else chunk_program)(program)
-
-    def _arguments(self, lanes: Lanes, data: PyTree | Chunk) -> tuple:
-        layout = self._program.layout
-        if not isinstance(data, Chunk):
-            return lanes, place(layout, data), lanes.epochs
-        here = sharding(layout, split=False)
-        shape = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here)
-        return lanes, jax.tree.map(shape, data), lanes.alive
-
     def result(self) -> Compiled:
-        """The programs, with fewer lanes if that many would not fit in memory."""
+        """The programs, with fewer lanes if that many would not fit in memory.
+
+        Raises the compiler's error if not even the fewest do.
+        """
         layout = self._program.layout
-        lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(self._lanes)) // layout.width
+        room = memory(layout.devices[0])
+        made = self._made()
+        if isinstance(made, Compiled) and (self._eager or made.bytes <= room):
+            return made
+        fewer = shrink(layout) if self._estimated else self._fitting(room)
+        if fewer is not None:
+            return self._again(fewer).result()
+        if isinstance(made, Compiled):
+            return made
+        made.add_note(
+            "sweep: not even a few lanes fit in the memory of a device; train on smaller "
+            "minibatches, or with microbatches= or remat."
+        )
+        raise made
+
+    def _fitting(self, room: float) -> Layout | None:
+        """Fewer lanes: as many as should fit, by what two small programs need."""
+        layout = self._program.layout
+        pair = small_layouts(layout)
+        if pair is None:
+            return shrink(layout)
+        both = [self._again(small, True) for small in pair]  # they compile at the same time
+        one, two = (each._made() for each in both)
+        if not isinstance(one, Compiled) or not isinstance(two, Compiled):
+            return pair[0]
+        return fewer_lanes(layout, room, (one.bytes, two.bytes), 2 * self._lane)
+
+    @property
+    def _lane(self) -> int:
+        """Bytes of one lane."""
+        leaves = jax.tree.leaves(self._lanes)
+        return sum(a.size * a.dtype.itemsize for a in leaves) // self._program.layout.width
+
+    def _made(self) -> "Compiled | jax.errors.JaxRuntimeError":
+        """The programs with these lanes; the compiler's error if it runs out of memory."""
+        layout, lane = self._program.layout, self._lane
         # while trials change lanes, their states exist twice
         needed, each = lane * layout.lanes, 2 * lane
         if self._eager:
-            start, advance = start_program(self._program), self._advance_of(self._program)
+            start, advance = start_program(self._program), training_program(self._program)
             return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
-        (advance, took), (start, _) = self._advance.result(), self._start.result()
+        try:
+            (advance, took), (start, _) = self._advance.result(), self._start.result()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return error
         if usage := advance.memory_analysis():
             needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
             if layout.block > 1:
                 each += usage.temp_size_in_bytes // layout.block
-        smaller = shrink(layout)
-        if needed > memory(layout.devices[0]) and smaller is not None:
-            return self._again(self._program._replace(layout=smaller)).result()
         seconds = self._tracing + took
         return Compiled(self._program, self._lanes, start, advance, seconds, needed, each)
 

@@ -15,6 +15,10 @@ from purenet.core.validate import describe_value, integer
 
 _FEWEST = 2
 _WIDEST = 256
+# Bytes that a device keeps next to its arithmetic: on a TPU's core, VMEM. A GPU's cache is too
+# small to matter, and wide blocks hide what it costs to launch a kernel.
+_CACHE = {"tpu": 128 * 2**20}
+_COPIES = 3  # of a state: itself, its gradients, what comes next
 
 
 class Layout(NamedTuple):
@@ -68,6 +72,25 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
     return Layout(devices, lanes, block)
 
 
+def cached(layout: Layout, lane: int) -> Layout:
+    """The layout with blocks whose states, of `lane` bytes each, stay in a device's fast memory:
+    a power of two of lanes, at least 8.
+
+    >>> from types import SimpleNamespace
+    >>> tpu = SimpleNamespace(platform="tpu")
+    >>> cached(Layout((tpu,), lanes=1024, block=256), 520_000)[1:]
+    (1024, 64)
+    """
+    cache = _CACHE.get(layout.devices[0].platform)
+    if cache is None:
+        return layout
+    fit = cache // (_COPIES * max(1, lane))
+    width = max(8, 1 << max(0, fit.bit_length() - 1))
+    if width >= layout.block:
+        return layout
+    return layout._replace(lanes=math.ceil(layout.lanes / width) * width, block=width)
+
+
 def shrink(layout: Layout) -> Layout | None:
     """The layout with half the lanes, or None if they cannot be halved further.
 
@@ -82,6 +105,55 @@ def shrink(layout: Layout) -> Layout | None:
         return layout._replace(lanes=blocks * layout.block)
     half = math.ceil(layout.block / 2)
     return layout._replace(lanes=max(half, _FEWEST), block=half) if half < layout.block else None
+
+
+def small_layouts(layout: Layout) -> tuple[Layout, Layout] | None:
+    """Two layouts of few lanes, from whose memory that of more can be computed; None if there are
+    no fewer.
+
+    >>> [small.lanes for small in small_layouts(Layout(("one device",), lanes=1024, block=256))]
+    [32, 64]
+    """
+    if layout.block == 1:
+        widths = (_FEWEST, 2 * _FEWEST)
+    else:
+        few = max(_FEWEST, layout.block // 8)
+        widths = (few, 2 * few)
+    if widths[1] >= layout.lanes:
+        return None
+    block = lambda width: 1 if layout.block == 1 else width
+    one, two = (layout._replace(lanes=width, block=block(width)) for width in widths)
+    return one, two
+
+
+def fewer_lanes(
+    layout: Layout, room: float, needs: tuple[float, float], each: float
+) -> Layout | None:
+    """The layout with as many lanes as fit into `room` bytes of a device, None if that cannot be
+    said. `needs` are the bytes of the `small_layouts`, `each` those of a lane outside its block.
+
+    What a program needs is linear in its lanes, and in the width of a block.
+
+    >>> fewer_lanes(Layout(("one device",), lanes=100, block=1), 1000, (40, 60), 10).lanes
+    98
+    """
+    small = small_layouts(layout)
+    if small is None:
+        return shrink(layout)
+    slope = max((needs[1] - needs[0]) / (small[1].lanes - small[0].lanes), each, 1)
+    fixed = needs[0] - slope * small[0].lanes
+    most = int((room - fixed) // slope)  # if all of them are one block
+    if layout.block == 1:
+        found = layout._replace(lanes=max(_FEWEST, most))
+    else:
+        outside = int((room - fixed - (slope - each) * layout.block) // each)
+        blocks = outside // layout.block
+        found = layout._replace(lanes=blocks * layout.block)
+        if blocks < 1:
+            width = max(_FEWEST, most)
+            found = layout._replace(lanes=width, block=width)
+    # where the compiler was asked and found that it does not fit, the estimate is wrong
+    return found if found.lanes < layout.lanes else shrink(layout)
 
 
 def chosen_devices(devices: Sequence[jax.Device] | int | None) -> tuple[jax.Device, ...]:

@@ -8,9 +8,9 @@ of each, so that empty lanes cost nothing. A trial that waits keeps its state in
 import functools
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.types import Key, PyTree
@@ -18,6 +18,7 @@ from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import Layout, place, sharding
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
+from purenet.sweep.engine.transfer import blank_lanes, read_rows, write_rows
 
 _REPORT = 0.25  # seconds between two reports, as nearly as complete epochs allow
 
@@ -76,10 +77,8 @@ class LanePool(TrialRows):
             return self.waiting[row].state
         (lane,) = np.flatnonzero(self.lane_rows == row)
         assert self.lanes is not None
-        device, place = divmod(lane, self.layout.lanes)
-        here = lambda shards: next(s for s in shards if s.device == self.layout.devices[device])
-        shards = [here(a.addressable_shards).data for a in self.lanes.state]
-        return [a[place].copy() for a in jax.device_get(shards)]
+        (state,) = read_rows(self.layout, self.lanes.state, np.array([lane]))
+        return state
 
     def records(self, rows: np.ndarray | list[int]) -> dict[int, TrialCheckpoint]:
         """The checkpoints of those rows that have a state here."""
@@ -87,11 +86,10 @@ class LanePool(TrialRows):
         lane_of = {int(row): lane for lane, row in enumerate(self.lane_rows)}
         in_lanes = [row for row in map(int, rows) if row in lane_of and row not in found]
         if in_lanes:
-            lanes = jax.device_get(self.lanes)
-            for row in in_lanes:
-                one = lambda a, lane=lane_of[row]: a[lane].copy()
-                state = jax.tree.map(one, lanes.state)
-                numbers = jax.tree.map(one, lanes.numbers)
+            assert self.lanes is not None
+            there = np.array([lane_of[row] for row in in_lanes])
+            read = read_rows(self.layout, (self.lanes.numbers, self.lanes.state), there)
+            for row, (numbers, state) in zip(in_lanes, read, strict=True):
                 found[row] = TrialCheckpoint(numbers, int(self.epochs[row]), state)
         return found
 
@@ -127,8 +125,7 @@ class LanePool(TrialRows):
         leaving = np.setdiff1d(self.lane_rows[self.lane_rows >= 0], lane_rows)
         self.waiting |= self.records(leaving[keep[leaving]])
         if self.lanes is None:
-            blank = lambda a: np.zeros(a.shape, a.dtype)
-            self.lanes = place(layout, jax.tree.map(blank, self.compiled.shapes), split=True)
+            self.lanes = blank_lanes(layout, self.compiled.shapes)
         lane_of = {int(row): lane for lane, row in enumerate(self.lane_rows)}
         source = np.array([lane_of.get(int(row), lane) for lane, row in enumerate(lane_rows)])
         if len(staying) and (source != np.arange(layout.width)).any():
@@ -146,22 +143,15 @@ class LanePool(TrialRows):
 
     def _bring_back(self, lanes) -> None:
         """Write the recorded states of the rows in these lanes into the lanes."""
-        blank = lambda a: np.zeros(a.shape, a.dtype)
-        incoming: Lanes = jax.tree.map(blank, self.compiled.shapes)
-        back = np.zeros(self.layout.width, bool)
-        for lane in lanes:
-            record = self.waiting.pop(int(self.lane_rows[lane]))
-            back[lane] = incoming.alive[lane] = True
-            incoming.epochs[lane] = record.epochs
-            incoming.fold[lane] = self.trials.fold[self.lane_rows[lane]]
-            for whole, one in zip(
-                jax.tree.leaves((incoming.numbers, incoming.state)),
-                jax.tree.leaves((record.numbers, record.state)),
-                strict=True,
-            ):
-                whole[lane] = one
-        split = place(self.layout, (incoming, back), split=True)
-        self.lanes = _replaced(self.lanes, *split)
+        assert self.lanes is not None
+        rows: list[Lanes] = []
+        for row in map(int, self.lane_rows[lanes]):
+            record, fold = self.waiting.pop(row), self.trials.fold[row]
+            numbers, state = tuple(record.numbers), list(record.state)
+            yes: Any = np.True_
+            epochs: Any = record.epochs
+            rows.append(Lanes(numbers, fold, yes, ~yes, epochs, state))
+        self.lanes = write_rows(self.layout, self.lanes, lanes, rows)
 
     @quarantined
     def _advance(self, remaining) -> Report:
@@ -211,9 +201,3 @@ def _round_robin(rows, layout: Layout) -> np.ndarray:
 def _moved(layout: Layout, lanes: Lanes, source) -> Lanes:
     moved = jax.tree.map(lambda a: a[source], lanes)
     return jax.lax.with_sharding_constraint(moved, sharding(layout, split=True))
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _replaced(lanes: Lanes, incoming: Lanes, where) -> Lanes:
-    put = lambda a, b: jnp.where(where.reshape(-1, *[1] * (a.ndim - 1)), b, a)
-    return jax.tree.map(put, lanes, incoming)

@@ -31,6 +31,7 @@ from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import (
     Layout,
     block_count,
+    cached,
     in_blocks,
     on_every_device,
     random_key,
@@ -93,6 +94,11 @@ class Program(NamedTuple):
         if self.stream is not None:
             state = self.stream.begin(state)
         return tracking.start(state, monitor.keep_best) if monitor.tracks else state
+
+    def in_cached_blocks(self) -> "Program":
+        """The same program, with blocks of lanes that suit the memory of its devices."""
+        lane = sum(leaf.size * leaf.dtype.itemsize for leaf in self.leaves)
+        return self._replace(layout=cached(self.layout, lane))
 
     def predictor(self, numbers: tuple) -> Callable[[PyTree, PyTree], Any]:
         """The `predict(state, x)` of a trial with these hyperparameters. Raises ValueError if the
