@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purenet.core.chunk import Chunk
 from purenet.core.types import Key, PyTree
 from purenet.sweep.engine.layout import place, sharding, shrink
 from purenet.sweep.engine.memory import memory
@@ -21,6 +20,7 @@ from purenet.sweep.engine.program import (
     start_program,
 )
 from purenet.sweep.engine.streamed import chunk_program
+from purenet.sweep.engine.streaming import LaneChunk
 
 # A trial starts once and trains for many epochs. At this LLVM level, weight initialisation compiles
 # in half the time, runs 5% longer and rounds the same.
@@ -48,7 +48,7 @@ class Compilation:
     """
 
     @quarantined
-    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree | Chunk):
+    def __init__(self, program: Program, numbers: tuple, key: Key, data: PyTree | LaneChunk):
         """Trace now; compile in threads, since the compiler releases the GIL. For streamed data,
         `data` is a chunk, by shapes and dtypes."""
         began = time.perf_counter()
@@ -81,9 +81,9 @@ class Compilation:
     def _advance_of(program: Program) -> Any:
         return (advance_program if program.stream is None else chunk_program)(program)
 
-    def _arguments(self, lanes: Lanes, data: PyTree | Chunk) -> tuple:
+    def _arguments(self, lanes: Lanes, data: PyTree | LaneChunk) -> tuple:
         layout = self._program.layout
-        if not isinstance(data, Chunk):
+        if not isinstance(data, LaneChunk):
             return lanes, place(layout, data), lanes.epochs
         here = sharding(layout, split=False)
         shape = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here)
