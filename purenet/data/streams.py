@@ -158,6 +158,18 @@ class Stream:
         for first in range(0, len(rows), most):
             yield self.prepared(source.read(rows[first:][:most]))
 
+    def in_memory(self, most: int) -> "Stream":
+        """A stream of the first examples, at most `most`, which are read now."""
+        rows = None if self.examples is None else np.arange(min(most, self.examples))
+        found, n = [], 0
+        for piece in self.pieces(rows):
+            found.append(piece)
+            n += jax.tree.leaves(piece)[0].shape[0]
+            if n >= most:
+                break
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+        return Stream(source_of(whole), memory=self.memory)
+
     def like_chunk(self, size: int) -> Chunk:
         """A chunk of an epoch's minibatches as programs get it, by shapes and dtypes."""
         steps = self.steps(size)

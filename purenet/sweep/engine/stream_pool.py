@@ -95,6 +95,9 @@ class StreamPool(LanePool):
         self.feeds = feeds
         self._running: jax.Array | None = None  # there once the latest chunk is trained
 
+    def close(self) -> None:
+        self.feeds.close()
+
     @quarantined
     def _advance(self, remaining) -> Report:
         """Train for a moment, or to the end of an epoch, those lanes that are furthest behind."""

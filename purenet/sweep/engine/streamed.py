@@ -29,7 +29,7 @@ from purenet.sweep.engine.program import (
     end_epoch,
 )
 from purenet.sweep.engine.streaming import (
-    FoldScores,
+    FoldScoring,
     InEpoch,
     LaneChunk,
     StreamedParts,
@@ -219,7 +219,7 @@ def end_program(what: tuple[Program, bool, bool], lanes: Lanes, data, outputs, a
     their metrics.
 
     `data` is the validation data, or the targets of such that is streamed, of which these are the
-    `outputs`; with folds, their `FoldScores`. `what` is the program, and whether lanes are
+    `outputs`; with folds, their `FoldScoring`. `what` is the program, and whether lanes are
     evaluated, and from outputs.
     """
     program, evaluated, from_outputs = what
@@ -231,7 +231,7 @@ def end_program(what: tuple[Program, bool, bool], lanes: Lanes, data, outputs, a
             blank = dict.fromkeys(program.metrics, jnp.full((), jnp.nan, jnp.result_type(float)))
             return dict.fromkeys(PARTS, blank)
         with traced_code("sweep: `evaluate`"):
-            if isinstance(data, FoldScores):
+            if isinstance(data, FoldScoring):
                 found = data.score(trainable.score, outputs, fold)
             elif from_outputs:
                 found = trainable.score(outputs, data)

@@ -15,8 +15,6 @@ from purenet.data.fold_feed import fold_shape
 from purenet.data.streams import Stream, first_examples
 from purenet.sweep.engine.folds import Folds, all_rows, rows_of
 
-NEED_MEMORY = "need data in memory, but some of it is streamed; give arrays of a part of it."
-
 
 class StreamedParts:
     """Training data that is a stream, and validation data that is one too or lies in memory.
@@ -56,6 +54,21 @@ class StreamedParts:
         if isinstance(self.validation, Stream):
             return self.validation.pieces(rows)
         return iter([self.validation])
+
+    def few(self, most: int) -> "StreamedParts":
+        """The first examples of each part, at most `most`, without folds, in memory."""
+        few = lambda part: part.in_memory(most)
+        if isinstance(self.validation, Stream):
+            return StreamedParts(few(self.train), few(self.validation))
+        return StreamedParts(few(self.train), jax.tree.map(lambda a: a[:most], self.validation))
+
+    def count(self) -> float:
+        """The number of examples that a lane trains and is validated on."""
+        if self.folds is not None:
+            parts = self.folds.train, self.folds.validation
+            return float(sum(np.mean([len(rows) for rows in rows_of(part)]) for part in parts))
+        of = lambda a: jax.tree.leaves(a.like_arrays() if isinstance(a, Stream) else a)[0].shape[0]
+        return float(of(self.train) + of(self.validation))
 
     @property
     def number(self) -> int:
@@ -100,12 +113,12 @@ class LaneChunk(NamedTuple):
         return Chunk(chunk.batches, count, at, chunk.total, jnp.asarray(chunk.rows)[fold])
 
 
-class FoldScores(NamedTuple):
+class FoldScoring(NamedTuple):
     """What the outputs of each fold are scored on, where a pass gives them in its own order.
 
     >>> pairs = Subset((), np.array([[[1, 2], [0, 0]]]), np.array([0]), (2,))
-    >>> scores = FoldScores(np.array([5, 6, 7]), pairs)
-    >>> scores.score(lambda y, t: (y - t).tolist(), np.array([[9, 8]]), 0)
+    >>> scores = FoldScoring(jnp.array([5, 6, 7]), pairs)
+    >>> scores.score(lambda y, t: (y - t).tolist(), jnp.array([[9, 8]]), 0)
     [1, 4]
     """
 
@@ -121,7 +134,7 @@ class FoldScores(NamedTuple):
         return own.each(both)
 
 
-def fold_scores(folds: Folds, order: np.ndarray, targets: np.ndarray) -> FoldScores:
+def fold_scores(folds: Folds, order: np.ndarray, targets: np.ndarray) -> FoldScoring:
     """For a pass over the validation rows of all folds, `order`, ascending.
 
     >>> from purenet.sweep.engine.folds import FoldRows
@@ -135,7 +148,7 @@ def fold_scores(folds: Folds, order: np.ndarray, targets: np.ndarray) -> FoldSco
     for fold, mine in enumerate(rows_of(part)):
         outputs = np.searchsorted(np.unique(mine), mine)
         pairs[fold, : len(mine)] = np.stack([outputs, np.searchsorted(order, mine)], axis=1)
-    return FoldScores(targets, Subset((), pairs, np.asarray(part.which), part.sizes))
+    return FoldScoring(targets, Subset((), pairs, np.asarray(part.which), part.sizes))
 
 
 class InEpoch(NamedTuple):
