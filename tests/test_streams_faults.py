@@ -123,10 +123,23 @@ def whole():
 
 @pytest.mark.parametrize("source", [MapStyle, Batched])
 def test_a_data_set_that_is_read_by_index_gives_the_numbers_of_its_arrays(key, whole, source):
-    same(
-        fit((stream(source()), stream((X, T), memory=1)), 4, key)._replace(), whole
-    ) if False else None
     same(fit((stream(source()), VALIDATION), 4, key), whole)
+
+
+def test_a_data_set_of_pytorch(key, whole):
+    data = pytest.importorskip("torch.utils.data", exc_type=ImportError)
+    import torch
+
+    dataset = data.TensorDataset(torch.from_numpy(X), torch.from_numpy(T))
+    same(fit((stream(dataset), VALIDATION), 4, key), whole)
+
+
+def test_a_data_set_of_hugging_face(key, whole):
+    """With `prepare`, since its examples are dicts."""
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict({"x": X, "t": T}).with_format("numpy")
+    prepare = lambda m: (m["x"].astype(np.float32), m["t"].astype(np.int32))
+    same(fit((stream(dataset, prepare=prepare), VALIDATION), 4, key), whole)
 
 
 def test_hdf5(key, whole, tmp_path):

@@ -18,7 +18,7 @@ import purenet as pn
 from purenet import sweep
 from purenet.core.chunk import Chunk
 from purenet.core.shuffle import order_of_epoch
-from purenet.sweep import config
+from purenet.sweep import _plan, config
 
 X = np.random.default_rng(0).normal(size=(22, 3)).astype(np.float32)
 T = np.arange(22, dtype=np.int32) % 2
@@ -133,9 +133,22 @@ def test_the_order_of_the_examples_is_one_for_all_trials(whole):
 def test_streamed_validation(whole):
     found = run(validation=stream(VALIDATION))
     chex.assert_trees_all_close(found.curves, whole.curves, rtol=1e-6)
-    with pytest.raises(ValueError, match="the validation data is streamed, but it has to be in"):
-        found.ensemble("greedy", size=2)
     assert len(whole.ensemble(2)) == 2
+
+
+@pytest.mark.parametrize("validation", ["examples", "minibatches"])
+def test_a_greedy_ensemble_is_chosen_on_streamed_validation(whole, validation):
+    data = stream(VALIDATION)
+    if validation == "minibatches":
+        rows = [np.random.default_rng(i).permutation(len(X))[:SIZE] for i in range(2)]
+        held_out = tuple(np.concatenate([a[r] for r in rows]) for a in (X, T))
+        data, whole = stream(Endless(), steps_per_epoch=2), run(validation=held_out, keep=6)
+    found = run(validation=data, keep=6)
+    expected = whole.ensemble("greedy", size=4)
+    x = X[:5]
+    np.testing.assert_allclose(
+        found.ensemble("greedy", size=4).predict(x), expected.predict(x), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("block, devices", [(6, 1), (2, 2)])
@@ -200,6 +213,10 @@ def test_a_trial_that_diverges_does_not_hurt_the_others(whole):
     assert (found.status == "diverged").tolist() == lost.tolist()
     kept = lambda result: result.curves["validation"]["loss"][~lost]
     np.testing.assert_array_equal(kept(found), kept(whole))
+    number = int(np.flatnonzero(lost)[0])
+    replayed = found.replay(number).state  # the last that was finite: from before the first epoch
+    expected = trial({"decay": 0.5}).init(jax.random.fold_in(jax.random.key(0), number))
+    np.testing.assert_array_equal(replayed["w"], expected["w"])
 
 
 def test_a_trial_is_replayed(whole):
@@ -340,13 +357,34 @@ def test_networks_of_two_batch_sizes_and_a_trial_that_equals_fit(tmp_path):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("folds", [None, 3])
+def test_a_plan_is_measured_on_the_first_examples_and_followed(monkeypatch, whole, folds):
+    monkeypatch.setattr(_plan, "_SECONDS", 0.0)
+    monkeypatch.setattr(_plan, "_BLOCKS", {"cpu": (1,)})
+    monkeypatch.setattr(_plan, "_EXAMPLES", 9)
+    data = (stream((X, T)), stream(VALIDATION)) if folds is None else stream((X, T))
+    made = sweep.plan(trial, SPACE, data, 6, 4, folds=folds)
+    assert made.groups[0].trials == made.groups[0].layout.width == 6 * (folds or 1)
+    assert made.seconds > 0
+    if folds is None:
+        same(run(plan=made), whole)
+
+
+def test_a_plan_takes_as_long_as_reading(monkeypatch):
+    class Slow(Counted):
+        def __getitem__(self, i):
+            time.sleep(0.002)
+            return super().__getitem__(i)
+
+    monkeypatch.setattr(_plan, "_SECONDS", 0.0)
+    monkeypatch.setattr(_plan, "_BLOCKS", {"cpu": (1,)})
+    found = sweep.plan(trial, SPACE, (stream(Slow()), VALIDATION), 2, 1000)
+    assert found.groups[0].seconds >= 1000 * len(X) * 0.002
+
+
 # what is refused
 def test_what_is_not_streamed_yet_is_refused():
-    with pytest.raises(ValueError, match="folds need data in memory"):
-        sweep.run(trial, SPACE, stream((X, T)), 2, 1, folds=2)
-    with pytest.raises(ValueError, match="measurements need data in memory"):
-        sweep.plan(trial, SPACE, (stream((X, T)), VALIDATION), 2, 1)
-    with pytest.raises(ValueError, match="executor need"):
+    with pytest.raises(ValueError, match="executor's workers would each read all of it"):
         run(executor=concurrent.futures.ThreadPoolExecutor)
     without = lambda hyper: trial(hyper)._replace(steps=None)
     with pytest.raises(TypeError, match=r"sweep: the data is streamed.*no `steps\(state, chunk\)`"):

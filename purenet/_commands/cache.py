@@ -35,7 +35,7 @@ def use(path: Path) -> None:
     of the compiler. The oldest files go first where the folder has grown too large. A folder that
     cannot be written is not used.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

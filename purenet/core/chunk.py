@@ -7,12 +7,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from purenet.core.subset import take
 from purenet.core.types import Array, PyTree
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["batches", "count", "at"],
+    data_fields=["batches", "count", "at", "rows"],
     meta_fields=["total"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Chunk:
     """The first `count` of `batches`, which follow the first `at` of an epoch's minibatches.
 
     What the `steps` of a Trainable train on. The minibatches after those are padding: any numbers.
+    With `rows`, `batches` are the examples of several folds, and a minibatch is some of their rows.
 
     >>> chunk = Chunk(jnp.array([[1, 2], [3, 4], [9, 9]]), jnp.int32(2), jnp.int32(0), total=2)
     >>> add = lambda state, minibatch, i: (state + minibatch.sum(), {"place": i})
@@ -28,23 +30,39 @@ class Chunk:
     (10, [0.0, 1.0, 0.0])
     """
 
-    batches: PyTree  # arrays (minibatches, examples, ...)
+    batches: PyTree  # arrays (minibatches, examples, ...); with rows (examples, ...)
     count: Array  # () int32
     at: Array  # () int32
-    total: int  # minibatches of an epoch
+    total: int  # minibatches of an epoch, at most
+    rows: Array | None = None  # (minibatches, examples) integers
+
+    @property
+    def most(self) -> int:
+        """The number of minibatches, padding included."""
+        first = jax.tree.leaves(self.batches)[0] if self.rows is None else self.rows
+        return first.shape[0]
+
+    def minibatch(self, i: int | Array) -> PyTree:
+        """The minibatch in place `i`.
+
+        >>> chunk = Chunk(jnp.arange(4) * 10, 1, 0, total=1, rows=jnp.array([[3, 0]]))
+        >>> chunk.minibatch(0).tolist()
+        [30, 0]
+        """
+        if self.rows is None:
+            return jax.tree.map(lambda a: a[i], self.batches)
+        return take(self.batches, self.rows[i])
 
     def each(self, step: Callable, state: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
         """(state, metrics) after `step(state, minibatch, i) -> (state, metrics)` of each of its
         minibatches, in order: a value for each of them, and 0 for padding. `i` is the place of a
         minibatch in its epoch.
         """
-        minibatch = lambda i: jax.tree.map(lambda a: a[i], self.batches)
         at, state = jnp.asarray(self.at, jnp.int32), jax.tree.map(jnp.asarray, state)
-        one = lambda i, state: step(state, minibatch(i), at + i)
+        one = lambda i, state: step(state, self.minibatch(i), at + i)
         shapes = jax.eval_shape(one, jnp.int32(0), state)[1]
-        most = jax.tree.leaves(self.batches)[0].shape[0]
         float_of = lambda a: jnp.result_type(a.dtype, jnp.float32)
-        values = jax.tree.map(lambda a: jnp.zeros((most, *a.shape), float_of(a)), shapes)
+        values = jax.tree.map(lambda a: jnp.zeros((self.most, *a.shape), float_of(a)), shapes)
 
         def body(i, carry):
             state, values = carry

@@ -22,11 +22,12 @@ _PATIENCE = 1.0  # seconds to wait at the end for a thread that is still reading
 class HostChunk(NamedTuple):
     """Minibatches in the host's memory: `count` of them, after the first `at` of an epoch."""
 
-    batches: PyTree  # (minibatches, examples, ...)
+    batches: PyTree  # (minibatches, examples, ...); with folds (examples, ...)
     count: int  # type: ignore[assignment]
     at: int
     examples: int  # in all of them
     state: Any  # of the source's iterator after them, None if it has none
+    own: Any = None  # with folds, the minibatches of each
 
 
 class _Place(NamedTuple):
@@ -172,7 +173,7 @@ class Feed:
                 examples += self._write(found, batches, i, mine, where)
                 state = None if iterator is None else iterator.get_state()
             except Exception as error:
-                if not isinstance(error, _BadMinibatch):
+                if not isinstance(error, BadMinibatch):
                     error.add_note(f"{self.caller}: the stream's source raised this; {where}.")
                 if i:
                     yield HostChunk(batches, i, at, examples, state)
@@ -189,7 +190,7 @@ class Feed:
         try:
             return next(iterator)
         except StopIteration:
-            raise _BadMinibatch(
+            raise BadMinibatch(
                 f"{self.caller}: the stream ended before {where}; let it go on, as with .repeat(), "
                 "or lower steps_per_epoch."
             ) from None
@@ -199,7 +200,7 @@ class Feed:
         expected = self.size if rows is None else len(rows)
         same = jax.tree.structure(found) == jax.tree.structure(batches)  # type: ignore[operator]
         text = f"{self.caller}: the stream gave a minibatch of another structure; {where}."
-        require(same, text, _BadMinibatch)
+        require(same, text, BadMinibatch)
         paths = jax.tree.leaves_with_path(found)
         for (path, a), whole in zip(paths, jax.tree.leaves(batches), strict=True):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -209,15 +210,20 @@ class Feed:
                 a.shape == shape and a.dtype == whole.dtype,
                 f"{self.caller}: the {leaf} gave a minibatch of {a.dtype}{list(a.shape)}, but "
                 f"{whole.dtype}{list(shape)} is expected, as at first; {where}.",
-                _BadMinibatch,
+                BadMinibatch,
             )
             _check_finite(f"{self.caller}: the {leaf}", a, rows, where)
             whole[i, :expected] = a
         return expected
 
 
-class _BadMinibatch(ValueError):
-    """A minibatch that cannot be trained on."""
+class BadMinibatch(ValueError):
+    """A minibatch that cannot be trained on.
+
+    >>> raise BadMinibatch("fit: the stream ended")
+    Traceback (most recent call last):
+    purenet.data.feed.BadMinibatch: fit: the stream ended
+    """
 
 
 def _check_finite(leaf: str, a: np.ndarray, rows: np.ndarray | None, where: str) -> None:
@@ -229,7 +235,7 @@ def _check_finite(leaf: str, a: np.ndarray, rows: np.ndarray | None, where: str)
     bad = np.flatnonzero(~np.isfinite(a.reshape(len(a), -1)).all(axis=1))
     if len(bad):
         which = f"example {bad[0]} of the minibatch" if rows is None else f"example {rows[bad[0]]}"
-        raise _BadMinibatch(f"{leaf} gave a number that is not finite in {which}; {where}.")
+        raise BadMinibatch(f"{leaf} gave a number that is not finite in {which}; {where}.")
 
 
 def _run(chunks: queue.Queue, stop: threading.Event, read: Callable[[], Iterator]) -> None:

@@ -4,6 +4,7 @@ import base64
 import functools
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from purenet.core.validate import Function, PositiveInteger, declared, describe_
 from purenet.data.sources import AnySource, Batches, source_of
 
 _PARTS = 4  # chunks that are in memory at once: read, waiting, placed, trained on
+_PIECE = 1000  # examples that are predicted at once, at most
 _SAMPLE = 64  # examples that a data set is recognised by
 
 
@@ -135,13 +137,38 @@ class Stream:
             text = f"{caller}: the stream has {self.examples} examples, fewer than one minibatch of"
             require(self.steps(size) > 0, f"{text} {size}; lower the batch size.")
 
-    def chunk(self, size: int, steps: int) -> int:
+    def chunk(self, size: int, steps: int, waiting: int = 0) -> int:
         """The number of minibatches in a chunk: an epoch of `steps` minibatches is cut into the
-        fewest equal parts that fit in memory."""
-        bytes_of = lambda a: size * max(1, math.prod(a.shape)) * a.dtype.itemsize
-        each = sum(map(bytes_of, jax.tree.leaves(self.example)))
-        most = max(1, self.memory // _PARTS // max(1, each))
+        fewest equal parts that fit in memory, each beside so many examples that are `waiting`."""
+        bytes_of = lambda a: max(1, math.prod(a.shape)) * a.dtype.itemsize
+        each = max(1, sum(map(bytes_of, jax.tree.leaves(self.example))))
+        most = max(1, (self.memory // _PARTS - waiting * each) // (size * each))
         return math.ceil(steps / math.ceil(steps / most))
+
+    def pieces(self, rows: np.ndarray | None = None) -> Iterator[PyTree]:
+        """These examples, or all of them, a part after the other, none larger than a chunk: of an
+        iterable the minibatches of its first epoch."""
+        source = self.source
+        if isinstance(source, Batches):
+            iterator = source.open()
+            yield from (self.prepared(next(iterator)) for _ in range(self.steps_per_epoch or 0))
+            return
+        rows = np.arange(source.examples) if rows is None else rows
+        most = self.chunk(1, _PIECE)
+        for first in range(0, len(rows), most):
+            yield self.prepared(source.read(rows[first:][:most]))
+
+    def in_memory(self, most: int) -> "Stream":
+        """A stream of the first examples, at most `most`, which are read now."""
+        rows = None if self.examples is None else np.arange(min(most, self.examples))
+        found, n = [], 0
+        for piece in self.pieces(rows):
+            found.append(piece)
+            n += jax.tree.leaves(piece)[0].shape[0]
+            if n >= most:
+                break
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+        return Stream(source_of(whole), memory=self.memory)
 
     def like_chunk(self, size: int) -> Chunk:
         """A chunk of an epoch's minibatches as programs get it, by shapes and dtypes."""

@@ -1,5 +1,6 @@
 """plan: measure in advance how a sweep would run, and how long it would take."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -9,8 +10,6 @@ import jax
 import numpy as np
 
 from purenet.core.types import PyTree
-from purenet.core.validate import require
-from purenet.data.streams import is_streamed
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.compile import Compilation
 from purenet.sweep.engine.folds import first_examples
@@ -18,7 +17,8 @@ from purenet.sweep.engine.layout import Layout, layout, place, random_key
 from purenet.sweep.engine.memory import memory
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment, Program
-from purenet.sweep.engine.streaming import NEED_MEMORY
+from purenet.sweep.engine.stream_pool import StreamPool, feeds_of
+from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.options import SweepOptions, with_options
 from purenet.sweep.space.points import numbers
 
@@ -110,7 +110,8 @@ def plan(
 
     The strategies are lanes that run one after the other (a loop inside the program), blocks of
     lanes that are vmapped, or all lanes of a device vmapped. For the first group, each is compiled
-    and measured briefly on at most 2,000 examples; the other groups use the fastest.
+    and measured briefly on at most 2,000 examples; the other groups use the fastest. Streamed data
+    is predicted to take as long as reading it, if that is longer.
     `run(..., plan=plan)` follows the plan. Another strategy may round the last bits differently.
     Raises what `run` raises for bad arguments, including a missing number of `epochs`.
 
@@ -125,13 +126,13 @@ def plan(
     >>> len(found.groups), found.trial_epochs
     (1, 6)
     """
-    require(not is_streamed(data), f"sweep.plan: measurements {NEED_MEMORY}")
     request = SweepConfig(trial, space, data, trials, epochs, seed, **options)
     trial_epochs = request.search.budget(request.trials, request.epochs) * request.shape.runs
     count = np.bincount(request.start.points.group, minlength=len(request.programs))
     count *= request.shape.runs
     groups: list[GroupPlan] = []
     platform = request.devices[0].platform
+    reading = _seconds_to_read(request.data)
     for g, program in enumerate(request.programs):
         lanes = math.ceil(count[g] / len(program.layout.devices))
         if groups:
@@ -154,6 +155,7 @@ def plan(
             block = min(where.block, fits)
             lanes = fits // block * block
             where = Layout(where.devices, max(2, lanes) if block == 1 else lanes, block)
+        turns = math.ceil(count[g] / where.width)
         share = trial_epochs * count[g] / count.sum()
         groups.append(
             GroupPlan(
@@ -162,14 +164,24 @@ def plan(
                 where,
                 int(chosen.each),
                 min(fits * len(where.devices), 10**9),
-                math.ceil(count[g] / where.width),
+                turns,
                 measured,
                 chosen.compile_seconds,
-                float(share * chosen.seconds),
+                max(float(share * chosen.seconds), turns * request.epochs * reading),
             )
         )
     total = sum(group.compile_seconds + group.seconds for group in groups)
     return Plan(tuple(groups), int(trial_epochs), float(total))
+
+
+def _seconds_to_read(data: Any) -> float:
+    """For an epoch of streamed data, as fast as its first examples are read."""
+    if not isinstance(data, StreamedParts):
+        return 0.0
+    began, few = time.perf_counter(), data.train.in_memory(_EXAMPLES)
+    assert few.examples is not None
+    whole = jax.tree.leaves(data.train.like_arrays())[0].shape[0]
+    return (time.perf_counter() - began) * whole / few.examples
 
 
 class _Measured(NamedTuple):
@@ -181,16 +193,57 @@ class _Measured(NamedTuple):
 
 def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Measured:
     """Train a few lanes of a group briefly."""
-    few, scale = first_examples(request.data, _EXAMPLES)
     members = np.flatnonzero(request.start.points.group == g)
     devices = program.layout.devices
     lanes = max(2, block)
     where = Layout(devices, lanes, block)
-    key, data = random_key(request.seed), place(where, few)
     one = numbers(request.space, request.start.points, members[0])
-    compiled = Compilation(program._replace(layout=where), one, key, data).result()
-    pool = LanePool(compiled, key, data)
-    width = compiled.program.layout.width
+    few = _few(request, program._replace(layout=where), one)
+    with contextlib.closing(few.pool):
+        rates = _rates(request, few.pool, members)
+    compiled = few.pool.compiled
+    fixed = compiled.bytes - compiled.bytes_per_trial * compiled.program.layout.lanes + few.more
+    # the very first call also warms up
+    per = float(np.median(rates[1:] or rates or [0.0]))
+    room = memory(devices[0]) - fixed
+    return _Measured(per * few.scale, compiled.seconds, compiled.bytes_per_trial, room)
+
+
+class _Few(NamedTuple):
+    pool: LanePool  # on few examples
+    scale: float  # by which there are more
+    more: int  # bytes that they take on a device
+
+
+def _few(request: SweepConfig, program: Program, one: tuple) -> _Few:
+    key, whole, bytes_of = random_key(request.seed), request.data, _bytes_of
+    if not isinstance(whole, StreamedParts):
+        few, scale = first_examples(whole, _EXAMPLES)
+        data = place(program.layout, few)
+        compiled = Compilation(program, one, key, data).result()
+        return _Few(LanePool(compiled, key, data), scale, bytes_of(whole) - bytes_of(few))
+    stream = program.stream
+    assert stream is not None
+    size = stream.size
+    part = whole.few(max(_EXAMPLES, size))
+    steps = part.steps(size)
+    shape = stream._replace(steps=steps, minibatches=(steps,), output=None)
+    chunk = part.like_chunk(size)
+    compiled = Compilation(program._replace(stream=shape), one, key, chunk).result()
+    pool = StreamPool(compiled, key, part.held, feeds_of(part, size, 2**31, key))
+    # one chunk is trained on while the next is placed
+    more = 2 * bytes_of(whole.like_chunk(size)) - bytes_of(chunk)
+    more += bytes_of(whole.held) - bytes_of(part.held)
+    return _Few(pool, whole.count() / part.count(), more)
+
+
+def _bytes_of(data: PyTree) -> int:
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(data))
+
+
+def _rates(request: SweepConfig, pool: LanePool, members: np.ndarray) -> list[float]:
+    """Seconds per trial-epoch, several times."""
+    width = pool.layout.width
     points = np.resize(members, width)
     seeds, drawn = np.arange(width), numbers(request.space, request.start.points, points)
     pool.add(LaneAssignment(points, seeds, np.zeros(width, int), drawn))
@@ -207,13 +260,7 @@ def _measure(request: SweepConfig, g: int, program: Program, block: int) -> _Mea
             break
         rates.append(seconds / trained)
         spent += seconds
-    bytes_of = lambda data: sum(a.nbytes for a in jax.tree.leaves(data))
-    fixed = compiled.bytes - compiled.bytes_per_trial * compiled.program.layout.lanes
-    fixed += bytes_of(request.data) - bytes_of(few)
-    room = memory(devices[0]) - fixed
-    # the very first call also warms up
-    per = float(np.median(rates[1:] or rates or [0.0]))
-    return _Measured(per * scale, compiled.seconds, compiled.bytes_per_trial, room)
+    return rates
 
 
 def _called(block: int, lanes: int) -> str:

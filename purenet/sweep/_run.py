@@ -23,7 +23,6 @@ from purenet.sweep.backends.multihost import MultiHostPool
 from purenet.sweep.backends.population import train
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import Report
-from purenet.sweep.engine.streaming import NEED_MEMORY
 from purenet.sweep.group import Group, Pool, Work, Workplace
 from purenet.sweep.journal import Journal, SweepProgress
 from purenet.sweep.options import SweepOptions, filled, with_options
@@ -39,6 +38,11 @@ from purenet.sweep.state import SweepState
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
 from purenet.sweep.storage.shared import SharedStore
+
+_NO_EXECUTOR = (
+    "sweep: the data is streamed, but an executor's workers would each read all of it, again for "
+    "every block of trials; leave out executor=, or give arrays."
+)
 
 
 @with_options
@@ -69,8 +73,9 @@ def run(
 
     Data that does not fit in memory is a `data.stream` in place of a part's arrays. Each chunk of
     minibatches is then read once for all trials, which see the examples in one order; training
-    curves are means over minibatches, a diverged trial keeps its last state, and a sweep with a
-    `path` resumes within an epoch. The training needs `steps`, as that of `supervised` has.
+    curves are means over minibatches, and a sweep with a `path` resumes within an epoch. The
+    training needs `steps`, as that of `supervised` has. With `folds` the data is one stream, which
+    is read once per epoch for all folds, and once more to validate them.
 
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
       `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
@@ -146,10 +151,8 @@ def run(
     path = None if path is None else as_path("sweep", path)
     asked = filled(options)
     devices: Any = asked["devices"]
-    for name, value in {"executor": executor, "plan": plan}.items():
-        if value is not None and is_streamed(data):
-            raise ValueError(f"sweep: {name} {NEED_MEMORY}")
     if executor is not None:
+        require(not is_streamed(data), _NO_EXECUTOR)
         check(executor, as_scheduler(asked["search"]), plan, devices)
         asked["devices"] = None  # the workers have their own
     elif trials_per_block is not None:

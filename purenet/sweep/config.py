@@ -14,7 +14,7 @@ from purenet.core.tree import fingerprint
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, describe_value, integer, require
 from purenet.data.fitting import SEVERAL
-from purenet.data.streams import as_stream, first_examples, is_streamed
+from purenet.data.streams import Stream, as_stream, first_examples, is_streamed
 from purenet.distributed import multihost
 from purenet.sweep.engine.explain import explained
 from purenet.sweep.engine.folds import Folds
@@ -22,8 +22,8 @@ from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.monitor import Monitor, Objective
 from purenet.sweep.engine.program import PARTS, Program, describe
 from purenet.sweep.engine.streamed import streamed
-from purenet.sweep.engine.streaming import NEED_MEMORY, StreamedParts
-from purenet.sweep.folds import make_folds
+from purenet.sweep.engine.streaming import StreamedParts
+from purenet.sweep.folds import make_folds, make_streamed_folds
 from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
 from purenet.sweep.samplers.base import Source, as_sampler
@@ -106,7 +106,7 @@ class SweepConfig:
         rounds = rounds_with(search, len(given), points, epochs)
         targets = next(rounds)
         self.data = self._data(data, folds)
-        runs = self.data.number if isinstance(self.data, Folds) else 1
+        runs = self.data.number if isinstance(self.data, (Folds, StreamedParts)) else 1
         self.shape = SweepShape(points, seeds, epochs, runs)
         drawn = source.ask(max(0, reach(targets) - len(given)))
         first = add_points(self.space, given_points(self.space, given), drawn)
@@ -135,8 +135,9 @@ class SweepConfig:
     def _data(self, data: PyTree, folds: object) -> Any:
         """The data, checked: a pair of parts, its folds, or what is streamed."""
         if is_streamed(data):
-            require(folds is None, f"sweep: folds {NEED_MEMORY}")
             require(multihost.count() == 1, f"sweep: {SEVERAL}")
+            if folds is not None:
+                return _streamed_folds(folds, data, self.seed)
             train, validation = as_stream(data[0]), data[1]
             named = first_examples(dict(zip(PARTS, (train, validation), strict=True)))
             check_data("sweep", named)
@@ -254,6 +255,16 @@ class SweepConfig:
         if self.start.given:
             settings["points"] = described_points(self.space, self.start.given)
         return settings
+
+
+def _streamed_folds(folds: object, data: Any, seed: int) -> StreamedParts:
+    require(
+        isinstance(data, Stream),
+        f"sweep: data is {describe_value(data)}, but with folds= one data set is expected, such as "
+        "stream((x, t)), which the folds split.",
+    )
+    check_data("sweep", {"": data.first})
+    return StreamedParts(data, data, make_streamed_folds(folds, data, seed))
 
 
 def _check_trial(trial: object) -> None:

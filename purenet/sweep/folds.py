@@ -7,6 +7,8 @@ import numpy as np
 
 from purenet.core.types import PyTree
 from purenet.core.validate import describe_value, integer, is_integer, require
+from purenet.data.sources import Columns
+from purenet.data.streams import Stream
 from purenet.sweep.engine.folds import FoldRows, Folds
 
 _STREAM = 0xF01D  # so that folds and points use different random numbers
@@ -31,16 +33,55 @@ def make_folds(folds: object, data: PyTree, seed: int) -> Folds:
         "on the leading axis.",
     )
     (n,) = counts
-    pairs = _drawn(folds, data, n, seed) if is_integer(folds) else _given(folds, n)
+    return _folds(data, _pairs(folds, _labels(data), n, seed))
+
+
+def make_streamed_folds(folds: object, data: Stream, seed: int) -> Folds:
+    """The rows of the folds of a stream, which are those of its arrays in memory.
+
+    The labels of a data set that is read example by example are not known, so its folds are not
+    stratified. Raises what `make_folds` raises; ValueError for an iterable, and for a training row
+    that a fold has twice.
+
+    >>> from purenet.data.streams import stream
+    >>> make_streamed_folds(2, stream(np.arange(5)), seed=0).validation.sizes
+    (2, 3)
+    """
+    n = data.examples
+    require(
+        n is not None,
+        "sweep: folds are of examples with a number, but the stream is an iterable of minibatches; "
+        "stream a data set with __len__ and __getitem__.",
+    )
+    assert n is not None
+    source = data.source
+    pairs = _pairs(folds, _labels(source.tree) if isinstance(source, Columns) else None, n, seed)
+    for i, (rows, _) in enumerate(pairs):
+        found, times = np.unique(rows, return_counts=True)
+        require(
+            times.max() == 1,
+            f"sweep: the training rows of fold {i} hold row {found[times.argmax()]} more than once,"
+            " but a pass over streamed data reads an example once; give distinct rows, or data in "
+            "memory.",
+        )
+    return _folds((), pairs)
+
+
+def _folds(data: PyTree, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Folds:
     train, validation = zip(*pairs, strict=True)
     return Folds(data, _stacked(train), _stacked(validation))
 
 
-def _drawn(folds: object, data: PyTree, n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _pairs(folds: object, labels: np.ndarray | None, n: int, seed: int) -> list:
+    return _drawn(folds, labels, n, seed) if is_integer(folds) else _given(folds, n)
+
+
+def _drawn(
+    folds: object, labels: np.ndarray | None, n: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     k = integer("sweep: folds", folds, least=2)
     require(k <= n, f"sweep: folds is {k}, but there are {n} examples; make at most {n} folds.")
     order = np.random.default_rng([seed, _STREAM]).permutation(n)
-    labels = _labels(data)
     if labels is not None and np.unique(labels, return_counts=True)[1].min() >= k:
         order = order[np.argsort(labels[order], kind="stable")]  # class after class: dealt evenly
     fold = np.empty(n, int)
@@ -50,7 +91,8 @@ def _drawn(folds: object, data: PyTree, n: int, seed: int) -> list[tuple[np.ndar
 
 def _labels(data: PyTree) -> np.ndarray | None:
     pair = isinstance(data, (tuple, list)) and len(data) == 2
-    t = np.asarray(data[1]) if pair and jax.tree_util.all_leaves([data[1]]) else None
+    single = pair and jax.tree_util.all_leaves([data[1]]) and len(np.shape(data[1])) == 1
+    t = np.asarray(data[1]) if single else None
     return t if t is not None and t.ndim == 1 and t.dtype.kind in "iub" else None
 
 

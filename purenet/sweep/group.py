@@ -122,7 +122,7 @@ class Group:
             if stream is None:
                 data = self.workplace.data_on(self.program.layout)
             else:
-                data = self.workplace.data.train.like_chunk(stream.size)
+                data = self.workplace.data.like_chunk(stream.size)
             self._compilation = Compilation(
                 self.program, self.first_numbers(), self.workplace.key, data
             )
@@ -204,16 +204,19 @@ class Group:
 
     def retrain(self, row: int) -> tuple[list[np.ndarray], dict]:
         """Retrain one run, alone in the program of its group: its final state, packed, and its
-        curves."""
+        curves. That of a run which diverged is the last that was finite."""
         state, last = self.state, self.state.shape.epochs
         pool = self.lanes()
         self._add(pool, np.array([row]))
         stopped = state.alive[row] and not state.complete[row]
+        # on streamed data, the epoch that diverges overwrites the state before it
+        stopped |= self.program.stream is not None and not state.alive[row]
         target = state.epochs[row] if stopped else last
         curves = jax.tree.map(lambda curve: np.full((1, last), np.nan, curve.dtype), state.curves)
         with contextlib.closing(self.workplace):
             for report in pool.train(np.array([target]), np.array([True])):
                 report.write(curves, report.rows)
+        pool.lanes_of_all()  # without an epoch it has not begun
         return pool.state(0), jax.tree.map(lambda curve: curve[0], curves)
 
     def unpack(self, row: int, packed: list) -> PyTree:

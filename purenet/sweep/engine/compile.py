@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purenet.core.chunk import Chunk
 from purenet.core.types import Key, PyTree
 from purenet.sweep.engine.layout import (
     Layout,
@@ -28,6 +27,7 @@ from purenet.sweep.engine.program import (
     start_program,
 )
 from purenet.sweep.engine.streamed import chunk_program
+from purenet.sweep.engine.streaming import LaneChunk
 
 # A trial starts once and trains for many epochs. At this LLVM level, weight initialisation compiles
 # in half the time, runs 5% longer and rounds the same.
@@ -61,7 +61,7 @@ def lane_shapes(program: Program, numbers: tuple) -> Lanes:
 
 
 def program_arguments(
-    program: Program, numbers: tuple, key: Key, data: PyTree | Chunk
+    program: Program, numbers: tuple, key: Key, data: PyTree | LaneChunk
 ) -> tuple[tuple, tuple]:
     """The arguments of the program that starts lanes and of that which trains them, by shapes,
     dtypes and places: nothing has to be on a device, nor need the devices exist."""
@@ -71,7 +71,7 @@ def program_arguments(
     replicated = lambda tree: jax.tree.map(like, tree)
     seats = LaneAssignment(lanes.epochs, lanes.epochs, lanes.epochs, lanes.numbers)
     goals = lanes.epochs if program.stream is None else lanes.alive
-    data = replicated(data if isinstance(data, Chunk) else abstract(data))
+    data = replicated(data if isinstance(data, LaneChunk) else abstract(data))
     return (lanes, replicated(key), seats, lanes.alive), (lanes, data, goals)
 
 
@@ -92,7 +92,7 @@ class Compilation:
         program: Program,
         numbers: tuple,
         key: Key,
-        data: PyTree | Chunk,
+        data: PyTree | LaneChunk,
         estimated: bool = False,
     ):
         """Trace now; compile in threads, since the compiler releases the GIL. For streamed data,

@@ -5,6 +5,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from purenet.core.subset import Subset
 from purenet.core.types import Array, PyTree
@@ -47,6 +48,26 @@ class Folds(NamedTuple):
     def parts(self, fold: Array | int) -> tuple[Subset, Subset]:
         """(train, validation) of a fold."""
         return self.train.of(self.data, fold), self.validation.of(self.data, fold)
+
+
+def rows_of(part: FoldRows) -> list[np.ndarray]:
+    """The rows of each fold, without padding.
+
+    >>> part = FoldRows(np.array([[0, 1], [2, 2]]), np.array([1, 0]), (1, 2))
+    >>> [rows.tolist() for rows in rows_of(part)]
+    [[0, 1], [2]]
+    """
+    pairs = zip(np.asarray(part.rows), np.asarray(part.which), strict=True)
+    return [rows[: part.sizes[which]] for rows, which in pairs]
+
+
+def all_rows(part: FoldRows) -> np.ndarray:
+    """The rows that any fold has, ascending.
+
+    >>> all_rows(FoldRows(np.array([[0, 4], [2, 2]]), np.array([0, 0]), (2,))).tolist()
+    [0, 2, 4]
+    """
+    return np.unique(np.concatenate(rows_of(part)))
 
 
 def parts_of(data: PyTree, fold: Array | int) -> tuple[PyTree, PyTree]:

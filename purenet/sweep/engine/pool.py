@@ -101,6 +101,9 @@ class LanePool(TrialRows):
         self.lane_rows[np.flatnonzero(self.lane_rows < 0)[: len(absent)]] = absent
         return np.argsort(self.lane_rows, kind="stable")[-len(self.epochs) :]
 
+    def close(self) -> None:
+        """End what works for the pool."""
+
     def release(self, keep: np.ndarray) -> None:
         """Free the devices' memory; the states of the rows in `keep` move to the host."""
         in_lanes = self.lane_rows[self.lane_rows >= 0]

@@ -15,14 +15,21 @@ from purenet.core.chunk import Chunk
 from purenet.core.shuffle import order_of_epoch
 from purenet.core.types import Key, PyTree
 from purenet.data.feed import Feed, HostChunk
+from purenet.data.fold_feed import FoldFeed
 from purenet.data.streams import Stream
 from purenet.sweep.engine.compile import Compiled
+from purenet.sweep.engine.folds import Folds, all_rows, rows_of
 from purenet.sweep.engine.layout import place
 from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import PARTS, quarantined
 from purenet.sweep.engine.records import Report
-from purenet.sweep.engine.streamed import end_program, outputs_program
-from purenet.sweep.engine.streaming import StreamedParts
+from purenet.sweep.engine.streamed import (
+    end_program,
+    fold_outputs_program,
+    no_outputs_program,
+    outputs_program,
+)
+from purenet.sweep.engine.streaming import LaneChunk, StreamedParts, fold_scores
 
 _FOR_ORDER = 2**32 - 1  # the number of no point: the order of the examples is that of all of them
 
@@ -32,15 +39,16 @@ class Feeds(NamedTuple):
 
     train: Feed
     validation: Feed | None
+    folds: Folds | None = None
 
     @property
     def failed(self) -> bool:
         """Whether the data could not be read."""
-        return any(feed is not None and feed.failed for feed in self)
+        return any(feed is not None and feed.failed for feed in self[:2])
 
     def close(self) -> None:
         """End the threads."""
-        for feed in self:
+        for feed in self[:2]:
             if feed is not None:
                 feed.close()
 
@@ -55,9 +63,27 @@ def feeds_of(data: StreamedParts, size: int, epochs: int, key: Key) -> Feeds:
         with jax.transfer_guard("allow"):
             return np.asarray(order_of_epoch(key, np.int32(epoch), n))
 
+    if data.folds is not None:
+        return _feeds_of_folds(data, data.folds, size, epochs, order)
     train = Feed("sweep", data.train, size, epochs, None if n is None else order)
     streamed = isinstance(data.validation, Stream)
     return Feeds(train, Feed("sweep", data.validation, size, 2**62) if streamed else None)
+
+
+def _feeds_of_folds(data: StreamedParts, folds: Folds, size: int, epochs: int, order) -> Feeds:
+    """Passes over the rows that any fold trains on, and over those that any is validated on."""
+    some, mine, seen = all_rows(folds.train), rows_of(folds.train), all_rows(folds.validation)
+
+    def those(epoch: int) -> np.ndarray:
+        rows = order(epoch)
+        return rows[np.isin(rows, some)]
+
+    train = FoldFeed("sweep", data.train, size, epochs, those, mine, len(some))
+    held_out = list(map(np.unique, rows_of(folds.validation)))
+    validation = FoldFeed(
+        "sweep", data.train, size, 2**62, lambda epoch: seen, held_out, len(seen), short=True
+    )
+    return Feeds(train, validation, folds)
 
 
 class StreamPool(LanePool):
@@ -68,6 +94,9 @@ class StreamPool(LanePool):
         super().__init__(compiled, key, held)
         self.feeds = feeds
         self._running: jax.Array | None = None  # there once the latest chunk is trained
+
+    def close(self) -> None:
+        self.feeds.close()
 
     @quarantined
     def _advance(self, remaining) -> Report:
@@ -99,18 +128,24 @@ class StreamPool(LanePool):
                 return self._report(lanes)
         return self._end_epoch(epoch, lanes, placed)
 
-    def _placed(self, chunk: HostChunk) -> Chunk:
+    def _placed(self, chunk: HostChunk) -> LaneChunk:
         number = lambda n: np.array(n, np.int32)
-        steps = self.feeds.train.steps
-        now = Chunk(chunk.batches, number(chunk.count), number(chunk.at), steps)
-        return place(self.layout, now)
+        moves, own, stream = number(chunk.count), chunk.own, self.compiled.program.stream
+        assert stream is not None
+        if own is None:
+            now = Chunk(chunk.batches, moves, number(chunk.at), stream.steps)
+        else:
+            now = Chunk(chunk.batches, own.count, own.at, max(stream.minibatches), own.rows)
+        return place(self.layout, LaneChunk(now, moves))
 
     def _end_epoch(self, epoch: int, lanes, active) -> Report:
         program = self.compiled.program
         due = bool(program.monitor.due(np.array(epoch)))
         outputs: PyTree = ()
         data, streamed = self.data, self.feeds.validation is not None
-        if due and streamed:
+        if due and self.feeds.folds is not None:
+            outputs, data = self._outputs_by_fold(self.feeds.folds, active)
+        elif due and streamed:
             outputs, data = self._outputs(active)
         end = end_program((program, due, streamed))
         rows = self.lane_rows[lanes]
@@ -141,6 +176,27 @@ class StreamPool(LanePool):
             at, n = at + chunk.count, n + chunk.examples
         # a short minibatch is the last, so that padding is at the end of all
         return jnp.concatenate(outputs, axis=1)[:, :n], place(self.layout, np.concatenate(targets))
+
+    def _outputs_by_fold(self, folds: Folds, active) -> tuple[jax.Array, PyTree]:
+        """What the lanes predict for the validation rows of their folds, and what to score them
+        on."""
+        feed, program = self.feeds.validation, self.compiled.program
+        assert isinstance(feed, FoldFeed)
+        feed.restart()
+        outputs = no_outputs_program(program)()
+        targets, at = [], 0
+        while at < feed.steps:
+            chunk = feed.next()
+            assert chunk is not None
+            t = chunk.batches[1]
+            targets.append(t[feed.shape.waiting :][: chunk.examples])
+            outputs = fold_outputs_program(program)(
+                outputs, self.lanes, self._placed(chunk), active
+            )
+            jax.block_until_ready(outputs)
+            at += chunk.count
+        scores = fold_scores(folds, all_rows(folds.validation), np.concatenate(targets))
+        return outputs, place(self.layout, scores)
 
     def _report(self, lanes) -> Report:
         """Nothing new yet."""

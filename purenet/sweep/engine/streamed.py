@@ -11,8 +11,16 @@ from purenet.core.chunk import Chunk, add_in_order
 from purenet.core.contracts import checked_epoch, checked_metrics, same_state, traced_code
 from purenet.core.jit_cache import jit_for_each
 from purenet.core.types import PyTree, Trainable
+from purenet.core.validate import require
 from purenet.data.fitting import checked_streams
-from purenet.sweep.engine.layout import block_count, in_blocks, on_every_device, random_key
+from purenet.sweep.engine.folds import rows_of
+from purenet.sweep.engine.layout import (
+    block_count,
+    in_blocks,
+    on_every_device,
+    random_key,
+    sharding,
+)
 from purenet.sweep.engine.program import (
     PARTS,
     Lanes,
@@ -20,7 +28,13 @@ from purenet.sweep.engine.program import (
     checked_parts,
     end_epoch,
 )
-from purenet.sweep.engine.streaming import InEpoch, StreamedParts, StreamShape
+from purenet.sweep.engine.streaming import (
+    FoldScoring,
+    InEpoch,
+    LaneChunk,
+    StreamedParts,
+    StreamShape,
+)
 
 
 def streamed(program: Program, numbers: tuple, data: StreamedParts) -> Program:
@@ -36,14 +50,18 @@ def streamed(program: Program, numbers: tuple, data: StreamedParts) -> Program:
         parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
         checked_streams("sweep", trainable, parts)
         size: Any = trainable.batch_size
-        like = data.train.like_chunk(size)
+        own = _minibatches(data, size)
+        now = data.like_chunk(size)
+        like = jax.eval_shape(lambda now: now.of(0), now)
         state = trainable.init(key)
         chunk = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
         after, values = _stepped(trainable, state, chunk)
         same_state("sweep", jax.eval_shape(lambda: state), jax.eval_shape(lambda: after))
         checked_metrics("sweep: `steps`", {n: np.zeros(a.shape[1:]) for n, a in values.items()})
         leaf = len(jax.tree.leaves(state))
-        shape.append(StreamShape(size, like.total, tuple(sorted(values)), leaf))
+        names = tuple(sorted(values))
+        output = None if data.folds is None else _output(trainable, state, chunk, data)
+        shape.append(StreamShape(size, data.steps(size), names, leaf, own, output))
 
     with jax.disable_jit(False):
         jax.eval_shape(steps, numbers, random_key(0))
@@ -67,6 +85,29 @@ def streamed(program: Program, numbers: tuple, data: StreamedParts) -> Program:
     )
 
 
+def _minibatches(data: StreamedParts, size: int) -> tuple[int, ...]:
+    """In an epoch of each fold. Raises ValueError for a fold that has none."""
+    if data.folds is None:
+        return (data.train.steps(size),)
+    rows = rows_of(data.folds.train)
+    for fold, mine in enumerate(rows):
+        require(
+            len(mine) >= size,
+            f"sweep: fold {fold} has {len(mine)} training rows, fewer than one minibatch of {size}"
+            "; lower the batch size, or make fewer folds.",
+        )
+    return tuple(len(mine) // size for mine in rows)
+
+
+def _output(trainable: Trainable, state: PyTree, chunk: Chunk, data: StreamedParts) -> Any:
+    """What a lane predicts for all of its validation rows, by shape and dtype."""
+    assert trainable.predict is not None and data.folds is not None
+    with traced_code("sweep: `predict`"):
+        y = trainable.predict(state, chunk.minibatch(0)[0])
+    most = max(len(np.unique(rows)) for rows in rows_of(data.folds.validation))
+    return jax.ShapeDtypeStruct((-(-most // y.shape[0]), *y.shape), y.dtype)
+
+
 def _stepped(trainable: Trainable, state: PyTree, chunk: Chunk) -> tuple[PyTree, dict]:
     assert trainable.steps is not None
     with traced_code("sweep: `steps`"):
@@ -74,7 +115,7 @@ def _stepped(trainable: Trainable, state: PyTree, chunk: Chunk) -> tuple[PyTree,
 
 
 @jit_for_each(donate_argnums=0)
-def chunk_program(program: Program, lanes: Lanes, chunk: Chunk, active):
+def chunk_program(program: Program, lanes: Lanes, chunk: LaneChunk, active):
     """Train the `active` lanes, all of which are there, on a chunk of an epoch. Returns the lanes,
     and an array that is there once they are trained."""
 
@@ -82,8 +123,8 @@ def chunk_program(program: Program, lanes: Lanes, chunk: Chunk, active):
         trainable = program.trainable(lane.numbers)
         whole = program.unpack(lane.state, lambda: trainable)
         now = whole.state if program.monitor.tracks else whole
-        state, values = _stepped(trainable, now.state, chunk)
-        now = InEpoch(state, now.at + chunk.count, add_in_order(now.sums, values))
+        state, values = _stepped(trainable, now.state, chunk.of(lane.fold))
+        now = InEpoch(state, now.at + chunk.moves, add_in_order(now.sums, values))
         new = program.pack(whole._replace(state=now) if program.monitor.tracks else now)
         return lane._replace(
             state=jax.tree.map(lambda a, b: jnp.where(active, a, b), new, lane.state)
@@ -132,34 +173,78 @@ def outputs_program(program: Program, lanes: Lanes, minibatches, active):
 
 
 @jit_for_each(donate_argnums=0)
+def fold_outputs_program(program: Program, outputs, lanes: Lanes, chunk: LaneChunk, active):
+    """The `outputs` (lanes, minibatches, examples, ...) of the `active` lanes for their own
+    minibatches, of which these are some."""
+
+    def one(lane, outputs, chunk):
+        trainable = program.trainable(lane.numbers)
+        assert trainable.predict is not None
+        predict = trainable.predict
+        whole = program.unpack(lane.state, lambda: trainable)
+        state = (whole.state if program.monitor.tracks else whole).state
+        mine = chunk.of(lane.fold)
+
+        def put(i, outputs):
+            with traced_code("sweep: `predict`"):
+                y = predict(state, mine.minibatch(i)[0])
+            return outputs.at[mine.at + i].set(y)
+
+        return jax.lax.fori_loop(jnp.int32(0), mine.count, put, outputs)
+
+    def predict(outputs, lanes, chunk, active):
+        def some(i, outputs):
+            take, put, several = in_blocks(program.layout, i)
+            now, on, old = take((lanes, active, outputs))
+            work = lambda now, old: several(functools.partial(one, chunk=chunk))(now, old)
+            return put(outputs, jax.lax.cond(on.any(), work, lambda now, old: old, now, old))
+
+        return jax.lax.fori_loop(0, block_count(program.layout), some, outputs)
+
+    every = on_every_device(program.layout, predict, (True, True, False, True))
+    return every(outputs, lanes, chunk, active)
+
+
+@jit_for_each()
+def no_outputs_program(program: Program):
+    """Outputs of which none is there yet."""
+    like = program.stream.output  # type: ignore[union-attr]
+    zeros = jnp.zeros((program.layout.width, *like.shape), like.dtype)
+    return jax.lax.with_sharding_constraint(zeros, sharding(program.layout, split=True))
+
+
+@jit_for_each(donate_argnums=0)
 def end_program(what: tuple[Program, bool, bool], lanes: Lanes, data, outputs, active):
     """End the epoch of the `active` lanes, which are all evaluated or none. Returns the lanes, and
     their metrics.
 
     `data` is the validation data, or the targets of such that is streamed, of which these are the
-    `outputs`. `what` is the program, and whether lanes are evaluated, and from outputs.
+    `outputs`; with folds, their `FoldScoring`. `what` is the program, and whether lanes are
+    evaluated, and from outputs.
     """
     program, evaluated, from_outputs = what
     layout, stream = program.layout, program.stream
     assert stream is not None
 
-    def measured(trainable, sums, outputs, state):
+    def measured(trainable, fold, sums, outputs, data, state):
         if not evaluated:
             blank = dict.fromkeys(program.metrics, jnp.full((), jnp.nan, jnp.result_type(float)))
             return dict.fromkeys(PARTS, blank)
         with traced_code("sweep: `evaluate`"):
-            if from_outputs:
+            if isinstance(data, FoldScoring):
+                found = data.score(trainable.score, outputs, fold)
+            elif from_outputs:
                 found = trainable.score(outputs, data)
             else:
                 found = trainable.evaluate(state, data)
-        parts = {"train": stream.means(sums), "validation": found}
+        parts = {"train": stream.means(sums, fold), "validation": found}
         return checked_parts(program.monitor, state, parts)
 
     def one(lane, active, outputs, data):
         trainable = program.trainable(lane.numbers)
         whole = program.unpack(lane.state, lambda: trainable)
         now = whole.state if program.monitor.tracks else whole
-        look = functools.partial(measured, trainable, now.sums, outputs)
+        look = functools.partial(measured, trainable, lane.fold, now.sums, outputs, data)
         due = active & evaluated
         return end_epoch(
             program, lane, whole, now.state, look, evaluated, active, due, wrap=stream.begin

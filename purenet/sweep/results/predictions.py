@@ -1,6 +1,6 @@
 """The predictions of a result: out of fold, and as ensembles."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from purenet.core.ensemble import Ensemble, ensemble
 from purenet.core.types import PyTree
 from purenet.core.validate import require
-from purenet.sweep.engine.folds import Folds
+from purenet.sweep.engine.folds import Folds, rows_of
 from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.results.greedy import greedy
 from purenet.sweep.results.networks import Networks
@@ -20,15 +20,21 @@ def out_of_fold(networks: Networks, number: int) -> np.ndarray:
     """The predictions of a point, one of whose runs is `number`, for every example."""
     caller = "Result.out_of_fold"
     data = networks.trainer_for(caller).data
-    require(isinstance(data, Folds), f"{caller}: the sweep has no folds; pass run folds=.")
+    folds = _folds(data)
+    require(folds is not None, f"{caller}: the sweep has no folds; pass run folds=.")
+    assert folds is not None
     runs = networks.members(caller, networks.runs(number // networks.outcomes.runs))
-    x, n = _inputs(data.data), len(jax.tree.leaves(data.data)[0])
+    n = (
+        data.train.examples
+        if isinstance(data, StreamedParts)
+        else len(jax.tree.leaves(data.data)[0])
+    )
+    held_out = rows_of(folds.validation)
+    assert n is not None
     total, seen = None, np.zeros(n, int)
     for i, run in enumerate(runs):
-        part = data.validation.of(None, i % data.number)
-        rows = np.asarray(part.rows[: int(part.count)])
-        examples = jax.tree.map(lambda a, rows=rows: a[rows], x)
-        y = np.asarray(ensemble([run], [1.0], None).predict(examples))
+        rows = held_out[i % folds.number]
+        y = _predicted(ensemble([run], [1.0], None), data, rows)
         total = np.zeros((n, *y.shape[1:]), y.dtype) if total is None else total
         np.add.at(total, rows, y)
         np.add.at(seen, rows, 1)
@@ -56,17 +62,18 @@ def greedy_ensemble(networks: Networks, size: int) -> Ensemble:
     require(len(kept) > 0, f"{caller}: no weights were kept to choose from; pass run keep=.")
     score = _score(networks, kept[0])
     sign = 1 if networks.outcomes.maximize else -1
-    if isinstance(networks.trainer_for(caller).data, Folds):
+    data = networks.trainer_for(caller).data
+    if _folds(data) is not None:
         predicted = np.stack(
             [out_of_fold(networks, point * networks.outcomes.runs) for point in kept]
         )
         seen = np.isfinite(predicted.reshape(*predicted.shape[:2], -1)).all(axis=(0, 2))
         rows = np.flatnonzero(seen)
-        predicted, targets = predicted[:, rows], _targets(_data(networks))[rows]
+        predicted, targets = predicted[:, rows], _targets(data, rows)
     else:
-        x, targets = _data(networks)
-        single = lambda point: _ensemble(networks, [point], [1.0]).predict(x)
-        predicted = np.stack([np.asarray(single(point)) for point in kept])
+        single = lambda point: _ensemble(networks, [point], [1.0])
+        predicted = np.stack([_predicted(single(point), data) for point in kept])
+        targets = _targets(data)
     ranked_by = lambda y, t: sign * score(y, t)[networks.outcomes.metric]
     counts = greedy(jnp.asarray(predicted), jnp.asarray(targets), ranked_by, size)
     chosen = np.flatnonzero(counts)
@@ -91,12 +98,24 @@ def _score(networks: Networks, point: int) -> Callable[[Any, Any], dict]:
     return score
 
 
-def _data(networks: Networks) -> PyTree:
-    """The data to score predictions on: all examples with folds, else the validation data."""
-    data = networks.trainer_for("Result.ensemble").data
+# the data to score predictions on: all examples with folds, else the validation data
+def _folds(data: Any) -> Folds | None:
     if isinstance(data, StreamedParts):
-        return data.in_memory("Result.ensemble")
-    return data.data if isinstance(data, Folds) else data[1]
+        return data.folds
+    return data if isinstance(data, Folds) else None
+
+
+def _pieces(data: Any, rows: np.ndarray | None) -> Iterator[PyTree]:
+    """These examples, or all of them: at once, or a part after the other if they are streamed."""
+    if isinstance(data, StreamedParts):
+        return data.pieces(rows)
+    whole = data.data if isinstance(data, Folds) else data[1]
+    return iter([whole if rows is None else jax.tree.map(lambda a: a[rows], whole)])
+
+
+def _predicted(network: Ensemble, data: Any, rows: np.ndarray | None = None) -> np.ndarray:
+    pieces = _pieces(data, rows)
+    return np.concatenate([np.asarray(network.predict(_inputs(piece))) for piece in pieces])
 
 
 def _inputs(data: PyTree) -> PyTree:
@@ -104,5 +123,5 @@ def _inputs(data: PyTree) -> PyTree:
     return data[0] if isinstance(data, (tuple, list)) and len(data) == 2 else data
 
 
-def _targets(data: PyTree) -> np.ndarray:
-    return np.asarray(data[1])
+def _targets(data: Any, rows: np.ndarray | None = None) -> np.ndarray:
+    return np.concatenate([np.asarray(piece[1]) for piece in _pieces(data, rows)])
