@@ -228,9 +228,9 @@ def test_the_budget_is_a_share_and_enough_for_one_point():
     assert sweep.freeze_thaw(share=1).budget(9, 27) == 9 * 27
 
 
-@pytest.mark.parametrize("initial, batch", [(2, 2), (3, 5), (100, 8)])
-def test_enough_is_kept_back_to_train_the_best_forecast_to_the_end(initial, batch):
-    search = sweep.freeze_thaw(0.3, initial, batch)
+@pytest.mark.parametrize("initial, batch, every", [(2, 2, 1), (3, 5, 1), (100, 8, 3)])
+def test_enough_is_kept_back_to_train_the_best_forecast_to_the_end(initial, batch, every):
+    search = sweep.freeze_thaw(0.3, initial, batch, every)
     final = np.sort(RNG.standard_normal((20, 1)), axis=0) - 1 / np.arange(1, 9)
     rounds, goals = search.rounds(20, 8), None
     scores = None
