@@ -79,9 +79,9 @@ def run(
 
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
       `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
-      `hyperband` and `median_stopping` stop bad points early; `freeze_thaw` trains
-      those that its model of their curves finds promising; `pbt` lets bad ones copy good ones;
-      `from_optuna` asks an Optuna sampler.
+      `hyperband` and `median_stopping` stop bad points early; `freeze_thaw` trains those that its
+      model of their curves finds promising; `pbt` lets bad ones copy good ones; `from_optuna` asks
+      an Optuna sampler.
     - `seeds`: number of runs of each point, with different seeds; points are ranked by the mean.
     - `folds`: cross-validation. `data` is then one data set, and each point is trained on every
       fold: an integer k (shuffled by the seed; stratified if data is (x, t) with integer labels),
