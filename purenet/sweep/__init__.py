@@ -21,6 +21,7 @@ Which to stop early, or copy
     hyperband        several halvings side by side
     median_stopping  stops points that fall behind the median
     pbt              the worst copy the best
+    descent          all walk down their own hypergradients
 
 Your own
     Sampler          which points to try
@@ -32,17 +33,21 @@ Running
     plan             predicts how `run` would go, and how long it would take
     load             reads the result in a folder
     AskTell          the search alone, for a loop of your own
+    hypergradient    the derivative of a whole training with respect to its hyperparameters
 
 What they return
     Result           best(), table(), curves, replay, pictures, files
     Trial            one trial: its hyperparameters and scores
     Run              one retrained trial: its state and curves
     Plan             what `plan` returns
+    Hypergradient    what `hypergradient` returns
     SweepProgress    how far a sweep is: what on_report gets
     Lineage          who copied whom in a population
 """
 
 from purenet.sweep import testing as testing
+from purenet.sweep._hypergradient import Hypergradient as Hypergradient
+from purenet.sweep._hypergradient import hypergradient as hypergradient
 from purenet.sweep._plan import Plan as Plan
 from purenet.sweep._plan import plan as plan
 from purenet.sweep._run import run as run
@@ -60,6 +65,7 @@ from purenet.sweep.samplers.designs import random as random
 from purenet.sweep.samplers.designs import sobol as sobol
 from purenet.sweep.samplers.optuna import from_optuna as from_optuna
 from purenet.sweep.schedulers.base import Scheduler as Scheduler
+from purenet.sweep.schedulers.descent import descent as descent
 from purenet.sweep.schedulers.halving import halving as halving
 from purenet.sweep.schedulers.halving import hyperband as hyperband
 from purenet.sweep.schedulers.median import median_stopping as median_stopping
@@ -74,6 +80,7 @@ from purenet.sweep.space.padded import padded as padded
 
 __all__ = [
     "AskTell",
+    "Hypergradient",
     "Lineage",
     "Plan",
     "Result",
@@ -83,10 +90,12 @@ __all__ = [
     "SweepProgress",
     "Trial",
     "choice",
+    "descent",
     "from_optuna",
     "grid",
     "halving",
     "hyperband",
+    "hypergradient",
     "latin_hypercube",
     "load",
     "lograndint",

@@ -72,7 +72,7 @@ def run(
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
       `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
       `hyperband` and `median_stopping` stop bad points early; `pbt` lets bad ones copy good ones;
-      `from_optuna` asks an Optuna sampler.
+      `descent` lets all walk down their own hypergradients; `from_optuna` asks an Optuna sampler.
     - `seeds`: number of runs of each point, with different seeds; points are ranked by the mean.
     - `folds`: cross-validation. `data` is then one data set, and each point is trained on every
       fold: an integer k (shuffled by the seed; stratified if data is (x, t) with integer labels),
@@ -98,8 +98,8 @@ def run(
       the next report; a second one acts at once. With more `trials` or `epochs` the sweep is
       extended, with the result of a sweep of that size from the start. Trials that get more epochs
       resume from their final states if these were kept, and start again if not. ValueError says
-      why a search cannot be extended: `halving`, `hyperband` and `pbt` never can, and a sampler
-      whose points depend on their number cannot get more of them.
+      why a search cannot be extended: `halving`, `hyperband`, `pbt` and `descent` never can, and a
+      sampler whose points depend on their number cannot get more of them.
     - `keep`: number of best points whose final weights are kept.
     - `seconds`: no block of epochs starts later than this after the call, compilation included. The
       result so far is returned, with unfinished trials as "stopped"; with `path=` the same call

@@ -84,7 +84,7 @@ class SweepConfig:
         **options: Unpack[SweepOptions],
     ):
         asked = filled(options)
-        _check_trial(trial)
+        check_trial(trial)
         folds = asked["folds"]
         _check_order(space, data, folds)
         trials = None if trials is None else integer("sweep: trials", trials, least=1)
@@ -239,7 +239,7 @@ class SweepConfig:
         return settings
 
 
-def _check_trial(trial: object) -> None:
+def check_trial(trial: object) -> None:
     if isinstance(trial, Trainable):
         raise TypeError(
             "sweep: trial is a Trainable, but a function from a point of the space to one is "
