@@ -78,6 +78,7 @@ SWEEPS = {
     "sweep_tour": {"best", "parallel", "slices", "map", "rungs", "lineage"},
     "sweep_any_code": {"newton", "newton_curves", "bandit"},
     "sweep_transformers": {"slices"},
+    "sweep_hypergradients": {"lineage"},
 }
 
 
