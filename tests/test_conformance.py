@@ -90,6 +90,7 @@ SCHEDULERS = SAMPLERS | {
     "hyperband": sweep.hyperband(), "median_stopping": sweep.median_stopping(),
     "median_stopping early": sweep.median_stopping(1, 2), "pbt": sweep.pbt(1),
     "freeze_thaw": sweep.freeze_thaw(),
+    "descent": sweep.descent(1),
     "one's own": tournament(), "one's own of a sequence": tournament(SAMPLERS["a sequence"]),
 }  # fmt: skip
 
@@ -245,7 +246,7 @@ def test_more_points_of_a_declared_prefix_can_be_asked_for_without_their_number(
 
 
 @pytest.mark.parametrize("make", [
-    sweep.halving, sweep.hyperband, sweep.median_stopping, sweep.pbt,
+    sweep.halving, sweep.hyperband, sweep.median_stopping, sweep.pbt, sweep.descent,
 ])  # fmt: skip
 def test_a_scheduler_that_compares_all_points_takes_no_sampler_that_learns(make):
     with pytest.raises(TypeError, match=f"{make.__name__}: the sampler is climb, whose po"):

@@ -40,6 +40,10 @@ def run(trial=halve, space=SPACE, data=DATA, trials=2, epochs=2, **options):
     return sweep.run(trial, space, data, trials, epochs, **options)
 
 
+def slope(trial=halve, hyper={"rate": 0.5}, data=DATA, epochs=2, **options):  # noqa: B006
+    return sweep.hypergradient(trial, hyper, data, epochs, **options)
+
+
 def plan(**options):
     return sweep.plan(halve, SPACE, DATA, 2, 2, **options)
 
@@ -231,6 +235,9 @@ MISTAKES = {
     ".*Scheduler"),
     "pbt": (lambda: sweep.pbt(sampler=None), TypeError, "pbt: the sampler is None, but a function"),
     "pbt factors": (lambda: sweep.pbt(factors=("a", 1)), ValueError, r"factors is \('a', 1\), but"),
+    "descent": (lambda: sweep.descent(sampler=None), TypeError, "descent: the sampler is None"),
+    "descent step": (lambda: sweep.descent(step=0), ValueError, "descent: step is 0, but a"),
+    "descent metric": (lambda: sweep.descent(metric=1), TypeError, "descent: metric is 1, but"),
     "from_optuna": (lambda: sweep.from_optuna(lambda: 3), TypeError, "a callable that takes seed"),
     "Scheduler without rounds": (
         lambda: run(search=sweep.Scheduler(sweep.random, None)), TypeError, "rounds of all is None",
@@ -249,6 +256,21 @@ MISTAKES = {
     "tell text": (lambda: tell([0], ["a"]), TypeError, r"scores is \['a'\], but an array of real"),
     "tell complex": (lambda: tell([0], [1j]), TypeError, r"scores is \[1j\]"),
     "tell nothing": (lambda: tell([0], [[]]), ValueError, r"shape \(1, 0\)"),
+    # hypergradients
+    "hypergradient: trial": (lambda: slope(3), TypeError, "trial is 3, but a function"),
+    "hypergradient: no Trainable": (lambda: slope(lambda h: 1), TypeError, "returned int, but a T"),
+    "hypergradient: integers": (lambda: slope(hyper={"rate": 1}), ValueError, "hyper holds no f"),
+    "hypergradient: a space": (lambda: slope(hyper=SPACE), TypeError, "'rate' is Uniform"),
+    "hypergradient: a set": (
+        lambda: slope(hyper={"rate": 0.1, "b": {1}}), TypeError, r"'b': \{1\} .* cannot be a sta",
+    ),
+    "hypergradient: data": (lambda: slope(data=X), ValueError, r"data is .*a pair \(train, valid"),
+    "hypergradient: text": (lambda: slope(data=("a", "b")), TypeError, "train is 'a', but"),
+    "hypergradient: epochs": (lambda: slope(epochs=0), ValueError, "epochs is 0, but at least 1"),
+    "hypergradient: metric": (lambda: slope(metric="f1"), ValueError, r"\['loss'\], but 'f1' is"),
+    "hypergradient: metrics": (lambda: slope(metric=["loss"]), TypeError, r"metric is \['loss'\]"),
+    "hypergradient: seed": (lambda: slope(seed=-1), ValueError, "hypergradient: seed is -1"),
+    "hypergradient: number": (lambda: slope(number=0.5), TypeError, "number is 0.5, but the numb"),
     # run and plan
     "run: a trial of none": (lambda: run(lambda: 1), TypeError, "cannot be called with one point"),
     "plan: metric": (lambda: plan(metric=["loss"]), TypeError, r"metric is \['loss'\], but"),
@@ -393,7 +415,7 @@ OF_RESULTS = {
     "plot n": (lambda r: r.plot("a.png", None), TypeError, "Result.plot: n is None"),
     "plot_map": (lambda r: r.plot_map("a.png", "rate"), TypeError, "names is 'rate', but a tuple"),
     "plot_map alone": (lambda r: r.plot_map("a.png"), ValueError, "there are 1 columns"),
-    "plot_lineage": (lambda r: r.plot_lineage("a.png"), ValueError, r"search=pbt\(\) has"),
+    "plot_lineage": (lambda r: r.plot_lineage("a.png"), ValueError, r"descent\(\) has"),
     "to_csv 3": (lambda r: r.to_csv(3), TypeError, "Result.to_csv: the path is 3"),
     "to_csv folder": (lambda r: r.to_csv("."), IsADirectoryError, "to_csv: . is a folder"),
     "to_csv nowhere": (lambda r: r.to_csv(FILE), FileNotFoundError, "there is no folder no-such"),
@@ -530,10 +552,9 @@ def test_training_takes_arrays_however_they_lie():
 def test_every_public_name_is_tried():
     """A new function comes with a row; so does every module's every name."""
     source = inspect.getsource(inspect.getmodule(test_every_public_name_is_tried))
-    records = {"Check", "Tolerance", "TOLERANCES", "Worst", "Lineage", "Result", "Run", "Trial",
-               "SweepProgress",
-               "Plan", "Sampler", "checked_path", "cases", "prepare", "write_tree", "opened",
-               "read_tree", "leaf_specs"}  # fmt: skip
+    records = {"Check", "Hypergradient", "Tolerance", "TOLERANCES", "Worst", "Lineage", "Result",
+               "Run", "Trial", "SweepProgress", "Plan", "Sampler", "checked_path",
+               "cases", "prepare", "write_tree", "opened", "read_tree", "leaf_specs"}  # fmt: skip
     missing = []
     for module in (images, trees, gradcheck_check, plots, sweep):
         for name, value in vars(module).items():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from purenet.core.dtypes import floating
 from purenet.core.types import Optimizer, PyTree
 from purenet.core.validate import NonNegative, UnitInterval, declared
-from purenet.optim.base import Count, average, weightwise
+from purenet.optim.base import Count, average, root, weightwise
 from purenet.optim.schedules import LearningRate
 
 # of the quintic iteration: singular values from 0 to 1 end between 0.7 and 1.2 after five steps
@@ -63,7 +63,7 @@ def muon(
         if g.ndim == 2:
             return -rate * _orthogonal(average(m, g, new1)), m, v
         v = average(v, g * g, new2)
-        return -rate * correct1 * m / (jnp.sqrt(correct2 * v) + eps), m, v
+        return -rate * correct1 * m / (root(correct2 * v) + eps), m, v
 
     return weightwise("muon", MuonState, rate, numbers, rule, weight_decay=weight_decay, mask=mask)
 
@@ -73,7 +73,7 @@ def _orthogonal(n: jax.Array) -> jax.Array:
     rows, columns = ((n != 0).any(axis).sum() for axis in (1, 0))
     wide = n.shape[0] <= n.shape[1]
     x = n if wide else n.T
-    x = x / (jnp.sqrt((x * x).sum()) + jnp.finfo(n.dtype).tiny ** 0.5)
+    x = x / (root((x * x).sum()) + jnp.finfo(n.dtype).tiny ** 0.5)
     a, b, c = (jnp.asarray(number, n.dtype) for number in _COEFFICIENTS)
     for _ in range(_STEPS):
         gram = x @ x.T  # of the shorter side

@@ -40,7 +40,7 @@ import jax.numpy as jnp
 from purenet.core.dtypes import floating
 from purenet.core.types import Optimizer, PyTree
 from purenet.core.validate import NonNegative, UnitInterval, declared
-from purenet.optim.base import Count, average, weightwise
+from purenet.optim.base import Count, average, root, weightwise
 from purenet.optim.schedules import LearningRate
 
 # plain gradient descent and momentum
@@ -141,7 +141,7 @@ def adagrad(
 
     def rule(rate, eps, eps_root, g, h):
         h = h + g * g
-        return -rate * g / (jnp.sqrt(h + eps_root) + eps), h
+        return -rate * g / (root(h + eps_root) + eps), h
 
     numbers = lambda rate, t: (rate, eps, eps_root)
     return weightwise("adagrad", AdagradState, rate, numbers, rule, fill=initial_accumulator)
@@ -172,7 +172,7 @@ def rmsprop(
 
     def rule(rate, new, eps, eps_root, g, h):
         h = average(h, g * g, new)
-        return -rate * g / (jnp.sqrt(h + eps_root) + eps), h
+        return -rate * g / (root(h + eps_root) + eps), h
 
     numbers = lambda rate, t: (rate, 1 - floating(decay), eps, eps_root)
     return weightwise("rmsprop", RmspropState, rate, numbers, rule)
@@ -311,7 +311,7 @@ def _adam(caller, rate, b1, b2, eps, eps_root, factors, weight_decay=0.0, mask=N
         m = average(m, g, new1)
         v = average(v, g * g, new2)
         step = sum(scale * x for scale, x in zip(scales, (m, g), strict=False))
-        return step / (jnp.sqrt(correction * v + eps_root) + eps), m, v
+        return step / (root(correction * v + eps_root) + eps), m, v
 
     return weightwise(caller, AdamState, rate, numbers, rule, weight_decay=weight_decay, mask=mask)
 

@@ -22,6 +22,7 @@ Which to stop early, or copy
     median_stopping  stops points that fall behind the median
     pbt              the worst copy the best
     freeze_thaw      a model of the curves decides which go on, and which start
+    descent          all walk down their own hypergradients
 
 Your own
     Sampler          which points to try
@@ -34,6 +35,7 @@ Running
     load             reads the result in a folder
     AskTell          the search alone, for a loop of your own
     coordinate_check  how far networks of several widths move
+    hypergradient    the derivative of a whole training with respect to its hyperparameters
 
 What they return
     Result           best(), table(), curves, replay, pictures, files
@@ -41,11 +43,14 @@ What they return
     Run              one retrained trial: its state and curves
     Plan             what `plan` returns
     Coordinates      what `coordinate_check` returns
+    Hypergradient    what `hypergradient` returns
     SweepProgress    how far a sweep is: what on_report gets
     Lineage          who copied whom in a population
 """
 
 from purenet.sweep import testing as testing
+from purenet.sweep._hypergradient import Hypergradient as Hypergradient
+from purenet.sweep._hypergradient import hypergradient as hypergradient
 from purenet.sweep._plan import Plan as Plan
 from purenet.sweep._plan import plan as plan
 from purenet.sweep._run import run as run
@@ -65,6 +70,7 @@ from purenet.sweep.samplers.designs import random as random
 from purenet.sweep.samplers.designs import sobol as sobol
 from purenet.sweep.samplers.optuna import from_optuna as from_optuna
 from purenet.sweep.schedulers.base import Scheduler as Scheduler
+from purenet.sweep.schedulers.descent import descent as descent
 from purenet.sweep.schedulers.freeze_thaw import freeze_thaw as freeze_thaw
 from purenet.sweep.schedulers.halving import halving as halving
 from purenet.sweep.schedulers.halving import hyperband as hyperband
@@ -81,6 +87,7 @@ from purenet.sweep.space.padded import padded as padded
 __all__ = [
     "AskTell",
     "Coordinates",
+    "Hypergradient",
     "Lineage",
     "Plan",
     "Result",
@@ -91,11 +98,13 @@ __all__ = [
     "Trial",
     "choice",
     "coordinate_check",
+    "descent",
     "freeze_thaw",
     "from_optuna",
     "grid",
     "halving",
     "hyperband",
+    "hypergradient",
     "latin_hypercube",
     "load",
     "lograndint",

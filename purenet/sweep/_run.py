@@ -40,8 +40,8 @@ from purenet.sweep.storage.folder import Store
 from purenet.sweep.storage.shared import SharedStore
 
 _NO_EXECUTOR = (
-    "sweep: the data is streamed, but an executor's workers would each read all of it, again for "
-    "every block of trials; leave out executor=, or give arrays."
+    "sweep: an executor's workers would each read all of streamed data, again for every block of "
+    "trials; leave out executor=, or give arrays."
 )
 
 
@@ -79,9 +79,9 @@ def run(
 
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
       `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
-      `hyperband` and `median_stopping` stop bad points early; `freeze_thaw` trains those that its
-      model of their curves finds promising; `pbt` lets bad ones copy good ones; `from_optuna` asks
-      an Optuna sampler.
+      `hyperband` and `median_stopping` stop bad points early, `freeze_thaw` those whose forecast is
+      bad; `pbt` lets bad ones copy good ones; `descent` lets all walk down their hypergradients;
+      `from_optuna` asks an Optuna sampler.
     - `seeds`: number of runs of each point, with different seeds; points are ranked by the mean.
     - `folds`: cross-validation. `data` is then one data set, and each point is trained on every
       fold: an integer k (shuffled by the seed; stratified if data is (x, t) with integer labels),
@@ -107,8 +107,8 @@ def run(
       the next report; a second one acts at once. With more `trials` or `epochs` the sweep is
       extended, with the result of a sweep of that size from the start. Trials that get more epochs
       resume from their final states if these were kept, and start again if not. ValueError says
-      why a search cannot be extended: `halving`, `hyperband`, `freeze_thaw` and `pbt` never can,
-      and a sampler whose points depend on their number cannot get more of them.
+      why a search cannot be extended: `halving`, `hyperband`, `freeze_thaw`, `pbt` and `descent`
+      never can, and a sampler whose points depend on their number cannot get more of them.
     - `keep`: number of best points whose final weights are kept.
     - `seconds`: no block of epochs starts later than this after the call, compilation included. The
       result so far is returned, with unfinished trials as "stopped"; with `path=` the same call

@@ -86,7 +86,7 @@ class SweepConfig:
         **options: Unpack[SweepOptions],
     ):
         asked = filled(options)
-        _check_trial(trial)
+        check_trial(trial)
         folds = asked["folds"]
         _check_order(space, data, folds)
         trials = None if trials is None else integer("sweep: trials", trials, least=1)
@@ -267,7 +267,7 @@ def _streamed_folds(folds: object, data: Any, seed: int) -> StreamedParts:
     return StreamedParts(data, data, make_streamed_folds(folds, data, seed))
 
 
-def _check_trial(trial: object) -> None:
+def check_trial(trial: object) -> None:
     if isinstance(trial, Trainable):
         raise TypeError(
             "sweep: trial is a Trainable, but a function from a point of the space to one is "

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.types import Key
@@ -10,9 +11,11 @@ from purenet.core.validate import require
 from purenet.sweep.engine.exchange import exchange_lanes, reaches
 from purenet.sweep.engine.layout import place
 from purenet.sweep.engine.pool import LanePool
+from purenet.sweep.engine.program import Program, quarantined
 from purenet.sweep.engine.records import Lineage, Report, damaged
+from purenet.sweep.engine.walk import Walk, axes, walk_program
 from purenet.sweep.group import Group
-from purenet.sweep.schedulers.pbt import Population
+from purenet.sweep.schedulers.pbt import Descent, Population
 from purenet.sweep.space.points import fresh_numbers, traced_leaves
 from purenet.sweep.state import SweepState
 from purenet.sweep.storage.reading import fitting
@@ -50,19 +53,22 @@ def train(
     members, last = state.shape.points, state.shape.epochs
     require(
         state.shape.runs == 1,
-        "pbt: a member of a population is a single run, but there are "
+        f"{search.kind}: a member of a population is a single run, but there are "
         f"{state.shape.seeds} seed(s) and {state.shape.folds} fold(s).",
     )
     require(
         not groups[0].program.monitor.tracks,
-        "pbt: the members of a population copy each other's states as they train, so none has "
-        'a best epoch of its own; leave out patience= and select="best".',
+        f"{search.kind}: the members of a population copy each other's states as they train, so "
+        'none has a best epoch of its own; leave out patience= and select="best".',
     )
     require(
         any(len(group.rows) > 1 for group in groups),
-        f"pbt: no two of the {members} members have the same static choices, so none can copy "
-        "another; use more trials, or fewer choices.",
+        f"{search.kind}: no two of the {members} members have the same static choices, so none can "
+        "copy another; use more trials, or fewer choices.",
     )
+    if search.descent is not None:
+        for group in groups:
+            walking(search.descent, group, group.program)
     # a state is saved before the exchange that follows it
     exchanges = search.exchanges(last)
     done = min(max(0, -(-epochs // search.every) - 1), exchanges)
@@ -71,7 +77,7 @@ def train(
         return
     for group in groups:
         group.compile()
-    pools = [_members(group) for group in groups]
+    pools = [_members(search.kind, group) for group in groups]
     stop_if_late()
     for exchange in range(done, exchanges + 1):
         target = (exchange + 1) * search.every if exchange < exchanges else last
@@ -97,13 +103,13 @@ def train(
                 _exchange(search, key, group, pool, exchange, cube[group.rows])
 
 
-def _members(group: Group) -> LanePool:
+def _members(kind: str, group: Group) -> LanePool:
     """The pool of a group, all of whose members have a lane at once."""
     pool = group.pool()
     assert isinstance(pool, LanePool)
     if pool.layout.width < len(group.rows):
         raise ValueError(
-            f"pbt: {len(group.rows)} members do not fit in memory at once, but "
+            f"{kind}: {len(group.rows)} members do not fit in memory at once, but "
             f"{pool.layout.width} do."
         )
     return pool
@@ -127,6 +133,11 @@ def _exchange(
         pool.lanes,
         *place(pool.layout, (key, lane_of, scores, drawn, ends, search.factors, search.resample)),
     )
+    if search.descent is not None:
+        walk = walking(search.descent, group, pool.compiled.program)
+        left = 1 - exchange / search.exchanges(state.shape.epochs)
+        step = np.asarray(search.descent.step * left, jnp.result_type(float))
+        lanes = quarantined(walk_program(walk))(lanes, pool.data, place(pool.layout, step))
     pool.lanes = lanes
     parents = jax.device_get(parents)
     state.lineage.parents[exchange, rows] = rows[parents]
@@ -134,6 +145,30 @@ def _exchange(
     state.epochs[rows], state.alive[rows] = pool.epochs, pool.alive
     for i, column in zip(traced, lanes.numbers, strict=True):
         state.lineage.numbers[keys[i]][exchange + 1, rows] = jax.device_get(column)[lane_of]
+
+
+def walking(descent: Descent, group: Group, program: Program) -> Walk:
+    """How the members of a group walk. Raises ValueError if no hyperparameter can move, for a
+    metric that their training does not return, and for streamed data."""
+    state = group.state
+    require(
+        program.stream is None,
+        "descent: the gradients need data in memory, but some of it is streamed; give arrays of a "
+        "part of it.",
+    )
+    require(
+        descent.metric in program.metrics,
+        f"descent: `evaluate` returns the metrics {list(program.metrics)}, but {descent.metric!r} "
+        "is to be made small.",
+    )
+    traced = traced_leaves(state.space, state.points, group.number)
+    found = axes([state.space.leaves[i] for i in traced])
+    require(
+        any(axis is not None for axis in found),
+        "descent: no hyperparameter can move, since none is uniform, loguniform or normal; use "
+        "pbt() or another search.",
+    )
+    return Walk(program, found, descent.horizon, descent.metric)
 
 
 def restored_lineage(search: Population, state: SweepState, done: int) -> Lineage:

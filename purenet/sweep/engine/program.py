@@ -196,7 +196,7 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
     with traced_code("sweep: `init`"):
         state = checked_state("sweep", trainable.init(key))
     parts = parts_of(data, 0)
-    after = _trained(trainable, state, parts)
+    after = trained(trainable, state, parts)
     measured = checked_parts(program.monitor, after, _measured(trainable, after, parts))
     return state, after, measured, program.pack(state)
 
@@ -306,7 +306,7 @@ def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     monitor, trainable = program.monitor, program.trainable(lane.numbers)
     parts = parts_of(data, lane.fold)
     before = program.unpack(lane.state, lambda: trainable)
-    state = _trained(trainable, before.state if monitor.tracks else before, parts)
+    state = trained(trainable, before.state if monitor.tracks else before, parts)
     look = lambda state: checked_parts(monitor, state, _measured(trainable, state, parts))
     return end_epoch(program, lane, before, state, look, any_due, active, due)
 
@@ -351,14 +351,14 @@ def end_epoch(
     return lane._replace(alive=alive, ended=ended, epochs=epochs, state=kept), metrics
 
 
-def _trained(trainable: Trainable, state, parts):
+def trained(trainable: Trainable, state: PyTree, parts: tuple) -> PyTree:
     """The state after one epoch."""
     with traced_code("sweep: `epoch`"):
         one = lambda data: checked_epoch("sweep", trainable.epoch(state, data))[0]
-        return _given(trainable, one, parts[0])
+        return given(trainable, one, parts[0])
 
 
-def _given(trainable: Trainable, f: Callable, part):
+def given(trainable: Trainable, f: Callable, part: PyTree) -> Any:
     """f of the data, in the form that the Trainable takes."""
     gathered = isinstance(part, Subset) and not trainable.subsets
     return part.examples(f) if gathered else f(part)
@@ -368,9 +368,7 @@ def _measured(trainable: Trainable, state, parts) -> dict:
     """The metrics on both parts of the data."""
     look = lambda data: trainable.evaluate(state, data)
     with traced_code("sweep: `evaluate`"):
-        return {
-            name: _given(trainable, look, part) for name, part in zip(PARTS, parts, strict=True)
-        }
+        return {name: given(trainable, look, part) for name, part in zip(PARTS, parts, strict=True)}
 
 
 def checked_parts(monitor: Monitor, state: PyTree, metrics: dict) -> dict:

@@ -137,7 +137,9 @@ def rungs(trials: TrialTable, path: Path) -> Any:
 def lineage(trials: TrialTable, path: Path, found: Lineage | None) -> Any:
     """Who copied whom. Raises ValueError if the sweep did not train a population."""
     if found is None:
-        raise ValueError("Result.plot_lineage: only a sweep with search=pbt() has a lineage.")
+        raise ValueError(
+            "Result.plot_lineage: only a sweep with search=pbt() or descent() has a lineage."
+        )
     pairs = [pair for name, leaf in trials.space.items() for pair in _leaves(name, leaf).items()]
     sampled = {key for key, leaf in pairs if hasattr(leaf, "ppf")}
     columns = {key: column for key, column in found.numbers.items() if key in sampled}

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -20,20 +20,32 @@ def _are_factors(value: Any) -> bool:
     return two and all(0 < factor < math.inf for factor in value)
 
 
-_HALF = satisfying(
+HALF = satisfying(
     lambda value: is_number(value) and 0 < value <= 0.5, "a number above 0, at most 0.5", ValueError
 )
-_UNIT = satisfying(lambda value: is_number(value) and 0 <= value <= 1, "a probability", ValueError)
-_Fraction = Annotated[float, _HALF]
-_Probability = Annotated[float, _UNIT]
+UNIT = satisfying(lambda value: is_number(value) and 0 <= value <= 1, "a probability", ValueError)
+_Fraction = Annotated[float, HALF]
+_Probability = Annotated[float, UNIT]
 _Factors = Annotated[
     tuple[float, float], satisfying(_are_factors, "a pair of numbers above 0", ValueError)
 ]
 
 
+class Descent(NamedTuple):
+    """How the members of a population walk down their own hypergradients.
+
+    >>> Descent(step=0.3, horizon=1, metric="loss").horizon
+    1
+    """
+
+    step: float  # the length of the first, in the unit cube
+    horizon: int  # epochs to look ahead
+    metric: str  # made small
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Population(Scheduler):
-    """The scheduler that `pbt` returns.
+    """The scheduler that `pbt` and `descent` return.
 
     >>> pbt(every=5).exchanges(20)
     3
@@ -43,6 +55,12 @@ class Population(Scheduler):
     fraction: float
     factors: tuple[float, float]
     resample: float
+    descent: Descent | None = None  # of a population whose members walk as well
+
+    @property
+    def kind(self) -> str:
+        """The name of the function that made it."""
+        return self.name.partition("(")[0]
 
     @property
     def independent(self) -> bool:
@@ -87,20 +105,25 @@ def pbt(
     sampler = as_design("pbt", sampler)
     name = f"pbt({every=}, {fraction=}, {factors=}, {resample=}, {sampler.name})"
     return Population(
-        sampler, functools.partial(_rounds, every), name=name, every=every, fraction=fraction,
+        sampler, functools.partial(rounds, "pbt", every), name=name, every=every, fraction=fraction,
         factors=(factors[0], factors[1]), resample=resample,
         extends=never("its members copy one another, at exchanges that depend on both numbers"),
     )  # fmt: skip
 
 
-def _rounds(every: int, points: int, epochs: int) -> Rounds:
-    """One round: all members are trained to the end."""
+def rounds(kind: str, every: int, points: int, epochs: int) -> Rounds:
+    """One round: all members are trained to the end.
+
+    >>> next(rounds("pbt", 1, 2, 3)).tolist()
+    [3, 3]
+    """
     require(
         epochs >= 2 * every,
-        f"pbt: with an exchange every {every} epochs a trial needs {2 * every} or more, but it has "
-        f"{epochs}; lower `every` or train longer.",
+        f"{kind}: with an exchange every {every} epochs a trial needs {2 * every} or more, but it "
+        f"has {epochs}; lower `every` or train longer.",
     )
     require(
-        points > 1, f"pbt: a population of {points} has no other member to copy; use 2 or more."
+        points > 1,
+        f"{kind}: a population of {points} has no other member to copy; use 2 or more.",
     )
     yield np.full(points, epochs)
