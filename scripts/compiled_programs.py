@@ -70,6 +70,7 @@ def lanes(trial, space, shape, device, trials, lanes, block):
     parts = _examples(400, shape), _examples(100, shape)
     config = SweepConfig(trial, space, parts, trials, 2)
     program = config.programs[0]._replace(layout=Layout((device,), lanes, block))
+    program = program.in_cached_blocks()
     one = numbers(config.space, config.start.points, 0)
     _, arguments = program_arguments(program, one, jax.random.key(0), config.data)
     return training_program(program).lower(*arguments)

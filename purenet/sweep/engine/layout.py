@@ -18,7 +18,8 @@ _WIDEST = 256
 # Bytes that a device keeps next to its arithmetic: on a TPU's core, VMEM. A GPU's cache is too
 # small to matter, and wide blocks hide what it costs to launch a kernel.
 _CACHE = {"tpu": 128 * 2**20}
-_COPIES = 3  # of a state: itself, its gradients, what comes next
+_COPIES = 2  # of a state: itself and its gradients
+_TILE = 128  # lanes side by side in a TPU's arrays; blocks of fewer would make it copy all states
 
 
 class Layout(NamedTuple):
@@ -73,19 +74,19 @@ def layout(trials: int, devices: Sequence[jax.Device], block: int | None = None)
 
 
 def cached(layout: Layout, lane: int) -> Layout:
-    """The layout with blocks whose states, of `lane` bytes each, stay in a device's fast memory:
-    a power of two of lanes, at least 8.
+    """The layout with blocks whose states, of `lane` bytes each, stay in a device's fast memory: a
+    multiple of 128 lanes, at least that.
 
     >>> from types import SimpleNamespace
     >>> tpu = SimpleNamespace(platform="tpu")
     >>> cached(Layout((tpu,), lanes=1024, block=256), 520_000)[1:]
-    (1024, 64)
+    (1024, 128)
     """
     cache = _CACHE.get(layout.devices[0].platform)
     if cache is None:
         return layout
     fit = cache // (_COPIES * max(1, lane))
-    width = max(8, 1 << max(0, fit.bit_length() - 1))
+    width = max(1, fit // _TILE) * _TILE
     if width >= layout.block:
         return layout
     return layout._replace(lanes=math.ceil(layout.lanes / width) * width, block=width)
