@@ -271,6 +271,15 @@ MISTAKES = {
     "hypergradient: metrics": (lambda: slope(metric=["loss"]), TypeError, r"metric is \['loss'\]"),
     "hypergradient: seed": (lambda: slope(seed=-1), ValueError, "hypergradient: seed is -1"),
     "hypergradient: number": (lambda: slope(number=0.5), TypeError, "number is 0.5, but the numb"),
+    # coordinate_check
+    "coordinate_check: no widths": (
+        lambda: sweep.coordinate_check(halve, {"rate": 0.5}, X), ValueError,
+        "'width' is None in the space, but several widths",
+    ),
+    "coordinate_check: epochs": (
+        lambda: sweep.coordinate_check(halve, {"width": sweep.choice([1, 2])}, X, epochs=0),
+        ValueError, "epochs is 0, but",
+    ),
     # run and plan
     "run: a trial of none": (lambda: run(lambda: 1), TypeError, "cannot be called with one point"),
     "plan: metric": (lambda: plan(metric=["loss"]), TypeError, r"metric is \['loss'\], but"),
@@ -552,8 +561,8 @@ def test_training_takes_arrays_however_they_lie():
 def test_every_public_name_is_tried():
     """A new function comes with a row; so does every module's every name."""
     source = inspect.getsource(inspect.getmodule(test_every_public_name_is_tried))
-    records = {"Check", "Hypergradient", "Tolerance", "TOLERANCES", "Worst", "Lineage", "Result",
-               "Run", "Trial", "SweepProgress", "Plan", "Sampler", "checked_path",
+    records = {"Check", "Coordinates", "Hypergradient", "Tolerance", "TOLERANCES", "Worst",
+               "Lineage", "Result", "Run", "Trial", "SweepProgress", "Plan", "Sampler", "checked_path",
                "cases", "prepare", "write_tree", "opened", "read_tree", "leaf_specs"}  # fmt: skip
     missing = []
     for module in (images, trees, gradcheck_check, plots, sweep):

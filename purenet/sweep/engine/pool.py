@@ -182,7 +182,7 @@ class LanePool(TrialRows):
 def _busiest(lanes, layout: Layout) -> int:
     """The number of blocks of lanes that the busiest device has to train."""
     blocks = np.unique(lanes // layout.block)
-    return int(np.bincount(blocks // (layout.lanes // layout.block)).max())
+    return int(np.bincount(blocks // (layout.lanes // layout.block), minlength=1).max())
 
 
 def _unbalanced(lanes, layout: Layout) -> bool:
