@@ -562,8 +562,9 @@ def test_every_public_name_is_tried():
     """A new function comes with a row; so does every module's every name."""
     source = inspect.getsource(inspect.getmodule(test_every_public_name_is_tried))
     records = {"Check", "Coordinates", "Hypergradient", "Tolerance", "TOLERANCES", "Worst",
-               "Lineage", "Result", "Run", "Trial", "SweepProgress", "Plan", "Sampler", "checked_path",
-               "cases", "prepare", "write_tree", "opened", "read_tree", "leaf_specs"}  # fmt: skip
+               "Lineage", "Result", "Run", "Trial", "SweepProgress", "Plan", "Sampler",
+               "checked_path", "cases", "prepare", "write_tree", "opened",
+               "read_tree", "leaf_specs"}  # fmt: skip
     missing = []
     for module in (images, trees, gradcheck_check, plots, sweep):
         for name, value in vars(module).items():
