@@ -91,6 +91,7 @@ def _doubled(case, i, a):
 # which arguments hold the examples; the first alone elsewhere
 BATCHED = {
     "look_up": (1,),
+    "attend": (0, 1, 2, 3),
     **dict.fromkeys(("softmax_cross_entropy", "sigmoid_binary_cross_entropy"), (0, 1)),
     **dict.fromkeys(("mean_squared_error", "huber"), (0, 1)),
 }

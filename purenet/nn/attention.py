@@ -147,7 +147,9 @@ def _attend_bwd(causal, block, residuals, g):
         dk = dk + widen(jnp.einsum("nhqk,nhqd->nhkd", dz, q))
         return (dk, dv), jnp.einsum("nhqk,nhkd->nhqd", dz, k)
 
-    dq, dk, dv = [], jnp.zeros_like(widen(k)), jnp.zeros_like(widen(v))
+    # zeros of the type that the sums will have: inside shard_map, different on every device
+    zeros = lambda a: jnp.where(False, widen(a) + shared.sum(), 0)
+    dq, dk, dv = [], zeros(k), zeros(v)
     for start, end, keys in _groups(len(queries), size, k.shape[2], causal):
         blocks = slice(start, end)
         rows = (queries[blocks], g[blocks], shared[blocks], of_scores[blocks])
