@@ -128,7 +128,7 @@ OPTIMIZERS = {
 def test_no_optimizer_is_forgotten():
     modules = {name: getattr(getattr(pn, name), "__module__", "") for name in pn.__all__}
     exported = {name for name, module in modules.items() if module.startswith("purenet.optim.")}
-    assert exported - {"chain", "apply_updates", "averaged_weights"} == {*OPTIMIZERS}
+    assert exported - {"chain", "apply_updates", "averaged_weights", "mup_rates"} == {*OPTIMIZERS}
 
 
 @jax.jit

@@ -384,7 +384,7 @@ def test_a_plan_takes_as_long_as_reading(monkeypatch):
 
 # what is refused
 def test_what_is_not_streamed_yet_is_refused():
-    with pytest.raises(ValueError, match="executor's workers would each read all of it"):
+    with pytest.raises(ValueError, match="executor's workers would each read all of streamed data"):
         run(executor=concurrent.futures.ThreadPoolExecutor)
     without = lambda hyper: trial(hyper)._replace(steps=None)
     with pytest.raises(TypeError, match=r"sweep: the data is streamed.*no `steps\(state, chunk\)`"):

@@ -85,6 +85,7 @@ def describe(
     Raises ValueError, naming the layer and the argument, for anything without a description.
 
     >>> from purenet.nn.activations import relu
+    >>> from purenet.nn.combinators import serial
     >>> describe("save", serial(relu), {})["arguments"]["layers"][0]
     {'function': 'relu'}
     """

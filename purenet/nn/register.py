@@ -47,7 +47,7 @@ def layers() -> dict[str, Callable[..., Layer]]:
     """Every function that returns a layer, by name.
 
     >>> sorted(layers())[:3]
-    ['avg_pool', 'batch_norm', 'conv']
+    ['attention', 'avg_pool', 'batch_norm']
     """
     return {
         name: f
