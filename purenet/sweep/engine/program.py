@@ -391,4 +391,6 @@ def checked_parts(monitor: Monitor, state: PyTree, metrics: dict) -> dict:
 
 def _all_finite(tree):
     floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(a).all() for a in floats]).all()
+    # the largest of each, not every entry: the same, and XLA repeats less of it where it is used
+    largest = [jnp.abs(a).max(initial=0) for a in floats]
+    return jnp.stack([jnp.isfinite(a) for a in largest]).all()
