@@ -37,7 +37,7 @@ def descent(
 
     u are its hyperparameters in the unit cube, the logarithms of those of `loguniform`, and L is
     the `metric` on the validation data after `horizon` more epochs of training from where it is,
-    with these hyperparameters; the member itself then goes on from where it was. A step stays
+    with these hyperparameters; the member itself then continues from where it was. A step stays
     within the range of the distribution. Those of `uniform`, `loguniform` and `normal` move, all
     others are kept.
 
