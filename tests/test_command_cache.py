@@ -59,6 +59,16 @@ def test_without_a_folder_that_can_be_made_there_is_no_cache(no_cache_yet, tmp_p
     assert jax.config.jax_compilation_cache_dir is None
 
 
+def test_a_user_without_a_home_has_no_cache(no_cache_yet, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(cache.Path, "home", nowhere)
+    assert cli.main(["check", "--seed", "-1"]) == 2
+    assert jax.config.jax_compilation_cache_dir is None
+
+
 def test_no_cache_leaves_it_off(no_cache_yet, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cli.main(["check", "--seed", "-1", "--no-cache"]) == 2

@@ -15,27 +15,31 @@ _SECONDS = 0.1  # of compiling, below which a program is not worth a file
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the option that leaves the cache off."""
     parser.add_argument("--no-cache", action="store_true",
-        help="compile anew: neither read nor keep compiled programs "
-        f"(otherwise in {folder()}, at most {_BYTES // 2**20} MiB)")  # fmt: skip
+        help="compile anew: neither read nor keep compiled programs, which are otherwise in "
+        f"purenet/programs of your cache folder, at most {_BYTES // 2**20} MiB")  # fmt: skip
 
 
-def folder() -> Path:
-    """Where compiled programs are kept: `purenet` in the user's folder for caches."""
+def folder() -> Path | None:
+    """Where compiled programs are kept: `purenet/programs` in the user's folder for caches. None
+    for a user without a home."""
     if sys.platform == "win32":
         root = os.environ.get("LOCALAPPDATA")
     else:
         root = os.environ.get("XDG_CACHE_HOME")
-    return Path(root or Path.home() / ".cache", "purenet", "programs")
+    try:
+        return Path(root or Path.home() / ".cache", "purenet", "programs")
+    except RuntimeError:  # no HOME, and nobody's home in the system's list of users
+        return None
 
 
-def use(path: Path) -> None:
+def use(path: Path | None) -> None:
     """Keep compiled programs in a folder, unless JAX's own settings name one or leave it off.
 
     JAX decides which program a file is for: by the program, the versions, the devices and the flags
     of the compiler. The oldest files go first where the folder has grown too large. A folder that
     cannot be written is not used.
     """
-    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+    if path is None or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
