@@ -229,13 +229,13 @@ def building(monkeypatch):
         def compiles(self):
             if isinstance(fault := analysis(layout) if callable(analysis) else 0, Exception):
                 raise fault
-            return compiler, 0.5
+            return compiler, 1.0  # when it was done
 
         done = type("Done", (), {"result": compiles})()
         one = Compilation.__new__(Compilation)
         width = lambda dtype: jax.ShapeDtypeStruct((layout.width,), dtype)
         one._advance = one._start = done
-        one._tracing, one._eager, one._estimated = 0.25, False, False
+        one._began, one._eager, one._estimated = 0.25, False, False
 
         def again(smaller, estimated=True):
             made = make(smaller, room, analysis)

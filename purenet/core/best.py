@@ -53,15 +53,22 @@ def update(tracked: Tracked, state: PyTree, score: Number, evaluated: Array | bo
     better = jnp.asarray(evaluated) & (
         first | (score > tracked.score) & (tracked.epochs_of_best > 0)
     )
-    choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
     return Tracked(
         state,
-        choose(state, tracked.best) if jax.tree.leaves(tracked.best) else tracked.best,
-        choose(score, tracked.score),
+        _either(better, state, tracked.best) if jax.tree.leaves(tracked.best) else tracked.best,
+        jnp.where(better, score, tracked.score),
         jnp.where(better, 0, tracked.stale + jnp.asarray(evaluated, jnp.int32)),
         epochs,
-        choose(epochs, tracked.epochs_of_best),
+        jnp.where(better, epochs, tracked.epochs_of_best),
     )
+
+
+def _either(chosen, new, old):
+    """One tree or the other; a loop over single trainings moves no bytes of the one that stays."""
+    leaves, structure = jax.tree.flatten(new)
+    pair = list(map(jnp.asarray, leaves)), list(map(jnp.asarray, jax.tree.leaves(old)))
+    kept = jax.lax.cond(chosen, lambda new, old: new, lambda new, old: old, *pair)
+    return jax.tree.unflatten(structure, kept)
 
 
 def exhausted(tracked: Tracked, patience: Number) -> jax.Array:

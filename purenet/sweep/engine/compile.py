@@ -95,8 +95,8 @@ class Compilation:
         """Trace now; compile in threads, since the compiler releases the GIL. For streamed data,
         `data` is a chunk, by shapes and dtypes. `estimated`: the lanes are those that should fit in
         memory."""
-        began = time.perf_counter()
-        self._tracing, self._eager = 0.0, jax.config.jax_disable_jit  # type: ignore[attr-defined]
+        self._began = time.perf_counter()
+        self._eager = jax.config.jax_disable_jit  # type: ignore[attr-defined]
         self._again = lambda layout, estimated=True: Compilation(
             program._replace(layout=layout), numbers, key, data, estimated
         )
@@ -107,12 +107,11 @@ class Compilation:
         starting, advancing = program_arguments(program, numbers, key, data)
         options = compiler_options(program.layout.devices[0].platform)
         compilers = ThreadPoolExecutor(2)
-        compiled = lambda lowered: compilers.submit(_timed, lambda: lowered.compile(options))
+        compiled = lambda lowered: compilers.submit(_ended, lambda: lowered.compile(options))
         # the longer one first: it compiles while the other is traced
         self._advance = compiled(training_program(program).lower(*advancing))
         self._start = compiled(start_program(program).lower(*starting))
         compilers.shutdown(wait=False)
-        self._tracing = time.perf_counter() - began
 
     def result(self) -> Compiled:
         """The programs, with fewer lanes if that many would not fit in memory.
@@ -162,7 +161,7 @@ class Compilation:
             start, advance = start_program(self._program), training_program(self._program)
             return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
         try:
-            (advance, took), (start, _) = self._advance.result(), self._start.result()
+            (advance, then), (start, _) = self._advance.result(), self._start.result()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -171,10 +170,9 @@ class Compilation:
             needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
             if layout.block > 1:
                 each += usage.temp_size_in_bytes // layout.block
-        seconds = self._tracing + took
-        return Compiled(self._program, self._lanes, start, advance, seconds, needed, each)
+        took = then - self._began
+        return Compiled(self._program, self._lanes, start, advance, took, needed, each)
 
 
-def _timed(f):
-    began = time.perf_counter()
-    return f(), time.perf_counter() - began
+def _ended(f):
+    return f(), time.perf_counter()

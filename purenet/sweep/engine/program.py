@@ -345,8 +345,8 @@ def end_epoch(
         whole = tracking.update(before, whole, score, due)
         if monitor.patience is not None:
             ended |= going & tracking.exhausted(whole, monitor.patience)
-    kept = jax.tree.map(
-        lambda new, old: jnp.where(going, new, old), program.pack(whole), lane.state
+    kept = jax.lax.cond(
+        going, lambda new, old: new, lambda new, old: old, program.pack(whole), lane.state
     )
     alive, epochs = lane.alive & (finite | ~active), lane.epochs + going.astype(jnp.int32)
     return lane._replace(alive=alive, ended=ended, epochs=epochs, state=kept), metrics
