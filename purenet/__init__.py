@@ -68,6 +68,7 @@ Optimizers
     adam                        momentum and RMSProp
     adamw                       Adam with decoupled weight decay
     nadam                       Adam with Nesterov momentum
+    radam                       Adam that needs no warm-up
     lion                        the sign of the momentum
     muon                        orthogonalised momentum, for matrices
 
@@ -203,6 +204,7 @@ from purenet.optim.optimizers import nadam as nadam
 from purenet.optim.optimizers import nesterov as nesterov
 from purenet.optim.optimizers import rmsprop as rmsprop
 from purenet.optim.optimizers import sgd as sgd
+from purenet.optim.radam import radam as radam
 from purenet.optim.transforms import add_weight_decay as add_weight_decay
 from purenet.optim.transforms import apply_updates as apply_updates
 from purenet.optim.transforms import averaged_weights as averaged_weights
@@ -302,6 +304,7 @@ __all__ = [
     "plots",
     "positions",
     "predict",
+    "radam",
     "relu",
     "remat",
     "residual",

@@ -20,7 +20,7 @@ from purenet.sweep.engine.program import advance_program, start_program
 
 PLATFORMS = ("cpu", "cuda", "tpu", "rocm")
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamw", "lion", "momentum", "muon", "nadam",
-              "nesterov", "rmsprop", "sgd")  # fmt: skip
+              "nesterov", "radam", "rmsprop", "sgd")  # fmt: skip
 
 
 def exported(f, *args):

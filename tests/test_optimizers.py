@@ -85,6 +85,17 @@ def lion(t, g, w, memory, rate, b1, b2, weight_decay):
     return -rate * (np.sign(b1 * m + (1 - b1) * g) + decay)
 
 
+def radam(t, g, w, memory, rate, b1, b2, eps, eps_root, weight_decay):
+    m, v = moments(g, memory, b1, b2)
+    step = m / (1 - b1**t)
+    last = 2 / (1 - b2) - 1
+    now = last - 2 * t * b2**t / (1 - b2**t)
+    if now > 5:
+        r = np.sqrt((now - 4) * (now - 2) * last / ((last - 4) * (last - 2) * now))
+        step = r * step / (np.sqrt(v / (1 - b2**t) + eps_root) + eps)
+    return -rate * (step + (weight_decay * w if w.ndim >= 2 else 0))
+
+
 def clipped_sgd(t, g, w, memory, rate, limit):
     return -rate * np.minimum(np.maximum(g, -limit), limit)
 
@@ -145,6 +156,7 @@ CASES = {
         {"rate": 0.05, "b1": 0.8, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3},
         schedules.cosine(0.1, 1500),  # its steps do not become smaller by themselves
     ),
+    "radam": Case(pn.radam, radam, {**ADAM, "weight_decay": 0.3}, 0.03),
     "clip": Case(
         lambda rate, limit: pn.chain(pn.clip(limit), optimizers.sgd(rate)),
         clipped_sgd,
@@ -389,6 +401,19 @@ def test_float32_first_step_of_adam_is_the_rate():
             optimizer = optimizers.adam(0.5)
             updates, _ = optimizer.update(g, optimizer.init(g))
             np.testing.assert_allclose(updates, [-0.5, 0.5], rtol=1e-6)
+
+
+def test_radam_divides_from_the_sixth_step_on_in_float32_too():
+    """ρₜ is t less a little: the difference of two numbers of 2000 would not tell it from 5."""
+    g = jnp.float32(2.0)
+    for b2, length in ((0.999, 5.994163751656718), (0.9999, 5.999416637501653)):
+        last = (1 + b2) / (1 - b2)
+        r = ((length - 4) * (length - 2) * last / ((last - 4) * (last - 2) * length)) ** 0.5
+        optimizer = pn.radam(1.0, b2=jnp.float32(b2))
+        state, update = optimizer.init(g), jax.jit(optimizer.update)
+        for expected in (-2.0,) * 5 + (-r,):
+            got, state = update(g, state, g)
+            np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
 def test_gradients_wider_than_the_weights():

@@ -16,7 +16,7 @@ STRICT = {
     "transfers": lambda: jax.transfer_guard("disallow"),
 }
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamw", "lion", "momentum", "muon", "nadam",
-              "nesterov", "rmsprop", "sgd")  # fmt: skip
+              "nesterov", "radam", "rmsprop", "sgd")  # fmt: skip
 
 
 def traces(f, *args):
