@@ -71,6 +71,8 @@ Optimizers
     radam                       Adam that needs no warm-up
     lion                        the sign of the momentum
     muon                        orthogonalised momentum, for matrices
+    schedule_free_sgd           averages its weights; its rate need not fall
+    schedule_free_adamw         the same with the steps of AdamW
 
 Gradient transformations
     chain                       several, one after the other
@@ -205,6 +207,8 @@ from purenet.optim.optimizers import nesterov as nesterov
 from purenet.optim.optimizers import rmsprop as rmsprop
 from purenet.optim.optimizers import sgd as sgd
 from purenet.optim.radam import radam as radam
+from purenet.optim.schedule_free import schedule_free_adamw as schedule_free_adamw
+from purenet.optim.schedule_free import schedule_free_sgd as schedule_free_sgd
 from purenet.optim.transforms import add_weight_decay as add_weight_decay
 from purenet.optim.transforms import apply_updates as apply_updates
 from purenet.optim.transforms import averaged_weights as averaged_weights
@@ -314,6 +318,8 @@ __all__ = [
     "save_ensemble",
     "save_network",
     "scale_by_schedule",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
     "schedules",
     "selu",
     "serial",

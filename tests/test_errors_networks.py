@@ -143,7 +143,8 @@ SETTINGS = {
     "l2": [Setting(pn.l2, "strength", NEGATIVE)],
     **{
         name: [Setting(getattr(pn, name), "rate", NEGATIVE)]
-        for name in ("sgd", "lion", "adam", "nadam", "adadelta", "muon", "radam")
+        for name in ("sgd", "lion", "adam", "nadam", "adadelta", "muon", "radam",
+                     "schedule_free_sgd", "schedule_free_adamw")
     },
     "momentum": [Setting(pn.momentum, "rate", NEGATIVE),
                  Setting(lambda v: pn.momentum(0.1, v), "momentum", SHARE)],
@@ -194,7 +195,8 @@ OPTIMIZERS = {
     **{
         name: getattr(pn, name)(0.1)
         for name in ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam",
-                     "adamw", "nadam", "lion", "muon", "radam")
+                     "adamw", "nadam", "lion", "muon", "radam", "schedule_free_sgd",
+                     "schedule_free_adamw")
     },
     "clip": pn.clip(1.0),
     "clip_by_global_norm": pn.clip_by_global_norm(1.0),

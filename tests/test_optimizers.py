@@ -96,6 +96,29 @@ def radam(t, g, w, memory, rate, b1, b2, eps, eps_root, weight_decay):
     return -rate * (step + (weight_decay * w if w.ndim >= 2 else 0))
 
 
+def averaged(w, memory, s, z):
+    """The step of the average of the iterates, of which z is the latest."""
+    memory["z"], memory["total"] = z, memory.get("total", 0) + s**2
+    return s**2 / memory["total"] * (z - w)
+
+
+def schedule_free_sgd(t, g, w, memory, rate, b1, weight_decay):
+    z = memory.get("z", w)
+    y = (1 - b1) * z + b1 * w
+    decay = weight_decay * y if w.ndim >= 2 else 0
+    g = g + y - w  # the gradient of the parabola at y, from that at w
+    return averaged(w, memory, rate, z - rate * (g + decay))
+
+
+def schedule_free_adamw(t, g, w, memory, rate, b1, b2, eps, eps_root, weight_decay):
+    z = memory.get("z", w)
+    y = (1 - b1) * z + b1 * w
+    decay = weight_decay * y if w.ndim >= 2 else 0
+    _, v = moments(g + y - w, memory, 0, b2)
+    move = (g + y - w) / (np.sqrt(v / (1 - b2**t) + eps_root) + eps) + decay
+    return averaged(w, memory, rate * np.sqrt(1 - b2**t), z - rate * move)
+
+
 def clipped_sgd(t, g, w, memory, rate, limit):
     return -rate * np.minimum(np.maximum(g, -limit), limit)
 
@@ -157,6 +180,18 @@ CASES = {
         schedules.cosine(0.1, 1500),  # its steps do not become smaller by themselves
     ),
     "radam": Case(pn.radam, radam, {**ADAM, "weight_decay": 0.3}, 0.03),
+    "schedule_free_sgd": Case(
+        pn.schedule_free_sgd,
+        schedule_free_sgd,
+        {"rate": 0.1, "b1": 0.8, "weight_decay": 0.3},
+        schedules.warmup(0.3, 1500),  # so that the first iterates count for less in the average
+    ),
+    "schedule_free_adamw": Case(
+        pn.schedule_free_adamw,
+        schedule_free_adamw,
+        {**ADAM, "weight_decay": 0.3},
+        schedules.warmup(0.03, 1500),
+    ),
     "clip": Case(
         lambda rate, limit: pn.chain(pn.clip(limit), optimizers.sgd(rate)),
         clipped_sgd,
@@ -194,12 +229,19 @@ NOISE = {
 }
 
 
+def slopes(optimizer, weights, state, noise):
+    """The gradient of a noisy parabola, where the optimizer wants it."""
+    if optimizer.gradient_at is not None:
+        weights = optimizer.gradient_at(state, weights)
+    return jax.tree.map(lambda w, n: (w - TARGET + n).astype(w.dtype), weights, noise)
+
+
 def train(optimizer, weights, noise):
     """The weights after every step on a noisy parabola, and the last state."""
 
     def step(carry, noise):
         weights, state = carry
-        grads = jax.tree.map(lambda w, n: (w - TARGET + n).astype(w.dtype), weights, noise)
+        grads = slopes(optimizer, weights, state, noise)
         updates, state = optimizer.update(grads, state, weights)
         weights = pn.apply_updates(weights, updates)
         return (weights, state), weights
@@ -329,8 +371,9 @@ def check_types(make, options, weights, rate):
 def test_state_and_updates_keep_structure_and_dtype(case, rate):
     for dtype in (jnp.float32, jnp.bfloat16):
         state = check_types(case.make, case.options, initial(dtype), rate)
-        dtypes = {leaf.dtype for leaf in jax.tree.leaves(state)}
-        assert dtypes <= {jnp.dtype(jnp.int32), jnp.dtype(dtype)}
+        assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim} <= {jnp.dtype(dtype)}
+        alone = {leaf.dtype for leaf in jax.tree.leaves(state) if not leaf.ndim}
+        assert alone <= {jnp.dtype(jnp.int32), jnp.dtype(float)}  # counts and sums of all steps
     mixed = {"w": initial(jnp.bfloat16)["w"], "b": initial(jnp.float32)["b"]}
     check_types(case.make, case.options, mixed, rate)
     with jax.enable_x64(False):
@@ -342,7 +385,7 @@ def test_second_step_neither_compiles_again_nor_needs_its_donated_input(case):
 
     @chex.assert_max_traces(n=1)
     def step(weights, state, noise):
-        grads = jax.tree.map(lambda w, n: w - TARGET + n, weights, noise)
+        grads = slopes(optimizer, weights, state, noise)
         updates, state = optimizer.update(grads, state, weights)
         return pn.apply_updates(weights, updates), state
 

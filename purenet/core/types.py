@@ -61,6 +61,9 @@ class Optimizer(NamedTuple):
 
     `extra` are keyword arguments that transformations in a chain may need, such as `value=`.
 
+    `gradient_at` is optional: `gradient_at(state, weights)` are the weights at which the gradient
+    is taken, where these are not the `weights` that `update` moves and a training evaluates.
+
     >>> down = Optimizer(lambda weights: (), lambda grads, state, weights: (-grads, state))
     >>> down.update(0.5, down.init(1.0), 1.0)
     (-0.5, ())
@@ -68,6 +71,7 @@ class Optimizer(NamedTuple):
 
     init: Callable[[PyTree], PyTree]
     update: Callable[..., tuple[PyTree, PyTree]]
+    gradient_at: Callable[[PyTree, PyTree], PyTree] | None = None
 
 
 class TrainState(NamedTuple):

@@ -138,7 +138,7 @@ def weightwise(
             if chosen:
                 u = u - wide(shrink) * wide(w)
             pairs = zip((u, *new), (w, *old), strict=True)
-            return _Row(a.astype(jnp.result_type(b)) for a, b in pairs)
+            return Row(a.astype(jnp.result_type(b)) for a, b in pairs)
 
         if decays:
             chosen = decay_mask(caller, mask, required_weights(caller, weights))
@@ -174,7 +174,7 @@ def average(old: Any, x: Any, new: Any) -> Any:
     return old + new * (x - old)
 
 
-class _Row(tuple):
+class Row(tuple):
     """The new values for one leaf, which jax.tree takes for a leaf; a tuple would be a subtree."""
 
 

@@ -61,8 +61,8 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     The state is a tuple, one state for each. Further keyword arguments of `update`, such as
     `value=`, are passed on to each optimizer whose `update` takes them.
 
-    Raises TypeError for an argument that is not an (init, update) pair, and ValueError for the
-    state of another chain.
+    Raises TypeError for an argument that is not an (init, update) pair; ValueError for two that
+    have a `gradient_at`, and for the state of another chain.
     Source: the composition of gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = chain(clip(1.0), scale_by_schedule(-0.5))
@@ -93,7 +93,15 @@ def chain(*optimizers: Optimizer) -> Optimizer:
             new.append(state)
         return updates, tuple(new)
 
-    return optimizer_pair("chain", init, update, real=False)
+    at = [i for i, optimizer in enumerate(optimizers) if getattr(optimizer, "gradient_at", None)]
+    text = f"chain: arguments {at} each choose where the gradient is taken; keep one of them."
+    require(len(at) < 2, text)
+    pair = optimizer_pair("chain", init, update, real=False)
+    if not at:
+        return pair
+    return pair._replace(
+        gradient_at=lambda states, weights: optimizers[at[0]].gradient_at(states[at[0]], weights)
+    )
 
 
 @declared

@@ -34,13 +34,17 @@ def _step(settings: Settings, state, pick, rows, key, train=True):
     it as an argument; a layer that ignores it trains as on full batches, since a PaddedSize is
     true.
     """
-    params = state.params
+    params, optimizer = state.params, settings.optimizer
+    where = params
+    if optimizer.gradient_at is not None:
+        weights = optimizer.gradient_at(state.opt_state, params.weights)
+        where = params._replace(weights=weights)
     if settings.microbatches == 1:
         objective = functools.partial(_objective, settings, settings.penalty, train)
-        grads, (stats, values) = _gradients(objective, params, pick(rows), key)
+        grads, (stats, values) = _gradients(objective, where, pick(rows), key)
     else:
-        grads, (stats, values) = _microbatched_gradients(settings, params, pick, rows, key)
-    updates, opt_state = settings.optimizer.update(
+        grads, (stats, values) = _microbatched_gradients(settings, where, pick, rows, key)
+    updates, opt_state = optimizer.update(
         grads, state.opt_state, params.weights, value=values["loss"]
     )
     params = Params(apply_updates(params.weights, updates), stats)

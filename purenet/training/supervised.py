@@ -131,7 +131,8 @@ def supervised(
     if metrics is not None:
         _check_metrics(metrics)
     weighing = weights if weights is None or callable(weights) else _class_weights(weights)
-    optimizer = Optimizer(optimizer.init, with_extras(optimizer.update))
+    at = getattr(optimizer, "gradient_at", None)
+    optimizer = Optimizer(optimizer.init, with_extras(optimizer.update), at)
     settings = Settings(
         net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches,
         weighing, augment,
