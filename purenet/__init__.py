@@ -80,6 +80,7 @@ Gradient transformations
     clip_by_global_norm         clips the norm of all gradients together
     add_weight_decay            adds a multiple of the weights
     scale_by_schedule           multiplies by a factor that depends on the step
+    reduce_on_plateau           lowers the rate when a validation metric no longer improves
     mup_rates                   the rate of each weight in a network made by mup
     exponential_moving_average  averages the weights
     averaged_weights            reads that average
@@ -206,6 +207,7 @@ from purenet.optim.optimizers import nadam as nadam
 from purenet.optim.optimizers import nesterov as nesterov
 from purenet.optim.optimizers import rmsprop as rmsprop
 from purenet.optim.optimizers import sgd as sgd
+from purenet.optim.plateau import reduce_on_plateau as reduce_on_plateau
 from purenet.optim.radam import radam as radam
 from purenet.optim.schedule_free import schedule_free_adamw as schedule_free_adamw
 from purenet.optim.schedule_free import schedule_free_sgd as schedule_free_sgd
@@ -309,6 +311,7 @@ __all__ = [
     "positions",
     "predict",
     "radam",
+    "reduce_on_plateau",
     "relu",
     "remat",
     "residual",

@@ -17,7 +17,7 @@ MAKERS = {
             pn.sgd, pn.momentum, pn.nesterov, pn.adagrad, pn.rmsprop, pn.adadelta, pn.adam,
             pn.adamw, pn.nadam, pn.lion, pn.muon, pn.radam, pn.clip,
             pn.clip_by_global_norm, pn.add_weight_decay, pn.schedule_free_sgd,
-            pn.schedule_free_adamw, pn.scale_by_schedule,
+            pn.schedule_free_adamw, pn.reduce_on_plateau, pn.scale_by_schedule,
         )
     },
 }  # fmt: skip
@@ -40,7 +40,7 @@ def test_an_optimizer_refuses_complex_weights_and_gradients(name):
 
 def test_no_optimizer_is_forgotten():
     step = {pn.chain, pn.apply_updates, pn.exponential_moving_average, pn.averaged_weights}
-    files = ("optimizers", "muon", "radam", "schedule_free", "transforms")
+    files = ("optimizers", "muon", "radam", "schedule_free", "plateau", "transforms")
     homes = [f"purenet.optim.{file}" for file in files]
     public = [f for f in vars(pn).values() if getattr(f, "__module__", "") in homes]
     assert {f.__name__ for f in public if f not in step} == {*MAKERS}

@@ -157,6 +157,10 @@ SETTINGS = {
     "clip": [Setting(pn.clip, "limit", ABOVE_0)],
     "clip_by_global_norm": [Setting(pn.clip_by_global_norm, "limit", ABOVE_0)],
     "add_weight_decay": [Setting(pn.add_weight_decay, "strength", NEGATIVE)],
+    "reduce_on_plateau": [Setting(pn.reduce_on_plateau, "factor", SHARE),
+                          Setting(lambda v: pn.reduce_on_plateau(patience=v), "patience", ABOVE_0),
+                          Setting(lambda v: pn.reduce_on_plateau(min_scale=v), "min_scale",
+                                  NEGATIVE)],
     "exponential_moving_average": [Setting(pn.exponential_moving_average, "decay", SHARE)],
     "scale_by_schedule": [Setting(pn.scale_by_schedule, "schedule", (NAN,))],
     "constant": [Setting(schedules.constant, "rate", NEGATIVE)],
@@ -203,6 +207,7 @@ OPTIMIZERS = {
     "add_weight_decay": pn.add_weight_decay(0.1),
     "exponential_moving_average": pn.exponential_moving_average(0.9),
     "scale_by_schedule": pn.scale_by_schedule(0.5),
+    "reduce_on_plateau": pn.reduce_on_plateau(),
     "chain": pn.chain(pn.clip(1.0), pn.sgd(0.1)),
 }  # fmt: skip
 
@@ -239,7 +244,8 @@ def of_optimizers():
                 lambda optimizer=optimizer: step(optimizer, WEIGHTS, WEIGHTS, (0, 1)),
                 TypeError, f"{name}: the state is a tuple, but a .*State is expected.*init",
             )  # fmt: skip
-            if name != "exponential_moving_average" and len(optimizer.init(WEIGHTS)) > 1:
+            of_weights = name not in ("exponential_moving_average", "reduce_on_plateau")
+            if of_weights and len(optimizer.init(WEIGHTS)) > 1:
                 yield Mistake(
                     f"{name}: the state of other weights",
                     lambda optimizer=optimizer: optimizer.update(

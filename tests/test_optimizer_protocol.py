@@ -72,6 +72,7 @@ OURS = {
     "clip_by_global_norm": pn.clip_by_global_norm(1.0),
     "add_weight_decay": pn.add_weight_decay(0.1),
     "scale_by_schedule": pn.scale_by_schedule(0.1),
+    "reduce_on_plateau": pn.reduce_on_plateau(),
     "exponential_moving_average": pn.exponential_moving_average(0.9),
 }
 

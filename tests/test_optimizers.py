@@ -231,7 +231,7 @@ NOISE = {
 
 def slopes(optimizer, weights, state, noise):
     """The gradient of a noisy parabola, where the optimizer wants it."""
-    if optimizer.gradient_at is not None:
+    if hasattr(optimizer, "gradient_at"):
         weights = optimizer.gradient_at(state, weights)
     return jax.tree.map(lambda w, n: (w - TARGET + n).astype(w.dtype), weights, noise)
 

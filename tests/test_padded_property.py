@@ -124,6 +124,7 @@ OPTIMIZERS = {
     "clip_by_global_norm": pn.chain(pn.clip_by_global_norm(0.1), pn.momentum(0.03)),
     "add_weight_decay": pn.chain(pn.add_weight_decay(0.1), pn.sgd(0.1)),
     "scale_by_schedule": pn.chain(pn.adam(0.1), pn.scale_by_schedule(lambda t: 1 / (1 + t))),
+    "reduce_on_plateau": pn.chain(pn.adam(0.1), pn.reduce_on_plateau()),
     "exponential_moving_average": pn.chain(pn.sgd(0.1), pn.exponential_moving_average(0.9)),
 }
 

@@ -162,4 +162,4 @@ def _schedule_free(caller, state_type, rate, b1, numbers, rule, weight_decay, ma
         updates, *trees = (jax.tree.map(itemgetter(i), rows) for i in range(slots + 2))
         return updates, state_type(count + 1, total, *trees)
 
-    return optimizer_pair(caller, init, update)._replace(gradient_at=gradient_at)
+    return optimizer_pair(caller, init, update, gradient_at=gradient_at)

@@ -5,7 +5,7 @@ conventions of `purenet.optim.optimizers`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,15 +93,27 @@ def chain(*optimizers: Optimizer) -> Optimizer:
             new.append(state)
         return updates, tuple(new)
 
-    at = [i for i, optimizer in enumerate(optimizers) if getattr(optimizer, "gradient_at", None)]
+    return optimizer_pair("chain", init, update, real=False, **_hooks_of_chain(optimizers))
+
+
+def _hooks_of_chain(optimizers: tuple[Optimizer, ...]) -> dict[str, Callable | None]:
+    """The hooks of a chain, of which the state is a tuple: those of its links that have them."""
+    hooks: Any = ("gradient_at", "observe")
+    places, observers = ([getattr(one, name, None) for one in optimizers] for name in hooks)
+    at = [i for i, place in enumerate(places) if place is not None]
     text = f"chain: arguments {at} each choose where the gradient is taken; keep one of them."
     require(len(at) < 2, text)
-    pair = optimizer_pair("chain", init, update, real=False)
-    if not at:
-        return pair
-    return pair._replace(
-        gradient_at=lambda states, weights: optimizers[at[0]].gradient_at(states[at[0]], weights)
-    )
+
+    def gradient_at(states, weights):
+        return places[at[0]](states[at[0]], weights)
+
+    def observe(states, metrics):
+        pairs = zip(observers, states, strict=True)
+        return tuple(see(state, metrics) if see else state for see, state in pairs)
+
+    return {
+        "gradient_at": gradient_at if at else None, "observe": observe if any(observers) else None
+    }  # fmt: skip
 
 
 @declared

@@ -1,6 +1,7 @@
 """One optimizer step, and an epoch of them as one loop."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -169,6 +170,13 @@ def steps(
         return _step(settings, state, pick, rows, keys[i])
 
     return chunk.each(one, state)
+
+
+def observe(settings: Settings, state: TrainState, metrics: dict[str, Any]) -> TrainState:
+    """The state after its optimizer has been told the validation metrics of an epoch."""
+    see = settings.optimizer.observe
+    assert see is not None
+    return state._replace(opt_state=see(state.opt_state, metrics))
 
 
 def _padded_epoch(
