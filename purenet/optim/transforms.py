@@ -98,8 +98,11 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
 def _hooks_of_chain(optimizers: tuple[Optimizer, ...]) -> dict[str, Callable | None]:
     """The hooks of a chain, of which the state is a tuple: those of its links that have them."""
-    hooks: Any = ("gradient_at", "observe")
-    places, observers = ([getattr(one, name, None) for one in optimizers] for name in hooks)
+
+    def hooks(name: str) -> list[Any]:
+        return [getattr(optimizer, name, None) for optimizer in optimizers]
+
+    places, observers = hooks("gradient_at"), hooks("observe")
     at = [i for i, place in enumerate(places) if place is not None]
     text = f"chain: arguments {at} each choose where the gradient is taken; keep one of them."
     require(len(at) < 2, text)
