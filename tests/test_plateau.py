@@ -87,7 +87,8 @@ def test_defaults():
     scores, optimizer = [0.0, *[0.9e-4] * 9, 2e-4, *[0.0] * 11], pn.reduce_on_plateau()
     state = optimizer.init(jnp.ones(1))
     for score, expected in zip(scores, reference(scores, **options), strict=True):
-        state = optimizer.observe(state, {"loss": 0.0, "accuracy": score})  # the accuracy, if any
+        with jax.numpy_dtype_promotion("strict"):  # the accuracy counts, where there is one
+            state = optimizer.observe(state, {"loss": 0.0, "accuracy": jnp.float32(score)})
         np.testing.assert_allclose(float(state.scale), expected, rtol=1e-12)
 
 

@@ -74,7 +74,7 @@ def reduce_on_plateau(
         number = ~jnp.isnan(score)
         better = number & ((seen == 0) | (score > best + floating(min_delta)))
         stale = jnp.where(better | (rest > 0), 0, stale + 1)
-        late = stale >= floating(patience)
+        late = floating(stale) >= floating(patience)
         less = jnp.maximum(scale * floating(factor), floating(min_scale))
         return PlateauState(
             jnp.where(late, less, scale),
