@@ -457,6 +457,11 @@ def test_radam_divides_from_the_sixth_step_on_in_float32_too():
         for expected in (-2.0,) * 5 + (-r,):
             got, state = update(g, state, g)
             np.testing.assert_allclose(got, expected, rtol=1e-4)
+    for b2, divides in ((0.65, False), (0.7, True)):  # averages of 4.7 and 5.7 gradients in the end
+        optimizer = pn.radam(1.0, b2=b2)
+        state = optimizer.init(g)._replace(count=jnp.int32(99))
+        got, _ = optimizer.update(g, state, g)
+        assert (abs(float(got) / float(optimizer.update(2 * g, state, g)[0]) - 1) < 1e-3) is divides
 
 
 def test_gradients_wider_than_the_weights():
