@@ -5,6 +5,7 @@ each layer move. Then a grid of learning rates is tried on a narrow and on a wid
 usually build them and in the maximal update parametrisation (muP).
 
     python examples/sweep_width_transfer.py --narrow 64 --wide 1024
+    python examples/sweep_width_transfer.py --sgd --data mnist --data-dir DIR
 """
 
 import functools
@@ -17,6 +18,8 @@ import purenet as pn
 from purenet import sweep
 
 BATCH = 100
+HIGHEST = {"adam": 0.25, "momentum": 0.25, "sgd": 4.0}  # of the rates that are tried
+FOR_COORDINATES = {"adam": 0.01, "momentum": 0.1, "sgd": 0.3}
 
 
 def trial(hyper, mup, narrow, optimizer, updates):
@@ -49,7 +52,7 @@ def best_rates(result, widths, rates):
 def main():
     chosen = common.options(
         __doc__, narrow=64, wide=1024, epochs=4, rates=10, factor=2, seeds=3, examples=2000,
-        momentum=False,
+        momentum=False, sgd=False,
     )  # fmt: skip
     if chosen.quick:
         chosen.narrow, chosen.wide, chosen.epochs, chosen.seeds = 32, 256, 3, 2
@@ -57,9 +60,8 @@ def main():
     train, test = common.images(chosen, flatten=True)
     train, test = common.first(train, chosen.examples), common.first(test, chosen.examples)
     inputs = train[0].shape[1]
-    rates = [0.25 / chosen.factor**i for i in reversed(range(chosen.rates))]
     updates = chosen.epochs * (len(train[0]) // BATCH)
-    optimizers = ("adam", "momentum") if chosen.momentum else ("adam",)
+    optimizers = ["adam", *(name for name in ("momentum", "sgd") if getattr(chosen, name))]
     powers = np.linspace(math.log2(chosen.narrow), math.log2(chosen.wide), 8)
     widths = [round(2**p) for p in powers]
     shifts = {}
@@ -73,7 +75,7 @@ def main():
                 one,
                 {
                     "width": sweep.padded(sweep.choice(widths), to=(chosen.wide,)),
-                    "rate": 0.01 if optimizer == "adam" else 0.1,
+                    "rate": FOR_COORDINATES[optimizer],
                     "inputs": inputs,
                 },
                 common.first(train, BATCH), seed=chosen.seed, seeds=chosen.seeds,
@@ -81,6 +83,8 @@ def main():
             checked.plot(chosen.out / f"width_{name}_{optimizer}.png")
             for layer, slope in checked.slopes().items():
                 print(f"{layer}: change ~ width^{slope:+.2f}")
+            highest = HIGHEST[optimizer]
+            rates = [highest / chosen.factor**i for i in reversed(range(chosen.rates))]
             both = [chosen.narrow, chosen.wide]
             space = {"width": sweep.choice(both), "rate": sweep.choice(rates), "inputs": inputs}
             result = sweep.run(

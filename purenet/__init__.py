@@ -68,8 +68,11 @@ Optimizers
     adam                        momentum and RMSProp
     adamw                       Adam with decoupled weight decay
     nadam                       Adam with Nesterov momentum
+    radam                       Adam that needs no warm-up
     lion                        the sign of the momentum
     muon                        orthogonalised momentum, for matrices
+    schedule_free_sgd           averages its weights; its rate need not fall
+    schedule_free_adamw         the same with the steps of AdamW
 
 Gradient transformations
     chain                       several, one after the other
@@ -77,6 +80,7 @@ Gradient transformations
     clip_by_global_norm         clips the norm of all gradients together
     add_weight_decay            adds a multiple of the weights
     scale_by_schedule           multiplies by a factor that depends on the step
+    reduce_on_plateau           lowers the rate when a validation metric no longer improves
     mup_rates                   the rate of each weight in a network made by mup
     exponential_moving_average  averages the weights
     averaged_weights            reads that average
@@ -203,6 +207,10 @@ from purenet.optim.optimizers import nadam as nadam
 from purenet.optim.optimizers import nesterov as nesterov
 from purenet.optim.optimizers import rmsprop as rmsprop
 from purenet.optim.optimizers import sgd as sgd
+from purenet.optim.plateau import reduce_on_plateau as reduce_on_plateau
+from purenet.optim.radam import radam as radam
+from purenet.optim.schedule_free import schedule_free_adamw as schedule_free_adamw
+from purenet.optim.schedule_free import schedule_free_sgd as schedule_free_sgd
 from purenet.optim.transforms import add_weight_decay as add_weight_decay
 from purenet.optim.transforms import apply_updates as apply_updates
 from purenet.optim.transforms import averaged_weights as averaged_weights
@@ -302,6 +310,8 @@ __all__ = [
     "plots",
     "positions",
     "predict",
+    "radam",
+    "reduce_on_plateau",
     "relu",
     "remat",
     "residual",
@@ -311,6 +321,8 @@ __all__ = [
     "save_ensemble",
     "save_network",
     "scale_by_schedule",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
     "schedules",
     "selu",
     "serial",

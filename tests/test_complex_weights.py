@@ -15,8 +15,9 @@ MAKERS = {
         maker.__name__: lambda maker=maker: maker(0.1)
         for maker in (
             pn.sgd, pn.momentum, pn.nesterov, pn.adagrad, pn.rmsprop, pn.adadelta, pn.adam,
-            pn.adamw, pn.nadam, pn.lion, pn.muon, pn.clip, pn.clip_by_global_norm,
-            pn.add_weight_decay, pn.scale_by_schedule,
+            pn.adamw, pn.nadam, pn.lion, pn.muon, pn.radam, pn.clip,
+            pn.clip_by_global_norm, pn.add_weight_decay, pn.schedule_free_sgd,
+            pn.schedule_free_adamw, pn.reduce_on_plateau, pn.scale_by_schedule,
         )
     },
 }  # fmt: skip
@@ -39,7 +40,8 @@ def test_an_optimizer_refuses_complex_weights_and_gradients(name):
 
 def test_no_optimizer_is_forgotten():
     step = {pn.chain, pn.apply_updates, pn.exponential_moving_average, pn.averaged_weights}
-    homes = ("purenet.optim.optimizers", "purenet.optim.muon", "purenet.optim.transforms")
+    files = ("optimizers", "muon", "radam", "schedule_free", "plateau", "transforms")
+    homes = [f"purenet.optim.{file}" for file in files]
     public = [f for f in vars(pn).values() if getattr(f, "__module__", "") in homes]
     assert {f.__name__ for f in public if f not in step} == {*MAKERS}
 

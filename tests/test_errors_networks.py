@@ -143,7 +143,8 @@ SETTINGS = {
     "l2": [Setting(pn.l2, "strength", NEGATIVE)],
     **{
         name: [Setting(getattr(pn, name), "rate", NEGATIVE)]
-        for name in ("sgd", "lion", "adam", "nadam", "adadelta", "muon")
+        for name in ("sgd", "lion", "adam", "nadam", "adadelta", "muon", "radam",
+                     "schedule_free_sgd", "schedule_free_adamw")
     },
     "momentum": [Setting(pn.momentum, "rate", NEGATIVE),
                  Setting(lambda v: pn.momentum(0.1, v), "momentum", SHARE)],
@@ -156,6 +157,10 @@ SETTINGS = {
     "clip": [Setting(pn.clip, "limit", ABOVE_0)],
     "clip_by_global_norm": [Setting(pn.clip_by_global_norm, "limit", ABOVE_0)],
     "add_weight_decay": [Setting(pn.add_weight_decay, "strength", NEGATIVE)],
+    "reduce_on_plateau": [Setting(pn.reduce_on_plateau, "factor", SHARE),
+                          Setting(lambda v: pn.reduce_on_plateau(patience=v), "patience", ABOVE_0),
+                          Setting(lambda v: pn.reduce_on_plateau(min_scale=v), "min_scale",
+                                  NEGATIVE)],
     "exponential_moving_average": [Setting(pn.exponential_moving_average, "decay", SHARE)],
     "scale_by_schedule": [Setting(pn.scale_by_schedule, "schedule", (NAN,))],
     "constant": [Setting(schedules.constant, "rate", NEGATIVE)],
@@ -194,13 +199,15 @@ OPTIMIZERS = {
     **{
         name: getattr(pn, name)(0.1)
         for name in ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam",
-                     "adamw", "nadam", "lion", "muon")
+                     "adamw", "nadam", "lion", "muon", "radam", "schedule_free_sgd",
+                     "schedule_free_adamw")
     },
     "clip": pn.clip(1.0),
     "clip_by_global_norm": pn.clip_by_global_norm(1.0),
     "add_weight_decay": pn.add_weight_decay(0.1),
     "exponential_moving_average": pn.exponential_moving_average(0.9),
     "scale_by_schedule": pn.scale_by_schedule(0.5),
+    "reduce_on_plateau": pn.reduce_on_plateau(),
     "chain": pn.chain(pn.clip(1.0), pn.sgd(0.1)),
 }  # fmt: skip
 
@@ -237,7 +244,8 @@ def of_optimizers():
                 lambda optimizer=optimizer: step(optimizer, WEIGHTS, WEIGHTS, (0, 1)),
                 TypeError, f"{name}: the state is a tuple, but a .*State is expected.*init",
             )  # fmt: skip
-            if name != "exponential_moving_average" and len(optimizer.init(WEIGHTS)) > 1:
+            of_weights = name not in ("exponential_moving_average", "reduce_on_plateau")
+            if of_weights and len(optimizer.init(WEIGHTS)) > 1:
                 yield Mistake(
                     f"{name}: the state of other weights",
                     lambda optimizer=optimizer: optimizer.update(

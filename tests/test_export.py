@@ -20,7 +20,8 @@ from purenet.sweep.engine.program import advance_program, start_program
 
 PLATFORMS = ("cpu", "cuda", "tpu", "rocm")
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamw", "lion", "momentum", "muon", "nadam",
-              "nesterov", "rmsprop", "sgd")  # fmt: skip
+              "nesterov", "radam", "rmsprop", "schedule_free_adamw", "schedule_free_sgd",
+              "sgd")  # fmt: skip
 
 
 def exported(f, *args):

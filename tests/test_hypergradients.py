@@ -140,7 +140,18 @@ def test_rules_give_way_in_loops_branches_and_calls():
 
 
 @pytest.mark.parametrize(
-    "name", ["adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon"]
+    "name",
+    [
+        "adam",
+        "adamw",
+        "nadam",
+        "rmsprop",
+        "adagrad",
+        "adadelta",
+        "muon",
+        "radam",
+        "schedule_free_adamw",
+    ],
 )
 def test_an_optimizer_has_a_derivative_where_all_gradients_are_0(name):
     optimizer = getattr(pn, name)(0.1)

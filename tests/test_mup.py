@@ -1,5 +1,7 @@
 """muP: initial scales, multipliers and rates by width; coordinates; a rate that transfers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,13 +146,13 @@ def test_mistakes(call, error, message):
 WIDTHS = [64, 96, 128, 160, 192, 256, 384, 512]
 
 
-def trial(hyper):
-    width, net, optimizer = hyper["width"], pn.mlp(), pn.adam(hyper["rate"])
+def trial(hyper, kind="adam", batch_size=100):
+    width, net, optimizer = hyper["width"], pn.mlp(), getattr(pn, kind)(hyper["rate"])
     sizes, base = (64, width, width, 10), hyper["base"]
     if hyper["mup"]:
         net = pn.mup(net, (64, base, base, 10))
-        optimizer = pn.chain(optimizer, pn.mup_rates(net, sizes))
-    return pn.supervised(net, sizes, optimizer, pn.softmax_cross_entropy, batch_size=100)
+        optimizer = pn.chain(optimizer, pn.mup_rates(net, sizes, kind))
+    return pn.supervised(net, sizes, optimizer, pn.softmax_cross_entropy, batch_size)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +175,21 @@ def test_coordinates_are_flat_for_mup_and_grow_for_the_standard_parametrisation(
     assert max(map(abs, found.slopes().values())) < 0.2, found.slopes()
     assert usual.slopes()["2 dense"] > 0.3 and usual.slopes()["4 dense"] > 0.4, usual.slopes()
     assert found.plot(tmp_path / "check.png").is_file()
+
+
+def test_coordinates_of_sgd_follow_the_exponents_of_each_layer(digits):
+    """Relative to the standard parametrisation, whose first step moves the layers below the output
+    by less and less in wide networks, and the output by more and more: by powers of ½, -½ and -1.
+    """
+    widths = sweep.padded(sweep.choice(WIDTHS), to=(512,))
+    space, few = {"width": widths, "rate": 0.1, "base": 64}, first(digits, 100)
+    check = lambda mup: sweep.coordinate_check(
+        functools.partial(trial, kind="sgd"), {**space, "mup": mup}, few, epochs=1, seeds=2
+    )
+    found, usual = check(True).slopes(), check(False).slopes()
+    apart = [found[name] - usual[name] for name in ("0 dense", "2 dense", "4 dense")]
+    assert apart[0] > 0.25 and apart[1] < -0.3 and apart[2] < -1, (found, usual)
+    assert usual["4 dense"] > 0.5, usual
 
 
 def test_coordinates_of_padded_widths_are_those_of_each_network_alone(digits):
@@ -237,6 +254,23 @@ def test_the_best_rate_transfers(digits):
     narrow = best(32, False)  # at the base width both parametrisations are the same
     usual, mup = narrow - best(256, False), narrow - best(256, True)
     assert abs(mup) <= 1 and usual > mup, (usual, mup)
+
+
+def test_the_best_rate_of_sgd_transfers_and_the_wide_network_is_better(digits):
+    rates = [2.0 / 4**i for i in reversed(range(4))]
+
+    def tried(width):
+        space = {"width": width, "rate": sweep.choice(rates), "mup": True, "base": 32}
+        one = functools.partial(trial, kind="sgd", batch_size=50)
+        return sweep.run(
+            one, space, (digits, digits), epochs=5, seeds=2, search=sweep.grid(1),
+            metric="loss", mode="min", progress=False, keep=0,
+        )  # fmt: skip
+
+    narrow, wide = tried(32), tried(128)
+    place = lambda result: int(np.argmin(np.abs(np.log(result.best().hyper["rate"] / rates))))
+    assert abs(place(narrow) - place(wide)) <= 1
+    assert wide.best().score < narrow.best().score
 
 
 def test_a_point_is_transferred_as_it_was(digits):

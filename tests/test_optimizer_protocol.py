@@ -72,6 +72,7 @@ OURS = {
     "clip_by_global_norm": pn.clip_by_global_norm(1.0),
     "add_weight_decay": pn.add_weight_decay(0.1),
     "scale_by_schedule": pn.scale_by_schedule(0.1),
+    "reduce_on_plateau": pn.reduce_on_plateau(),
     "exponential_moving_average": pn.exponential_moving_average(0.9),
 }
 
@@ -248,7 +249,8 @@ DEFAULTS = {
     "momentum": (0.9,), "nesterov": (0.9,), "adagrad": (1e-8, 0.0, 0.0),
     "rmsprop": (0.9, 1e-8, 0.0), "adadelta": (0.95, 1e-6), "adam": (0.9, 0.999, 1e-8, 0.0),
     "adamw": (0.9, 0.999, 1e-8, 0.0, 0.01), "nadam": (0.9, 0.999, 1e-8, 0.0),
-    "lion": (0.9, 0.99, 0.0),
+    "lion": (0.9, 0.99, 0.0), "radam": (0.9, 0.999, 1e-8, 0.0, 0.0),
+    "schedule_free_sgd": (0.9, 0.0), "schedule_free_adamw": (0.9, 0.999, 1e-8, 0.0, 0.01),
 }  # fmt: skip
 
 

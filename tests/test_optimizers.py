@@ -85,6 +85,40 @@ def lion(t, g, w, memory, rate, b1, b2, weight_decay):
     return -rate * (np.sign(b1 * m + (1 - b1) * g) + decay)
 
 
+def radam(t, g, w, memory, rate, b1, b2, eps, eps_root, weight_decay):
+    m, v = moments(g, memory, b1, b2)
+    step = m / (1 - b1**t)
+    last = 2 / (1 - b2) - 1
+    now = last - 2 * t * b2**t / (1 - b2**t)
+    if now > 5:
+        r = np.sqrt((now - 4) * (now - 2) * last / ((last - 4) * (last - 2) * now))
+        step = r * step / (np.sqrt(v / (1 - b2**t) + eps_root) + eps)
+    return -rate * (step + (weight_decay * w if w.ndim >= 2 else 0))
+
+
+def averaged(w, memory, s, z):
+    """The step of the average of the iterates, of which z is the latest."""
+    memory["z"], memory["total"] = z, memory.get("total", 0) + s**2
+    return s**2 / memory["total"] * (z - w)
+
+
+def schedule_free_sgd(t, g, w, memory, rate, b1, weight_decay):
+    z = memory.get("z", w)
+    y = (1 - b1) * z + b1 * w
+    decay = weight_decay * y if w.ndim >= 2 else 0
+    g = g + y - w  # the gradient of the parabola at y, from that at w
+    return averaged(w, memory, rate, z - rate * (g + decay))
+
+
+def schedule_free_adamw(t, g, w, memory, rate, b1, b2, eps, eps_root, weight_decay):
+    z = memory.get("z", w)
+    y = (1 - b1) * z + b1 * w
+    decay = weight_decay * y if w.ndim >= 2 else 0
+    _, v = moments(g + y - w, memory, 0, b2)
+    move = (g + y - w) / (np.sqrt(v / (1 - b2**t) + eps_root) + eps) + decay
+    return averaged(w, memory, rate * np.sqrt(1 - b2**t), z - rate * move)
+
+
 def clipped_sgd(t, g, w, memory, rate, limit):
     return -rate * np.minimum(np.maximum(g, -limit), limit)
 
@@ -145,6 +179,19 @@ CASES = {
         {"rate": 0.05, "b1": 0.8, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.3},
         schedules.cosine(0.1, 1500),  # its steps do not become smaller by themselves
     ),
+    "radam": Case(pn.radam, radam, {**ADAM, "weight_decay": 0.3}, 0.03),
+    "schedule_free_sgd": Case(
+        pn.schedule_free_sgd,
+        schedule_free_sgd,
+        {"rate": 0.1, "b1": 0.8, "weight_decay": 0.3},
+        schedules.warmup(0.3, 1500),  # so that the first iterates count for less in the average
+    ),
+    "schedule_free_adamw": Case(
+        pn.schedule_free_adamw,
+        schedule_free_adamw,
+        {**ADAM, "weight_decay": 0.3},
+        schedules.warmup(0.03, 1500),
+    ),
     "clip": Case(
         lambda rate, limit: pn.chain(pn.clip(limit), optimizers.sgd(rate)),
         clipped_sgd,
@@ -182,12 +229,19 @@ NOISE = {
 }
 
 
+def slopes(optimizer, weights, state, noise):
+    """The gradient of a noisy parabola, where the optimizer wants it."""
+    if hasattr(optimizer, "gradient_at"):
+        weights = optimizer.gradient_at(state, weights)
+    return jax.tree.map(lambda w, n: (w - TARGET + n).astype(w.dtype), weights, noise)
+
+
 def train(optimizer, weights, noise):
     """The weights after every step on a noisy parabola, and the last state."""
 
     def step(carry, noise):
         weights, state = carry
-        grads = jax.tree.map(lambda w, n: (w - TARGET + n).astype(w.dtype), weights, noise)
+        grads = slopes(optimizer, weights, state, noise)
         updates, state = optimizer.update(grads, state, weights)
         weights = pn.apply_updates(weights, updates)
         return (weights, state), weights
@@ -317,8 +371,9 @@ def check_types(make, options, weights, rate):
 def test_state_and_updates_keep_structure_and_dtype(case, rate):
     for dtype in (jnp.float32, jnp.bfloat16):
         state = check_types(case.make, case.options, initial(dtype), rate)
-        dtypes = {leaf.dtype for leaf in jax.tree.leaves(state)}
-        assert dtypes <= {jnp.dtype(jnp.int32), jnp.dtype(dtype)}
+        assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim} <= {jnp.dtype(dtype)}
+        alone = {leaf.dtype for leaf in jax.tree.leaves(state) if not leaf.ndim}
+        assert alone <= {jnp.dtype(jnp.int32), jnp.dtype(float)}  # counts and sums of all steps
     mixed = {"w": initial(jnp.bfloat16)["w"], "b": initial(jnp.float32)["b"]}
     check_types(case.make, case.options, mixed, rate)
     with jax.enable_x64(False):
@@ -330,7 +385,7 @@ def test_second_step_neither_compiles_again_nor_needs_its_donated_input(case):
 
     @chex.assert_max_traces(n=1)
     def step(weights, state, noise):
-        grads = jax.tree.map(lambda w, n: w - TARGET + n, weights, noise)
+        grads = slopes(optimizer, weights, state, noise)
         updates, state = optimizer.update(grads, state, weights)
         return pn.apply_updates(weights, updates), state
 
@@ -389,6 +444,24 @@ def test_float32_first_step_of_adam_is_the_rate():
             optimizer = optimizers.adam(0.5)
             updates, _ = optimizer.update(g, optimizer.init(g))
             np.testing.assert_allclose(updates, [-0.5, 0.5], rtol=1e-6)
+
+
+def test_radam_divides_from_the_sixth_step_on_in_float32_too():
+    """ρₜ is t less a little: the difference of two numbers of 2000 would not tell it from 5."""
+    g = jnp.float32(2.0)
+    for b2, length in ((0.999, 5.994163751656718), (0.9999, 5.999416637501653)):
+        last = (1 + b2) / (1 - b2)
+        r = ((length - 4) * (length - 2) * last / ((last - 4) * (last - 2) * length)) ** 0.5
+        optimizer = pn.radam(1.0, b2=jnp.float32(b2))
+        state, update = optimizer.init(g), jax.jit(optimizer.update)
+        for expected in (-2.0,) * 5 + (-r,):
+            got, state = update(g, state, g)
+            np.testing.assert_allclose(got, expected, rtol=1e-4)
+    for b2, divides in ((0.65, False), (0.7, True)):  # averages of 4.7 and 5.7 gradients in the end
+        optimizer = pn.radam(1.0, b2=b2)
+        state = optimizer.init(g)._replace(count=jnp.int32(99))
+        got, _ = optimizer.update(g, state, g)
+        assert (abs(float(got) / float(optimizer.update(2 * g, state, g)[0]) - 1) < 1e-3) is divides
 
 
 def test_gradients_wider_than_the_weights():

@@ -117,10 +117,14 @@ OPTIMIZERS = {
     "nadam": pn.nadam(0.01),
     "lion": pn.lion(0.003, weight_decay=0.1),
     "muon": pn.muon(0.01, weight_decay=0.1),
+    "radam": pn.radam(0.01, b2=0.9, weight_decay=0.1),
+    "schedule_free_sgd": pn.schedule_free_sgd(0.1, weight_decay=0.1),
+    "schedule_free_adamw": pn.schedule_free_adamw(0.01, weight_decay=0.1),
     "clip": pn.chain(pn.clip(0.5), pn.adamw(0.01, weight_decay=0.1)),
     "clip_by_global_norm": pn.chain(pn.clip_by_global_norm(0.1), pn.momentum(0.03)),
     "add_weight_decay": pn.chain(pn.add_weight_decay(0.1), pn.sgd(0.1)),
     "scale_by_schedule": pn.chain(pn.adam(0.1), pn.scale_by_schedule(lambda t: 1 / (1 + t))),
+    "reduce_on_plateau": pn.chain(pn.adam(0.1), pn.reduce_on_plateau()),
     "exponential_moving_average": pn.chain(pn.sgd(0.1), pn.exponential_moving_average(0.9)),
 }
 

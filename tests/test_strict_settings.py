@@ -16,7 +16,8 @@ STRICT = {
     "transfers": lambda: jax.transfer_guard("disallow"),
 }
 OPTIMIZERS = ("adadelta", "adagrad", "adam", "adamw", "lion", "momentum", "muon", "nadam",
-              "nesterov", "rmsprop", "sgd")  # fmt: skip
+              "nesterov", "radam", "rmsprop", "schedule_free_adamw", "schedule_free_sgd",
+              "sgd")  # fmt: skip
 
 
 def traces(f, *args):

@@ -49,8 +49,9 @@ def checked_trainable(caller: str, trainable: Any) -> Trainable:
     legal = isinstance(trainable, Trainable)
     expect(legal, f"{caller}: trainable", trainable, "a Trainable such as supervised(...)")
     calls = {"init": "(key)", "epoch": "(state, data)", "evaluate": "(state, data)"}
-    if trainable.predict is not None:
-        calls["predict"] = "(state, x)"
+    for name, given in (("predict", "(state, x)"), ("observe", "(state, metrics)")):
+        if getattr(trainable, name) is not None:
+            calls[name] = given
     for name, given in calls.items():
         part, count = getattr(trainable, name), len(given.split(","))
         check_function(caller, **{name: part})
@@ -83,8 +84,9 @@ def checked_epoch(caller: str, after: Any) -> tuple[PyTree, Any]:
     return checked_state(caller, after[0]), after[1]
 
 
-def same_state(caller: str, before: PyTree, after: PyTree) -> None:
-    """An epoch must return a state like the one it received, or no loop could carry it.
+def same_state(caller: str, before: PyTree, after: PyTree, what: str = "epoch") -> None:
+    """An epoch must return a state like the one it received, or no loop could carry it; so must
+    `what` else is called.
 
     Raises ValueError for another structure, or a leaf of another shape or dtype.
 
@@ -93,16 +95,37 @@ def same_state(caller: str, before: PyTree, after: PyTree) -> None:
     expected, found = jax.tree.structure(before), jax.tree.structure(after)
     require(
         expected == found,  # type: ignore[operator]
-        f"{caller}: `epoch` returned a state of structure {found}, but that of `init` is "
+        f"{caller}: `{what}` returned a state of structure {found}, but that of `init` is "
         f"{expected}; both must match.",
     )
     paths = jax.tree_util.tree_flatten_with_path(before)[0]
     for (path, a), b in zip(paths, jax.tree.leaves(after), strict=True):
         require(
             a.shape == b.shape and a.dtype == b.dtype,
-            f"{caller}: `epoch` returned {_name(path) or 'the state'} as {b.dtype}{list(b.shape)}, "
-            f"but `init` as {a.dtype}{list(a.shape)}; both must match.",
+            f"{caller}: `{what}` returned {_name(path) or 'the state'} as "
+            f"{b.dtype}{list(b.shape)}, but `init` as {a.dtype}{list(a.shape)}; both must match.",
         )
+
+
+def observed(
+    caller: str, trainable: Trainable, state: PyTree, metrics: PyTree, due: Any = True
+) -> PyTree:
+    """The state after its Trainable has been told an epoch's validation metrics, if they were
+    measured, or are `due`.
+
+    >>> count = Trainable(None, None, None, observe=lambda state, metrics: state + 1)
+    >>> observed("fit", count, jnp.zeros(()), {"loss": 0.5}, due=jnp.array(True)).item()
+    1.0
+    """
+    if trainable.observe is None:
+        return state
+    with traced_code(f"{caller}: `observe`"):
+        after = trainable.observe(state, metrics)
+    before, found = jax.eval_shape(lambda: (state, after))
+    same_state(caller, before, found, what="observe")
+    # most of a state is as before
+    choose = lambda new, old: old if new is old else jnp.where(due, new, old)
+    return after if due is True else jax.tree.map(choose, after, state)
 
 
 def checked_metrics(caller: str, metrics: Any) -> dict[str, Any]:

@@ -70,6 +70,28 @@ class Optimizer(NamedTuple):
     update: Callable[..., tuple[PyTree, PyTree]]
 
 
+class HookedOptimizer(Optimizer):
+    """An Optimizer, still a pair, with what else it asks of a training; each may be None.
+
+    `gradient_at(state, weights)` are the weights at which the gradient is taken, where these are
+    not the `weights` that `update` moves and that the training evaluates.
+    `observe(state, metrics) -> state` is called with the validation metrics of an epoch.
+
+    >>> none = Optimizer(lambda weights: (), lambda grads, state, weights: (grads, state))
+    >>> init, update = HookedOptimizer(*none, gradient_at=lambda state, weights: 2 * weights)
+    >>> init(1.0)
+    ()
+    """
+
+    gradient_at: Callable[[PyTree, PyTree], PyTree] | None
+    observe: Callable[[PyTree, dict[str, Any]], PyTree] | None
+
+    def __new__(cls, init, update, gradient_at=None, observe=None):
+        self = super().__new__(cls, init, update)
+        self.gradient_at, self.observe = gradient_at, observe
+        return self
+
+
 class TrainState(NamedTuple):
     """The complete state of a training run between two steps.
 
@@ -98,7 +120,8 @@ class Trainable(NamedTuple):
     parameters are `state.params`.
 
     `activations(state, x)` returns the outputs of each layer by name, arrays with the examples
-    first.
+    first. `observe(state, metrics) -> state` is called after each epoch that was evaluated, with
+    the validation metrics.
 
     Two are for data that is streamed: `steps(state, chunk) -> (state, metrics)` trains on a `Chunk`
     of minibatches, metrics being a value for each of them; `batch_size` is the number of examples
@@ -120,6 +143,7 @@ class Trainable(NamedTuple):
     steps: Callable[[PyTree, Any], tuple[PyTree, dict[str, jax.Array]]] | None = None
     batch_size: int | None = None
     activations: Callable[[PyTree, PyTree], dict[str, Any]] | None = None
+    observe: Callable[[PyTree, dict[str, Any]], PyTree] | None = None
 
     def __repr__(self):
         parts = {name: part for name, part in self._asdict().items() if part is not False}

@@ -11,7 +11,7 @@ import numpy as np
 
 from purenet.core.dtypes import floating, widen
 from purenet.core.tree import check_same_structure
-from purenet.core.types import Array, Number, Optimizer, PyTree, Rate, only_weights
+from purenet.core.types import Array, HookedOptimizer, Number, Optimizer, PyTree, Rate, only_weights
 from purenet.core.validate import array, expect, is_number, require
 from purenet.optim.schedules import at
 
@@ -21,8 +21,11 @@ Count = Any  # () int32, the updates so far; Any because every tuple has a metho
 # what they share
 
 
-def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = True) -> Optimizer:
-    """An (init, update) pair that checks the weights and the gradients.
+def optimizer_pair(
+    caller: str, init: Callable, update: Callable, real: bool = True, **hooks: Callable | None
+) -> Optimizer:
+    """An (init, update) pair that checks the weights and the gradients, with the `hooks` of a
+    HookedOptimizer.
 
     Its `update` accepts any further keyword arguments and passes on those that the given one takes.
     With `real` False, complex numbers are accepted: that is right only for transformations that
@@ -50,7 +53,9 @@ def optimizer_pair(caller: str, init: Callable, update: Callable, real: bool = T
             )
         return step(trainable_weights(caller, grads, "gradients", real), state, weights, **extra)
 
-    return Optimizer(checked_init, checked_update)
+    if not any(hooks.values()):
+        return Optimizer(checked_init, checked_update)
+    return HookedOptimizer(checked_init, checked_update, **hooks)
 
 
 def with_extras(update: Callable) -> Callable:
@@ -138,7 +143,7 @@ def weightwise(
             if chosen:
                 u = u - wide(shrink) * wide(w)
             pairs = zip((u, *new), (w, *old), strict=True)
-            return _Row(a.astype(jnp.result_type(b)) for a, b in pairs)
+            return Row(a.astype(jnp.result_type(b)) for a, b in pairs)
 
         if decays:
             chosen = decay_mask(caller, mask, required_weights(caller, weights))
@@ -174,7 +179,7 @@ def average(old: Any, x: Any, new: Any) -> Any:
     return old + new * (x - old)
 
 
-class _Row(tuple):
+class Row(tuple):
     """The new values for one leaf, which jax.tree takes for a leaf; a tuple would be a subtree."""
 
 

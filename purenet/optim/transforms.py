@@ -5,7 +5,7 @@ conventions of `purenet.optim.optimizers`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +61,8 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     The state is a tuple, one state for each. Further keyword arguments of `update`, such as
     `value=`, are passed on to each optimizer whose `update` takes them.
 
-    Raises TypeError for an argument that is not an (init, update) pair, and ValueError for the
-    state of another chain.
+    Raises TypeError for an argument that is not an (init, update) pair; ValueError for two that
+    have a `gradient_at`, and for the state of another chain.
     Source: the composition of gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = chain(clip(1.0), scale_by_schedule(-0.5))
@@ -93,7 +93,30 @@ def chain(*optimizers: Optimizer) -> Optimizer:
             new.append(state)
         return updates, tuple(new)
 
-    return optimizer_pair("chain", init, update, real=False)
+    return optimizer_pair("chain", init, update, real=False, **_hooks_of_chain(optimizers))
+
+
+def _hooks_of_chain(optimizers: tuple[Optimizer, ...]) -> dict[str, Callable | None]:
+    """The hooks of a chain, of which the state is a tuple: those of its links that have them."""
+
+    def hooks(name: str) -> list[Any]:
+        return [getattr(optimizer, name, None) for optimizer in optimizers]
+
+    places, observers = hooks("gradient_at"), hooks("observe")
+    at = [i for i, place in enumerate(places) if place is not None]
+    text = f"chain: arguments {at} each choose where the gradient is taken; keep one of them."
+    require(len(at) < 2, text)
+
+    def gradient_at(states, weights):
+        return places[at[0]](states[at[0]], weights)
+
+    def observe(states, metrics):
+        pairs = zip(observers, states, strict=True)
+        return tuple(see(state, metrics) if see else state for see, state in pairs)
+
+    return {
+        "gradient_at": gradient_at if at else None, "observe": observe if any(observers) else None
+    }  # fmt: skip
 
 
 @declared

@@ -17,6 +17,7 @@ from purenet.core.contracts import (
     checked_metrics,
     checked_state,
     checked_trainable,
+    observed,
     same_state,
     traced_code,
 )
@@ -121,6 +122,8 @@ def fit(
     check_data("fit", examples)
     start = jax.eval_shape(lambda key: checked_state("fit", trainable.init(key)), key)
     where = placement("fit", mesh, shard, start)
+    text = "fit: the training watches a validation metric; pass data=(train, validation)."
+    require(trainable.observe is None or "validation" in parts, text)
     measured = functools.partial(_measured, trainable, start, examples, where)
     told = scoring(
         patience, select, evaluate_every, metric, mode, measured if "validation" in parts else None
@@ -259,6 +262,7 @@ def _train_block(
         due = told.due(done, last)
         if "validation" in parts:
             values["validation"] = evaluated(evaluate, state, due)
+            state = observed("fit", trainable, state, values["validation"], due)
         carry = told.after(carry, state, values, due)
         carry = told.map_states(where.hold, replicate, carry)
         return carry, replicate(jax.tree.map(jnp.asarray, values))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from purenet.core.contracts import check_scalar, checked_metrics, traced_code
 from purenet.core.padded import PaddedSizes, Size, keep_first
-from purenet.core.types import Array, Layer, Number, Optimizer, PyTree
+from purenet.core.types import Array, HookedOptimizer, Layer, Number, PyTree
 from purenet.core.validate import describe_value, require
 from purenet.nn.activations import sigmoid, softmax
 from purenet.nn.losses import accuracy, sigmoid_binary_cross_entropy, softmax_cross_entropy
@@ -24,7 +24,7 @@ class Settings(NamedTuple):
 
     net: Layer
     sizes: PaddedSizes
-    optimizer: Optimizer
+    optimizer: HookedOptimizer
     loss: Callable
     batch_size: Size
     penalty: Callable | None

@@ -1,6 +1,7 @@
 """One optimizer step, and an epoch of them as one loop."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +35,17 @@ def _step(settings: Settings, state, pick, rows, key, train=True):
     it as an argument; a layer that ignores it trains as on full batches, since a PaddedSize is
     true.
     """
-    params = state.params
+    params, optimizer = state.params, settings.optimizer
+    where = params
+    if optimizer.gradient_at is not None:
+        weights = optimizer.gradient_at(state.opt_state, params.weights)
+        where = params._replace(weights=weights)
     if settings.microbatches == 1:
         objective = functools.partial(_objective, settings, settings.penalty, train)
-        grads, (stats, values) = _gradients(objective, params, pick(rows), key)
+        grads, (stats, values) = _gradients(objective, where, pick(rows), key)
     else:
-        grads, (stats, values) = _microbatched_gradients(settings, params, pick, rows, key)
-    updates, opt_state = settings.optimizer.update(
+        grads, (stats, values) = _microbatched_gradients(settings, where, pick, rows, key)
+    updates, opt_state = optimizer.update(
         grads, state.opt_state, params.weights, value=values["loss"]
     )
     params = Params(apply_updates(params.weights, updates), stats)
@@ -165,6 +170,13 @@ def steps(
         return _step(settings, state, pick, rows, keys[i])
 
     return chunk.each(one, state)
+
+
+def observe(settings: Settings, state: TrainState, metrics: dict[str, Any]) -> TrainState:
+    """The state after its optimizer has been told the validation metrics of an epoch."""
+    see = settings.optimizer.observe
+    assert see is not None
+    return state._replace(opt_state=see(state.opt_state, metrics))
 
 
 def _padded_epoch(

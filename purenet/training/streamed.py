@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.chunk import Chunk, add_in_order
-from purenet.core.contracts import checked_epoch, checked_metrics, same_state, traced_code
+from purenet.core.contracts import (
+    checked_epoch,
+    checked_metrics,
+    observed,
+    same_state,
+    traced_code,
+)
 from purenet.core.interrupts import InterruptFlag
 from purenet.core.jit_cache import jit_for_each
 from purenet.core.progress import Progress
@@ -297,10 +303,11 @@ def _train_chunk(program: _Program, loop: _Epoch, chunk: Chunk):
 @jit_for_each(outermost=True, donate_argnums=0)
 def _end_epoch(program: _Program, loop: _Epoch, measured, due, steps):
     """What is carried after an epoch, and the means over its minibatches."""
-    _, where, told = program
+    trainable, where, told = program
     means = jax.tree.map(lambda a: a / steps.astype(a.dtype), loop.sums)
     values = {"train": means, "validation": measured}
-    carry = told.after(loop.carry, told.state(loop.carry), values, due)
+    state = observed("fit", trainable, told.state(loop.carry), measured, due)
+    carry = told.after(loop.carry, state, values, due)
     return told.map_states(where.hold, replicate, carry), replicate(means)
 
 

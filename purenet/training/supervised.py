@@ -10,7 +10,7 @@ import numpy as np
 from purenet.core.dtypes import is_numeric
 from purenet.core.padded import AnySize, PaddedSize, PaddedSizes
 from purenet.core.precision import MatmulPrecision, at_precision
-from purenet.core.types import Array, Layer, Optimizer, Trainable
+from purenet.core.types import Array, HookedOptimizer, Layer, Optimizer, Trainable
 from purenet.core.validate import (
     Function,
     PositiveInteger,
@@ -23,7 +23,7 @@ from purenet.core.validate import (
 from purenet.optim.base import with_extras
 from purenet.training.evaluation import activations, evaluate, predict, score
 from purenet.training.settings import Settings, is_binary
-from purenet.training.steps import epoch, init, steps
+from purenet.training.steps import epoch, init, observe, steps
 
 
 @declared
@@ -50,7 +50,8 @@ def supervised(
     `evaluate` applies it to all examples at once, `epoch` to each minibatch, reporting the mean
     over minibatches. Without `metrics`, accuracy is reported if labels are integers or the loss is
     `softmax_cross_entropy`. `penalty(weights)` is added to the objective, not to the reported loss.
-    An optimizer whose `update` takes `value=` gets the reported loss of the minibatch.
+    An optimizer whose `update` takes `value=` gets the reported loss of the minibatch, and one with
+    an `observe`, such as `reduce_on_plateau`, the validation metrics of each epoch.
     `batches` is "shuffled" (every example at most once per epoch, in a new order; the remaining
     n mod batch_size are left out of this epoch) or "with_replacement" (each minibatch drawn at
     random). An epoch is max(1, n // batch_size) steps; a minibatch is never larger than the data.
@@ -131,15 +132,17 @@ def supervised(
     if metrics is not None:
         _check_metrics(metrics)
     weighing = weights if weights is None or callable(weights) else _class_weights(weights)
-    optimizer = Optimizer(optimizer.init, with_extras(optimizer.update))
+    hooks = (getattr(optimizer, name, None) for name in ("gradient_at", "observe"))
+    hooked = HookedOptimizer(optimizer.init, with_extras(optimizer.update), *hooks)
     settings = Settings(
-        net, sizes, optimizer, loss, batch_size, penalty, batches, metrics, microbatches,
+        net, sizes, hooked, loss, batch_size, penalty, batches, metrics, microbatches,
         weighing, augment,
     )  # fmt: skip
     of = lambda f: at_precision(matmul_precision, functools.partial(f, settings))
     trainable = Trainable(
         of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True,
         network=of(_network), activations=of(activations),
+        observe=of(observe) if hooked.observe is not None else None,
     )  # fmt: skip
     if batches != "shuffled" or isinstance(batch_size, PaddedSize):
         return trainable  # whose minibatches are drawn from data in memory

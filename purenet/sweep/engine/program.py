@@ -20,6 +20,7 @@ from purenet.core.contracts import (
     checked_metrics,
     checked_state,
     checked_trainable,
+    observed,
     same_state,
     traced_code,
 )
@@ -199,6 +200,7 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
     parts = parts_of(data, 0)
     after = trained(trainable, state, parts)
     measured = checked_parts(program.monitor, after, _measured(trainable, after, parts))
+    after = observed("sweep", trainable, after, measured["validation"])
     return state, after, measured, program.pack(state)
 
 
@@ -309,12 +311,13 @@ def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     before = program.unpack(lane.state, lambda: trainable)
     state = trained(trainable, before.state if monitor.tracks else before, parts)
     look = lambda state: checked_parts(monitor, state, _measured(trainable, state, parts))
-    return end_epoch(program, lane, before, state, look, any_due, active, due)
+    return end_epoch(program, lane, trainable, before, state, look, any_due, active, due)
 
 
 def end_epoch(
     program: Program,
     lane: Lanes,
+    trainable: Trainable,
     before: PyTree,
     state: PyTree,
     look: Callable,
@@ -325,7 +328,7 @@ def end_epoch(
 ) -> tuple[Lanes, dict]:
     """A lane that holds `before`, with the `state` after one more epoch, and its metrics, which
     are `look(state)`. `wrap(state)` is what it holds of a state."""
-    monitor, whole = program.monitor, wrap(state)
+    monitor = program.monitor
     # a Trainable of ours keeps its weights in `params`
     weights = getattr(state, "params", ())
     if monitor.every == 1:
@@ -339,6 +342,7 @@ def end_epoch(
         known = jax.tree.map(lambda m: jnp.where(due, m, 0), metrics)
         finite = _all_finite((known, weights))
         metrics = jax.tree.map(lambda m: jnp.where(due, m, jnp.nan), metrics)
+    whole = wrap(observed("sweep", trainable, state, metrics["validation"], due))
     going, ended = active & finite, lane.ended
     if monitor.tracks:
         score = monitor.sign * metrics["validation"][monitor.metric]

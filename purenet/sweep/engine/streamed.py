@@ -247,8 +247,9 @@ def end_program(what: tuple[Program, bool, bool], lanes: Lanes, data, outputs, a
         look = functools.partial(measured, trainable, lane.fold, now.sums, outputs, data)
         due = active & evaluated
         return end_epoch(
-            program, lane, whole, now.state, look, evaluated, active, due, wrap=stream.begin
-        )
+            program, lane, trainable, whole, now.state, look, evaluated, active, due,
+            wrap=stream.begin,
+        )  # fmt: skip
 
     def end(lanes, data, outputs, active):
         def some(i, carry):

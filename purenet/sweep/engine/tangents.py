@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from purenet.core.contracts import checked_metrics, traced_code
+from purenet.core.contracts import checked_metrics, observed, traced_code
 from purenet.core.forward import without_rules
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import expect, require
@@ -38,18 +38,23 @@ def slopes(
     (0.75, 0.125)
     """
 
+    def measure(trainable, state):
+        with traced_code("sweep: `evaluate`"):
+            return given(trainable, lambda data: trainable.evaluate(state, data), parts[1])
+
     def measured(numbers):
         trainable = trainable_of(numbers)
         leaves, structure = jax.tree.flatten(begin(trainable))
 
         def one(leaves, _):
             after = trained(trainable, jax.tree.unflatten(structure, leaves), parts)
+            if trainable.observe is not None:
+                after = observed("sweep", trainable, after, measure(trainable, after))
             return jax.tree.leaves(after), None
 
         leaves, _ = jax.lax.scan(one, leaves, length=epochs)
         state = jax.tree.unflatten(structure, leaves)
-        with traced_code("sweep: `evaluate`"):
-            metrics = given(trainable, lambda data: trainable.evaluate(state, data), parts[1])
+        metrics = measure(trainable, state)
         return _chosen(metrics, metric), metrics
 
     return jax.jacfwd(without_rules(measured), has_aux=True)(numbers)
