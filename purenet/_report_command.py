@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from purenet._commands.closing import PAGE
+from purenet.core.extras import extra
 from purenet.core.files import as_path
 from purenet.core.validate import require
 from purenet.sweep.results.load import load
@@ -76,6 +77,11 @@ def wait_while_running(folder: Path) -> None:
         time.sleep(1)
         if not is_running(folder):
             return
+
+
+def require_report() -> None:
+    """Raise ModuleNotFoundError, with the command that installs it, if plotly is missing."""
+    extra("plotly.offline", "--report: the page needs plotly", "report")
 
 
 def write_page(result: Result, folder: Path) -> list[str]:

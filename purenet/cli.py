@@ -21,7 +21,7 @@ from purenet._commands import cache, check, jobs, predict, sweep_options, train
 from purenet._commands.closing import closing, print_best
 from purenet._commands.help import Help
 from purenet._commands.modules import origin, referred
-from purenet._report_command import add_report, write_page, write_pages
+from purenet._report_command import add_report, require_report, write_page, write_pages
 from purenet._version import __version__
 from purenet.core.validate import integer, require
 from purenet.distributed import multihost
@@ -107,6 +107,8 @@ def _sweep(options) -> int:
         if options.resume:
             given = [*stored_arguments(options), *options.given[1:]]
             options = _options_of([options.command, *given])
+        if options.report:
+            require_report()
         job, sizes = _job(options), _sizes(options)
         arguments = job.trial, job.space, job.data, *sizes
         search = _SEARCHES[options.search](options) | _shared_options(options)
@@ -135,7 +137,7 @@ def _sweep(options) -> int:
     if multihost.first():
         if not read_report(folder / REPORT)["finished"]:
             print(f"resume with: {resume_command(folder, options)}", file=sys.stderr)
-        _tell(result, folder)
+        _tell(result, folder, options.report)
         if options.trial is not None or options.target is not None:
             _save_best(job, result, folder / jobs.MODEL)
     return 0
@@ -152,7 +154,7 @@ def _save_best(job: jobs.Job, result: Result, path: Path) -> None:
         print(f"predict with it: purenet predict {path} --data FILE.csv")
 
 
-def _tell(result: Result, folder: Path) -> None:
+def _tell(result: Result, folder: Path, report: bool | None) -> None:
     """Print the best trials; write the table, the pictures and the page."""
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
@@ -177,7 +179,8 @@ def _tell(result: Result, folder: Path) -> None:
             written.append(name)
     except ModuleNotFoundError as error:
         print(f"no pictures: {error}", file=sys.stderr)
-    print(closing(result, folder, [*written, "trials.csv", *write_page(result, folder)]))
+    page = [] if report is False else write_page(result, folder)
+    print(closing(result, folder, [*written, "trials.csv", *page]))
 
 
 def _start(process: list[str] | None) -> None:
