@@ -14,6 +14,7 @@ version = release = purenet.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
+nitpicky = True  # a reference to a name that has no page is a warning, as a broken link is
 html_theme = "sphinx_book_theme"
 html_title = "purenet"
 myst_heading_anchors = 3

@@ -6,6 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from purenet._commands.closing import PAGE
+from purenet.core.extras import extra
 from purenet.core.files import as_path
 from purenet.core.validate import require
 from purenet.sweep.results.load import load
@@ -13,7 +15,6 @@ from purenet.sweep.results.result import Result
 from purenet.sweep.storage.lock import Lock
 from purenet.sweep.storage.reading import CURVES, read_settings
 
-PAGE = "report.html"
 _RELOAD = 10  # seconds between two looks at a sweep that runs
 
 
@@ -78,12 +79,17 @@ def wait_while_running(folder: Path) -> None:
             return
 
 
-def write_page(result: Result, folder: Path) -> str:
-    """The page of a sweep that has ended: what to add to the list of files, or nothing and a line
-    on standard error where plotly is missing."""
+def require_report() -> None:
+    """Raise ModuleNotFoundError, with the command that installs it, if plotly is missing."""
+    extra("plotly.offline", "--report: the page needs plotly", "report")
+
+
+def write_page(result: Result, folder: Path) -> list[str]:
+    """Write the page of a sweep that has ended: its name, or nothing and a line on standard error
+    where plotly is missing."""
     try:
         result.to_html(folder / PAGE, folder.resolve().name)
     except ModuleNotFoundError as error:
         print(f"no report: {error}", file=sys.stderr)
-        return ""
-    return f", {PAGE}"
+        return []
+    return [PAGE]

@@ -18,9 +18,10 @@ from purenet._command import (
     stored_arguments,
 )
 from purenet._commands import cache, check, jobs, predict, sweep_options, train
+from purenet._commands.closing import closing, print_best
 from purenet._commands.help import Help
 from purenet._commands.modules import origin, referred
-from purenet._report_command import add_report, write_page, write_pages
+from purenet._report_command import add_report, require_report, write_page, write_pages
 from purenet._version import __version__
 from purenet.core.validate import integer, require
 from purenet.distributed import multihost
@@ -36,7 +37,6 @@ from purenet.sweep.space.space import take_apart
 from purenet.sweep.storage.reading import REPORT, read_report
 from purenet.training.supervised import supervised
 
-_SHOWN = 20
 _DIGITS: dict[str, Any] = {
     "images": 1000, "trials": 40, "epochs": 30, "rate": (0.01, 0.5), "weight_decay": (1e-6, 0.01),
 }  # fmt: skip
@@ -107,6 +107,8 @@ def _sweep(options) -> int:
         if options.resume:
             given = [*stored_arguments(options), *options.given[1:]]
             options = _options_of([options.command, *given])
+        if options.report:
+            require_report()
         job, sizes = _job(options), _sizes(options)
         arguments = job.trial, job.space, job.data, *sizes
         search = _SEARCHES[options.search](options) | _shared_options(options)
@@ -135,7 +137,7 @@ def _sweep(options) -> int:
     if multihost.first():
         if not read_report(folder / REPORT)["finished"]:
             print(f"resume with: {resume_command(folder, options)}", file=sys.stderr)
-        _tell(result, folder)
+        _tell(result, folder, options.report)
         if options.trial is not None or options.target is not None:
             _save_best(job, result, folder / jobs.MODEL)
     return 0
@@ -147,20 +149,19 @@ def _save_best(job: jobs.Job, result: Result, path: Path) -> None:
     except ValueError as error:  # a training loop or a layer that a file cannot describe
         print(f"no {path.name}: {_one_line(error)}", file=sys.stderr)
         return
-    how = "" if job.encoding is None else f"; purenet predict {path} --data FILE.csv"
-    print(f"the best network: {path}{how}")
+    print(f"the best network: {path}")
+    if job.encoding is not None:
+        print(f"predict with it: purenet predict {path} --data FILE.csv")
 
 
-def _tell(result: Result, folder: Path) -> None:
+def _tell(result: Result, folder: Path, report: bool | None) -> None:
     """Print the best trials; write the table, the pictures and the page."""
-    written = "settings.json, trials.jsonl, trials.csv, curves.npz, states.npz, report.json"
     result.to_csv(folder / "trials.csv")
     if (result.status == "diverged").all():
         raise UserError(f"every trial diverged, see {folder}; lower the learning rates (--rate).")
     if not result.ranked():
         raise UserError(f"no trial has been trained yet, see {folder}; increase --seconds.")
-    for rank, best in enumerate(result.best(_SHOWN), 1):
-        print(f"Best-{rank} {best}")
+    print_best(result)
     columns = len(varied(result.outcomes))
     pictures: dict[str, Callable[..., None]] = {"best.png": result.plot}
     if 2 <= columns <= 6:
@@ -171,17 +172,15 @@ def _tell(result: Result, folder: Path) -> None:
         pictures["rungs.png"] = result.plot_rungs
     if result.lineage is not None:
         pictures["lineage.png"] = result.plot_lineage
+    written = []
     try:
         for name, draw in pictures.items():
             draw(folder / name)
-            written += f", {name}"
+            written.append(name)
     except ModuleNotFoundError as error:
         print(f"no pictures: {error}", file=sys.stderr)
-    written += write_page(result, folder)
-    print(
-        f"{result.trials} trials, {result.epochs.sum()} trial-epochs in {result.seconds:.1f} s; "
-        f"{folder}: {written}"
-    )
+    page = [] if report is False else write_page(result, folder)
+    print(closing(result, folder, [*written, "trials.csv", *page]))
 
 
 def _start(process: list[str] | None) -> None:

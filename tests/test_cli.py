@@ -115,7 +115,8 @@ def test_a_plan_is_printed_and_nothing_is_trained(main, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("purenet.sweep._plan._BLOCKS", {"cpu": (1,)})
     assert main(["sweep", "--trials", "5", "--epochs", "2", "--images", "50", "--plan"]) == 0
-    assert "1 program(s), 10 trial-epochs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 program(s), 10 trial-epochs" in said and max(map(len, said.splitlines())) <= 80
     assert not list(tmp_path.iterdir())
 
 

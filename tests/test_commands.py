@@ -3,6 +3,7 @@
 import csv
 import re
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import purenet as pn
 from purenet import cli, sweep
 from purenet._commands import jobs
+from purenet._commands.standardised import standardised
+from purenet.core.subset import Subset
 
 TRIAL = """
 import numpy as np
@@ -21,6 +24,9 @@ def trial(hyper):
     return pn.Trainable(
         lambda key: hyper["rate"], lambda s, data: (s / 2, {}), lambda s, data: {"accuracy": s}
     )
+
+def classes(hyper):
+    return pn.supervised(pn.mlp(), (4, 3, 2), pn.sgd(hyper["rate"]), pn.softmax_cross_entropy, 8)
 
 def network(hyper):
     return pn.supervised(pn.dense(1), 2, pn.sgd(hyper["rate"]), pn.mean_squared_error, batch_size=4)
@@ -126,9 +132,9 @@ def test_the_networks_of_a_sweep_in_folds_predict_the_table(main, table, capsys)
     options = ["--folds", "2", "--trials", "2", "--epochs", "20", "--rate", "0.1", "0.3"]
     assert main("sweep", *TABLE, *options) == 0
     said = capsys.readouterr()
-    assert "standardised by all 40 rows, in every fold" in said.err
+    assert "standardised by the training rows of each fold" in said.err
     assert "target kind: classification, 2 classes (large, small)" in said.err
-    assert "columns: 2 numeric, 1 categorical" in said.err
+    assert "columns: 2 numeric, 1 categorical; 4 inputs of a network" in said.err
     assert main("predict", "sweep-results/model.npz", "--data", "table.csv", "--out", "p.csv") == 0
     header, *rows = read("p.csv")
     assert header == ["kind", "P(large)", "P(small)"] and len(rows) == 40
@@ -141,6 +147,68 @@ def test_the_networks_of_a_sweep_in_folds_predict_the_table(main, table, capsys)
     assert len(sweep.load("sweep-results")) == 6
     assert main("sweep", "--resume", "sweep-results", "--ignore", "size") == 2
     assert "but --ignore is size now" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_fold_is_standardised_by_its_own_training_rows_and_saved_as_a_plain_network():
+    rng, numeric = np.random.default_rng(0), np.array([True, True, False, True])
+    x = rng.normal([3, -2, 0.5, 7], [5, 0.1, 0.2, 0], size=(12, 4)).astype("float32")
+    t = rng.normal(size=(12, 1)).astype("float32")
+    train = lambda net: pn.supervised(net, (4, 5, 1), pn.sgd(0.1), pn.mean_squared_error, 4)
+    trainable = standardised(train, pn.mlp(), numeric)
+    rows = np.array([1, 2, 4, 5, 7, 8, 10, 11])
+    data = Subset((x, t), rows, np.array(0), (8,))
+    state, metrics = trainable.epoch(trainable.init(jax.random.key(0)), data)
+    own = x[rows]
+    mean, scale = np.where(numeric, own.mean(0), 0), own.std(0)
+    scale[2:] = 1  # words, and a constant
+    plain = train(pn.mlp())
+    first = plain.init(jax.random.key(0))
+    last, expected = plain.epoch(first, (((own - mean) / scale).astype("float32"), t[rows]))
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
+    y = trainable.predict(state, x)
+    np.testing.assert_allclose(y, plain.predict(last, (x - mean) / scale), rtol=1e-4, atol=1e-5)
+    net, _ = trainable.network()
+    np.testing.assert_allclose(y, pn.predict(net, state.params, x), rtol=1e-6)
+    other = np.where(np.isin(np.arange(12), rows)[:, None], x, 1e6)  # rows that are held out
+    again, _ = trainable.epoch(
+        trainable.init(jax.random.key(0)), Subset((other, t), rows, np.array(0), (8,))
+    )
+    jax.tree.map(np.testing.assert_array_equal, again.params, state.params)
+
+
+def test_ones_own_function_on_a_table_in_folds_with_gaps_and_a_time_limit(main, table, capsys):
+    table[3][0] = table[4][1] = ""
+    write("table.csv", table)
+    own = ["sweep", "mine:classes", "--space", "mine:space", *TABLE, "--trials", "2"]
+    options = ["--folds", "2", "--patience", "2", "--epochs", "9", "--seconds", "600", "--report"]
+    assert main(*own, *options) == 2
+    assert "missing cells in 2 of 40 rows (by column: 'size' 1, 'colour' 1)" in (
+        capsys.readouterr().err
+    )
+    assert main(*own, *options, "--missing", "fill") == 0
+    said = capsys.readouterr()
+    assert "40 rows, standardised by all 40 rows\n" in said.err
+    assert "columns: 2 numeric, 1 categorical; 4 inputs of a network" in said.err
+    said = " ".join(said.out.split())
+    assert "4 trials (2 points x 2 runs" in said and "ranked by their best epoch" in said
+    assert main("predict", "sweep-results/model.npz", "--data", "table.csv", "--out", "p.csv") == 0
+    assert read("p.csv")[0] == ["kind", "P(large)", "P(small)"]
+    # the time is up before the first block
+    assert main(*own, *options[:-3], "--seconds", "1e-9", "--missing", "drop", "--out", "b") == 2
+    assert "38 rows (2 with missing cells left out)" in (err := capsys.readouterr().err)
+    assert err.splitlines()[-1].endswith(
+        "no trial has been trained yet, see b; increase --seconds."
+    )
+    assert main("sweep", "--resume", "b", "--no-report") == 0
+    assert (tmp := Path("b")).joinpath("model.npz").exists()
+    assert not (tmp / "report.html").exists() and "report.html" not in capsys.readouterr().out
+
+
+def test_a_report_that_cannot_be_written_is_an_error_at_the_start(main, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert main(*OWN, "--report") == 2
+    assert "--report: the page needs plotly" in capsys.readouterr().err
+    assert not Path("sweep-results").exists()
 
 
 @pytest.fixture
@@ -250,7 +318,7 @@ MISTAKES = {
     "no function": ([*OWN[:1], "mine:number", *OWN[2:]], "mine:number is a int, but a function"),
     "no reference": ([*OWN[:1], "mine.trial", *OWN[2:]], "such as my_module:name"),
     "a rate": ([*OWN, "--rate", "0.1", "1"], "--rate is for the networks of purenet; mine:trial"),
-    "its own error": ([*OWN[:1], "mine:failing", *OWN[2:]], r"no such rate \(mine.py, line 15\)"),
+    "its own error": ([*OWN[:1], "mine:failing", *OWN[2:]], r"no such rate \(mine.py, line 18\)"),
     "nothing to train": (["train"], "nothing to train on: pass --data"),
     "a setting": (["train", *TABLE, "--set", "rate=1"], "--set is for a trial function"),
     "half a setting": (["train", "mine:network", "--data", "mine:data", "--set", "rate"],

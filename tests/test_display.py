@@ -146,17 +146,28 @@ def test_a_terminal_that_knows_ascii_alone_gets_ascii(monkeypatch):
     assert bar_line(1, 2, ["a very long word indeed"], 30) == " 50% #####-----  1/2  a very ."
 
 
-def test_a_notebook_has_a_bar_although_it_is_no_terminal(monkeypatch, capsys, clock):
-    shell = types.SimpleNamespace(kernel=object())
+def test_a_notebook_has_one_line_that_is_replaced_although_it_is_no_terminal(
+    monkeypatch, capsys, clock
+):
+    shell, shown = types.SimpleNamespace(kernel=object()), []
+    replace = lambda data, raw: shown.__setitem__(-1, data["text/plain"])
+
+    def display(data, raw, display_id):
+        shown.append(data["text/plain"])
+        return types.SimpleNamespace(update=replace)
+
     ipython = types.SimpleNamespace(get_ipython=lambda: shell)
     monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
     with Progress(2, "epoch") as bar:
+        bar.say("tracing and compiling")
+        assert "tracing and compiling" in shown[0]
         bar.advance(2, lambda: {"loss": "0.5"})
-    assert capsys.readouterr().err.startswith("\r100% ")
+    assert len(shown) == 1 and shown[0].startswith("100% ") and "loss 0.5" in shown[0]
     shell.kernel = None  # IPython in a terminal, whose output goes elsewhere
     with Progress(2, "epoch") as bar:
         bar.advance(2, lambda: {"loss": "0.5"})
-    assert capsys.readouterr().err == ""
+    assert len(shown) == 1 and capsys.readouterr().err == ""
 
 
 def test_plain_lines_come_at_a_humans_pace(capsys, clock):

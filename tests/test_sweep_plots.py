@@ -444,3 +444,20 @@ def test_errors(tmp_path, call, message):
     with pytest.raises(ValueError, match=message):
         call(tmp_path / "a.png")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("draw, mark", [(plots.pairwise, "o"), (plots.slices, "v")])
+def test_the_few_far_worse_than_the_others_have_a_mark_that_the_legend_explains(draw, mark):
+    rng = np.random.default_rng(0)
+    columns, scores = {name: rng.uniform(size=40) for name in "ab"}, rng.uniform(0.95, 1, size=40)
+    scores[:3] = 0.1, 0.2, 0.3
+    page = draw(None, columns, scores)
+    (legend,) = page.legends or [ax.get_legend() for ax in page.axes if ax.get_legend()]
+    named = {
+        text.get_text(): h
+        for text, h in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    (handle,) = [h for name, h in named.items() if name.startswith("3 below")]
+    assert handle.get_marker() == mark
+    shown = [line for line in page.axes[0].lines if line.get_marker() == mark]
+    assert sum(len(line.get_xdata()) for line in shown) == 3

@@ -74,10 +74,46 @@ def test_tensorboard_reads_the_curves_of_the_best(result, tmp_path):
         result.to_tensorboard(tmp_path / "board")
 
 
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own
+def test_mlflow_has_a_run_for_the_sweep_and_one_for_each_of_the_best(result, tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    parent = result.to_mlflow("mine", best=4, tracking_uri=uri)
+    client = mlflow.MlflowClient(uri)
+    place = client.get_experiment_by_name("mine").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([place])}
+    sweep_run = runs.pop("sweep of 6 trials")
+    assert sweep_run.info.run_id == parent and sweep_run.info.status == "FINISHED"
+    assert sweep_run.data.params["trials"] == "6" and "loguniform" in sweep_run.data.params["space"]
+    assert sweep_run.data.metrics["score/loss"] == pytest.approx(result.best().score)
+    best = {trial.number: trial for trial in result.best(4)}
+    assert {*runs} == {f"trial-{number}" for number in best}
+    assert "stopped" in {trial.status for trial in best.values()}
+    for number, trial in best.items():
+        run = runs[f"trial-{number}"]
+        assert run.data.tags["mlflow.parentRunId"] == parent
+        assert run.data.tags["purenet.status"] == trial.status
+        assert run.info.status == ("KILLED" if trial.status == "stopped" else "FINISHED")
+        assert float(run.data.params["rate"]) == pytest.approx(trial.hyper["rate"])
+        assert {*run.data.params} == {*trial.hyper} and run.data.params["kind"] in "ab"
+        for name in ("loss", "twice"):
+            found = client.get_metric_history(run.info.run_id, f"{name}/validation")
+            known = result.curves["validation"][name][number][: trial.epochs]
+            assert [metric.step for metric in found] == [*range(1, trial.epochs + 1)]
+            np.testing.assert_allclose([metric.value for metric in found], known, rtol=1e-6)
+    assert result.to_mlflow("mine", best=1, tracking_uri=uri) != parent
+    with pytest.raises(ValueError, match="best is 0"):
+        result.to_mlflow(best=0)
+
+
 def test_a_missing_tracker_is_named_with_how_to_install_it(result, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'purenet\[tensorboard\]'"):
         result.to_tensorboard(tmp_path / "board")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'purenet\[mlflow\]'"):
+        result.to_mlflow()
     with pytest.raises(ValueError, match="best is 0"):
         result.to_tensorboard(tmp_path / "board", best=0)
     assert not (tmp_path / "board").exists()

@@ -1,5 +1,6 @@
 """What a command trains: networks for a table, or one's own trial function."""
 
+import functools
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from purenet._commands.modules import function, is_reference, value
+from purenet._commands.standardised import standardised
 from purenet.checkpoint.networks import save_network
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import require
@@ -93,14 +95,15 @@ def table_job(options: Namespace) -> Job:
     sizes = (encoding.width, *_HIDDEN, len(encoding.classes) or 1)
 
     def trial(hyper):
-        return supervised(
-            net=mlp(),
+        train = functools.partial(
+            supervised,
             sizes=sizes,
             optimizer=adam(hyper["rate"]),
             penalty=l2(hyper["weight decay"]),
             loss=softmax_cross_entropy if encoding.classes else mean_squared_error,
             batch_size=max(1, min(_BATCH, examples)),
         )
+        return standardised(train, mlp(), encoding.numeric) if folds else train(mlp())
 
     return Job(trial, None, parts, encoding)
 
@@ -147,15 +150,18 @@ def _table_parts(options: Namespace) -> tuple[PyTree, Encoding]:
         chosen = split(jax.random.key(options.seed), rows, validation=0.2)
         training, validation = map(used.rows, chosen)
     encoding = encoding.standardised_by(training)
-    _say(table, used, encoding, len(training), folds)
+    _say(table, used, encoding, len(training), options)
     pair = lambda part: (encoding.x(part), encoding.t(part))
     return pair(training) if folds else (pair(training), pair(validation)), encoding
 
 
-def _say(table: Table, used: Table, encoding: Encoding, training: int, folds: int | None) -> None:
+def _say(table: Table, used: Table, encoding: Encoding, training: int, options: Namespace) -> None:
     if not multihost.first():
         return
+    folds, own = getattr(options, "folds", None), options.trial is not None
     left = len(table) - len(used)
     rows = f"{len(used)} rows" + (f" ({left} with missing cells left out)" if left else "")
-    by = f"all {training} rows, in every fold" if folds else f"the {training} training rows"
+    by = f"the {training} training rows"
+    if folds:  # what is behind a trial function of one's own is not known
+        by = f"all {training} rows" if own else "the training rows of each fold"
     print(f"{table.path}: {rows}, standardised by {by}\n{encoding.described()}", file=sys.stderr)

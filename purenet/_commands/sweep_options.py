@@ -1,6 +1,6 @@
 """The options of `purenet sweep`."""
 
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -74,6 +74,9 @@ def _add_more(add: Callable[..., Any]) -> None:
         '[{"rate": 0.1, "weight decay": 1e-6}]')  # fmt: skip
     add("--seconds", type=float, metavar="S",
         help="stop training after about S seconds; resume with --resume")  # fmt: skip
+    add("--report", action=BooleanOptionalAction,
+        help="write report.html, a page for a browser; without either option it is written if "
+        "plotly is installed, with --report its absence is an error at the start")  # fmt: skip
     add("--process", nargs=3, metavar=("I", "N", "HOST:PORT"),
         help="share the sweep between N processes; this is process I, counted from 0. Start all of "
         "them with the same options. Process 0 writes the results and listens at HOST:PORT. Anyone "

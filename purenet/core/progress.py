@@ -1,10 +1,12 @@
 """A progress bar: one line on a terminal or in a notebook, plain lines anywhere else."""
 
+import importlib
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 _REFRESH = 0.2  # seconds between two drawings of the bar
 _EVERY, _RARELY = 2.0, 60.0  # seconds between two plain lines: at the start, and later
@@ -16,9 +18,10 @@ _GAP = 2  # between the parts of the line
 class Progress:
     """Progress of a loop, with a few named values, on standard error.
 
-    `show` defaults to True if standard error is a terminal or in a notebook. If it is neither and
-    `show` is True, plain lines appear: every two seconds at first, every minute later, and at the
-    end. There are no colours. The total may change during the loop.
+    `show` defaults to True if standard error is a terminal or in a notebook, whose file holds the
+    last state of the bar alone. If it is neither and `show` is True, plain lines appear: every two
+    seconds at first, every minute later, and at the end. There are no colours. The total may change
+    during the loop.
 
     >>> with Progress(3, "epoch", show=False) as bar:
     ...     bar.advance(2, lambda: {"loss": "0.5"})
@@ -27,7 +30,8 @@ class Progress:
     """
 
     def __init__(self, total: int, unit: str, show: bool | None = None, done: int = 0):
-        redrawn = sys.stderr.isatty() or in_notebook()
+        notebook = in_notebook()
+        redrawn = sys.stderr.isatty() or notebook
         self.total, self.unit = total, unit
         self.done, self.printed = done, -float("inf")
         self.started, self.preparing = time.perf_counter(), False
@@ -35,6 +39,7 @@ class Progress:
         self.shown = bool(redrawn if show is None else show)
         self.redrawn = self.shown and redrawn
         self.length = 0  # of the line on the screen
+        self.replace = _notebook_line() if notebook and self.shown else None
 
     def __enter__(self):
         return self
@@ -95,6 +100,9 @@ class Progress:
         _, elapsed, *pace = self._status(seconds)
         left = pace[1:] or [elapsed]
         line = bar_line(self.done, self.total, [*words[:1], *left, *words[1:], *pace[:1]], _width())
+        if self.replace is not None:
+            self.replace(line)
+            return
         print(f"\r{line.ljust(self.length)}", end="", file=sys.stderr, flush=True)
         self.length = len(line)
 
@@ -146,6 +154,21 @@ def in_notebook() -> bool:
     found = sys.modules.get("IPython")
     shell = found.get_ipython() if found is not None and hasattr(found, "get_ipython") else None
     return getattr(shell, "kernel", None) is not None
+
+
+def _notebook_line() -> Callable[[str], None]:
+    """A function that shows a line in a notebook, in place of the one that it showed before."""
+    display = importlib.import_module("IPython.display").display
+    handle: Any = None
+
+    def show(line: str) -> None:
+        nonlocal handle
+        if handle is None:
+            handle = display({"text/plain": line}, raw=True, display_id=True)
+        else:
+            handle.update({"text/plain": line}, raw=True)
+
+    return show
 
 
 def _width() -> int:

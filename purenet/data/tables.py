@@ -137,7 +137,15 @@ class Encoding(NamedTuple):
     @property
     def width(self) -> int:
         """The number of inputs of the network."""
-        return sum(len(column.words) or 1 for column in self.columns)
+        return len(self.numeric)
+
+    @property
+    def numeric(self) -> np.ndarray:
+        """Which inputs are numbers, not words: (width,)."""
+        return np.repeat(
+            [not column.words for column in self.columns],
+            [len(column.words) or 1 for column in self.columns],
+        )
 
     def x(self, table: Table) -> np.ndarray:
         """The inputs: (n, width) float32. Raises ValueError for cells unlike those in training."""
@@ -185,7 +193,9 @@ class Encoding(NamedTuple):
         kind = f"classification, {len(words)} classes ({shown})" if words else "regression"
         worded = [column for column in self.columns if column.words]
         numbers = len(self.columns) - len(worded)
-        return f"target {name}: {kind}\ncolumns: {numbers} numeric, {len(worded)} categorical"
+        inputs = f"{self.width} input{'s' * (self.width != 1)} of a network"
+        counts = f"{numbers} numeric, {len(worded)} categorical"
+        return f"target {name}: {kind}\ncolumns: {counts}; {inputs}"
 
 
 def encoding_of(found: Any) -> Encoding:
@@ -233,7 +243,7 @@ def learn_encoding(
     >>> table = Table(Path("a.csv"), {"age": ["41", "38"], "town": ["Kyoto", "Nara"]}, [2, 3])
     >>> print(learn_encoding(table, "town")[0].described())
     target town: classification, 2 classes (Kyoto, Nara)
-    columns: 1 numeric, 0 categorical
+    columns: 1 numeric, 0 categorical; 1 input of a network
     """
     for name in (target, *ignore, *categorical):
         table.column(name)

@@ -17,6 +17,7 @@ from purenet.plots.scales import Scale, scale
 _GONE = "#b5b5b5"  # trials that diverged
 _DOT = style.COLOURS[0]
 _STAR = {"marker": "*", "zorder": 4, "color": style.COLOURS[1], "markeredgecolor": "black"}
+_LOW = {"marker": "o", "color": "none", "mec": "#999999", "ms": 4.5, "mew": 0.8, "ls": ""}
 _BEYOND = 0.09  # how far from the other scores those that diverged are drawn
 _MOST = 6  # columns whose pairs fit on a page
 
@@ -65,7 +66,7 @@ def parallel_coordinates(
     best = {"color": shades(np.ones(1))[0], "linewidth": 2.8}
     looks = {
         f"best: {trials.best_score:.4g}": best,
-        **_cut(trials),
+        **_cut(trials, {"color": shades(np.zeros(1))[0]}),
         **_diverged(trials, {"color": _GONE, "linewidth": 0.8}),
     }
     style.header(page, title, looks)
@@ -108,6 +109,7 @@ def slices(
     page = style.figure(width, (1.75 if across > 2 else 2.5) * down + 0.15)
     axes = page.subplots(down, across, sharey=True, squeeze=False)
     edge = -_BEYOND if maximize else 1 + _BEYOND
+    end = _LOW | {"marker": "v" if maximize else "^", "color": _DOT, "mec": "white"}
     for i, ax in enumerate(axes.flat):
         if i >= len(trials.axes):
             ax.set_visible(False)
@@ -115,8 +117,7 @@ def slices(
         x = _spread(trials.axes[i], seed=i)
         inside = trials.order[~trials.low[trials.order]]
         ax.scatter(x[inside], trials.at[inside], **_dots(len(x), width / across))
-        low = x[trials.low], trials.at[trials.low]
-        ax.plot(*low, "v" if maximize else "^", color=_DOT, ms=5, mew=0.5, mec="white", zorder=3)
+        ax.plot(x[trials.low], trials.at[trials.low], **end, zorder=3)
         gone = x[~trials.alive]
         ax.plot(gone, np.full(gone.shape, edge), "x", color="#777777", ms=5, mew=1)
         ax.plot(x[trials.best], trials.at[trials.best], ms=11, mew=0.7, **_STAR)
@@ -131,7 +132,7 @@ def slices(
             ax.axhline(edge / 2 if maximize else (1 + edge) / 2, color="#999999", linewidth=0.6)
             ax.set_ylim(min(-0.07, edge - 0.06), max(1.07, edge + 0.06))
     page.supylabel(style.fold(score_label, 40), fontsize=9, parse_math=False)
-    style.header(page, title, _star_and_crosses(trials))
+    style.header(page, title, _star_and_crosses(trials, end))
     return style.write("slices", page, target, dpi)
 
 
@@ -150,9 +151,9 @@ def pairwise(
     Shapes: `columns` is {name: values (n,)}, two to six of them, numbers or categories of any type;
     `scores` (n,), not finite for trials that diverged, which are small crosses. `log` names the
     columns with logarithmic axes, or the score by `score_label`. `maximize` says whether large
-    scores are good: better ranks are darker and on top, and the best is a star. Points that share a
-    category, or one of few numbers, are spread around it. Returns the path, or the figure if it is
-    None.
+    scores are good: better ranks are darker and on top, the best is a star, and the few far worse
+    than the others are hollow. Points that share a category, or one of few numbers, are spread
+    around it. Returns the path, or the figure if it is None.
     Raises ValueError for fewer or more columns, a column of another length, no finite score, a
     logarithmic axis with a value that is not above 0, or a bad suffix or `dpi`; TypeError if an
     argument has the wrong type; OSError if the picture cannot be written.
@@ -186,7 +187,8 @@ def pairwise(
             across, up = trials.axes[j], trials.axes[i + 1]
             x, y = _spread(across, seed=j), _spread(up, seed=i + 1)
             ax.plot(x[~trials.alive], y[~trials.alive], "x", color="#999999", ms=5, mew=1)
-            ranked = trials.order
+            ax.plot(x[trials.low], y[trials.low], **_LOW, zorder=2)
+            ranked = trials.order[~trials.low[trials.order]]
             dots = {**_dots(len(x), size), "color": shades(trials.worth[ranked])}
             ax.scatter(x[ranked], y[ranked], **{**dots, "alpha": 1})
             ax.plot(x[trials.best], y[trials.best], ms=min(14, 5 + 2 * size), mew=0.7, **_STAR)
@@ -197,7 +199,7 @@ def pairwise(
             _limits(ax, across, "x")
             _limits(ax, up, "y")
     _colour_bar(page, axes, trials, shades, score_label)
-    style.header(page, title, _star_and_crosses(trials))
+    style.header(page, title, _star_and_crosses(trials, _LOW))
     return style.write("pairwise", page, target, dpi)
 
 
@@ -384,15 +386,15 @@ def _diverged(trials: _Trials, look: dict[str, Any]) -> dict[str, dict[str, Any]
     return {f"diverged: {gone}": look} if gone else {}
 
 
-def _cut(trials: _Trials) -> dict[str, dict[str, Any]]:
-    """How many scores lie at the end of their axis, as a line of the legend without a mark."""
+def _cut(trials: _Trials, look: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """How many scores lie at the end of their axis, as a line of the legend."""
     low = int(trials.low.sum())
     side = "below" if trials.score.at.size and trials.at[trials.best] > 0.5 else "above"
-    return {f"{low} {side} {trials.floor:.3g}": {"linestyle": ""}} if low else {}
+    return {f"{low} {side} {trials.floor:.3g}": look} if low else {}
 
 
-def _star_and_crosses(trials: _Trials) -> dict[str, dict[str, Any]]:
+def _star_and_crosses(trials: _Trials, low: dict[str, Any]) -> dict[str, dict[str, Any]]:
     cross = {"marker": "x", "color": "#888888", "linestyle": "", "markersize": 4}
     star = {**_STAR, "linestyle": "", "markersize": 10, "markeredgewidth": 0.7}
     best = {f"best: {trials.best_score:.4g}": star}
-    return best | _cut(trials) | _diverged(trials, cross)
+    return best | _cut(trials, low) | _diverged(trials, cross)

@@ -84,8 +84,8 @@ class Plan(NamedTuple):
                 f"{g.layout}",
                 f"  {g.bytes_per_trial / 2**20:.3g} MiB a trial, {g.fits} fit at once, "
                 f"{g.chunks} chunk(s)",
-                "  measured a trial-epoch: "
-                + ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in g.measured.items()),
+                "  ms per trial-epoch: "
+                + ", ".join(f"{name} {1e3 * s:.3g}" for name, s in g.measured.items()),
             ]
         if more := len(self.groups[shown:]):
             lines.append(f"... and {more} program(s) more")

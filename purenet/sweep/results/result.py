@@ -355,3 +355,19 @@ class Result(Pictures):
         that is not empty, ValueError if every trial diverged."""
         best = integer("Result.to_tensorboard: best", best, least=1)
         trackers.to_tensorboard(self.outcomes, folder, best)
+
+    def to_mlflow(
+        self, experiment: str = "purenet", best: int = 50, tracking_uri: str | None = None
+    ) -> str:
+        """Log the sweep to MLflow: a run with its settings, and nested in it one for each run of
+        the `best` points, with hyperparameters, status, and every metric after every epoch.
+
+        The experiment is created if there is none of this name; `tracking_uri` names the server or
+        database, such as "sqlite:///mlflow.db", and defaults to MLflow's own setting. Returns the
+        id of the sweep's run. Stopped trials are KILLED. Raises ModuleNotFoundError without MLflow,
+        ValueError if every trial diverged, and MLflow's own errors.
+        """
+        best = integer("Result.to_mlflow: best", best, least=1)
+        return trackers.to_mlflow(
+            self.outcomes, self.settings, self.seconds, experiment, best, tracking_uri
+        )
