@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import purenet as pn
+from purenet.distributed.sharding import Placement
+from purenet.training import streamed
 
 N, SIZE = 50, 8  # six minibatches an epoch, and two examples left over
 RNG = np.random.default_rng(0)
@@ -60,15 +62,41 @@ def test_a_streamed_run_takes_the_steps_of_one_in_memory(key):
     assert streamed[0].step == 18
 
 
-def test_each_device_of_a_mesh_gets_its_rows(key):
-    """The numbers of one device, up to rounding."""
+def test_each_device_of_a_mesh_gets_its_rows_and_no_others(key, monkeypatch):
+    """With the numbers of one device, up to rounding."""
     mesh = jax.make_mesh((2,), ("batch",))
     net = pn.supervised(pn.mlp(), (4, 8, 3), pn.sgd(0.1), pn.softmax_cross_entropy, SIZE)
     data = pn.data.stream((X, T)), pn.data.stream(VALIDATION)
-    spread = plain(pn.fit(net, data, 2, key, mesh=mesh, progress=False))
-    chex.assert_trees_all_close(
-        spread, plain(pn.fit(net, data, 2, key, progress=False)), rtol=1e-5, atol=1e-6
-    )
+    given, programs = [], []
+    place, train = Placement.batches, streamed._train_chunk
+
+    def placed(self, tree, size):
+        found = place(self, tree, size)
+        given.append((tree, found))
+        return found
+
+    def noted(program):
+        def call(*args):
+            programs.append(train(program).lower(*args).compile().as_text())
+            return train(program)(*args)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Placement, "batches", placed)
+        patch.setattr(streamed, "_train_chunk", noted)
+        spread = plain(pn.fit(net, data, 2, key, mesh=mesh, progress=False))
+    alone = plain(pn.fit(net, data, 2, key, progress=False))
+    chex.assert_trees_all_close(spread, alone, rtol=1e-5, atol=1e-6)
+    for tree, found in given:
+        for whole, a in zip(jax.tree.leaves(tree), jax.tree.leaves(found), strict=True):
+            for number, shard in enumerate(a.addressable_shards):
+                mine = slice(number * SIZE // 2, (number + 1) * SIZE // 2)
+                assert shard.device == mesh.devices[number]
+                np.testing.assert_array_equal(shard.data, whole[:, mine])
+    # nor are they put together inside the program, which holds those of one device
+    assert len(given) == 4 and "f32[6,4,4]" in programs[0]
+    assert not any("f32[6,8,4]" in text or "f32[48,4]" in text for text in programs)
 
 
 def test_microbatches_and_a_run_that_began_in_memory(key, tmp_path):
