@@ -1,6 +1,7 @@
 """Streams: what they are read from, what goes wrong there, and that a run resumes after it."""
 
 import functools
+import gc
 import os
 import signal
 import threading
@@ -207,6 +208,7 @@ def test_an_error_leaves_no_file_open(key, tmp_path):
             fit((stream(failing), mapped), 1, key, path=tmp_path / "run.npz")
         (tmp_path / "run.npz").unlink()
         del mapped, failing
+        gc.collect()  # the traceback
         counts.append(len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0)
     assert counts[0] == counts[1]
 
