@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from purenet.core.types import PyTree
+from purenet.core.types import Array, PyTree
 from purenet.core.validate import require
 from purenet.data.sources import Batches
 from purenet.data.streams import Stream
@@ -40,9 +40,10 @@ class _Place(NamedTuple):
 class Feed:
     """The minibatches of a stream, epoch after epoch, in chunks that a thread reads ahead.
 
-    `order(epoch)` is the order of the examples of a data set, as they are if it is None; then the
-    last minibatch of an epoch may be short, and is padded. With `share`, ascending places in a
-    minibatch, only the examples there are given. Use it in a `with` block, which ends the thread.
+    `order(epoch)` is the order of the examples of a data set, as an array of NumPy or of JAX. If it
+    is None they come as they are, and the last minibatch of an epoch may be short, and is padded.
+    With `share`, ascending places in a minibatch, only the examples there are given. Use it in a
+    `with` block, which ends the thread.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Feed:
         data: Stream,
         size: int,
         epochs: int,
-        order: Callable[[int], np.ndarray] | None = None,
+        order: Callable[[int], Array] | None = None,
         share: np.ndarray | None = None,
     ):
         self.caller, self.data, self.size = caller, data, size
@@ -146,14 +147,24 @@ class Feed:
         iterator: Any = source.open(state) if isinstance(source, Batches) else None
         for _ in range(skip):
             self._after(iterator, f"epoch {epoch + 1}, minibatch {at + 1} of {self.steps}")
-        for now in range(epoch, self.epochs):
-            order = self._order(now)
+        for now, order in self._orders(epoch):
             while at < self.steps:
                 yield from self._chunk(now, at, iterator, order)
                 at += self.chunk
             at = 0
 
-    def _order(self, epoch: int) -> np.ndarray | None:
+    def _orders(self, epoch: int) -> Iterator[tuple[int, np.ndarray | None]]:
+        """The epochs from this one on, with the order of the examples in each, which is asked for
+        an epoch before: a device may be busy with what it was given."""
+        ahead = self._order(epoch)
+        while epoch < self.epochs:
+            now, ahead = ahead, self._order(epoch + 1) if epoch + 1 < self.epochs else None
+            with jax.transfer_guard("allow"):
+                order = None if now is None else np.asarray(now)
+            yield epoch, order
+            epoch += 1
+
+    def _order(self, epoch: int) -> Any:
         if self.data.examples is None:
             return None
         with jax.transfer_guard("allow"):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from purenet.core.chunk import Chunk
-from purenet.core.types import PyTree
+from purenet.core.types import Array, PyTree
 from purenet.data.feed import Feed, HostChunk
 from purenet.data.streams import Stream
 
@@ -68,9 +68,9 @@ def fold_shape(data: Stream, folds: int, size: int, n: int, short: bool = False)
 class FoldFeed(Feed):
     """A Feed for several folds, of which each takes the examples `rows[fold]`, which are distinct.
 
-    `order(epoch)` is the order of the examples in a pass, which holds all of these rows. Places in
-    an epoch are counted in pieces of `size` examples of the pass. With `short`, the last
-    minibatch of a fold may be short, and is padded; otherwise it is left out.
+    `order(epoch)` is the order of all examples in a pass, by default the ascending one; those of no
+    fold are left out. Places in an epoch are counted in pieces of `size` examples of the pass. With
+    `short`, the last minibatch of a fold may be short, and is padded; otherwise it is left out.
     """
 
     def __init__(
@@ -79,21 +79,22 @@ class FoldFeed(Feed):
         data: Stream,
         size: int,
         epochs: int,
-        order: Callable[[int], np.ndarray],
+        order: Callable[[int], Array] | None,
         rows: Sequence[np.ndarray],
-        n: int,
         short: bool = False,
     ):
         super().__init__(caller, data, size, epochs, order)
         self.rows, self.short = rows, short
+        self.some = np.unique(np.concatenate(rows))
+        n = len(self.some)
         self.shape = fold_shape(data, len(rows), size, n, short)
         self.steps, self.chunk = -(-n // size), self.shape.pieces
 
     # in the thread
     def _read(self, epoch: int, at: int, state: Any, skip: int) -> Iterator[HostChunk]:
-        for now in range(epoch, self.epochs):
-            order = self._order(now)
+        for now, order in self._orders(epoch):
             assert order is not None
+            order = order[np.isin(order, self.some)]
             places = _places(order, self.rows)
             waiting = _incomplete(places, at * self.size, self.size)
             held = self._again(order[waiting], now, at)

@@ -87,7 +87,7 @@ class _Training:
         n, steps = data.examples, data.steps(size)
         with jax.transfer_guard("allow"):
             for_run = jax.random.split(key)[1]  # as the state of `supervised` holds it
-        order = lambda epoch: np.asarray(order_of_epoch(for_run, np.int32(epoch * steps), n))
+        order = lambda epoch: order_of_epoch(for_run, np.int32(epoch * steps), n)
         self.feed = Feed("fit", data, size, epochs, order, self.where.share(size))
         self.validation = _Validation(program, parts.get("validation"))
         self.done = self.at = 0  # epochs, and minibatches of the one after them
@@ -159,11 +159,12 @@ class _Training:
             return 0
         chunk, batches = found
         with where.context():
-            count, at, none = where.data(tuple(map(np.int32, (chunk.count, chunk.at, 0))))
+            count, at = where.data((np.int32(chunk.count), np.int32(chunk.at)))
             now = Chunk(batches, count, at, self.feed.steps)
             if where.several and self._running is None:
                 # all processes compile before any waits for another's first sum of gradients
-                self.state, _ = train(self.state, dataclasses.replace(now, count=none))
+                none = dataclasses.replace(now, count=where.data(np.int32(0)))
+                self.state, _ = train(self.state, none)
                 multihost.broadcast(0)
             self.state, running = train(self.state, now)
         # one chunk is trained on and one waits, so that not all of them pile up

@@ -60,10 +60,7 @@ def feeds_of(data: StreamedParts, size: int, epochs: int, key: Key) -> Feeds:
     with jax.transfer_guard("allow"):
         key = jax.random.fold_in(key, np.uint32(_FOR_ORDER))
 
-    def order(epoch: int) -> np.ndarray:
-        with jax.transfer_guard("allow"):
-            return np.asarray(order_of_epoch(key, np.int32(epoch), n))
-
+    order = lambda epoch: order_of_epoch(key, np.int32(epoch), n)
     if data.folds is not None:
         return _feeds_of_folds(data, data.folds, size, epochs, order)
     train = Feed("sweep", data.train, size, epochs, None if n is None else order)
@@ -73,17 +70,9 @@ def feeds_of(data: StreamedParts, size: int, epochs: int, key: Key) -> Feeds:
 
 def _feeds_of_folds(data: StreamedParts, folds: Folds, size: int, epochs: int, order) -> Feeds:
     """Passes over the rows that any fold trains on, and over those that any is validated on."""
-    some, mine, seen = all_rows(folds.train), rows_of(folds.train), all_rows(folds.validation)
-
-    def those(epoch: int) -> np.ndarray:
-        rows = order(epoch)
-        return rows[np.isin(rows, some)]
-
-    train = FoldFeed("sweep", data.train, size, epochs, those, mine, len(some))
-    held_out = list(map(np.unique, rows_of(folds.validation)))
-    validation = FoldFeed(
-        "sweep", data.train, size, 2**62, lambda epoch: seen, held_out, len(seen), short=True
-    )
+    mine, held_out = rows_of(folds.train), list(map(np.unique, rows_of(folds.validation)))
+    train = FoldFeed("sweep", data.train, size, epochs, order, mine)
+    validation = FoldFeed("sweep", data.train, size, 2**62, None, held_out, short=True)
     return Feeds(train, validation, folds)
 
 
