@@ -97,6 +97,10 @@ def printed(end):
 def both(folder):
     trains(folder)
     sweeps(folder)
+    try:
+        multihost.run_on_each(lambda: 1 // (1 - jax.process_index()))
+    except (ZeroDivisionError, RuntimeError) as error:
+        print(json.dumps(type(error).__name__))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +133,7 @@ def test_two_processes_read_their_rows_of_a_network_s_minibatches(said):
 
 @pytest.mark.slow
 def test_two_processes_share_the_lanes_of_a_sweep_and_each_reads_all_of_its_data(said):
-    (first, lost, after), (second, lost_there, after_there) = (lines[3:] for lines in said)
+    (first, lost, after), (second, lost_there, after_there) = (lines[3:6] for lines in said)
     alone = Counted()
     expected = digest(run(alone))
     assert first == second == [expected, N + len(alone.rows)]  # and a look, to compare their data
@@ -137,3 +141,8 @@ def test_two_processes_share_the_lanes_of_a_sweep_and_each_reads_all_of_its_data
     assert lost == "PeerError: process 1 failed: OSError: the disk is gone"
     assert after == after_there and after[1] == expected
     assert 0 < after[0] < 6 * 3
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_is_raised_in_all(said):
+    assert [lines[6] for lines in said] == ["PeerError", "ZeroDivisionError"]
