@@ -258,10 +258,10 @@ class Feed:
 
 def _zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
     """Zeros at an address where the devices of a CPU use them without a copy."""
-    bytes = math.prod(shape) * dtype.itemsize
-    room = np.zeros(bytes + _ALIGNED, np.uint8)
+    size = math.prod(shape) * dtype.itemsize
+    room = np.zeros(size + _ALIGNED, np.uint8)
     first = -room.ctypes.data % _ALIGNED
-    return room[first : first + bytes].view(dtype).reshape(shape)
+    return room[first : first + size].view(dtype).reshape(shape)
 
 
 class BadMinibatch(ValueError):

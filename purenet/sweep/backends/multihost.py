@@ -49,7 +49,8 @@ class MultiHostPool:
         """Train every row to its target in one of the processes. Yields the reports of all
         processes, in the same order in each.
 
-        If one of them cannot read its data, it raises that error, and the others PeerError."""
+        If one of them cannot read its data, it raises that error, and the others PeerError.
+        """
         self._distribute(np.maximum(target_epochs - self.epochs, 0))
         mine = self.owner == jax.process_index()
         local = self.pool.train(np.where(mine, target_epochs, 0), keep & mine)
