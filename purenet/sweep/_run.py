@@ -68,8 +68,8 @@ def run(
     Data that does not fit in memory is a `data.stream` in place of a part's arrays. Each chunk of
     minibatches is then read once for all trials, which see the examples in one order; training
     curves are means over minibatches, and a sweep with a `path` resumes within an epoch. The
-    training needs `steps`, as that of `supervised` has. With `folds` the data is one stream. Each of
-    several processes reads all of it.
+    training needs `steps`, as that of `supervised` has. With `folds` the data is one stream. If
+    there are several processes, each reads all of it.
 
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
       `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
