@@ -31,13 +31,43 @@ class Counted:
         return X[i], T[i]
 
 
+class Minibatches:
+    """Minibatches in an order of their own, which may end with an error."""
+
+    def __init__(self, fails=0):
+        self.fails = fails
+
+    def __iter__(self):
+        return Order(self.fails)
+
+
+class Order:
+    def __init__(self, fails):
+        self.i, self.fails = 0, fails
+
+    def __next__(self):
+        self.i += 1
+        if self.i == self.fails:
+            raise OSError("the disk is gone")
+        rows = np.random.default_rng(self.i).permutation(N)[:SIZE]
+        return X[rows], T[rows]
+
+    def get_state(self):
+        return self.i
+
+    def set_state(self, state):
+        self.i = state
+
+
 NET = pn.supervised(pn.mlp(), (4, 8, 3), pn.sgd(0.1), pn.softmax_cross_entropy, SIZE)
 LOOKED = 2 * N  # examples that are read at first: for shapes, and to tell the data apart
 
 
 def fit(source, mesh, **options):
-    parts = [pn.data.stream(part, memory=memory_for(2)) for part in (source, VALIDATION)]
-    return pn.fit(NET, tuple(parts), 2, jax.random.key(0), mesh=mesh, **options)
+    steps = None if isinstance(source, Counted) else 6
+    train = pn.data.stream(source, memory=memory_for(2), steps_per_epoch=steps)
+    validation = pn.data.stream(VALIDATION, memory=memory_for(2))
+    return pn.fit(NET, (train, validation), 2, jax.random.key(0), mesh=mesh, **options)
 
 
 def numbers(found):
@@ -45,19 +75,19 @@ def numbers(found):
     return [np.asarray(a).tolist() for a in jax.tree.leaves((state, found.history))]
 
 
-def trains(folder):
+def trains(path, make, after):
     """One network; then again, with a disk that the second process loses in the second epoch."""
-    me, mesh, path = jax.process_index(), jax.make_mesh((4,), ("rows",)), Path(folder, "run.npz")
-    source = Counted()
+    me, mesh = jax.process_index(), jax.make_mesh((4,), ("rows",))
+    source = make()
     whole = fit(source, mesh)
-    print(json.dumps([numbers(whole), source.rows[LOOKED:]]))
+    print(json.dumps([numbers(whole), getattr(source, "rows", [])[LOOKED:]]))
     try:
-        fit(Counted(fails=LOOKED + 9 * SIZE // 2 + 1 if me else 0), mesh, path=path)
+        fit(make(fails=after if me else 0), mesh, path=path)
     except (OSError, RuntimeError) as error:
         print(json.dumps(f"{type(error).__name__}: {error}"))
     multihost.broadcast(0)
     at = pn.checkpoint.load_metadata(path)["fit"]["stream"]["at"]
-    resumed = fit(Counted(), mesh, path=path)
+    resumed = fit(make(), mesh, path=path)
     print(json.dumps([at, numbers(resumed) == numbers(whole)]))
 
 
@@ -95,7 +125,8 @@ def printed(end):
 
 
 def both(folder):
-    trains(folder)
+    trains(Path(folder, "rows.npz"), Counted, LOOKED + 9 * SIZE // 2 + 1)
+    trains(Path(folder, "minibatches.npz"), Minibatches, 10)
     sweeps(folder)
     try:
         multihost.run_on_each(lambda: 1 // (1 - jax.process_index()))
@@ -132,8 +163,20 @@ def test_two_processes_read_their_rows_of_a_network_s_minibatches(said):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_lanes_of_a_sweep_and_each_reads_all_of_its_data(said):
+def test_two_processes_take_their_rows_of_the_minibatches_of_an_iterable(said):
     (first, lost, after), (second, lost_there, after_there) = (lines[3:6] for lines in said)
+    expected = numbers(fit(Minibatches(), None))
+    assert first == second
+    for a, b in zip(first[0], expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert (lost, lost_there) == ("PeerError: process 1 failed: OSError: the disk is gone",
+                                  "OSError: the disk is gone")  # fmt: skip
+    assert after == after_there == [3, True]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_lanes_of_a_sweep_and_each_reads_all_of_its_data(said):
+    (first, lost, after), (second, lost_there, after_there) = (lines[6:9] for lines in said)
     alone = Counted()
     expected = digest(run(alone))
     assert first == second == [expected, N + len(alone.rows)]  # and a look, to compare their data
@@ -145,4 +188,4 @@ def test_two_processes_share_the_lanes_of_a_sweep_and_each_reads_all_of_its_data
 
 @pytest.mark.slow
 def test_an_error_in_one_process_is_raised_in_all(said):
-    assert [lines[6] for lines in said] == ["PeerError", "ZeroDivisionError"]
+    assert [lines[9] for lines in said] == ["PeerError", "ZeroDivisionError"]
