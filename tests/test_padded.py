@@ -11,6 +11,7 @@ from jax.tree_util import DictKey, tree_leaves_with_path
 
 import purenet as pn
 from purenet import initializers, sweep
+from purenet.core.padded import parameter_count
 from purenet.nn.dropout import drop, drop_padded
 
 PaddedSize = pn.PaddedSize
@@ -115,6 +116,23 @@ def test_a_sweep_over_widths_is_one_program():
         assert all_zero(rest)
         loss = pn.softmax_cross_entropy(small.apply(active, X, False, None)[0], T)
         np.testing.assert_allclose(loss, losses[i, -1], rtol=1e-9)
+
+
+def test_parameters_are_counted_without_padding(key):
+    net, widths, depths = (
+        functools.partial(pn.mlp, pn.relu, True),
+        np.array([4, 12, 7]),
+        np.array([1, 3, 2]),
+    )
+
+    @jax.vmap
+    def counted(width, depth):
+        sizes = (6, *[PaddedSize(width, 12)] * 3, 3)
+        return parameter_count(*net(depth=PaddedSize(depth, 3)).init(key, sizes))
+
+    for width, depth, found in zip(widths, depths, counted(widths, depths), strict=True):
+        like = parameters_of(net(), (6, *[int(width)] * depth, 3))
+        assert found == sum(leaf.size for leaf in jax.tree.leaves(like.weights))
 
 
 # batch sizes

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -106,6 +107,34 @@ def counts(**sizes: Size) -> Mapping[str, jax.Array]:
         for name, size in sizes.items()
         if isinstance(size, PaddedSize)
     }
+
+
+def parameter_count(weights: Any, stats: Any = (), sizes: Mapping[str, Any] | None = None) -> Any:
+    """How many of the numbers in `weights` are not padding, by the `counts` in the statistics
+    beside them; none of a layer whose statistics say that it does not act. `sizes` are those of
+    the layer.
+
+    >>> weights = {"0": {"w": jnp.ones((3, 8)), "b": jnp.ones(8)}, "1": {"b": jnp.ones(8)}}
+    >>> int(parameter_count(weights, {"0": counts(units=PaddedSize(5, 8))}))
+    28
+    """
+    own = stats if isinstance(stats, Mapping) else {}
+    if not isinstance(weights, Mapping):
+        leaves, known = jax.tree.leaves(weights), {**(sizes or {}), **own}
+        return sum(_real_size(jnp.shape(leaf), known) for leaf in leaves)
+    known = {name: own[name] for name in ("inputs", "units") if name in own}
+    count = sum(parameter_count(part, own.get(name), known) for name, part in weights.items())
+    return jnp.where(own["acts"], count, 0) if "acts" in own else count
+
+
+def _real_size(shape, sizes):
+    """The size of an array whose last axes are inputs and units, of which some are padding."""
+    axes = {"units": -1, "inputs": -2}
+    real = list(shape)
+    for name, axis in axes.items():
+        if name in sizes and len(shape) >= -axis:
+            real[axis] = sizes[name]
+    return functools.reduce(operator.mul, real, 1)
 
 
 def keep_first(a: Array, count: Number | None, axis: int = -1) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from purenet.core.jit_cache import compiler_options
 from purenet.core.types import Key, PyTree
 from purenet.sweep.engine.layout import (
     Layout,
@@ -28,10 +29,6 @@ from purenet.sweep.engine.program import (
 )
 from purenet.sweep.engine.streamed import chunk_program
 from purenet.sweep.engine.streaming import LaneChunk
-
-# A trial starts once and trains for many epochs. At this LLVM level, weight initialisation compiles
-# in half the time, runs 5% longer and rounds the same.
-_QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 class Compiled(NamedTuple):
@@ -108,12 +105,12 @@ class Compilation:
         if self._eager:
             return
         starting, advancing = program_arguments(program, numbers, key, data)
-        start = start_program(program).lower(*starting)
-        advance = training_program(program).lower(*advancing)
+        options = compiler_options(program.layout.devices[0].platform)
         compilers = ThreadPoolExecutor(2)
-        quickly = _QUICKLY if program.layout.devices[0].platform == "cpu" else None
-        self._start = compilers.submit(_timed, lambda: start.compile(quickly))
-        self._advance = compilers.submit(_timed, advance.compile)
+        compiled = lambda lowered: compilers.submit(_timed, lambda: lowered.compile(options))
+        # the longer one first: it compiles while the other is traced
+        self._advance = compiled(training_program(program).lower(*advancing))
+        self._start = compiled(start_program(program).lower(*starting))
         compilers.shutdown(wait=False)
         self._tracing = time.perf_counter() - began
 

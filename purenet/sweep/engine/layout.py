@@ -204,14 +204,15 @@ def block_count(layout: Layout) -> int:
 
 def in_blocks(layout: Layout, i: jax.Array) -> tuple[Callable, Callable, Callable]:
     """How to take the i-th block of lanes, to put it back, and to run a function on all of it."""
+    exact = {"allow_negative_indices": False}
     if layout.block == 1:
-        take = lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False)
-        put = lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, i, 0)
+        take = lambda a: jax.lax.dynamic_index_in_dim(a, i, 0, False, **exact)
+        put = lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, i, 0, **exact)
         several = lambda f: f
     else:
         first = i * layout.block
-        take = lambda a: jax.lax.dynamic_slice_in_dim(a, first, layout.block)
-        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, 0)
+        take = lambda a: jax.lax.dynamic_slice_in_dim(a, first, layout.block, **exact)
+        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, 0, **exact)
         several = jax.vmap
     over = lambda f: functools.partial(jax.tree.map, f)
     return over(take), over(put), several

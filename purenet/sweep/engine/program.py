@@ -25,6 +25,7 @@ from purenet.core.contracts import (
 )
 from purenet.core.dtypes import is_key
 from purenet.core.jit_cache import jit_for_each
+from purenet.core.padded import parameter_count
 from purenet.core.subset import Subset
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
@@ -383,8 +384,9 @@ def checked_parts(monitor: Monitor, state: PyTree, metrics: dict) -> dict:
             f"data, but {sorted(metrics['validation'])} on the validation data; both must match."
         )
     if monitor.added:
-        weights = jax.tree.leaves(getattr(getattr(state, "params", state), "weights", state))
-        added = {PARAMETERS: float(sum(leaf.size for leaf in weights))}
+        params = getattr(state, "params", state)
+        weights, stats = getattr(params, "weights", params), getattr(params, "stats", ())
+        added = {PARAMETERS: parameter_count(weights, stats)}
         metrics = {name: part | added for name, part in metrics.items()}
     return jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
 
@@ -393,4 +395,6 @@ def _all_finite(tree):
     floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
     # the largest of each, not every entry: the same, and XLA repeats less of it where it is used
     largest = [jnp.abs(a).max(initial=0) for a in floats]
-    return jnp.stack([jnp.isfinite(a) for a in largest]).all()
+    finite = jnp.stack([jnp.isfinite(a) for a in largest]).astype(jnp.float32)
+    # a product, which XLA computes once: an `all` it repeats in the kernel of each array kept
+    return finite @ jnp.ones(len(largest), jnp.float32) == len(largest)
