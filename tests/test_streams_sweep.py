@@ -1,7 +1,6 @@
 """Sweeps on streamed data: one pass of the loader for all lanes, and the same numbers whatever the
 chunks, the lanes and the interruptions."""
 
-import concurrent.futures
 import functools
 import os
 import signal
@@ -18,7 +17,8 @@ import purenet as pn
 from purenet import sweep
 from purenet.core.chunk import Chunk
 from purenet.core.shuffle import order_of_epoch
-from purenet.sweep import _plan, config
+from purenet.data import feed as feeding
+from purenet.sweep import config
 
 X = np.random.default_rng(0).normal(size=(22, 3)).astype(np.float32)
 T = np.arange(22, dtype=np.int32) % 2
@@ -327,6 +327,28 @@ def test_ctrl_c_saves_while_the_loader_is_waited_for(whole, tmp_path):
     assert data.reads < LOOKED + 20 * SIZE
 
 
+def test_ctrl_c_works_while_the_validation_data_is_waited_for(whole, tmp_path, monkeypatch):
+    free = threading.Event()
+
+    def fault(read):
+        if read == LOOKED + 3 * 22 + 1 and not free.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            free.wait(20)
+
+    data = stream(Counted(fault))
+    monkeypatch.setattr(feeding, "_PATIENCE", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(validation=data, path=tmp_path / "sweep")
+    assert not free.is_set()
+    free.set()
+    for thread in threading.enumerate():
+        if thread.name == "purenet-stream":
+            thread.join(5)
+    assert (sweep.load(tmp_path / "sweep").epochs == 3).all()
+    data.source.dataset.reads = -1000
+    same(run(validation=data, path=tmp_path / "sweep"), run(validation=stream((X, T))))
+
+
 # networks
 def test_networks_of_two_batch_sizes_and_a_trial_that_equals_fit(tmp_path):
     def network(hyper):
@@ -357,35 +379,8 @@ def test_networks_of_two_batch_sizes_and_a_trial_that_equals_fit(tmp_path):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("folds", [None, 3])
-def test_a_plan_is_measured_on_the_first_examples_and_followed(monkeypatch, whole, folds):
-    monkeypatch.setattr(_plan, "_SECONDS", 0.0)
-    monkeypatch.setattr(_plan, "_BLOCKS", {"cpu": (1,)})
-    monkeypatch.setattr(_plan, "_EXAMPLES", 9)
-    data = (stream((X, T)), stream(VALIDATION)) if folds is None else stream((X, T))
-    made = sweep.plan(trial, SPACE, data, 6, 4, folds=folds)
-    assert made.groups[0].trials == made.groups[0].layout.width == 6 * (folds or 1)
-    assert made.seconds > 0
-    if folds is None:
-        same(run(plan=made), whole)
-
-
-def test_a_plan_takes_as_long_as_reading(monkeypatch):
-    class Slow(Counted):
-        def __getitem__(self, i):
-            time.sleep(0.002)
-            return super().__getitem__(i)
-
-    monkeypatch.setattr(_plan, "_SECONDS", 0.0)
-    monkeypatch.setattr(_plan, "_BLOCKS", {"cpu": (1,)})
-    found = sweep.plan(trial, SPACE, (stream(Slow()), VALIDATION), 2, 1000)
-    assert found.groups[0].seconds >= 1000 * len(X) * 0.002
-
-
 # what is refused
-def test_what_is_not_streamed_yet_is_refused():
-    with pytest.raises(ValueError, match="executor's workers would each read all of streamed data"):
-        run(executor=concurrent.futures.ThreadPoolExecutor)
+def test_what_cannot_be_streamed_is_refused():
     without = lambda hyper: trial(hyper)._replace(steps=None)
     with pytest.raises(TypeError, match=r"sweep: the data is streamed.*no `steps\(state, chunk\)`"):
         sweep.run(without, SPACE, (stream((X, T)), VALIDATION), 2, 1)

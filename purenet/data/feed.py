@@ -1,6 +1,7 @@
 """Reading ahead: a thread fetches the chunks of minibatches that a training takes next."""
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -10,13 +11,14 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from purenet.core.types import PyTree
+from purenet.core.types import Array, PyTree
 from purenet.core.validate import require
 from purenet.data.sources import Batches
 from purenet.data.streams import Stream
 
 _POLL = 0.05  # seconds after which a wait looks whether it is still wanted
 _PATIENCE = 1.0  # seconds to wait at the end for a thread that is still reading
+_ALIGNED = 64  # bytes
 
 
 class HostChunk(NamedTuple):
@@ -25,7 +27,7 @@ class HostChunk(NamedTuple):
     batches: PyTree  # (minibatches, examples, ...); with folds (examples, ...)
     count: int  # type: ignore[assignment]
     at: int
-    examples: int  # in all of them
+    examples: int  # in all of them, in all processes
     state: Any  # of the source's iterator after them, None if it has none
     own: Any = None  # with folds, the minibatches of each
 
@@ -38,9 +40,10 @@ class _Place(NamedTuple):
 class Feed:
     """The minibatches of a stream, epoch after epoch, in chunks that a thread reads ahead.
 
-    `order(epoch)` is the order of the examples of a data set, as they are if it is None; then the
-    last minibatch of an epoch may be short, and is padded. Use it in a `with` block, which ends the
-    thread.
+    `order(epoch)` is the order of the examples of a data set, as an array of NumPy or of JAX. If it
+    is None they come as they are, and the last minibatch of an epoch may be short, and is padded.
+    With `share`, ascending places in a minibatch, only the examples there are given. Use it in a
+    `with` block, which ends the thread.
     """
 
     def __init__(
@@ -49,19 +52,16 @@ class Feed:
         data: Stream,
         size: int,
         epochs: int,
-        order: Callable[[int], np.ndarray] | None = None,
+        order: Callable[[int], Array] | None = None,
+        share: np.ndarray | None = None,
     ):
-        self.caller, self.data, self.size, self.epochs, self.order = (
-            caller,
-            data,
-            size,
-            epochs,
-            order,
-        )
+        self.caller, self.data, self.size = caller, data, size
+        self.epochs, self.order, self.share = epochs, order, share
+        self.local = size if share is None else len(share)  # examples of a minibatch
         self.steps = data.steps(size)
         if order is None and data.examples is not None:
             self.steps = -(-data.examples // size)
-        self.chunk = data.chunk(size, self.steps)
+        self.chunk = data.chunk(self.local, self.steps)
         self.starts: dict[int, Any] = {0: None}  # of an iterator: its state before each epoch
         self.waited = 0.0  # seconds
         self.failed = False
@@ -147,43 +147,84 @@ class Feed:
         iterator: Any = source.open(state) if isinstance(source, Batches) else None
         for _ in range(skip):
             self._after(iterator, f"epoch {epoch + 1}, minibatch {at + 1} of {self.steps}")
-        for now in range(epoch, self.epochs):
-            rows = self._rows(now)
+        for now, order in self._orders(epoch):
             while at < self.steps:
-                yield from self._chunk(now, at, iterator, rows)
+                yield from self._chunk(now, at, iterator, order)
                 at += self.chunk
             at = 0
 
-    def _rows(self, epoch: int) -> np.ndarray | None:
+    def _orders(self, epoch: int) -> Iterator[tuple[int, np.ndarray | None]]:
+        """The epochs from this one on, with the order of the examples in each, which is asked for
+        an epoch before: a device may be busy with what it was given."""
+        ahead = self._order(epoch)
+        while epoch < self.epochs:
+            now, ahead = ahead, self._order(epoch + 1) if epoch + 1 < self.epochs else None
+            with jax.transfer_guard("allow"):
+                order = None if now is None else np.asarray(now)
+            yield epoch, order
+            epoch += 1
+
+    def _order(self, epoch: int) -> Any:
         if self.data.examples is None:
             return None
         with jax.transfer_guard("allow"):
             return np.arange(self.data.examples) if self.order is None else self.order(epoch)
 
-    def _chunk(self, epoch: int, at: int, iterator, rows) -> Iterator[HostChunk]:
+    def _chunk(self, epoch: int, at: int, iterator, order) -> Iterator[HostChunk]:
         """A chunk; where a minibatch cannot be read, those before it, and then the error."""
-        count = min(self.chunk, self.steps - at)
-        blank = lambda a: np.zeros((self.chunk, self.size, *a.shape), a.dtype)
-        batches, examples, state = jax.tree.map(blank, self.data.example), 0, None
+        whole = self._blank(self.chunk * self.local)
+        count, state, error = self._fill(whole, 0, epoch, at, iterator, order)
+        if count:
+            apart = lambda a: a.reshape(self.chunk, self.local, *a.shape[1:])
+            batches = jax.tree.map(apart, whole)
+            yield HostChunk(batches, count, at, self._examples(at, count, order), state)
+        if error is not None:
+            raise error
+
+    def _blank(self, examples: int) -> PyTree:
+        return jax.tree.map(lambda a: _zeros((examples, *a.shape), a.dtype), self.data.example)
+
+    def _examples(self, at: int, count: int, order) -> int:
+        """The number of examples in these minibatches, in all processes."""
+        end = (at + count) * self.size
+        return (end if order is None else min(end, len(order))) - at * self.size
+
+    def _fill(
+        self, whole: PyTree, start: int, epoch: int, at: int, iterator, order
+    ) -> tuple[int, Any, Exception | None]:
+        """Read the minibatches of a chunk into `whole`, from the place `start` on. Returns how many
+        there are, the state of the iterator after them, and the error that ended it."""
+        state, count = None, min(self.chunk, self.steps - at)
         for i in range(count):
             where = f"epoch {epoch + 1}, minibatch {at + i + 1} of {self.steps}"
+            rows = None if order is None else order[(at + i) * self.size :][: self.size]
             try:
-                mine = None if rows is None else rows[(at + i) * self.size :][: self.size]
-                found = self._minibatch(iterator, mine, where)
-                examples += self._write(found, batches, i, mine, where)
+                self._fetch(whole, start + i * self.local, rows, where, iterator)
                 state = None if iterator is None else iterator.get_state()
             except Exception as error:
-                if not isinstance(error, BadMinibatch):
-                    error.add_note(f"{self.caller}: the stream's source raised this; {where}.")
-                if i:
-                    yield HostChunk(batches, i, at, examples, state)
-                raise
-        yield HostChunk(batches, count, at, examples, state)
+                return i, state, error
+        return count, state, None
 
-    def _minibatch(self, iterator, rows, where: str) -> PyTree:
-        if iterator is None:
-            return self.data.prepared(self.data.source.read(rows))  # type: ignore[union-attr]
-        return self.data.prepared(self._after(iterator, where))
+    def _fetch(self, whole: PyTree, start: int, rows, where: str, iterator=None) -> None:
+        """Read a minibatch, check it, and write it into `whole`, from the place `start` on."""
+        share = self.share
+        if rows is not None and share is not None:
+            rows = rows[share[share < len(rows)]]
+        here = slice(start, start + (self.local if rows is None else len(rows)))
+        into = jax.tree.map(lambda a: a[here], whole)
+        try:
+            if rows is None:
+                found = self.data.prepared(self._after(iterator, where))
+            else:
+                found = self.data.read(rows, into)
+        except Exception as error:
+            if not isinstance(error, BadMinibatch):
+                error.add_note(f"{self.caller}: the stream's source raised this; {where}.")
+            raise
+        self._check(found, into, rows, where)
+        for a, place in zip(jax.tree.leaves(found), jax.tree.leaves(into), strict=True):
+            if a is not place:
+                place[:] = a if rows is not None or share is None else a[share]
 
     def _after(self, iterator, where: str) -> PyTree:
         """The next minibatch of an iterator."""
@@ -195,26 +236,32 @@ class Feed:
                 "or lower steps_per_epoch."
             ) from None
 
-    def _write(self, found: PyTree, batches: PyTree, i: int, rows, where: str) -> int:
-        """Check a minibatch and write it in its place. Returns how many examples it has."""
+    def _check(self, found: PyTree, into: PyTree, rows, where: str) -> None:
+        """Check that a minibatch is like the others, and finite."""
         expected = self.size if rows is None else len(rows)
-        same = jax.tree.structure(found) == jax.tree.structure(batches)  # type: ignore[operator]
+        same = jax.tree.structure(found) == jax.tree.structure(into)  # type: ignore[operator]
         text = f"{self.caller}: the stream gave a minibatch of another structure; {where}."
         require(same, text, BadMinibatch)
         paths = jax.tree.leaves_with_path(found)
-        for (path, a), whole in zip(paths, jax.tree.leaves(batches), strict=True):
+        for (path, a), place in zip(paths, jax.tree.leaves(into), strict=True):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             leaf = f"leaf {name} of the stream" if name else "stream"
-            shape = (expected, *whole.shape[2:])
+            shape = (expected, *place.shape[1:])
             require(
-                a.shape == shape and a.dtype == whole.dtype,
+                a.shape == shape and a.dtype == place.dtype,
                 f"{self.caller}: the {leaf} gave a minibatch of {a.dtype}{list(a.shape)}, but "
-                f"{whole.dtype}{list(shape)} is expected, as at first; {where}.",
+                f"{place.dtype}{list(shape)} is expected, as at first; {where}.",
                 BadMinibatch,
             )
             _check_finite(f"{self.caller}: the {leaf}", a, rows, where)
-            whole[i, :expected] = a
-        return expected
+
+
+def _zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Zeros at an address where the devices of a CPU use them without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.zeros(size + _ALIGNED, np.uint8)
+    first = -room.ctypes.data % _ALIGNED
+    return room[first : first + size].view(dtype).reshape(shape)
 
 
 class BadMinibatch(ValueError):

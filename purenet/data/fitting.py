@@ -4,8 +4,6 @@ from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import require
 from purenet.data.streams import Stream, as_stream
 
-SEVERAL = "streamed data is not trained on by several processes yet; use one process, or arrays."
-
 
 def checked_streams(caller: str, trainable: Trainable, parts: dict[str, PyTree]) -> dict:
     """The parts of the data, of which one or more are streams; the training data becomes one too.

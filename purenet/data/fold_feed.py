@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from purenet.core.chunk import Chunk
-from purenet.core.types import PyTree
-from purenet.data.feed import BadMinibatch, Feed, HostChunk
+from purenet.core.types import Array, PyTree
+from purenet.data.feed import Feed, HostChunk
 from purenet.data.streams import Stream
 
 
@@ -68,9 +68,9 @@ def fold_shape(data: Stream, folds: int, size: int, n: int, short: bool = False)
 class FoldFeed(Feed):
     """A Feed for several folds, of which each takes the examples `rows[fold]`, which are distinct.
 
-    `order(epoch)` is the order of the examples in a pass, which holds all of these rows. Places in
-    an epoch are counted in pieces of `size` examples of the pass. With `short`, the last
-    minibatch of a fold may be short, and is padded; otherwise it is left out.
+    `order(epoch)` is the order of all examples in a pass, by default the ascending one; those of no
+    fold are left out. Places in an epoch are counted in pieces of `size` examples of the pass. With
+    `short`, the last minibatch of a fold may be short, and is padded; otherwise it is left out.
     """
 
     def __init__(
@@ -79,87 +79,59 @@ class FoldFeed(Feed):
         data: Stream,
         size: int,
         epochs: int,
-        order: Callable[[int], np.ndarray],
+        order: Callable[[int], Array] | None,
         rows: Sequence[np.ndarray],
-        n: int,
         short: bool = False,
     ):
         super().__init__(caller, data, size, epochs, order)
         self.rows, self.short = rows, short
+        self.some = np.unique(np.concatenate(rows))
+        n = len(self.some)
         self.shape = fold_shape(data, len(rows), size, n, short)
         self.steps, self.chunk = -(-n // size), self.shape.pieces
 
     # in the thread
     def _read(self, epoch: int, at: int, state: Any, skip: int) -> Iterator[HostChunk]:
-        for now in range(epoch, self.epochs):
-            order = self._rows(now)
+        for now, order in self._orders(epoch):
             assert order is not None
+            order = order[np.isin(order, self.some)]
             places = _places(order, self.rows)
             waiting = _incomplete(places, at * self.size, self.size)
             held = self._again(order[waiting], now, at)
             while at < self.steps:
-                for chunk, error in self._pieces(now, at, order, places, waiting, held):
+                whole = self._blank(self.shape.examples)
+                for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(held), strict=True):
+                    a[: len(b)] = b
+                count, _, error = self._fill(whole, self.shape.waiting, now, at, None, order)
+                if count:
+                    first, examples = at * self.size, self._examples(at, count, order)
+                    own = self._own(places, waiting, first, first + examples, len(order))
+                    chunk = HostChunk(whole, count, at, examples, None, own)
                     yield chunk
-                    if error is not None:
-                        raise error
-                at += chunk.count
+                if error is not None:
+                    raise error
+                at += count
                 waiting, held = self._left(chunk, places, waiting)
-                del chunk
+                del chunk, whole
             at = 0
 
     def _again(self, rows: np.ndarray, epoch: int, at: int) -> PyTree:
         """Examples of pieces before the first that is read, which some fold has not completed."""
-        blank = lambda a: np.zeros((len(rows), *a.shape), a.dtype)
-        held = jax.tree.map(blank, self.data.example)
+        held = self._blank(len(rows))
         for first in range(0, len(rows), self.size):
-            mine = rows[first:][: self.size]
-            self._fetch(mine, held, first, f"epoch {epoch + 1}, before minibatch {at + 1}")
+            where = f"epoch {epoch + 1}, before minibatch {at + 1}"
+            self._fetch(held, first, rows[first:][: self.size], where)
         return held
 
-    def _fetch(self, rows: np.ndarray, whole: PyTree, first: int, where: str) -> None:
-        """Read these rows into the places from `first` on."""
-        try:
-            found = self._minibatch(None, rows, where)
-            into = jax.tree.map(lambda a: a[None, first : first + len(rows)], whole)
-            self._write(found, into, 0, rows, where)
-        except Exception as error:
-            if not isinstance(error, BadMinibatch):
-                error.add_note(f"{self.caller}: the stream's source raised this; {where}.")
-            raise
-
-    def _pieces(
-        self, epoch: int, at: int, order, places, waiting, held
-    ) -> Iterator[tuple[HostChunk, Exception | None]]:
-        """A chunk; where a piece cannot be read, those before it, with the error."""
-        shape, size = self.shape, self.size
-        whole = jax.tree.map(
-            lambda a: np.zeros((shape.examples, *a.shape), a.dtype), self.data.example
-        )
-        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(held), strict=True):
-            a[: len(b)] = b
-        count, failed = min(shape.pieces, self.steps - at), None
-        for i in range(count):
-            where = f"epoch {epoch + 1}, minibatch {at + i + 1} of {self.steps}"
-            try:
-                mine = order[(at + i) * size :][:size]
-                self._fetch(mine, whole, shape.waiting + i * size, where)
-            except Exception as error:
-                if not i:
-                    raise
-                count, failed = i, error
-                break
-        first, last = at * size, min((at + count) * size, len(order))
-        own = self._own(places, waiting, first, last, last == len(order))
-        yield HostChunk(whole, count, at, last - first, None, own), failed
-
-    def _own(self, places, waiting, first: int, last: int, ends: bool) -> FoldMinibatches:
-        """The minibatches that the folds complete by the examples `first` to `last` of the pass."""
+    def _own(self, places, waiting, first: int, last: int, n: int) -> FoldMinibatches:
+        """The minibatches that the folds complete by the examples `first` to `last` of the `n` of
+        a pass."""
         shape, size = self.shape, self.size
         rows = np.zeros((shape.folds, shape.minibatches, size), np.int32)
         count, at = np.zeros(shape.folds, np.int32), np.zeros(shape.folds, np.int32)
         for fold, mine in enumerate(places):
             begin, end = np.searchsorted(mine, (first, last)) // size
-            if ends and self.short:
+            if last == n and self.short:
                 end = -(-len(mine) // size)
             now = mine[begin * size : end * size]
             new = shape.waiting + now - first

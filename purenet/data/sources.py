@@ -11,6 +11,8 @@ import numpy as np
 from purenet.core.types import PyTree
 from purenet.core.validate import describe_value, require
 
+_SMALL = 2**26  # bytes of a file that is read faster if it stays mapped
+
 
 class Columns(NamedTuple):
     """Array-likes with the examples on their leading axis: NumPy arrays, memory maps, HDF5.
@@ -26,14 +28,22 @@ class Columns(NamedTuple):
     def examples(self) -> int:
         return jax.tree.leaves(self.tree)[0].shape[0]
 
-    def read(self, rows: np.ndarray) -> PyTree:
-        """These examples of every column."""
-        return jax.tree.map(lambda column: _rows_of(column, rows), self.tree)
+    def read(self, rows: np.ndarray, into: PyTree = None) -> PyTree:
+        """These examples of every column; in the arrays `into`, where a column can be read straight
+        to there."""
+        if into is None:
+            return jax.tree.map(lambda column: _rows_of(column, rows), self.tree)
+        return jax.tree.map(lambda column, place: _rows_of(column, rows, place), self.tree, into)
 
 
-def _rows_of(column, rows: np.ndarray) -> np.ndarray:
+def _rows_of(column, rows: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
     if isinstance(column, np.ndarray):
-        found = np.asarray(column[rows])
+        flags = column.flags
+        if into is not None and column.dtype == into.dtype and flags.c_contiguous and flags.aligned:
+            # without a buffer, which another mode than "clip" needs for rows that are not there
+            found = np.take(column, rows, axis=0, out=into, mode="clip")
+        else:
+            found = np.asarray(column[rows])
         _forget(column)
         return found
     # HDF5 reads rows in ascending order only
@@ -46,11 +56,13 @@ def _rows_of(column, rows: np.ndarray) -> np.ndarray:
 def _forget(column: np.ndarray) -> None:
     """Unmap what was read of a file; the system keeps it in memory as long as there is room.
 
-    Without that a process seems to hold all that it has read. A private copy of a file, which may
-    hold changes, is left alone.
+    Without that a process seems to hold all that it has read. A small file may stay. A private copy
+    of a file, which may hold changes, is left alone.
     """
     mapped = getattr(column, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and getattr(column, "mode", "c") != "c":
+    if not isinstance(mapped, mmap.mmap) or len(mapped) <= _SMALL:
+        return
+    if getattr(column, "mode", "c") != "c":
         with contextlib.suppress(AttributeError):  # not every system can be advised
             mapped.madvise(mmap.MADV_DONTNEED)
 

@@ -15,10 +15,11 @@ from purenet.core.contracts import check_data
 from purenet.core.tree import fingerprint
 from purenet.core.types import PyTree
 from purenet.core.validate import Function, PositiveInteger, declared, describe_value, require
-from purenet.data.sources import AnySource, Batches, source_of
+from purenet.data.sources import AnySource, Batches, Columns, source_of
 
 _PARTS = 4  # chunks that are in memory at once: read, waiting, placed, trained on
 _PIECE = 1000  # examples that are predicted at once, at most
+_CHUNK = 2**24  # bytes that are read at once, at most: the first chunk is waited for
 _SAMPLE = 64  # examples that a data set is recognised by
 
 
@@ -40,7 +41,9 @@ def stream(
       `__getitems__(indices)`: those of PyTorch and Hugging Face, grain's MapDataset;
     - an iterable of minibatches whose iterators have `get_state()` and `set_state(state)`: grain's
       IterDataset and DataLoader. It must never end, as after `.repeat()`; `steps_per_epoch` of its
-      minibatches make an epoch.
+      minibatches make an epoch;
+    - a function that returns one of these. Each process that reads calls it: the workers of an
+      executor, which cannot be sent an open file.
 
     Examples are reshuffled for each epoch, as they are in memory; the minibatches of an iterable
     are taken in its order. `prepare(minibatch)` turns a minibatch of the source, on the host, into
@@ -54,7 +57,8 @@ def stream(
     >>> stream((np.ones((6, 2), np.float32), np.zeros(6, np.int32)))
     stream(6 examples of (float32[2], int32))
     """
-    found = source_of(source)
+    made = Stream(source, prepare, steps_per_epoch, memory)
+    found = made.source
     if isinstance(found, Batches):
         text = "stream: an iterable has no length; say with steps_per_epoch= what an epoch is."
         require(steps_per_epoch is not None, text, TypeError)
@@ -62,7 +66,7 @@ def stream(
         text = f"stream: the source has {found.examples} examples, which an epoch passes over once"
         require(steps_per_epoch is None, f"{text}; leave out steps_per_epoch.")
         require(found.examples > 0, "stream: the source is empty; give at least one example.")
-    return Stream(found, prepare, steps_per_epoch, memory)
+    return made
 
 
 class Stream:
@@ -70,13 +74,25 @@ class Stream:
 
     def __init__(
         self,
-        source: AnySource,
+        given: Any,
         prepare: Any = None,
         steps_per_epoch: int | None = None,
         memory: int = 2**28,
     ):
-        self.source, self.prepare, self.memory = source, prepare, memory
+        self.given, self.prepare, self.memory = given, prepare, memory
         self.steps_per_epoch = steps_per_epoch
+
+    @functools.cached_property
+    def source(self) -> AnySource:
+        """What is read in this process."""
+        return source_of(self.given() if _opens(self.given) else self.given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        mapped = [a for a in jax.tree.leaves(self.given) if isinstance(a, np.memmap)]
+        text = "a stream's memory map would be sent whole; give stream a function that opens it,"
+        require(not mapped, f"{text} defined at the top of a module.", TypeError)
+        names = "given", "prepare", "memory", "steps_per_epoch"
+        return {name: getattr(self, name) for name in names}
 
     def __repr__(self):
         count = f"{self.examples} examples"
@@ -113,6 +129,14 @@ class Stream:
         cast = lambda a: np.asarray(a, jax.dtypes.canonicalize_dtype(a.dtype))
         return jax.tree.map(cast, minibatch)
 
+    def read(self, rows: np.ndarray, into: PyTree) -> PyTree:
+        """These examples of a source that has a length, as the training takes them: in the arrays
+        `into`, where they can be read straight to there."""
+        source: Any = self.source
+        if self.prepare is None and isinstance(source, Columns):
+            return self.prepared(source.read(rows, into))
+        return self.prepared(source.read(rows))
+
     @functools.cached_property
     def example(self) -> PyTree:
         """Shapes and dtypes of one example."""
@@ -142,7 +166,8 @@ class Stream:
         fewest equal parts that fit in memory, each beside so many examples that are `waiting`."""
         bytes_of = lambda a: max(1, math.prod(a.shape)) * a.dtype.itemsize
         each = max(1, sum(map(bytes_of, jax.tree.leaves(self.example))))
-        most = max(1, (self.memory // _PARTS - waiting * each) // (size * each))
+        held = waiting * each
+        most = max(1, min(self.memory // _PARTS - held, max(_CHUNK, held)) // (size * each))
         return math.ceil(steps / math.ceil(steps / most))
 
     def pieces(self, rows: np.ndarray | None = None) -> Iterator[PyTree]:
@@ -168,7 +193,7 @@ class Stream:
             if n >= most:
                 break
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
-        return Stream(source_of(whole), memory=self.memory)
+        return Stream(whole, memory=self.memory)
 
     def like_chunk(self, size: int) -> Chunk:
         """A chunk of an epoch's minibatches as programs get it, by shapes and dtypes."""
@@ -196,6 +221,12 @@ class Stream:
         return fingerprint((np.array([self.examples or 0, self.steps_per_epoch or 0]), found))
 
 
+def _opens(given: Any) -> bool:
+    """Whether this is a function that returns a source."""
+    protocol = "__getitem__", "__iter__"
+    return callable(given) and not any(hasattr(given, name) for name in protocol)
+
+
 def is_streamed(data: Any) -> bool:
     """Whether a part of the data is a stream.
 
@@ -211,7 +242,7 @@ def as_stream(part: PyTree) -> Stream:
     >>> as_stream(np.ones((3, 2), np.float32))
     stream(3 examples of float32[2])
     """
-    return part if isinstance(part, Stream) else Stream(source_of(part))
+    return part if isinstance(part, Stream) else Stream(part)
 
 
 def first_examples(parts: dict[str, PyTree]) -> dict[str, PyTree]:
@@ -232,6 +263,16 @@ def like_arrays(parts: dict[str, PyTree]) -> dict[str, PyTree]:
     """
     like = lambda part: part.like_arrays() if isinstance(part, Stream) else part
     return {name: like(part) for name, part in parts.items()}
+
+
+def described(parts: dict[str, PyTree]) -> dict[str, PyTree]:
+    """The parts of the data, those that are streamed as a text that tells them apart.
+
+    >>> described({"train": stream(np.ones(3), memory=8)})["train"].endswith(" in 8 bytes")
+    True
+    """
+    text = lambda part: f"{part.fingerprint} in {part.memory} bytes"
+    return {name: text(p) if isinstance(p, Stream) else p for name, p in parts.items()}
 
 
 # the state of an iterator in a file

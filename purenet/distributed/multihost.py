@@ -87,6 +87,50 @@ def all_gather_bytes(payload: bytes) -> list[bytes]:
     return [row[:n].tobytes() for row, n in zip(rows, lengths, strict=True)]
 
 
+class PeerError(RuntimeError):
+    """What another process could not do, with the text of its error.
+
+    >>> raise PeerError("process 1 failed: OSError: the disk is gone")
+    Traceback (most recent call last):
+    purenet.distributed.multihost.PeerError: process 1 failed: OSError: the disk is gone
+    """
+
+
+def exchange(mine: bytes | Exception) -> list[bytes]:
+    """`all_gather_bytes`, where a process may bring an error in place of its bytes.
+
+    It is raised in that process as it is, and in the others as PeerError.
+
+    >>> exchange(b"mine")
+    [b'mine']
+    """
+    if isinstance(mine, Exception):
+        all_gather_bytes(f"-{type(mine).__name__}: {mine}".encode())
+        raise mine
+    said = all_gather_bytes(b"+" + mine)
+    for number, other in enumerate(said):
+        if other.startswith(b"-"):
+            raise PeerError(f"process {number} failed: {other[1:].decode()}")
+    return [other[1:] for other in said]
+
+
+def run_on_each(action: Callable[[], Any]) -> Any:
+    """What `action()` returns in this process; an error in any process is raised as by `exchange`.
+
+    >>> run_on_each(lambda: 3)
+    3
+    """
+    if count() == 1:
+        return action()
+    try:
+        found = action()
+    except Exception as error:
+        exchange(error)
+        raise
+    exchange(b"")
+    return found
+
+
 def broadcast_bytes(f: Callable[[], bytes]) -> bytes:
     """Call f in the first process only, and return its result in every process.
 

@@ -42,14 +42,40 @@ class Placement(NamedTuple):
             return jax.device_put(tree)
         return jax.tree.map(lambda a: self._put(a, P()), tree)
 
-    def batches(self, tree: PyTree) -> PyTree:
-        """Minibatches (minibatches, examples, ...): each device gets its own rows, where their
-        number is one that it can share."""
+    def share(self, size: int) -> np.ndarray | None:
+        """Which rows of a minibatch the devices of this process get, ascending; None if there is
+        no other process."""
+        if not self.several:
+            return None
+        here = NamedSharding(self.mesh, P(*self._split(size)))  # type: ignore[arg-type]
+        rows = here.addressable_devices_indices_map((size,)).values()
+        return np.unique(np.concatenate([np.arange(size)[part] for part in rows]))  # type: ignore[index]
+
+    def batches(self, tree: PyTree, size: int) -> PyTree:
+        """Minibatches of this size, (minibatches, examples, ...): each device gets its own rows,
+        where their number is one that it can share. Of several processes, each has those of its
+        `share`."""
         if self.mesh is None:
             return jax.device_put(tree)
-        axis = self.mesh.axis_names[0]
-        shares = lambda a: a.shape[1] % self.mesh.shape[axis] == 0
-        return jax.tree.map(lambda a: self._put(a, P(None, axis) if shares(a) else P()), tree)
+        spec, share = P(None, *self._split(size)), self.share(size)
+        if share is None:
+            return jax.tree.map(lambda a: self._put(a, spec), tree)
+        here = NamedSharding(self.mesh, spec)
+
+        def place(a):
+            def rows(part):
+                first, last, _ = part[1].indices(size)
+                mine = np.searchsorted(share, first)
+                return a[:, mine : mine + last - first]
+
+            return jax.make_array_from_callback((a.shape[0], size, *a.shape[2:]), here, rows)
+
+        return jax.tree.map(place, tree)
+
+    def _split(self, size: int) -> tuple[str, ...]:
+        """The axis over which the rows of a minibatch are split, if there is one."""
+        axis = self.mesh.axis_names[0]  # type: ignore[union-attr]
+        return (axis,) if size % self.mesh.shape[axis] == 0 else ()  # type: ignore[union-attr]
 
     def state(self, tree: PyTree) -> PyTree:
         """A state held by this process, placed on the mesh leaf by leaf."""

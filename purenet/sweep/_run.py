@@ -14,7 +14,6 @@ from purenet.core.ensemble import Member
 from purenet.core.files import as_path
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, describe_value, integer, positive, require
-from purenet.data.streams import is_streamed
 from purenet.distributed import multihost
 from purenet.sweep._plan import Plan
 from purenet.sweep.backends import multihost as together
@@ -38,11 +37,6 @@ from purenet.sweep.state import SweepState
 from purenet.sweep.storage import resume, shared
 from purenet.sweep.storage.folder import Store
 from purenet.sweep.storage.shared import SharedStore
-
-_NO_EXECUTOR = (
-    "sweep: an executor's workers would each read all of streamed data, again for every block of "
-    "trials; leave out executor=, or give arrays."
-)
 
 
 @with_options
@@ -74,7 +68,8 @@ def run(
     Data that does not fit in memory is a `data.stream` in place of a part's arrays. Each chunk of
     minibatches is then read once for all trials, which see the examples in one order; training
     curves are means over minibatches, and a sweep with a `path` resumes within an epoch. The
-    training needs `steps`, as that of `supervised` has. With `folds` the data is one stream.
+    training needs `steps`, as that of `supervised` has. With `folds` the data is one stream. If
+    there are several processes, each reads all of it.
 
     - `search` decides which points to try, and how long to train them: a sampler (`random`,
       `sobol`, `latin_hypercube`, `grid(points)`) trains each point to the end; `halving`,
@@ -116,7 +111,7 @@ def run(
       `trials_per_block` trials, which defaults to 1/16 of the trials; `devices` is then the number
       of devices per worker. The results are the same as without an executor; a block whose worker
       dies is trained again. A process pool breaks when a worker dies: pass a function that
-      returns one, and it is replaced.
+      returns one, and it is replaced. Workers read streamed data themselves, once for each block.
     - `progress` shows a bar; it defaults to True on a terminal and in a notebook.
     - `on_report(progress)` is called with a `SweepProgress` after every block of epochs, and at the
       end, in the calling thread: for a tracker or a display of your own. If it raises an exception,
@@ -151,7 +146,6 @@ def run(
     asked = filled(options)
     devices: Any = asked["devices"]
     if executor is not None:
-        require(not is_streamed(data), _NO_EXECUTOR)
         check(executor, as_scheduler(asked["search"]), plan, devices)
         asked["devices"] = None  # the workers have their own
     elif trials_per_block is not None:
@@ -229,8 +223,8 @@ class SweepRun:
                 else:
                     self._train_population(cast(Population, request.search))  # the one such kind
                 self._keep_best()
-            except Exception:
-                if self.workplace.failed:
+            except Exception as error:
+                if self.workplace.failed or isinstance(error, multihost.PeerError):
                     self.save(finished=False)  # the same call resumes at that minibatch
                 raise
         return self.result()
@@ -324,9 +318,9 @@ class SweepRun:
     def _make_pool(self, group: Group) -> Pool:
         if self.executor is not None:
             return self.executor.pool(group)
-        if multihost.count() == 1:
-            return group.lanes()
-        return MultiHostPool(group.lanes(), self.journal.interrupts)
+        interrupts = self.journal.interrupts
+        lanes = group.lanes(wanted=lambda: not interrupts.requested)
+        return lanes if multihost.count() == 1 else MultiHostPool(lanes, interrupts)
 
     def record(self, group: Group, report: Report) -> None:
         self.journal.record(group, report, self.keep)
@@ -347,7 +341,8 @@ class SweepRun:
         for row in rows:
             if row not in state.kept:
                 self.journal.stop_if_late()
-                state.kept[row] = self._group_of(row).retrain(row)[0]
+                retrain = functools.partial(self._group_of(row).retrain, row)
+                state.kept[row] = multihost.run_on_each(retrain)[0]
         state.kept = {row: state.kept[row] for row in rows}
 
     def result(self) -> Result:

@@ -13,7 +13,6 @@ from purenet.core.contracts import check_data
 from purenet.core.tree import fingerprint
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, describe_value, integer, require
-from purenet.data.fitting import SEVERAL
 from purenet.data.streams import Stream, as_stream, first_examples, is_streamed
 from purenet.distributed import multihost
 from purenet.sweep.engine.explain import explained
@@ -135,7 +134,6 @@ class SweepConfig:
     def _data(self, data: PyTree, folds: object) -> Any:
         """The data, checked: a pair of parts, its folds, or what is streamed."""
         if is_streamed(data):
-            require(multihost.count() == 1, f"sweep: {SEVERAL}")
             if folds is not None:
                 return _streamed_folds(folds, data, self.seed)
             train, validation = as_stream(data[0]), data[1]

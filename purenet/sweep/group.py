@@ -128,14 +128,15 @@ class Group:
             )
         return self._compilation
 
-    def lanes(self) -> LanePool:
-        """New, empty lanes for trials of this group on the devices of this process."""
+    def lanes(self, wanted: Callable[[], bool] = lambda: True) -> LanePool:
+        """New, empty lanes for trials of this group on the devices of this process, which wait for
+        streamed data as long as it is `wanted()`."""
         if self._compiled is None:
             self._compiled = self.compile().result()
         data, stream = self.workplace.data_on(self._compiled.program.layout), self.program.stream
         if stream is not None:
             feeds = self.workplace.feeds_of(stream.size)
-            return StreamPool(self._compiled, self.workplace.key, data, feeds)
+            return StreamPool(self._compiled, self.workplace.key, data, feeds, wanted)
         return LanePool(self._compiled, self.workplace.key, data)
 
     @property

@@ -26,9 +26,9 @@ from purenet.core.jit_cache import jit_for_each
 from purenet.core.progress import Progress
 from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import Count, PositiveInteger, declared, one_of, random_key, require
-from purenet.data.fitting import SEVERAL, checked_streams
-from purenet.data.streams import Stream, first_examples, is_streamed, like_arrays
+from purenet.core.validate import Count, PositiveInteger, declared, one_of, random_key
+from purenet.data.fitting import checked_streams
+from purenet.data.streams import Stream, described, first_examples, is_streamed, like_arrays
 from purenet.distributed import multihost
 from purenet.distributed.mesh import replicate
 from purenet.distributed.sharding import Placement, placement
@@ -80,7 +80,8 @@ def fit(
     `params.weights.0.w`. Trainables other than those of `supervised` are computed in full on every
     device, unless they shard their work themselves. If the mesh spans several processes
     (`jax.distributed`), each makes the same call with the same data; the first one reads and writes
-    `path` and shows progress, and a signal acts at once.
+    `path` and shows progress, and a signal acts at once. Of streamed data, each device gets its own
+    rows only, and each process reads those of its devices.
 
     `evaluate_every` = k evaluates after epochs k, 2k and so on, and after the last one. With
     `patience`, training stops when that many evaluations in a row have not improved the score: the
@@ -94,9 +95,9 @@ def fit(
     not a random key, the data not numbers or a metric not a real scalar; ValueError for data that
     does not fit, for a `path` that holds something else (a run with another key, other data,
     weights of other shapes, more epochs, or other stopping rules), for a partition that does not
-    divide its leaf, for `patience` or `select="best"` without validation data, for streamed data in
-    several processes, and if processes make different calls. Errors of a stream's source pass
-    through.
+    divide its leaf, for `patience` or `select="best"` without validation data, and if processes
+    make different calls. Errors of a stream's source pass through; other processes then get a
+    RuntimeError.
 
     >>> from purenet.nn.losses import softmax_cross_entropy
     >>> from purenet.training.supervised import supervised
@@ -129,8 +130,7 @@ def fit(
         patience, select, evaluate_every, metric, mode, measured if "validation" in parts else None
     )
     if where.several:
-        require(not streams, f"fit: {SEVERAL}")
-        _check_same_call((parts, key, epochs, block, str(told), patience))
+        _check_same_call((described(parts), key, epochs, block, str(told), patience))
         progress = progress if multihost.first() else False
     with where.context():
         shapes = like_arrays(parts) if streams else parts

@@ -1,5 +1,6 @@
 """The file of one run of `fit`, from which it resumes, and when to save it."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -64,6 +65,9 @@ class RunFile:
         if not found:  # the first process has read it; this one receives into placeholders
             curves = jax.tree.map(lambda a: np.zeros(self.saved, a.dtype), names)
             found = [jax.tree.map(_blank, state), curves]
+        if self.shared:
+            text = multihost.broadcast_bytes(lambda: json.dumps(self.stream).encode())
+            self.stream = json.loads(text)
         return *self._agreed((found[0], found[1])), self.saved
 
     def _read(self, state, names, epochs: int) -> tuple[PyTree, PyTree, int]:

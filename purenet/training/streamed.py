@@ -1,5 +1,6 @@
 """fit on streamed data: a compiled loop over each chunk of minibatches, while the next is read."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from purenet.core.shuffle import order_of_epoch
 from purenet.core.types import PyTree, Trainable
 from purenet.data.feed import Feed, HostChunk
 from purenet.data.streams import Stream, first_examples, from_json, to_json
+from purenet.distributed import multihost
 from purenet.distributed.mesh import replicate
 from purenet.distributed.sharding import Placement
 from purenet.training.history import Fit, record, say_interrupted, shown, until_saved
@@ -54,7 +56,8 @@ def fit_streamed(
     """`fit` after its checks, of parts of which the training data is a stream. `start` is the
     initial state by shapes and dtypes, and `first()` what the loop carries at first."""
     training = _Training(program, parts, epochs, patience, key, run)
-    with training.feed, training.validation, until_saved(run is not None) as interrupted:
+    alone = run is not None and not program[1].several
+    with training.feed, training.validation, until_saved(alone) as interrupted:
         training.begin(start, first)
         with Progress(epochs, "epoch", progress, training.done) as bar:
             if not training.ended:
@@ -64,8 +67,8 @@ def fit_streamed(
             while not training.ended:
                 try:
                     bar.advance(training.advance(interrupted), training.shown)
-                except Exception:
-                    if training.loader_failed:
+                except Exception as error:
+                    if training.loader_failed or isinstance(error, multihost.PeerError):
                         training.save()  # nothing is lost: the same call resumes here
                     raise
                 if run is not None and (interrupted or run.is_due()):
@@ -90,8 +93,8 @@ class _Training:
         n, steps = data.examples, data.steps(size)
         with jax.transfer_guard("allow"):
             for_run = jax.random.split(key)[1]  # as the state of `supervised` holds it
-        order = lambda epoch: np.asarray(order_of_epoch(for_run, np.int32(epoch * steps), n))
-        self.feed = Feed("fit", data, size, epochs, order)
+        order = lambda epoch: order_of_epoch(for_run, np.int32(epoch * steps), n)
+        self.feed = Feed("fit", data, size, epochs, order, self.where.share(size))
         self.validation = _Validation(program, parts.get("validation"))
         self.done = self.at = 0  # epochs, and minibatches of the one after them
         self.loader: Any = None  # the state of the source's iterator there
@@ -156,15 +159,20 @@ class _Training:
         if self.at == self.feed.steps:
             return self._end_epoch(wanted)
         self.feed.seek(self.done, self.at, self.loader)
-        chunk = self.feed.next(wanted)
-        if chunk is None:
+        where, train = self.where, _train_chunk(self.program)
+        found = _placed(where, self.feed, wanted)
+        if found is None:
             return 0
-        where = self.where
+        chunk, batches = found
         with where.context():
             count, at = where.data((np.int32(chunk.count), np.int32(chunk.at)))
-            now = Chunk(where.batches(chunk.batches), count, at, self.feed.steps)
-            chunk = chunk._replace(batches=())  # not held on the host too
-            self.state, running = _train_chunk(self.program)(self.state, now)
+            now = Chunk(batches, count, at, self.feed.steps)
+            if where.several and self._running is None:
+                # all processes compile before any waits for another's first sum of gradients
+                none = dataclasses.replace(now, count=where.data(np.int32(0)))
+                self.state, _ = train(self.state, none)
+                multihost.broadcast(0)
+            self.state, running = train(self.state, now)
         # one chunk is trained on and one waits, so that not all of them pile up
         jax.block_until_ready(self._running)
         self._running = running
@@ -210,6 +218,7 @@ class _Training:
 
     def result(self) -> Fit:
         state, epoch = self.told.chosen(self.state.carry, self.done)
+        state = multihost.to_local(state) if self.where.several else state
         return Fit(state, jax.tree.map(lambda curve: curve[: self.done], self.history), epoch)
 
 
@@ -223,7 +232,7 @@ class _Validation:
         self.data = None
         if isinstance(data, Stream):
             assert size is not None
-            self.feed = Feed("fit", data, size, 2**62)
+            self.feed = Feed("fit", data, size, 2**62, share=where.share(size))
         elif data is not None:
             self.data = where.data(data)
         self.examples = None if data is None else first_examples({"": data})[""]
@@ -268,22 +277,44 @@ class _Validation:
         """The outputs of one chunk after the other, and the metrics of all of them."""
         trainable, where, _ = self.program
         feed.restart()
-        outputs: list[jax.Array] = []
-        targets: list[np.ndarray] = []
+        outputs: list[tuple[jax.Array, jax.Array]] = []
         n = at = 0
         while at < feed.steps:
-            chunk = feed.next(wanted)
-            if chunk is None:
+            found = _placed(where, feed, wanted)
+            if found is None:
                 return None
-            x, t = chunk.batches
-            outputs.append(_predict(trainable)(state, where.batches(x)))
-            targets.append(t.reshape(-1, *t.shape[2:])[: chunk.examples])
+            chunk, (x, t) = found
+            outputs.append((_predict(trainable)(state, x), t))
             if len(outputs) > 1:
                 jax.block_until_ready(outputs[-2])
             n, at = n + chunk.examples, at + chunk.count
-        # a short minibatch is the last, so that padding is at the end of all
-        y = jnp.concatenate([y.reshape(-1, *y.shape[2:]) for y in outputs])[:n]
-        return _score(trainable)(y, where.data(np.concatenate(targets)))
+        return _score(trainable)(*_joined(n)(outputs))
+
+
+def _placed(
+    where: Placement, feed: Feed, wanted: Callable[[], bool]
+) -> tuple[HostChunk, PyTree] | None:
+    """The next chunk, without its minibatches, and those on the devices; None if `wanted()` turns
+    false first.
+
+    Several processes agree on the number of minibatches, and raise the error of any of them.
+    """
+    try:
+        chunk = feed.next(wanted)
+    except Exception as error:
+        if where.several:
+            multihost.exchange(error)
+        raise
+    if chunk is None:
+        return None
+    batches = where.batches(chunk.batches, feed.size)
+    chunk = chunk._replace(batches=())  # not held on the host too
+    if where.several:
+        counts = multihost.exchange(chunk.count.to_bytes(8, "little"))
+        least = min(int.from_bytes(count, "little") for count in counts)
+        if least < chunk.count:  # another process fails at the next one
+            chunk = chunk._replace(count=least, state=None)
+    return chunk, batches
 
 
 # programs
@@ -314,7 +345,7 @@ def _end_epoch(program: _Program, loop: _Epoch, measured, due, steps):
 @jit_for_each(outermost=True)
 def _evaluate(trainable: Trainable, state, data):
     with traced_code("fit: `evaluate`"):
-        return checked_metrics("fit: `evaluate`", trainable.evaluate(state, data))
+        return replicate(checked_metrics("fit: `evaluate`", trainable.evaluate(state, data)))
 
 
 @jit_for_each(outermost=True)
@@ -325,7 +356,14 @@ def _predict(trainable: Trainable, state, minibatches):
 
 
 @jit_for_each(outermost=True)
+def _joined(n: int, outputs):
+    """All outputs and their targets; a short minibatch is the last, so padding is at the end."""
+    whole = lambda *parts: jnp.concatenate([a.reshape(-1, *a.shape[2:]) for a in parts])[:n]
+    return jax.tree.map(whole, *outputs)
+
+
+@jit_for_each(outermost=True)
 def _score(trainable: Trainable, y, t):
     assert trainable.score is not None
     with traced_code("fit: `score`"):
-        return checked_metrics("fit: `score`", trainable.score(y, t))
+        return replicate(checked_metrics("fit: `score`", trainable.score(y, t)))

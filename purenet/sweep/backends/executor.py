@@ -24,6 +24,7 @@ from purenet.sweep.backends.task import (
 )
 from purenet.sweep.config import SweepConfig
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
+from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.group import Group, Work
 from purenet.sweep.schedulers.base import Scheduler
 
@@ -34,8 +35,8 @@ _EXECUTOR = (
     "Client(...).get_executor()"
 )
 _SEND = (
-    "Define the trial function at the top of a module that the workers can import, or use an "
-    "executor that sends functions by value, such as Dask's."
+    "Define the trial function, and one that opens the source of a stream, at the top of a module "
+    "that the workers can import, or use an executor that sends functions by value, such as Dask's."
 )
 _TASKS = 16  # of a round, unless the user sets the number of trials in each
 
@@ -234,7 +235,10 @@ class ExecutorBackend:
             devices=self.devices,
             kept=self.kept,
         )
-        pool = self.pools[group.number] = ExecutorPool(spec, DatasetRef(request.fingerprint, None))
+        data = request.fingerprint
+        if isinstance(request.data, StreamedParts):
+            data = f"{data} {self.name}"  # known by some examples only, so by those of this sweep
+        pool = self.pools[group.number] = ExecutorPool(spec, DatasetRef(data, None))
         return pool
 
     def train(

@@ -47,13 +47,22 @@ class MultiHostPool:
 
     def train(self, target_epochs: np.ndarray, keep: np.ndarray) -> Iterator[Report]:
         """Train every row to its target in one of the processes. Yields the reports of all
-        processes, in the same order in each."""
+        processes, in the same order in each.
+
+        If one of them cannot read its data, it raises that error, and the others PeerError.
+        """
         self._distribute(np.maximum(target_epochs - self.epochs, 0))
         mine = self.owner == jax.process_index()
         local = self.pool.train(np.where(mine, target_epochs, 0), keep & mine)
         while True:
-            payload = _packed(next(local, None), bool(self.interrupts.requested))
-            received = [_unpacked(each) for each in multihost.all_gather_bytes(payload)]
+            try:
+                report = next(local, None)
+                payload: Any = _packed(report, bool(self.interrupts.requested))
+            except Exception as error:
+                if not self.pool.failed:
+                    raise
+                payload = error
+            received = [_unpacked(each) for each in multihost.exchange(payload)]
             self.interrupts.agreed.raised = any(requested for _, requested in received)
             reports = [report for report, _ in received if report is not None]
             if not reports:

@@ -5,6 +5,7 @@ run in any process and, if that one dies, in another: the result is the same. A 
 data that it was sent and the programs that it compiled, for later tasks.
 """
 
+import contextlib
 import functools
 import os
 import socket
@@ -27,6 +28,9 @@ from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint
 from purenet.sweep.engine.scores import best_of, standings
+from purenet.sweep.engine.stream_pool import StreamPool, feeds_of
+from purenet.sweep.engine.streamed import streamed
+from purenet.sweep.engine.streaming import StreamedParts
 
 _PROGRAMS = 16  # compiled programs that a process keeps
 _DATASETS = 2  # data sets that it keeps
@@ -67,8 +71,8 @@ class GroupSpec:
 
 
 class DatasetRef:
-    """(train, validation) and their fingerprint; without the arrays if the process that will use
-    them should have them already."""
+    """(train, validation) and their fingerprint; without the arrays or streams if the process that
+    will use them should have them already."""
 
     def __init__(self, name: str, parts: PyTree | None):
         self.name, self.parts = name, parts
@@ -139,8 +143,12 @@ def _worker() -> str:
 
 def _trained(task: Task) -> TaskResult:
     spec = task.spec
-    compiled, data = _built(spec, task.data)
-    pool = LanePool(compiled, engine_layout.random_key(spec.seed), data)
+    compiled, placed = _built(spec, task.data)
+    key, stream = engine_layout.random_key(spec.seed), compiled.program.stream
+    pool = LanePool(compiled, key, placed)
+    if stream is not None:
+        feeds = feeds_of(_held(task.data), stream.size, int(task.target_epochs.max()), key)
+        pool = StreamPool(compiled, key, placed, feeds)
     pool.add(task.trials)
     local_row = {int(row): i for i, row in enumerate(task.rows)}
     for row, record in task.records.items():
@@ -151,8 +159,9 @@ def _trained(task: Task) -> TaskResult:
         part: {name: blank() for name in compiled.program.metrics} for part in engine_program.PARTS
     }
     # a finished state is kept until it is known whether it is one of the best
-    for report in pool.train(task.target_epochs, np.ones(len(task.rows), bool)):
-        report.write(curves, report.rows, before[report.rows])
+    with contextlib.closing(pool):
+        for report in pool.train(task.target_epochs, np.ones(len(task.rows), bool)):
+            report.write(curves, report.rows, before[report.rows])
     finished = pool.alive & (pool.ended | (pool.epochs == task.target_epochs)) & ~task.keep
     monitor = spec.source.monitor
     scores = monitor.sign * curves["validation"][monitor.metric]
@@ -176,16 +185,22 @@ def _held(data: DatasetRef) -> PyTree:
 
 @functools.lru_cache(maxsize=_PROGRAMS)
 def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]:
-    """The compiled programs of a group, and the data on their devices."""
+    """The compiled programs of a group, and the data that lies on their devices."""
     _refuse_others(spec.software)
     parts, (trial, treedef, static, numbers, monitor) = _held(data), spec.source
     where = layout(spec.width, chosen_devices(spec.devices))
     program = engine_program.Program(trial, treedef, static, where)
-    program = engine_program.describe(program, numbers, parts).monitored(monitor)
-    program = program.in_cached_blocks()
-    placed = engine_layout.place(where, parts)
+    if isinstance(parts, StreamedParts):
+        program = engine_program.describe(program, numbers, parts.examples)
+        program, held = streamed(program, numbers, parts), parts.held
+    else:
+        program, held = engine_program.describe(program, numbers, parts), parts
+    program = program.monitored(monitor).in_cached_blocks()
+    like = placed = engine_layout.place(where, held)
+    if program.stream is not None:
+        like = parts.like_chunk(program.stream.size)
     key = engine_layout.random_key(spec.seed)
-    compiled = compile.Compilation(program, numbers, key, placed).result()
+    compiled = compile.Compilation(program, numbers, key, like).result()
     return compiled, engine_layout.place(compiled.program.layout, placed)
 
 

@@ -101,6 +101,11 @@ class LanePool(TrialRows):
         self.lane_rows[np.flatnonzero(self.lane_rows < 0)[: len(absent)]] = absent
         return np.argsort(self.lane_rows, kind="stable")[-len(self.epochs) :]
 
+    @property
+    def failed(self) -> bool:
+        """Whether the data could not be read."""
+        return False
+
     def close(self) -> None:
         """End what works for the pool."""
 

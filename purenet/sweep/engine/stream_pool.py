@@ -5,6 +5,7 @@ behind, since their trials came later, train first, until they have caught up.
 """
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -59,10 +60,7 @@ def feeds_of(data: StreamedParts, size: int, epochs: int, key: Key) -> Feeds:
     with jax.transfer_guard("allow"):
         key = jax.random.fold_in(key, np.uint32(_FOR_ORDER))
 
-    def order(epoch: int) -> np.ndarray:
-        with jax.transfer_guard("allow"):
-            return np.asarray(order_of_epoch(key, np.int32(epoch), n))
-
+    order = lambda epoch: order_of_epoch(key, np.int32(epoch), n)
     if data.folds is not None:
         return _feeds_of_folds(data, data.folds, size, epochs, order)
     train = Feed("sweep", data.train, size, epochs, None if n is None else order)
@@ -72,28 +70,32 @@ def feeds_of(data: StreamedParts, size: int, epochs: int, key: Key) -> Feeds:
 
 def _feeds_of_folds(data: StreamedParts, folds: Folds, size: int, epochs: int, order) -> Feeds:
     """Passes over the rows that any fold trains on, and over those that any is validated on."""
-    some, mine, seen = all_rows(folds.train), rows_of(folds.train), all_rows(folds.validation)
-
-    def those(epoch: int) -> np.ndarray:
-        rows = order(epoch)
-        return rows[np.isin(rows, some)]
-
-    train = FoldFeed("sweep", data.train, size, epochs, those, mine, len(some))
-    held_out = list(map(np.unique, rows_of(folds.validation)))
-    validation = FoldFeed(
-        "sweep", data.train, size, 2**62, lambda epoch: seen, held_out, len(seen), short=True
-    )
+    mine, held_out = rows_of(folds.train), list(map(np.unique, rows_of(folds.validation)))
+    train = FoldFeed("sweep", data.train, size, epochs, order, mine)
+    validation = FoldFeed("sweep", data.train, size, 2**62, None, held_out, short=True)
     return Feeds(train, validation, folds)
 
 
 class StreamPool(LanePool):
     """The trials of one static group, which train on streamed data."""
 
-    def __init__(self, compiled: Compiled, key: Key, held: PyTree, feeds: Feeds):
-        """`held` is the validation data where that is in memory."""
+    def __init__(
+        self,
+        compiled: Compiled,
+        key: Key,
+        held: PyTree,
+        feeds: Feeds,
+        wanted: Callable[[], bool] = lambda: True,
+    ):
+        """`held` is the validation data where that is in memory; once `wanted()` turns false, data
+        is not waited for any longer."""
         super().__init__(compiled, key, held)
-        self.feeds = feeds
+        self.feeds, self.wanted = feeds, wanted
         self._running: jax.Array | None = None  # there once the latest chunk is trained
+
+    @property
+    def failed(self) -> bool:
+        return self.feeds.failed
 
     def close(self) -> None:
         self.feeds.close()
@@ -112,7 +114,7 @@ class StreamPool(LanePool):
         active = np.zeros(self.layout.width, bool)
         active[lanes] = True
         placed, at = place(self.layout, active, split=True), first
-        waiting = lambda: time.perf_counter() < began + self.report_every
+        waiting = lambda: time.perf_counter() < began + self.report_every and self.wanted()
         while at < stream.steps:
             feed.seek(epoch, at)
             chunk = feed.next(waiting)
@@ -142,11 +144,12 @@ class StreamPool(LanePool):
         program = self.compiled.program
         due = bool(program.monitor.due(np.array(epoch)))
         outputs: PyTree = ()
-        data, streamed = self.data, self.feeds.validation is not None
-        if due and self.feeds.folds is not None:
-            outputs, data = self._outputs_by_fold(self.feeds.folds, active)
-        elif due and streamed:
-            outputs, data = self._outputs(active)
+        data, streamed, folds = self.data, self.feeds.validation is not None, self.feeds.folds
+        if due and streamed:
+            found = self._outputs(active) if folds is None else self._outputs_by_fold(folds, active)
+            if found is None:
+                return self._report(lanes)
+            outputs, data = found
         end = end_program((program, due, streamed))
         rows = self.lane_rows[lanes]
         before = self.epochs[rows]
@@ -157,7 +160,7 @@ class StreamPool(LanePool):
         status = self.alive[rows], self.ended[rows]
         return Report(rows, before, self.epochs[rows], *status, curves)
 
-    def _outputs(self, active) -> tuple[jax.Array, PyTree]:
+    def _outputs(self, active) -> tuple[jax.Array, PyTree] | None:
         """What the lanes predict for all of the validation data, and its targets."""
         feed = self.feeds.validation
         assert feed is not None
@@ -166,8 +169,9 @@ class StreamPool(LanePool):
         targets: list[np.ndarray] = []
         predict, at, n = outputs_program(self.compiled.program), 0, 0
         while at < feed.steps:
-            chunk = feed.next()
-            assert chunk is not None
+            chunk = feed.next(self.wanted)
+            if chunk is None:
+                return None
             x, t = chunk.batches
             y = predict(self.lanes, place(self.layout, x), active)
             jax.block_until_ready(outputs[-1:])
@@ -177,7 +181,7 @@ class StreamPool(LanePool):
         # a short minibatch is the last, so that padding is at the end of all
         return jnp.concatenate(outputs, axis=1)[:, :n], place(self.layout, np.concatenate(targets))
 
-    def _outputs_by_fold(self, folds: Folds, active) -> tuple[jax.Array, PyTree]:
+    def _outputs_by_fold(self, folds: Folds, active) -> tuple[jax.Array, PyTree] | None:
         """What the lanes predict for the validation rows of their folds, and what to score them
         on."""
         feed, program = self.feeds.validation, self.compiled.program
@@ -186,8 +190,9 @@ class StreamPool(LanePool):
         outputs = no_outputs_program(program)()
         targets, at = [], 0
         while at < feed.steps:
-            chunk = feed.next()
-            assert chunk is not None
+            chunk = feed.next(self.wanted)
+            if chunk is None:
+                return None
             t = chunk.batches[1]
             targets.append(t[feed.shape.waiting :][: chunk.examples])
             outputs = fold_outputs_program(program)(
