@@ -26,7 +26,7 @@ from purenet.core.jit_cache import jit_for_each
 from purenet.core.progress import Progress
 from purenet.core.tree import named_leaves
 from purenet.core.types import PyTree, Trainable
-from purenet.core.validate import Count, PositiveInteger, declared, one_of, random_key
+from purenet.core.validate import Count, PositiveInteger, declared, one_of, random_key, require
 from purenet.data.fitting import checked_streams
 from purenet.data.streams import Stream, described, first_examples, is_streamed, like_arrays
 from purenet.distributed import multihost

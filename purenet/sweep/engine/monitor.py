@@ -1,11 +1,13 @@
-"""The objective that ranks trials, and how lanes monitor their score while they train."""
+"""The objective that ranks trials, and how lanes monitor their metrics while they train."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from purenet.core.types import Array
+from purenet.core.contracts import checked_metrics
+from purenet.core.padded import parameter_count
+from purenet.core.types import Array, PyTree
 from purenet.sweep.engine.pareto import Goal
 
 # The name of the objective that counts a network's weights.
@@ -64,3 +66,36 @@ class Monitor(NamedTuple):
         if self.every == 1:
             return jnp.ones_like(epochs, bool)
         return ((epochs + 1) % self.every == 0) | (epochs + 1 == self.last)
+
+
+def checked_parts(monitor: Monitor, state: PyTree, metrics: dict) -> dict:
+    """What `evaluate` gave on both parts, and what is added to it. Raises TypeError or ValueError
+    for what are no metrics, the same ones of both."""
+    for part in metrics.values():
+        if not checked_metrics("sweep: `evaluate`", part):
+            raise TypeError("sweep: `evaluate` returned {}, but a dict of scalars is expected.")
+    if {*metrics["train"]} != {*metrics["validation"]}:
+        raise ValueError(
+            f"sweep: `evaluate` returned the metrics {sorted(metrics['train'])} on the training "
+            f"data, but {sorted(metrics['validation'])} on the validation data; both must match."
+        )
+    if monitor.added:
+        params = getattr(state, "params", state)
+        weights, stats = getattr(params, "weights", params), getattr(params, "stats", ())
+        added = {PARAMETERS: parameter_count(weights, stats)}
+        metrics = {name: part | added for name, part in metrics.items()}
+    return jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether no number in the tree is NaN or infinite.
+
+    >>> bool(all_finite({"a": jnp.ones(2), "b": jnp.array([0.0, jnp.inf])}))
+    False
+    """
+    floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+    # the largest of each, not every entry: the same, and XLA repeats less of it where it is used
+    largest = [jnp.abs(a).max(initial=0) for a in floats]
+    finite = jnp.stack([jnp.isfinite(a) for a in largest]).astype(jnp.float32)
+    # a product, which XLA computes once: an `all` it repeats in the kernel of each array kept
+    return finite @ jnp.ones(len(largest), jnp.float32) == len(largest)

@@ -17,7 +17,6 @@ import numpy as np
 from purenet.core import best as tracking
 from purenet.core.contracts import (
     checked_epoch,
-    checked_metrics,
     checked_state,
     checked_trainable,
     observed,
@@ -26,7 +25,6 @@ from purenet.core.contracts import (
 )
 from purenet.core.dtypes import is_key
 from purenet.core.jit_cache import jit_for_each
-from purenet.core.padded import parameter_count
 from purenet.core.subset import Subset
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
@@ -38,7 +36,7 @@ from purenet.sweep.engine.layout import (
     on_every_device,
     random_key,
 )
-from purenet.sweep.engine.monitor import PARAMETERS, Monitor
+from purenet.sweep.engine.monitor import Monitor, all_finite, checked_parts
 from purenet.sweep.engine.streaming import StreamShape
 from purenet.sweep.space.structure import Traced, Untaken
 
@@ -333,14 +331,14 @@ def end_epoch(
     weights = getattr(state, "params", ())
     if monitor.every == 1:
         metrics = look(state)
-        finite = _all_finite((metrics, weights))
+        finite = all_finite((metrics, weights))
     else:
         blank = lambda state: jax.tree.map(
             lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(look, state)
         )
         metrics = jax.lax.cond(any_due, look, blank, state)
         known = jax.tree.map(lambda m: jnp.where(due, m, 0), metrics)
-        finite = _all_finite((known, weights))
+        finite = all_finite((known, weights))
         metrics = jax.tree.map(lambda m: jnp.where(due, m, jnp.nan), metrics)
     whole = wrap(observed("sweep", trainable, state, metrics["validation"], due))
     going, ended = active & finite, lane.ended
@@ -374,31 +372,3 @@ def _measured(trainable: Trainable, state, parts) -> dict:
     look = lambda data: trainable.evaluate(state, data)
     with traced_code("sweep: `evaluate`"):
         return {name: given(trainable, look, part) for name, part in zip(PARTS, parts, strict=True)}
-
-
-def checked_parts(monitor: Monitor, state: PyTree, metrics: dict) -> dict:
-    """What `evaluate` gave on both parts, and what is added to it. Raises TypeError or ValueError
-    for what are no metrics, the same ones of both."""
-    for part in metrics.values():
-        if not checked_metrics("sweep: `evaluate`", part):
-            raise TypeError("sweep: `evaluate` returned {}, but a dict of scalars is expected.")
-    if {*metrics["train"]} != {*metrics["validation"]}:
-        raise ValueError(
-            f"sweep: `evaluate` returned the metrics {sorted(metrics['train'])} on the training "
-            f"data, but {sorted(metrics['validation'])} on the validation data; both must match."
-        )
-    if monitor.added:
-        params = getattr(state, "params", state)
-        weights, stats = getattr(params, "weights", params), getattr(params, "stats", ())
-        added = {PARAMETERS: parameter_count(weights, stats)}
-        metrics = {name: part | added for name, part in metrics.items()}
-    return jax.tree.map(lambda m: jnp.asarray(m, jnp.result_type(float)), metrics)
-
-
-def _all_finite(tree):
-    floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
-    # the largest of each, not every entry: the same, and XLA repeats less of it where it is used
-    largest = [jnp.abs(a).max(initial=0) for a in floats]
-    finite = jnp.stack([jnp.isfinite(a) for a in largest]).astype(jnp.float32)
-    # a product, which XLA computes once: an `all` it repeats in the kernel of each array kept
-    return finite @ jnp.ones(len(largest), jnp.float32) == len(largest)

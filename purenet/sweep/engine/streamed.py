@@ -21,11 +21,11 @@ from purenet.sweep.engine.layout import (
     random_key,
     sharding,
 )
+from purenet.sweep.engine.monitor import checked_parts
 from purenet.sweep.engine.program import (
     PARTS,
     Lanes,
     Program,
-    checked_parts,
     end_epoch,
 )
 from purenet.sweep.engine.streaming import (
