@@ -17,21 +17,8 @@ import jax.numpy as jnp
 import jaxlib
 from jax import lax
 
-from purenet.nn import winograd
-from purenet.nn.windows import Padding, add_shifts, shifts, window_counts
-
-
-class Geometry(NamedTuple):
-    """What a form is made for: the images and the kernel, each (height, width)."""
-
-    sizes: tuple[int, ...]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pads: Padding
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        return window_counts(self.sizes, self.pads, self.kernel, self.stride)
+from purenet.nn import depthwise, winograd
+from purenet.nn.windows import Geometry, Padding, add_shifts, shifts, views, window_counts
 
 
 class Form(NamedTuple):
@@ -44,17 +31,22 @@ class Form(NamedTuple):
 
 # im2col: every window is a row
 def columns(at: Geometry) -> Form:
-    """One matrix product with the unrolled windows; under vmap over kernels it stays that."""
+    """One matrix product with the unrolled windows; under vmap over kernels it stays that.
+
+    One for each group of channels, batched, where there are several.
+    """
+    if at.groups > 1:
+        return _in_groups(at)
     where = (at.kernel, at.stride, at.pads)
 
     def output(x, w):
-        unrolled = jnp.concatenate(shifts(x, *where, at.outputs), axis=-1)
+        unrolled = jnp.concatenate(views(at, x), axis=-1)
         return unrolled @ w.reshape(-1, w.shape[3])  # (n, oh, ow, khkwc)(khkwc, f)
 
     def input_cotangent(g, w):
         unrolled = g @ w.reshape(-1, w.shape[3]).T  # (n, oh, ow, f)(f, khkwc)
         kh, kw = at.kernel
-        return add_shifts(jnp.split(unrolled, kh * kw, axis=-1), at.sizes, *where)
+        return add_shifts(jnp.split(unrolled, kh * kw, axis=-1), at.sizes, *where, at.dilation)
 
     return Form(output, input_cotangent, _by_rows_of_the_kernel(at))
 
@@ -65,8 +57,8 @@ def _by_rows_of_the_kernel(at: Geometry) -> Callable:
 
     def kernel_cotangent(x, g):
         c, f = x.shape[3], g.shape[3]
-        views = shifts(x, at.kernel, at.stride, at.pads, at.outputs)
-        rows = [jnp.concatenate(views[i * kw : (i + 1) * kw], axis=-1) for i in range(kh)]
+        seen = views(at, x)
+        rows = [jnp.concatenate(seen[i * kw : (i + 1) * kw], axis=-1) for i in range(kh)]
         rows = [row.reshape(-1, kw * c) for row in rows]  # (n·oh·ow, kw·c)
         g = g.reshape(-1, f)  # (n·oh·ow, f)
         if f < kw * c:  # on a CPU the product is faster with the narrower matrix first
@@ -75,6 +67,36 @@ def _by_rows_of_the_kernel(at: Geometry) -> Callable:
         return jnp.stack([row.T @ g for row in rows]).reshape(kh, kw, c, f)
 
     return kernel_cotangent
+
+
+def _in_groups(at: Geometry) -> Form:
+    """The columns of every group: its channels and its filters are one axis of a vmap."""
+    alone = columns(at._replace(groups=1))
+
+    def kernel_cotangent(x, g):  # all of the kernel at once: of a group it is small
+        unrolled = jnp.concatenate(views(at, x), axis=-1)
+        unrolled, g = unrolled.reshape(-1, unrolled.shape[3]), g.reshape(-1, g.shape[3])
+        return (g.T @ unrolled).T.reshape(*at.kernel, x.shape[3], -1)
+
+    def grouped(product):
+        apart = lambda a: a.reshape(*a.shape[:3], at.groups, a.shape[3] // at.groups)
+
+        def of_all(a, b):
+            y = jax.vmap(product, 3, 3)(apart(a), apart(b))
+            return y.reshape(*y.shape[:3], at.groups * y.shape[4])
+
+        return of_all
+
+    return Form(*map(grouped, (alone.output, alone.input_cotangent, kernel_cotangent)))
+
+
+def by_channel(at: Geometry) -> Form:
+    """Elementwise products, for groups of one channel and one filter."""
+    return Form(
+        lambda x, w: depthwise.output(at, x, w),
+        lambda g, w: depthwise.input_cotangent(at, g, w),
+        lambda x, g: depthwise.kernel_cotangent(at, x, g),
+    )
 
 
 # im2col of b outputs at a time: a row is the inputs of b neighbours, each is read once
@@ -216,14 +238,15 @@ def direct(at: Geometry) -> Form:
     )
 
 
-def _convolve(x, w, pads, stride=(1, 1), dilation=(1, 1)):
+def _convolve(x, w, pads, stride=(1, 1), apart=(1, 1), dilation=(1, 1), groups=1):
+    """lax.conv of images whose pixels are `apart`, with kernels whose places are `dilation`."""
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, w, stride, pads, lhs_dilation=dilation, dimension_numbers=layout
+        x, w, stride, pads, apart, dilation, layout, feature_group_count=groups
     )
 
 
-def _with_spare_rows(x, w, pads, stride=(1, 1), dilation=(1, 1)):
+def _with_spare_rows(x, w, pads, stride=(1, 1), apart=(1, 1), dilation=(1, 1), groups=1):
     """`_convolve`, with a few rows more where XLA would use one core, which are cut off again.
 
     On a CPU, XLA gives convolutions to a library that runs them on one core: of float32, with more
@@ -232,9 +255,9 @@ def _with_spare_rows(x, w, pads, stride=(1, 1), dilation=(1, 1)):
     """
     rows, *_ = window_counts(x.shape[1:3], pads, w.shape[:2], stride)
     wanted = spare_rows(x.shape, w.shape, pads)
-    plain = (stride, dilation) != ((1, 1), (1, 1)) or x.dtype != jnp.float32
+    plain = {stride, apart, dilation} != {(1, 1)} or x.dtype != jnp.float32
     if plain or jax.sharding.get_abstract_mesh().manual_axes or not wanted:
-        return _convolve(x, w, pads, stride, dilation)
+        return _convolve(x, w, pads, stride, apart, dilation, groups)
     (top, bottom), sides = pads
     return _convolve(x, w, ((top, bottom + wanted), sides))[:, :rows]
 
@@ -268,14 +291,14 @@ def lax_conv(at: Geometry, convolve: Callable = _convolve) -> Form:
     """lax.conv and its two transposes, grouped under vmap over kernels: what accelerators like."""
 
     def output(x, w):
-        return convolve(x, w, at.pads, at.stride)
+        return convolve(x, w, at.pads, at.stride, dilation=at.dilation, groups=at.groups)
 
     def input_cotangent(g, w):
         # the forward convolution of g, its entries `stride` apart, with the kernel turned around
         around = [
             (k - 1 - low, size + low - s * (out - 1) - 1)
             for k, (low, _), size, s, out in zip(
-                at.kernel, at.pads, at.sizes, at.stride, at.outputs, strict=True
+                at.extents, at.pads, at.sizes, at.stride, at.outputs, strict=True
             )
         ]
         if any(
@@ -285,23 +308,31 @@ def lax_conv(at: Geometry, convolve: Callable = _convolve) -> Form:
             # XLA (of jaxlib 0.10) takes such an axis for a grouped convolution when it swaps the
             # operands, and ends the process: its window no longer fits
             return columns(at).input_cotangent(g, w)
-        turned = w[::-1, ::-1].swapaxes(2, 3)  # (kh, kw, f, c)
-        return convolve(g, turned, tuple(around), dilation=at.stride)
+        turned = _exchanged(w[::-1, ::-1], at.groups)  # (kh, kw, f/groups, c)
+        return convolve(g, turned, tuple(around), (1, 1), at.stride, at.dilation, at.groups)
 
     def kernel_cotangent(x, g):
         # images and channels change places: over x slides g, its entries `stride` apart
         ends = tuple(
             (low, k + s * (out - 1) - size - low)
             for k, (low, _), size, s, out in zip(
-                at.kernel, at.pads, at.sizes, at.stride, at.outputs, strict=True
+                at.extents, at.pads, at.sizes, at.stride, at.outputs, strict=True
             )
         )
         layout = ("CHWN", "IHWO", "HWNC")
         return lax.conv_general_dilated(
-            x, g, (1, 1), ends, rhs_dilation=at.stride, dimension_numbers=layout
+            x, g, at.dilation, ends, (1, 1), at.stride, layout, batch_group_count=at.groups
         )
 
     return Form(output, input_cotangent, kernel_cotangent)
+
+
+def _exchanged(w, groups):
+    """A kernel with the channels and the filters of each group in each other's places."""
+    if groups == 1:
+        return w.swapaxes(2, 3)
+    w = w.reshape(*w.shape[:3], groups, w.shape[3] // groups)
+    return w.swapaxes(2, 4).reshape(*w.shape[:2], w.shape[4], groups * w.shape[2])
 
 
 def _columns_under_vmap(direct: Callable, columns: Callable) -> Callable:
@@ -340,6 +371,7 @@ FORMS = {
     "blocked": blocked,
     "direct": direct,
     "winograd": by_winograd,
+    "depthwise": by_channel,
     "lax": lax_conv,
 }
 

@@ -22,5 +22,9 @@ CASES = {
     "blocked, a remainder": case((2, 4, 5, 2), (3, 3, 2, 3), 1, (1, 0), "blocked"),
     "winograd, a remainder": case((1, 5, 7, 2), (3, 3, 2, 3), 1, (1, 0), "winograd"),
     "lax, stride 2, same": case((1, 5, 4, 1), (3, 3, 1, 2), 2, "same", "lax"),
+    "columns, groups, dilation": case((2, 4, 5, 4), (2, 2, 2, 6), 1, (1, 0), "columns", 2, (2, 3)),
+    "depthwise, stride 2": case((2, 5, 4, 3), (3, 2, 1, 3), (2, 1), "same", "depthwise", 3, (1, 2)),
+    "lax, groups, dilation": case((1, 5, 4, 4), (3, 2, 2, 2), (2, 1), 1, "lax", 2, (1, 2)),
+    "direct, dilation": case((1, 6, 4, 2), (2, 3, 2, 1), (2, 1), (0, 1), "direct", 1, (3, 2)),
     "convolve, no bias": Case(convolve, ((1, 3, 3, 2), (2, 2, 2, 2), ()), (1, 0, None)),
 }
