@@ -6,6 +6,7 @@ derivatives of lax.conv are not used on CPUs: inside a loop they take ten to a h
 as its forward.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 import jax
@@ -114,7 +115,7 @@ def _convolve(
     form = _form(x, w, stride, padding, method, groups, dilation)
     such = f"({w.shape[3]},), one number for each filter, or the scalar 0 for no bias,"
     expect_shape(jnp.shape(b) in ((), w.shape[3:]), "conv: b", b, such)
-    y = _sharded_like(x, w, form.output)(*_of_one_dtype(x, w))
+    y = sharded_like(x, w, form.output)(*of_one_dtype(x, w))
     return y + (b if jnp.ndim(b) == 0 else jnp.asarray(b)[None, None, None])
 
 
@@ -126,7 +127,7 @@ def _convolve_fwd(x, w, b, *static):
 def _convolve_bwd(stride, padding, method, groups, dilation, residuals, g):
     x, w = residuals
     form = _form(x, w, stride, padding, method, groups, dilation)
-    x, w = _of_one_dtype(x, w)
+    x, w = of_one_dtype(x, w)
     wide = g.astype(x.dtype)  # a bias of more bits gives the output more than the products need
     dx, dw = form.input_cotangent(wide, w), form.kernel_cotangent(x, wide)
     db = g.sum(axis=(0, 1, 2))  # (n, oh, ow, f) -> (f,)
@@ -136,8 +137,12 @@ def _convolve_bwd(stride, padding, method, groups, dilation, residuals, g):
 convolve = hand_vjp(_convolve, _convolve_fwd, _convolve_bwd, static=(3, 4, 5, 6, 7))
 
 
-def _sharded_like(x, w, output):
-    """On a mesh with explicit axes, `output` by the images of x and the filters of w."""
+def sharded_like(x: Array, w: Array, output: Callable) -> Callable:
+    """On a mesh with explicit axes, `output` by the images of x and the filters of w.
+
+    >>> sharded_like(jnp.ones((1, 2, 2, 1)), jnp.ones((1, 1, 1, 1)), abs)
+    <built-in function abs>
+    """
     if not jax.sharding.get_abstract_mesh().explicit_axes:
         return output
     images, filters = jax.typeof(x).sharding.spec[0], jax.typeof(w).sharding.spec[3]
@@ -145,24 +150,57 @@ def _sharded_like(x, w, output):
     return jax.sharding.auto_axes(output, out_sharding=spec)
 
 
-def _of_one_dtype(x, w):
+def of_one_dtype(x: Array, w: Array) -> tuple[jax.Array, jax.Array]:
+    """Both in the dtype that their product has.
+
+    >>> [a.dtype.name for a in of_one_dtype(jnp.ones(1, "bfloat16"), jnp.ones(1, "float32"))]
+    ['float32', 'float32']
+    """
     dtype = jnp.result_type(x, w)
     return x.astype(dtype), w.astype(dtype)
 
 
 def _form(x, w, stride, padding, method, groups, dilation) -> Form:
-    sizes, groups = image_sizes("conv", jnp.shape(x)), integer("conv: groups", groups, least=1)
+    image_sizes("conv", jnp.shape(x))  # checks the shape
+    groups = integer("conv: groups", groups, least=1)
     _expect_kernel(x, w, groups)
-    if method is not None:
-        METHOD.apply("conv: method", method)
-    _, pads = window("conv", sizes, w.shape[:2], stride, padding, dilation)
-    apart = pair("dilation", dilation)
-    at = Geometry(sizes, w.shape[:2], pair("stride", stride), pads, groups, apart)
-    if method is not None:
-        _expect_fit(method, at, w)
-        return FORMS[method](at)
     dtype = jnp.result_type(x, w)
-    chosen = choose_method(x.shape, w.shape, stride, padding, dtype, groups, dilation)
+    return form_of("conv", x.shape, w.shape, dtype, stride, padding, method, groups, dilation)
+
+
+def form_of(
+    caller: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    dtype: DTypeLike,
+    stride: Pair,
+    padding: Pair | str,
+    method: str | None,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> Form:
+    """The form of a convolution: that of `method`, or the one of `choose_method`'s table.
+
+    Raises ValueError for a method that is unknown or does not fit the kernel.
+
+    >>> form = form_of("conv", (1, 2, 2, 1), (2, 2, 1, 1), "float32", 1, 0, "columns")
+    >>> form.output(jnp.ones((1, 2, 2, 1)), jnp.ones((2, 2, 1, 1))).item()
+    4.0
+    """
+    sizes, kernel = x_shape[1:3], (w_shape[0], w_shape[1])
+    _, pads = window(caller, sizes, kernel, stride, padding, dilation)
+    stride, apart = pair("stride", stride), pair("dilation", dilation)
+    at = Geometry(sizes, kernel, stride, pads, groups, apart)
+    if method is not None:
+        METHOD.apply(f"{caller}: method", method)
+        such, fits = _FITS.get(method, ("", lambda at, w_shape: True))
+        require(
+            fits(at, w_shape),
+            f"{caller}: method {method!r} is for {such}, but the kernel is {w_shape}, the stride "
+            f"{stride}, the dilation {apart} and there are {groups} groups; leave out `method`.",
+        )
+        return FORMS[method](at)
+    chosen = choose_method(x_shape, w_shape, stride, padding, dtype, groups, apart)
     return on_cpus_else_lax(chosen, at)
 
 
@@ -186,28 +224,18 @@ def _expect_divisible(count, what, groups):
 _FITS = {
     "blocked": (
         "stride 1, dilation 1 and one group",
-        lambda at, w: (at.stride, at.dilation, at.groups) == ((1, 1), (1, 1), 1),
+        lambda at, w_shape: (at.stride, at.dilation, at.groups) == ((1, 1), (1, 1), 1),
     ),
     "winograd": (
         "stride 1, dilation 1, one group and kernels of 3x3",
-        lambda at, w: at.kernel == (3, 3) and _FITS["blocked"][1](at, w),
+        lambda at, w_shape: at.kernel == (3, 3) and _FITS["blocked"][1](at, w_shape),
     ),
-    "direct": ("one group", lambda at, w: at.groups == 1),
+    "direct": ("one group", lambda at, w_shape: at.groups == 1),
     "depthwise": (
         "groups of one channel and one filter",
-        lambda at, w: w.shape[2:] == (1, at.groups),
+        lambda at, w_shape: w_shape[2:] == (1, at.groups),
     ),
 }
-
-
-def _expect_fit(method, at, w):
-    such, fits = _FITS.get(method, ("", lambda at, w: True))
-    require(
-        fits(at, w),
-        f"conv: method {method!r} is for {such}, but the kernel is {w.shape}, the stride "
-        f"{at.stride}, the dilation {at.dilation} and there are {at.groups} groups; leave out "
-        "`method`.",
-    )
 
 
 # the layer

@@ -18,6 +18,7 @@ from purenet.nn.activations import softplus as softplus
 from purenet.nn.activations import tanh as tanh
 from purenet.nn.attention import attend as attend
 from purenet.nn.conv import convolve as convolve
+from purenet.nn.conv_transpose import convolve_transposed as convolve_transposed
 from purenet.nn.dense import affine as affine
 from purenet.nn.dropout import drop as drop
 from purenet.nn.dropout import drop_padded as drop_padded
