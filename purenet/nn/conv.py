@@ -18,7 +18,8 @@ from purenet.core.validate import Boolean, PositiveInteger, declared, integer, o
 from purenet.core.vjp import hand_vjp
 from purenet.nn import winograd
 from purenet.nn.base import WeightInit, expect_shape, init_weights, named, shape, stateless
-from purenet.nn.conv_forms import FORMS, Form, on_cpus_else_lax
+from purenet.nn.columns import Form, unrolled_once
+from purenet.nn.conv_forms import FORMS, on_cpus_else_lax
 from purenet.nn.initializers import he_normal
 from purenet.nn.windows import Geometry, Pair, extents, image_sizes, pair, window
 
@@ -178,9 +179,12 @@ def form_of(
     method: str | None,
     groups: int = 1,
     dilation: Pair = 1,
+    transposed: bool = False,
 ) -> Form:
     """The form of a convolution: that of `method`, or the one of `choose_method`'s table.
 
+    Of one that is `transposed`, "columns" are unrolled once for both cotangents, and they run where
+    the table has "direct".
     Raises ValueError for a method that is unknown or does not fit the kernel.
 
     >>> form = form_of("conv", (1, 2, 2, 1), (2, 2, 1, 1), "float32", 1, 0, "columns")
@@ -191,6 +195,7 @@ def form_of(
     _, pads = window(caller, sizes, kernel, stride, padding, dilation)
     stride, apart = pair("stride", stride), pair("dilation", dilation)
     at = Geometry(sizes, kernel, stride, pads, groups, apart)
+    forms = {**FORMS, "columns": unrolled_once} if transposed else FORMS
     if method is not None:
         METHOD.apply(f"{caller}: method", method)
         such, fits = _FITS.get(method, ("", lambda at, w_shape: True))
@@ -199,9 +204,9 @@ def form_of(
             f"{caller}: method {method!r} is for {such}, but the kernel is {w_shape}, the stride "
             f"{stride}, the dilation {apart} and there are {groups} groups; leave out `method`.",
         )
-        return FORMS[method](at)
+        return forms[method](at)
     chosen = choose_method(x_shape, w_shape, stride, padding, dtype, groups, apart)
-    return on_cpus_else_lax(chosen, at)
+    return on_cpus_else_lax(forms["columns" if transposed and chosen == "direct" else chosen], at)
 
 
 def _expect_kernel(x, w, groups):

@@ -10,7 +10,6 @@ A form is three functions of arrays of one dtype, made for one geometry:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,85 +17,8 @@ import jaxlib
 from jax import lax
 
 from purenet.nn import depthwise, winograd
-from purenet.nn.windows import Geometry, Padding, add_shifts, shifts, views, window_counts
-
-
-class Form(NamedTuple):
-    """The three products of a convolution."""
-
-    output: Callable
-    input_cotangent: Callable
-    kernel_cotangent: Callable
-
-
-# im2col: every window is a row
-def columns(at: Geometry) -> Form:
-    """One matrix product with the unrolled windows; under vmap over kernels it stays that.
-
-    One for each group of channels, batched, where there are several.
-    """
-    if at.groups > 1:
-        return _in_groups(at)
-    where = (at.kernel, at.stride, at.pads)
-
-    def output(x, w):
-        unrolled = jnp.concatenate(views(at, x), axis=-1)
-        return unrolled @ w.reshape(-1, w.shape[3])  # (n, oh, ow, khkwc)(khkwc, f)
-
-    def input_cotangent(g, w):
-        unrolled = g @ w.reshape(-1, w.shape[3]).T  # (n, oh, ow, f)(f, khkwc)
-        kh, kw = at.kernel
-        return add_shifts(jnp.split(unrolled, kh * kw, axis=-1), at.sizes, *where, at.dilation)
-
-    return Form(output, input_cotangent, _by_rows_of_the_kernel(at))
-
-
-def _by_rows_of_the_kernel(at: Geometry) -> Callable:
-    """dw = columns(x)ᵀ g, one product a row of the kernel: kw shifts are unrolled, not kh·kw."""
-    kh, kw = at.kernel
-
-    def kernel_cotangent(x, g):
-        c, f = x.shape[3], g.shape[3]
-        seen = views(at, x)
-        rows = [jnp.concatenate(seen[i * kw : (i + 1) * kw], axis=-1) for i in range(kh)]
-        rows = [row.reshape(-1, kw * c) for row in rows]  # (n·oh·ow, kw·c)
-        g = g.reshape(-1, f)  # (n·oh·ow, f)
-        if f < kw * c:  # on a CPU the product is faster with the narrower matrix first
-            dw = jnp.stack([g.T @ row for row in rows])  # (kh, f, kw·c)
-            return dw.reshape(kh, f, kw, c).transpose(0, 2, 3, 1)
-        return jnp.stack([row.T @ g for row in rows]).reshape(kh, kw, c, f)
-
-    return kernel_cotangent
-
-
-def _in_groups(at: Geometry) -> Form:
-    """The columns of every group: its channels and its filters are one axis of a vmap."""
-    alone = columns(at._replace(groups=1))
-
-    def kernel_cotangent(x, g):  # all of the kernel at once: of a group it is small
-        unrolled = jnp.concatenate(views(at, x), axis=-1)
-        unrolled, g = unrolled.reshape(-1, unrolled.shape[3]), g.reshape(-1, g.shape[3])
-        return (g.T @ unrolled).T.reshape(*at.kernel, x.shape[3], -1)
-
-    def grouped(product):
-        apart = lambda a: a.reshape(*a.shape[:3], at.groups, a.shape[3] // at.groups)
-
-        def of_all(a, b):
-            y = jax.vmap(product, 3, 3)(apart(a), apart(b))
-            return y.reshape(*y.shape[:3], at.groups * y.shape[4])
-
-        return of_all
-
-    return Form(*map(grouped, (alone.output, alone.input_cotangent, kernel_cotangent)))
-
-
-def by_channel(at: Geometry) -> Form:
-    """Elementwise products, for groups of one channel and one filter."""
-    return Form(
-        lambda x, w: depthwise.output(at, x, w),
-        lambda g, w: depthwise.input_cotangent(at, g, w),
-        lambda x, g: depthwise.kernel_cotangent(at, x, g),
-    )
+from purenet.nn.columns import Form, columns
+from purenet.nn.windows import Geometry, Padding, add_shifts, shifts, window_counts
 
 
 # im2col of b outputs at a time: a row is the inputs of b neighbours, each is read once
@@ -225,6 +147,18 @@ def _with_derivatives(product: Callable, columns: Callable) -> Callable:
         return op(a, b), columns(da, b) + columns(a, db)
 
     return op
+
+
+# products of neighbours
+def by_channel(at: Geometry) -> Form:
+    """Elementwise products, for groups of one channel and one filter."""
+    return Form(
+        lambda x, w: depthwise.output(at, x, w),
+        lambda g, w: depthwise.input_cotangent(at, g, w),
+        _with_derivatives(
+            lambda x, g: depthwise.kernel_cotangent(at, x, g), columns(at).kernel_cotangent
+        ),
+    )
 
 
 # lax.conv
@@ -376,10 +310,10 @@ FORMS = {
 }
 
 
-def on_cpus_else_lax(name: str, at: Geometry) -> Form:
-    """One of the forms where the program is lowered for a CPU, `lax_conv` on all other platforms.
+def on_cpus_else_lax(form: Callable[[Geometry], Form], at: Geometry) -> Form:
+    """A form where the program is lowered for a CPU, `lax_conv` on all other platforms.
 
-    >>> form = on_cpus_else_lax("columns", Geometry((1, 2), (1, 2), (1, 1), ((0, 0), (0, 0))))
+    >>> form = on_cpus_else_lax(columns, Geometry((1, 2), (1, 2), (1, 1), ((0, 0), (0, 0))))
     >>> form.output(jnp.ones((1, 1, 2, 1)), jnp.ones((1, 2, 1, 1))).item()
     2.0
     """
@@ -387,4 +321,4 @@ def on_cpus_else_lax(name: str, at: Geometry) -> Form:
     def either(here, there):
         return lambda a, b: lax.platform_dependent(a, b, cpu=here, default=there)
 
-    return Form(*map(either, FORMS[name](at), lax_conv(at)))
+    return Form(*map(either, form(at), lax_conv(at)))

@@ -40,7 +40,8 @@ def _convolve_transposed(
     p = 0 for "valid". These are the smallest images from which `convolve` makes h x w again, and
     the cotangent that it gives them for the kernel (kh, kw, f, c).
     With cotangent g: dx = g ⋆ wᵀ, a convolution, dw = im2col(g)ᵀ x, db = Σ g.
-    `method` is as in `convolve`, for that convolution.
+    `method` is as in `convolve`, for that convolution; None is what `choose_method` says of it on a
+    CPU, with "columns" for "direct", and "lax" elsewhere.
     Raises ValueError if shapes do not fit together, nothing is left beside the padding, or the
     method does not fit the kernel.
     Source: Dumoulin & Visin (2016), chapter 4; Zeiler et al. (2010).
@@ -83,7 +84,8 @@ def _form(x, w, stride, padding, method):
     expect_shape(jnp.ndim(w) == 4 and x.shape[3] == w.shape[2], "conv_transpose: w", w, such)
     images = (x.shape[0], *enlarged(sizes, w.shape[:2], stride, padding), w.shape[3])
     kernel, dtype = (*w.shape[:2], w.shape[3], w.shape[2]), jnp.result_type(x, w)
-    return form_of("conv_transpose", images, kernel, dtype, stride, padding, method)
+    where = (stride, padding, method)
+    return form_of("conv_transpose", images, kernel, dtype, *where, transposed=True)
 
 
 def enlarged(

@@ -150,7 +150,7 @@ def shifts(
     """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c).
 
     Places are `dilation` apart, and the padding holds `fill`.
-    Raises ValueError for windows of more places than a program can hold.
+    Raises ValueError for windows of more places than `few_places` allows.
     Source: Chellapilla, Puri & Simard (2006), where the views are the columns.
 
     >>> x = jnp.arange(3.0).reshape(1, 1, 3, 1)
@@ -158,18 +158,27 @@ def shifts(
     [[0.0, 1.0], [1.0, 2.0]]
     """
     (kh, kw), (sh, sw), (oh, ow), (dh, dw) = kernel, stride, outputs, dilation
-    require(
-        kh * kw <= _MOST_PLACES,
-        f"a window of {kh} x {kw} has {kh * kw} places, each an operation of its own, but at most "
-        f"{_MOST_PLACES} are possible: use a smaller window, `global_avg_pool` for the mean of the "
-        'whole image, or method="direct" for a convolution.',
-    )
+    few_places(kernel)
     padded = _padded(x, pads, fill)
     return [
         padded[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
         for i in range(0, dh * kh, dh)
         for j in range(0, dw * kw, dw)
     ]
+
+
+def few_places(kernel: tuple[int, int]) -> None:
+    """Raise ValueError for a window of more places than a program can hold.
+
+    >>> few_places((64, 64))
+    """
+    kh, kw = kernel
+    require(
+        kh * kw <= _MOST_PLACES,
+        f"a window of {kh} x {kw} has {kh * kw} places, each an operation of its own, but at most "
+        f"{_MOST_PLACES} are possible: use a smaller window, `global_avg_pool` for the mean of the "
+        'whole image, or method="direct" for a convolution.',
+    )
 
 
 def views(at: Geometry, x: Array) -> list[Any]:
