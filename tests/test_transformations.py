@@ -92,6 +92,8 @@ def _doubled(case, i, a):
 BATCHED = {
     "look_up": (1,),
     "attend": (0, 1, 2, 3),
+    "gru_states_padded": (0, 5),
+    "lstm_states_padded": (0, 4),
     **dict.fromkeys(("softmax_cross_entropy", "sigmoid_binary_cross_entropy"), (0, 1)),
     **dict.fromkeys(("mean_squared_error", "huber"), (0, 1)),
 }
