@@ -89,8 +89,8 @@ def init_weights(
             "scaled by fans.",
             TypeError,
         )
-        fans = tuple(n.size if isinstance(n, PaddedSize) else n for n in drawn)
-        w = weight_init(key, shape, fans=fans)
+        known = tuple(n.size if isinstance(n, PaddedSize) else n for n in drawn)
+        w = weight_init(key, shape, fans=known)
     what = f"the result of weight_init, {describe_value(weight_init)},"
     hint = "; call a distribution first, such as normal(0.01) or uniform()"
     expect(not callable(w), f"{caller}: {what}", w, "an array", hint=hint)

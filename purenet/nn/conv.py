@@ -151,7 +151,7 @@ def sharded_like(x: Array, w: Array, output: Callable) -> Callable:
     return jax.sharding.auto_axes(output, out_sharding=spec)
 
 
-def of_one_dtype(x: Array, w: Array) -> tuple[jax.Array, jax.Array]:
+def of_one_dtype(x: Array, w: Array) -> tuple[Array, Array]:
     """Both in the dtype that their product has.
 
     >>> [a.dtype.name for a in of_one_dtype(jnp.ones(1, "bfloat16"), jnp.ones(1, "float32"))]
@@ -198,9 +198,9 @@ def form_of(
     forms = {**FORMS, "columns": unrolled_once} if transposed else FORMS
     if method is not None:
         METHOD.apply(f"{caller}: method", method)
-        such, fits = _FITS.get(method, ("", lambda at, w_shape: True))
+        such, fits = _purpose(method, at, w_shape)
         require(
-            fits(at, w_shape),
+            fits,
             f"{caller}: method {method!r} is for {such}, but the kernel is {w_shape}, the stride "
             f"{stride}, the dilation {apart} and there are {groups} groups; leave out `method`.",
         )
@@ -225,22 +225,17 @@ def _expect_divisible(count, what, groups):
     )
 
 
-# method -> (what it is for, whether a geometry and a kernel are)
-_FITS = {
-    "blocked": (
-        "stride 1, dilation 1 and one group",
-        lambda at, w_shape: (at.stride, at.dilation, at.groups) == ((1, 1), (1, 1), 1),
-    ),
-    "winograd": (
-        "stride 1, dilation 1, one group and kernels of 3x3",
-        lambda at, w_shape: at.kernel == (3, 3) and _FITS["blocked"][1](at, w_shape),
-    ),
-    "direct": ("one group", lambda at, w_shape: at.groups == 1),
-    "depthwise": (
-        "groups of one channel and one filter",
-        lambda at, w_shape: w_shape[2:] == (1, at.groups),
-    ),
-}
+def _purpose(method, at, w_shape):
+    """What a method is for, in words, and whether the convolution is such a one."""
+    plain = (at.stride, at.dilation, at.groups) == ((1, 1), (1, 1), 1)
+    if method == "blocked":
+        return "stride 1, dilation 1 and one group", plain
+    if method == "winograd":
+        threes = at.kernel == (3, 3)
+        return "stride 1, dilation 1, one group and kernels of 3x3", plain and threes
+    if method == "depthwise":
+        return "groups of one channel and one filter", w_shape[2:] == (1, at.groups)
+    return "one group", at.groups == 1 or method != "direct"
 
 
 # the layer
@@ -290,8 +285,8 @@ def conv(
     def apply(weights, x, train, key):
         del train, key  # the same in training and inference
         w, *b = named("conv", "weights", weights, "w", *(["b"] if bias else []))
-        b = b[0] if bias else jnp.zeros((), w.dtype)
-        return convolve(x, w, b, stride, padding, method, groups, dilation)
+        shift = b[0] if bias else jnp.zeros((), w.dtype)
+        return convolve(x, w, shift, stride, padding, method, groups, dilation)
 
     arguments = {
         "filters": filters,

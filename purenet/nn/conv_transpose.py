@@ -155,8 +155,8 @@ def conv_transpose(
     def apply(weights, x, train, key):
         del train, key  # the same in training and inference
         w, *b = named("conv_transpose", "weights", weights, "w", *(["b"] if bias else []))
-        b = b[0] if bias else jnp.zeros((), w.dtype)
-        return convolve_transposed(x, w, b, stride, padding, method)
+        shift = b[0] if bias else jnp.zeros((), w.dtype)
+        return convolve_transposed(x, w, shift, stride, padding, method)
 
     arguments = {
         "filters": filters,
