@@ -11,6 +11,7 @@ from jax import lax
 
 from purenet.core.types import Params
 from purenet.nn.conv import METHODS, choose_method, conv, convolve
+from purenet.nn.conv1d import conv1d
 from purenet.nn.conv_forms import block_width, spare_rows
 from purenet.nn.embedding import embedding, look_up
 from purenet.nn.initializers import zeros
@@ -210,6 +211,16 @@ def test_groups_are_one_convolution_on_an_accelerator_and_none_on_a_cpu():
     )
     assert there.count("stablehlo.convolution") == 3 and "convolution" not in here
     assert "feature_group_count = 2" in there and "batch_group_count = 2" in there
+
+
+def test_a_convolution_of_sequences_takes_groups_and_dilation(key):
+    layer, x = conv1d(4, 3, 1, "same", groups=2, dilation=3), numbers(0, (2, 9, 6))
+    params = layer.init(key, (9, 6))
+    w = params.weights["w"]
+    expected = lax.conv_general_dilated(
+        x, w[:, 0], (1,), "SAME", None, (3,), ("NWC", "WIO", "NWC"), feature_group_count=2
+    )
+    np.testing.assert_allclose(layer.apply(params, x, True, None)[0], expected, rtol=1e-10)
 
 
 def test_initial_kernels_are_scaled_by_the_fans_of_one_group(key):
