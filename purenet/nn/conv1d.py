@@ -27,7 +27,7 @@ def conv1d(
 
     `padding` is a number of zeros at either end, "same" (⌈time/stride⌉ outputs) or "valid" (0).
     Weights {"w": (kernel, 1, c/groups, filters), "b": (filters,)}, as those of `conv` for a kernel
-    of width 1; without "b" when `bias` is False. `method`, `groups` and `dilation` are as in `conv`.
+    of width 1; without "b" when `bias` is False. `method`, `groups` and `dilation`: as in `conv`.
     Raises ValueError unless an example is (time, features), and what `conv` raises.
     Source: LeCun, Bottou, Bengio & Haffner (1998), section II.A.
 
