@@ -4,6 +4,7 @@ Networks
     dense                       a fully connected layer
     conv                        a convolution
     conv1d                      a convolution of sequences
+    conv_transpose              a transposed convolution, which enlarges images
     embedding                   a vector for each index
     max_pool                    the maximum of each window
     avg_pool                    the mean of each window
@@ -162,6 +163,7 @@ from purenet.nn.combinators import residual as residual
 from purenet.nn.combinators import serial as serial
 from purenet.nn.conv import conv as conv
 from purenet.nn.conv1d import conv1d as conv1d
+from purenet.nn.conv_transpose import conv_transpose as conv_transpose
 from purenet.nn.dense import dense as dense
 from purenet.nn.dropout import dropout as dropout
 from purenet.nn.embedding import embedding as embedding
@@ -265,6 +267,7 @@ __all__ = [
     "concatenate",
     "conv",
     "conv1d",
+    "conv_transpose",
     "data",
     "deep_convnet",
     "dense",

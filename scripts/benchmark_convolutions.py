@@ -18,7 +18,8 @@ from jax import lax
 import purenet as pn
 from purenet import ops, sweep
 from purenet.nn.conv import METHODS, choose_method
-from purenet.nn.conv_forms import FORMS, Geometry, spare_rows
+from purenet.nn.conv_forms import FORMS, spare_rows
+from purenet.nn.windows import Geometry
 
 
 def images(n):
@@ -147,7 +148,8 @@ def table(reps, repeats=4):
         add("lax.conv, automatic, no scan", by_lax, looped=False)
         choice = choose_method(x.shape, w.shape, stride, padding)
         for method in METHODS:
-            if (stride > 1 and method in ("blocked", "winograd")) or (method, k) == ("winograd", 5):
+            plain_only = stride > 1 and method in ("blocked", "winograd")
+            if plain_only or (method, k) == ("winograd", 5) or method == "depthwise":
                 continue
             chosen = " (chosen on a CPU)" if method == choice else ""
             op = lambda x, w, b, s=stride, p=padding, m=method: ops.convolve(x, w, b, s, p, m)

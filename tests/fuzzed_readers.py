@@ -346,7 +346,8 @@ _SIZES = (0, 1, 2, 3, 4, 5, 7, 64, 1000, 2**31 - 1, 2**31, 2**32, 2**63, 10**12,
           True, None, [2, 2], [2**31 - 1, 2**31 - 1], [1, 10**20], [3], [1, 2, 3], "same", "x",
           [1] * 50)  # fmt: skip
 _LAYERS = {
-    "dense": ("units",), "conv": ("filters", "kernel", "stride", "padding", "bias", "method"),
+    "dense": ("units",),
+    "conv": ("filters", "kernel", "stride", "padding", "bias", "method", "groups", "dilation"),
     "max_pool": ("size", "stride", "padding"), "avg_pool": ("size", "stride", "padding"),
     "batch_norm": ("momentum", "eps"), "layer_norm": ("eps",), "dropout": ("rate",),
     "local_response_norm": ("n", "k", "alpha", "beta"), "embedding": ("count", "features"),

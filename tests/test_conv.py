@@ -11,12 +11,14 @@ from jax import lax
 
 from purenet.core.types import Params
 from purenet.nn.conv import METHODS, choose_method, conv, convolve
+from purenet.nn.conv1d import conv1d
 from purenet.nn.conv_forms import block_width, spare_rows
 from purenet.nn.embedding import embedding, look_up
 from purenet.nn.initializers import zeros
 from purenet.nn.local_response_norm import local_response_norm, local_response_normalise
 from purenet.nn.windows import col2im, im2col, window
 
+ONE_GROUP = [method for method in METHODS if method != "depthwise"]
 few = settings(max_examples=6, deadline=None, derandomize=True)
 
 
@@ -35,10 +37,11 @@ def numbers(seed, shape, dtype=jnp.float64):
     return jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
-def lax_conv(x, w, b, stride, padding):
+def lax_conv(x, w, b, stride, padding, method=None, groups=1, dilation=(1, 1)):
     pads = padding.upper() if isinstance(padding, str) else [(p, p) for p in padding]
+    layout = ("NHWC", "HWIO", "NHWC")
     return b + lax.conv_general_dilated(
-        x, w, stride, pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, w, stride, pads, None, dilation, layout, feature_group_count=groups
     )
 
 
@@ -55,7 +58,7 @@ def methods_for(kernel, stride):
     """All that can compute such a convolution."""
     left_out = {"winograd"} if kernel != (3, 3) else set()
     left_out |= {"blocked", "winograd"} if stride not in (1, (1, 1)) else set()
-    return [method for method in (*METHODS, None) if method not in left_out]
+    return [method for method in (*ONE_GROUP, None) if method not in left_out]
 
 
 def by_every_method(args, stride, padding):
@@ -137,7 +140,104 @@ def test_col2im_is_the_transpose_of_im2col(geometry):
     np.testing.assert_allclose(pulled, columns, rtol=1e-12, atol=1e-14)
 
 
+# (channels and filters of a group, groups, size, kernel, stride, padding, dilation)
+GROUPED = [
+    (1, 1, 3, (7, 6), (3, 2), (2, 1), (2, 1), (2, 3)),
+    (2, 3, 2, (6, 7), (2, 3), (1, 3), "same", (3, 1)),
+    (3, 2, 1, (9, 5), (3, 3), (1, 1), (2, 2), (4, 2)),
+    (1, 2, 3, (5, 5), (2, 2), (2, 2), (0, 1), (1, 1)),
+    (2, 1, 2, (3, 4), (3, 2), (1, 1), "same", (1, 3)),
+]
+
+
+@pytest.mark.parametrize("c, f, groups, size, kernel, stride, padding, dilation", GROUPED)
+def test_groups_and_dilation_equal_lax(c, f, groups, size, kernel, stride, padding, dilation):
+    shapes = ((2, *size, c * groups), (*kernel, c, f * groups), (f * groups,))
+    args = [numbers(i, shape) for i, shape in enumerate(shapes)]
+    methods = ["columns", "lax", None]
+    methods += ["depthwise"] if c == f == 1 else ["direct"] if groups == 1 else []
+
+    @jax.jit
+    def all_of(args):
+        found = [
+            value_and_cotangents(
+                lambda *a, m=m: convolve(*a, stride, padding, m, groups, dilation), args
+            )
+            for m in methods
+        ]
+        expected = lambda *a: lax_conv(*a, stride, padding, None, groups, dilation)
+        return found, value_and_cotangents(expected, args)
+
+    found, expected = all_of(args)
+    for got in found:
+        chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_depthwise_keeps_a_low_precision_and_sums_in_a_wider_one(dtype):
+    args = [numbers(i, s, dtype) for i, s in enumerate(((20, 9, 9, 2), (3, 3, 1, 2), (2,)))]
+    static = (1, 1, "depthwise", 2)
+    got = value_and_cotangents(lambda *a: convolve(*a, *static), args)
+    wide = lambda tree: jax.tree.map(lambda a: np.asarray(a, float), tree)
+    exact = value_and_cotangents(lambda *a: convolve(*a, *static), wide(args))
+    assert all(a.dtype == dtype for a in jax.tree.leaves(got))
+    most = 4 * float(jnp.finfo(dtype).eps)
+    chex.assert_trees_all_close(wide(got), exact, rtol=most, atol=10 * most)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (None, 0)])
+def test_every_vmap_of_groups_equals_a_loop(axes):
+    x, w = numbers(0, (3, 2, 5, 5, 4)), numbers(1, (3, 2, 2, 1, 4))
+    in_two_ways = lambda x, w: jnp.stack(
+        [convolve(x, w, 0.0, 1, 1, method, 4, 2) for method in ("columns", None)]
+    )
+    both = lambda x, w: value_and_cotangents(in_two_ways, (x, w))
+    pick = lambda i: [a[i] if axis == 0 else a[0] for a, axis in zip((x, w), axes, strict=True)]
+    args = [a if axis == 0 else a[0] for a, axis in zip((x, w), axes, strict=True)]
+    together, apart = jax.jit(
+        lambda: (jax.vmap(both, axes)(*args), [both(*pick(i)) for i in range(3)])
+    )()
+    expected = jax.tree.map(lambda *a: jnp.stack(a), *apart)
+    chex.assert_trees_all_close(together, expected, rtol=1e-10, atol=1e-11)
+
+
+def test_groups_are_one_convolution_on_an_accelerator_and_none_on_a_cpu():
+    x, w = numbers(0, (2, 6, 6, 4)), numbers(1, (3, 3, 2, 6))
+    program = jax.jit(
+        jax.grad(lambda w, x: (convolve(x, w, 0.0, 1, 0, None, 2) ** 2).sum(), (0, 1))
+    )
+    there, here = (
+        program.trace(w, x).lower(lowering_platforms=(p,)).as_text() for p in ("cuda", "cpu")
+    )
+    assert there.count("stablehlo.convolution") == 3 and "convolution" not in here
+    assert "feature_group_count = 2" in there and "batch_group_count = 2" in there
+
+
+def test_a_convolution_of_sequences_takes_groups_and_dilation(key):
+    layer, x = conv1d(4, 3, 1, "same", groups=2, dilation=3), numbers(0, (2, 9, 6))
+    params = layer.init(key, (9, 6))
+    w = params.weights["w"]
+    expected = lax.conv_general_dilated(
+        x, w[:, 0], (1,), "SAME", None, (3,), ("NWC", "WIO", "NWC"), feature_group_count=2
+    )
+    np.testing.assert_allclose(layer.apply(params, x, True, None)[0], expected, rtol=1e-10)
+
+
+def test_initial_kernels_are_scaled_by_the_fans_of_one_group(key):
+    seen = []
+
+    def drawn(key, shape, fans=None):
+        seen.append(fans)
+        return zeros(key, shape)
+
+    conv(8, (3, 2), weight_init=drawn, groups=4).init(key, (5, 5, 12))
+    conv(8, (3, 2), weight_init=drawn).init(key, (5, 5, 12))
+    conv(8, 3, weight_init=lambda key, shape: zeros(key, shape), groups=4).init(key, (5, 5, 12))
+    assert seen == [(18, 12), None]
+
+
 def test_the_output_size_is_the_textbook_rule():
+    assert window("conv", (9, 8), 3, 2, "same", dilation=2) == ((5, 4), ((2, 2), (1, 2)))
     assert window("conv", (227, 227), 11, stride=4)[0] == (55, 55)
     assert window("conv", (28, 28), 5, padding=2)[0] == (28, 28)
     assert window("conv", (7, 8), 3, stride=3)[0] == (2, 2)  # the remainder is dropped
@@ -193,7 +293,7 @@ def test_every_vmap_of_a_method_equals_a_loop(method, axes):
     chex.assert_trees_all_close(together, expected, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ONE_GROUP)
 def test_second_derivatives_in_both_orders(method):
     """Forward over reverse under vmap (a Hessian), and reverse over reverse."""
     k = 3 if method == "winograd" else 2
@@ -214,7 +314,7 @@ def test_nested_vmaps_over_images_and_kernels():
     np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("method", (*METHODS, None))
+@pytest.mark.parametrize("method", (*ONE_GROUP, None))
 def test_a_minibatch_sharded_over_devices_gives_the_same_gradient(method):
     x, w = numbers(0, (4, 4, 4, 1)), numbers(1, (3, 3, 1, 2))
     loss = lambda w, x: (convolve(x, w, 0.0, 1, 1, method) ** 2).sum()
@@ -253,6 +353,11 @@ def test_the_method_follows_the_shapes():
     assert chosen(14, 16, 3, 32) == chosen(56, 32, 3, 32) == "direct"  # transforms cost too much
     assert chosen(5, 64, 3, 64, 1, 1) == "direct"  # four tiles for 25 outputs
     assert chosen(14, 32, 3, 32, 1, 1, "bfloat16") == "direct"
+    grouped = lambda c, k, f, groups, dilation=1: choose_method(
+        (8, 14, 14, c), (k, k, c // groups, f), groups=groups, dilation=dilation
+    )
+    assert grouped(32, 3, 32, 32) == grouped(4, 5, 4, 4, 2) == "depthwise"
+    assert grouped(32, 3, 64, 32) == grouped(32, 3, 32, 2) == grouped(32, 3, 32, 1, 2) == "columns"
 
 
 def test_blocks_are_as_wide_as_the_kernel_allows_and_divide_the_row():
@@ -302,11 +407,37 @@ def test_parameters_and_description(key):
         (lambda: conv(3, 3, method="fft"), "method is 'fft', but one of 'columns', 'blocked'"),
         (
             lambda: convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), 0.0, 2, 0, "blocked"),
-            r"method 'blocked' is for stride 1, but .* stride \(2, 2\)",
+            r"method 'blocked' is for stride 1, dilation 1 and one group, but .* stride \(2, 2\)",
         ),
         (
             lambda: convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((2, 3, 1, 2)), 0.0, 1, 0, "winograd"),
-            r"'winograd' is for stride 1 and kernels of 3x3, but the kernel is \(2, 3\)",
+            r"'winograd' is for stride 1.* and kernels of 3x3, but the kernel is \(2, 3,",
+        ),
+        (
+            lambda: convolve(
+                jnp.ones((1, 4, 4, 2)), jnp.ones((2, 2, 1, 4)), 0.0, 1, 0, "depthwise", 2
+            ),
+            r"'depthwise' is for groups of one channel and one filter, but .*\(2, 2, 1, 4\)",
+        ),
+        (
+            lambda: convolve(
+                jnp.ones((1, 4, 4, 2)), jnp.ones((2, 2, 1, 2)), 0.0, 1, 0, "direct", 2
+            ),
+            r"'direct' is for one group, but .* 2 groups",
+        ),
+        (lambda: conv(3, 3, dilation=0), r"conv: dilation is 0, but an integer of at least 1"),
+        (lambda: conv(3, 3, groups=2), "conv: groups is 2, but there are 3 filters"),
+        (
+            lambda: conv(4, 3, groups=2).init(None, (5, 5, 3)),
+            "groups is 2, but there are 3 channels",
+        ),
+        (
+            lambda: conv(4, 3, dilation=3).init(None, (6, 8, 3)),
+            r"height 7 .* \(6 \+ 0 \+ 0 - 7\)/1",
+        ),
+        (
+            lambda: convolve(jnp.ones((1, 4, 4, 4)), jnp.ones((3, 3, 4, 2)), 0.0, groups=2),
+            r"w has shape \(3, 3, 4, 2\), .* 2 channels, filters\), .* in 2 groups",
         ),
         (lambda: conv(0, 3), "conv: filters is 0, but at least 1 is expected"),
         (

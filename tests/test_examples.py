@@ -80,6 +80,7 @@ SWEEPS = {
     "sweep_transformers": {"slices"},
     "sweep_width_transfer": {"standard_adam", "muP_adam"},
     "sweep_freeze_thaw": set(),
+    "sweep_series": {"slices"},
     "sweep_hypergradients": {"lineage"},
 }
 

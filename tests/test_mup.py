@@ -9,6 +9,7 @@ import pytest
 
 import purenet as pn
 from purenet import initializers, sweep
+from purenet.nn.mup import width_ratios
 from purenet.nn.outputs import layer_outputs
 
 KEY, SIZES, BASE = jax.random.key(0), (5, 12, 12, 3), (5, 4, 4, 3)
@@ -27,6 +28,15 @@ PLACES = {
     "mlp": {"0": "input", "1": "norm", "3": "hidden", "4": "norm", "6": "output"},
     "convnet": {"0": "input", "4": "hidden", "6": "output"},
 }
+
+
+def test_the_inputs_of_a_grouped_convolution_are_those_of_one_group():
+    of_width = lambda c, groups: (pn.conv(c, 3, groups=groups), (5, 5, c))
+    for groups, ratios in (((2, 2), (3, 3)), ((4, 12), (1, 3))):  # of the base, of the wide one
+        (small, sizes), (wide, wide_sizes) = map(of_width, (4, 12), groups)
+        net = pn.mup(wide, (small, sizes))
+        found = width_ratios(net, net.init(KEY, wide_sizes))["w"]
+        assert (found.inputs, found.outputs) == ratios
 
 
 def plain(net):

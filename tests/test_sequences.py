@@ -48,6 +48,33 @@ def test_the_last_state_and_the_bias_of_the_forget_gate(key):
         np.testing.assert_array_equal(every[:, -1], last)
 
 
+@pytest.mark.parametrize("name, shapes", [("gru", [(3, 6), (2, 6), (6,), (2,)]),
+                                          ("lstm", [(3, 8), (2, 8), (8,)])])  # fmt: skip
+def test_padded_sequences_are_each_alone_whatever_is_in_the_padding(name, shapes):
+    op, padded = (getattr(ops, f"{name}_states{end}") for end in ("", "_padded"))
+    x, weights, lengths = normal(4, 5, 3), [normal(*s) for s in shapes], np.array([3, 5, 0, 9])
+    dirty = np.where(np.arange(5)[:, None] < lengths[:, None, None], x, np.nan)
+    weigh = jnp.cos(jnp.arange(40.0)).reshape(4, 5, 2)
+
+    @jax.jit
+    def everything(x, weights):
+        f = lambda x, weights: (padded(x, *weights, lengths) * weigh).sum()
+        y, gradients = padded(x, *weights, lengths), jax.grad(f, (0, 1))(x, weights)
+        alone = lambda x, weights: sum(
+            (op(x[i : i + 1, :n], *weights) * weigh[i : i + 1, :n]).sum()
+            for i, n in enumerate((3, 5, 0, 5)) if n
+        )  # fmt: skip
+        return y, gradients, jax.grad(alone, (0, 1))(x, weights)
+
+    y, found, expected = everything(dirty, weights)
+    for i, n in enumerate(lengths):
+        if n:
+            np.testing.assert_allclose(y[i, :n], op(x[i : i + 1, :n], *weights)[0], rtol=1e-12)
+        assert not y[i, n:].any() and not found[0][i, n:].any()
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
+
+
 def full_matrix(q, k, v, mask, causal):
     z = jnp.einsum("nthd,nshd->nhts", q, k) / np.sqrt(q.shape[-1])
     hidden = ~mask[:, None, None] | (causal & (np.arange(7)[None] > np.arange(7)[:, None]))
@@ -95,6 +122,14 @@ X, ROWS = jnp.ones((2, 3, 4)), jnp.ones((2, 3, 1, 4))
     [
         (lambda: ops.gru_states(X, X, X, X, X), r"gru: x has shape \(2, 3, 4\).*\(k, 3k\)"),
         (lambda: ops.lstm_states(X[0], X[0], X[0], X[0]), r"lstm: x has shape \(3, 4\).*time"),
+        (
+            lambda: ops.gru_states_padded(X, X, X, X, X, np.array([1])),
+            r"gru_states_padded: lengths has shape \(1,\), but \(n,\).*\(2, 3, 4\)",
+        ),
+        (
+            lambda: ops.lstm_states_padded(X, X, X, X, lengths=np.array([[1, 2]])),
+            r"lstm_states_padded: lengths has shape \(1, 2\)",
+        ),
         (lambda: pn.gru(2).init(jax.random.key(0), 4), r"gru: one example has shape \(4,\)"),
         (lambda: pn.lstm(2).init(jax.random.key(0), (4, 4, 1)), r"lstm: one example has shape"),
         (lambda: pn.attention(3).init(jax.random.key(0), (3, 4)), r"divisible by 3 heads"),
@@ -106,6 +141,11 @@ X, ROWS = jnp.ones((2, 3, 4)), jnp.ones((2, 3, 1, 4))
 def test_wrong_shapes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_lengths_of_floats_are_refused():
+    with pytest.raises(TypeError, match=r"gru_states_padded: lengths is .*an array of integers"):
+        ops.gru_states_padded(X, X, X, X, X, jnp.ones(2))
 
 
 def test_a_mask_of_numbers_is_refused():

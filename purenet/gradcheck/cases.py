@@ -47,6 +47,25 @@ def _dropout(rng) -> dict[str, list[Case]]:
     }
 
 
+def _convolutions(away) -> list[Case]:
+    """Every method, then groups and dilation."""
+    grouped = (("columns", (2, 4), 2), ("lax", (2, 4), 2), ("depthwise", (1, 3), 3))
+    return [
+        *(
+            Case((away(2, 5, 4, 2), away(3, 2, 2, 3), away(3)), (2, (1, 0), method))
+            for method in ("columns", "direct", "lax")
+        ),
+        *(
+            Case((away(2, 5, 4, 2), away(3, 3, 2, 3), away(3)), (1, (1, 0), method))
+            for method in ("blocked", "winograd")
+        ),
+        *(
+            Case((away(1, 5, 5, c * k), away(2, 2, c, f), away(f)), (1, 1, method, k, 2))
+            for method, (c, f), k in grouped
+        ),
+    ]
+
+
 def cases(seed: int) -> dict[str, list[Case]]:
     """The cases of every operation, by its name in `purenet.ops`.
 
@@ -75,16 +94,7 @@ def cases(seed: int) -> dict[str, list[Case]]:
         "leaky_relu": [Case((away(4, 6), between(0.1, 0.3)))],
         "elu": [Case((away(4, 6), between(0.5, 1.5)))],
         "affine": [Case((away(5, 3), away(3, 4), away(4)))],
-        "convolve": [
-            *(
-                Case((away(2, 5, 4, 2), away(3, 2, 2, 3), away(3)), (2, (1, 0), method))
-                for method in ("columns", "direct", "lax")
-            ),
-            *(
-                Case((away(2, 5, 4, 2), away(3, 3, 2, 3), away(3)), (1, (1, 0), method))
-                for method in ("blocked", "winograd")
-            ),
-        ],
+        "convolve": _convolutions(away),
         "im2col": [Case((away(2, 4, 3, 2),), ((2, 3), (1, 1), (1, 0)))],
         "col2im": [Case((away(1, 2, 3, 8),), ((1, 4, 4, 2), 2, (2, 1), 0))],
         "pool_max": [Case((distinct(*shape),), window) for shape, window in pools],

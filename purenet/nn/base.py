@@ -58,30 +58,39 @@ def expect_shape(legal: Any, name: str, value: Any, expected: str, hint: str = "
     require(legal, f"{name} has shape {jnp.shape(value)}, but {expected} is expected{hint}.")
 
 
-def init_weights(caller: str, weight_init: Callable, key: Any, shape: tuple[Size, ...]) -> Any:
+def init_weights(
+    caller: str,
+    weight_init: Callable,
+    key: Any,
+    shape: tuple[Size, ...],
+    fans: tuple[Number, Number] | None = None,
+) -> Any:
     """The initial weights of a layer.
 
     In a matrix with padded sizes, all that is not padding is scaled as in the small matrix, and the
-    rest is 0. Raises TypeError unless they are an array of floats, and for a `weight_init` without
-    `fans` if they are needed; ValueError for another shape.
+    rest is 0. `fans` is (fan_in, fan_out) where the shape does not tell them, for a `weight_init`
+    that takes it. Raises TypeError unless they are an array of floats, and for a `weight_init`
+    without `fans` if a size is padded; ValueError for another shape.
 
     >>> init_weights("dense", lambda key, shape: jnp.zeros(shape), None, (2, 3)).shape
     (2, 3)
     """
     drawn, shape = shape, tuple(map(capacity_of, shape))
+    takes_fans = accepts(weight_init, None, None, fans=None)
     if drawn == shape:
-        w = weight_init(key, shape)
+        scale = {} if fans is None or not takes_fans else {"fans": fans}
+        w = weight_init(key, shape, **scale)
     else:
         require(
-            accepts(weight_init, None, None, fans=None),
+            takes_fans,
             f"{caller}: weight_init {describe_value(weight_init)} takes no keyword `fans`, but "
             "with a padded size it is called as weight_init(key, shape, fans=(fan_in, fan_out)), "
             "the numbers of inputs and outputs without padding; it may ignore them if it is not "
             "scaled by fans.",
             TypeError,
         )
-        fans = tuple(n.size if isinstance(n, PaddedSize) else n for n in drawn)
-        w = weight_init(key, shape, fans=fans)
+        known = tuple(n.size if isinstance(n, PaddedSize) else n for n in drawn)
+        w = weight_init(key, shape, fans=known)
     what = f"the result of weight_init, {describe_value(weight_init)},"
     hint = "; call a distribution first, such as normal(0.01) or uniform()"
     expect(not callable(w), f"{caller}: {what}", w, "an array", hint=hint)

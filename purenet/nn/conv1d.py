@@ -20,12 +20,14 @@ def conv1d(
     bias: Boolean = True,
     weight_init: WeightInit = he_normal,
     method: Annotated[str, METHOD] | None = None,
+    groups: PositiveInteger = 1,
+    dilation: PositiveInteger = 1,
 ) -> Layer:
     """Convolution of sequences with `filters` kernels: (n, time, c) -> (n, times, filters).
 
     `padding` is a number of zeros at either end, "same" (⌈time/stride⌉ outputs) or "valid" (0).
-    Weights {"w": (kernel, 1, c, filters), "b": (filters,)}, as those of `conv` for a kernel of
-    width 1; without "b" when `bias` is False.
+    Weights {"w": (kernel, 1, c/groups, filters), "b": (filters,)}, as those of `conv` for a kernel
+    of width 1; without "b" when `bias` is False. `method`, `groups` and `dilation`: as in `conv`.
     Raises ValueError unless an example is (time, features), and what `conv` raises.
     Source: LeCun, Bottou, Bengio & Haffner (1998), section II.A.
 
@@ -39,7 +41,9 @@ def conv1d(
         pads: tuple[int, int] | str = padding
     else:
         pads = integer("conv1d: padding", padding, least=0), 0
-    tall = conv(filters, (kernel, 1), (stride, 1), pads, bias, weight_init, method)
+    tall = conv(
+        filters, (kernel, 1), (stride, 1), pads, bias, weight_init, method, groups, (dilation, 1)
+    )
 
     def init(key, sizes):
         sizes = shape(sizes)
@@ -61,5 +65,7 @@ def conv1d(
         "bias": bias,
         "weight_init": weight_init,
         "method": method,
+        "groups": groups,
+        "dilation": dilation,
     }
     return stateless(init, apply, spec=("conv1d", arguments))

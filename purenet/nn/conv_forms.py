@@ -10,71 +10,15 @@ A form is three functions of arrays of one dtype, made for one geometry:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jaxlib
 from jax import lax
 
-from purenet.nn import winograd
-from purenet.nn.windows import Padding, add_shifts, shifts, window_counts
-
-
-class Geometry(NamedTuple):
-    """What a form is made for: the images and the kernel, each (height, width)."""
-
-    sizes: tuple[int, ...]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pads: Padding
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        return window_counts(self.sizes, self.pads, self.kernel, self.stride)
-
-
-class Form(NamedTuple):
-    """The three products of a convolution."""
-
-    output: Callable
-    input_cotangent: Callable
-    kernel_cotangent: Callable
-
-
-# im2col: every window is a row
-def columns(at: Geometry) -> Form:
-    """One matrix product with the unrolled windows; under vmap over kernels it stays that."""
-    where = (at.kernel, at.stride, at.pads)
-
-    def output(x, w):
-        unrolled = jnp.concatenate(shifts(x, *where, at.outputs), axis=-1)
-        return unrolled @ w.reshape(-1, w.shape[3])  # (n, oh, ow, khkwc)(khkwc, f)
-
-    def input_cotangent(g, w):
-        unrolled = g @ w.reshape(-1, w.shape[3]).T  # (n, oh, ow, f)(f, khkwc)
-        kh, kw = at.kernel
-        return add_shifts(jnp.split(unrolled, kh * kw, axis=-1), at.sizes, *where)
-
-    return Form(output, input_cotangent, _by_rows_of_the_kernel(at))
-
-
-def _by_rows_of_the_kernel(at: Geometry) -> Callable:
-    """dw = columns(x)ᵀ g, one product a row of the kernel: kw shifts are unrolled, not kh·kw."""
-    kh, kw = at.kernel
-
-    def kernel_cotangent(x, g):
-        c, f = x.shape[3], g.shape[3]
-        views = shifts(x, at.kernel, at.stride, at.pads, at.outputs)
-        rows = [jnp.concatenate(views[i * kw : (i + 1) * kw], axis=-1) for i in range(kh)]
-        rows = [row.reshape(-1, kw * c) for row in rows]  # (n·oh·ow, kw·c)
-        g = g.reshape(-1, f)  # (n·oh·ow, f)
-        if f < kw * c:  # on a CPU the product is faster with the narrower matrix first
-            dw = jnp.stack([g.T @ row for row in rows])  # (kh, f, kw·c)
-            return dw.reshape(kh, f, kw, c).transpose(0, 2, 3, 1)
-        return jnp.stack([row.T @ g for row in rows]).reshape(kh, kw, c, f)
-
-    return kernel_cotangent
+from purenet.nn import depthwise, winograd
+from purenet.nn.columns import Form, columns
+from purenet.nn.windows import Geometry, Padding, add_shifts, shifts, window_counts
 
 
 # im2col of b outputs at a time: a row is the inputs of b neighbours, each is read once
@@ -205,6 +149,18 @@ def _with_derivatives(product: Callable, columns: Callable) -> Callable:
     return op
 
 
+# products of neighbours
+def by_channel(at: Geometry) -> Form:
+    """Elementwise products, for groups of one channel and one filter."""
+    return Form(
+        lambda x, w: depthwise.output(at, x, w),
+        lambda g, w: depthwise.input_cotangent(at, g, w),
+        _with_derivatives(
+            lambda x, g: depthwise.kernel_cotangent(at, x, g), columns(at).kernel_cotangent
+        ),
+    )
+
+
 # lax.conv
 def direct(at: Geometry) -> Form:
     """lax.conv for y and dx, nothing unrolled; under vmap over kernels it runs as columns."""
@@ -216,14 +172,15 @@ def direct(at: Geometry) -> Form:
     )
 
 
-def _convolve(x, w, pads, stride=(1, 1), dilation=(1, 1)):
+def _convolve(x, w, pads, stride=(1, 1), apart=(1, 1), dilation=(1, 1), groups=1):
+    """lax.conv of images whose pixels are `apart`, with kernels whose places are `dilation`."""
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, w, stride, pads, lhs_dilation=dilation, dimension_numbers=layout
+        x, w, stride, pads, apart, dilation, layout, feature_group_count=groups
     )
 
 
-def _with_spare_rows(x, w, pads, stride=(1, 1), dilation=(1, 1)):
+def _with_spare_rows(x, w, pads, stride=(1, 1), apart=(1, 1), dilation=(1, 1), groups=1):
     """`_convolve`, with a few rows more where XLA would use one core, which are cut off again.
 
     On a CPU, XLA gives convolutions to a library that runs them on one core: of float32, with more
@@ -232,9 +189,9 @@ def _with_spare_rows(x, w, pads, stride=(1, 1), dilation=(1, 1)):
     """
     rows, *_ = window_counts(x.shape[1:3], pads, w.shape[:2], stride)
     wanted = spare_rows(x.shape, w.shape, pads)
-    plain = (stride, dilation) != ((1, 1), (1, 1)) or x.dtype != jnp.float32
+    plain = {stride, apart, dilation} != {(1, 1)} or x.dtype != jnp.float32
     if plain or jax.sharding.get_abstract_mesh().manual_axes or not wanted:
-        return _convolve(x, w, pads, stride, dilation)
+        return _convolve(x, w, pads, stride, apart, dilation, groups)
     (top, bottom), sides = pads
     return _convolve(x, w, ((top, bottom + wanted), sides))[:, :rows]
 
@@ -268,14 +225,14 @@ def lax_conv(at: Geometry, convolve: Callable = _convolve) -> Form:
     """lax.conv and its two transposes, grouped under vmap over kernels: what accelerators like."""
 
     def output(x, w):
-        return convolve(x, w, at.pads, at.stride)
+        return convolve(x, w, at.pads, at.stride, dilation=at.dilation, groups=at.groups)
 
     def input_cotangent(g, w):
         # the forward convolution of g, its entries `stride` apart, with the kernel turned around
         around = [
             (k - 1 - low, size + low - s * (out - 1) - 1)
             for k, (low, _), size, s, out in zip(
-                at.kernel, at.pads, at.sizes, at.stride, at.outputs, strict=True
+                at.extents, at.pads, at.sizes, at.stride, at.outputs, strict=True
             )
         ]
         if any(
@@ -285,23 +242,31 @@ def lax_conv(at: Geometry, convolve: Callable = _convolve) -> Form:
             # XLA (of jaxlib 0.10) takes such an axis for a grouped convolution when it swaps the
             # operands, and ends the process: its window no longer fits
             return columns(at).input_cotangent(g, w)
-        turned = w[::-1, ::-1].swapaxes(2, 3)  # (kh, kw, f, c)
-        return convolve(g, turned, tuple(around), dilation=at.stride)
+        turned = _exchanged(w[::-1, ::-1], at.groups)  # (kh, kw, f/groups, c)
+        return convolve(g, turned, tuple(around), (1, 1), at.stride, at.dilation, at.groups)
 
     def kernel_cotangent(x, g):
         # images and channels change places: over x slides g, its entries `stride` apart
         ends = tuple(
             (low, k + s * (out - 1) - size - low)
             for k, (low, _), size, s, out in zip(
-                at.kernel, at.pads, at.sizes, at.stride, at.outputs, strict=True
+                at.extents, at.pads, at.sizes, at.stride, at.outputs, strict=True
             )
         )
         layout = ("CHWN", "IHWO", "HWNC")
         return lax.conv_general_dilated(
-            x, g, (1, 1), ends, rhs_dilation=at.stride, dimension_numbers=layout
+            x, g, at.dilation, ends, (1, 1), at.stride, layout, batch_group_count=at.groups
         )
 
     return Form(output, input_cotangent, kernel_cotangent)
+
+
+def _exchanged(w, groups):
+    """A kernel with the channels and the filters of each group in each other's places."""
+    if groups == 1:
+        return w.swapaxes(2, 3)
+    w = w.reshape(*w.shape[:3], groups, w.shape[3] // groups)
+    return w.swapaxes(2, 4).reshape(*w.shape[:2], w.shape[4], groups * w.shape[2])
 
 
 def _columns_under_vmap(direct: Callable, columns: Callable) -> Callable:
@@ -340,14 +305,15 @@ FORMS = {
     "blocked": blocked,
     "direct": direct,
     "winograd": by_winograd,
+    "depthwise": by_channel,
     "lax": lax_conv,
 }
 
 
-def on_cpus_else_lax(name: str, at: Geometry) -> Form:
-    """One of the forms where the program is lowered for a CPU, `lax_conv` on all other platforms.
+def on_cpus_else_lax(form: Callable[[Geometry], Form], at: Geometry) -> Form:
+    """A form where the program is lowered for a CPU, `lax_conv` on all other platforms.
 
-    >>> form = on_cpus_else_lax("columns", Geometry((1, 2), (1, 2), (1, 1), ((0, 0), (0, 0))))
+    >>> form = on_cpus_else_lax(columns, Geometry((1, 2), (1, 2), (1, 1), ((0, 0), (0, 0))))
     >>> form.output(jnp.ones((1, 1, 2, 1)), jnp.ones((1, 2, 1, 1))).item()
     2.0
     """
@@ -355,4 +321,4 @@ def on_cpus_else_lax(name: str, at: Geometry) -> Form:
     def either(here, there):
         return lambda a, b: lax.platform_dependent(a, b, cpu=here, default=there)
 
-    return Form(*map(either, FORMS[name](at), lax_conv(at)))
+    return Form(*map(either, form(at), lax_conv(at)))

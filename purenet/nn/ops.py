@@ -18,6 +18,7 @@ from purenet.nn.activations import softplus as softplus
 from purenet.nn.activations import tanh as tanh
 from purenet.nn.attention import attend as attend
 from purenet.nn.conv import convolve as convolve
+from purenet.nn.conv_transpose import convolve_transposed as convolve_transposed
 from purenet.nn.dense import affine as affine
 from purenet.nn.dropout import drop as drop
 from purenet.nn.dropout import drop_padded as drop_padded
@@ -40,7 +41,9 @@ from purenet.nn.pool import global_avg_pool as global_avg_pool
 from purenet.nn.pool import pool_average as pool_average
 from purenet.nn.pool import pool_max as pool_max
 from purenet.nn.recurrent import gru_states as gru_states
+from purenet.nn.recurrent import gru_states_padded as gru_states_padded
 from purenet.nn.recurrent import lstm_states as lstm_states
+from purenet.nn.recurrent import lstm_states_padded as lstm_states_padded
 from purenet.nn.rms_norm import rms_normalise as rms_normalise
 from purenet.nn.windows import col2im as col2im
 from purenet.nn.windows import im2col as im2col

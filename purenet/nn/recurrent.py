@@ -8,19 +8,22 @@ of automatic differentiation, where keeping them takes 0.7 to 0.8 times.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from purenet.core.dtypes import cast, common_dtype, widen
 from purenet.core.types import Array, Layer
-from purenet.core.validate import Boolean, Finite, PositiveInteger, declared, require
+from purenet.core.validate import Boolean, Finite, PositiveInteger, declared, expect, require
 from purenet.core.vjp import hand_vjp
 from purenet.nn.activations import sigmoid
-from purenet.nn.base import WeightInit, init_weights, named, shape, stateless
+from purenet.nn.base import WeightInit, expect_shape, init_weights, named, shape, stateless
 from purenet.nn.initializers import lecun_normal
 
 EXAMPLES = {
     "gru_states": (((2, 3, 4), (4, 6), (2, 6), (6,), (2,)), ()),
     "lstm_states": (((2, 3, 4), (4, 8), (2, 8), (8,)), ()),
+    "gru_states_padded": (((2, 3, 4), (4, 6), (2, 6), (6,), (2,), np.array([2, 3])), ()),
+    "lstm_states_padded": (((2, 3, 4), (4, 8), (2, 8), (8,), np.array([3, 1])), ()),
 }
 
 
@@ -184,6 +187,102 @@ def _lstm_states_bwd(residuals, g):
 
 gru_states = hand_vjp(_gru_states, _gru_states_fwd, _gru_states_bwd)
 lstm_states = hand_vjp(_lstm_states, _lstm_states_fwd, _lstm_states_bwd)
+
+
+# sequences of several lengths, padded at their ends to one
+def _gru_states_padded(
+    x: Array, w: Array, u: Array, b: Array, c: Array, lengths: Array
+) -> jax.Array:
+    """The states of a gated recurrent unit, of sequences that end at different times.
+
+        y[i, t] = gru_states(x[i, : lengths[i]])[t] for t < lengths[i], 0 beyond
+
+    Shapes: lengths (n,) of integers, from 0 to t (all above are t); the others, x (n, t, i), w, u,
+    b and c, as in `gru_states` -> (n, t, k). Whatever x holds beyond the lengths has no effect,
+    NaN neither, and gets the gradient 0. The last state of each is `y[jnp.arange(n), lengths - 1]`.
+    With cotangent g: those of `gru_states`, of g set to 0 beyond the lengths.
+    Raises ValueError for other shapes, TypeError for lengths that are not integers.
+    Source: Cho et al. (2014), as `gru_states`.
+
+    >>> x, zeros = jnp.ones((2, 2, 1)), jnp.zeros((1, 3))
+    >>> w, lengths = jnp.array([[0.0, 0.0, 100.0]]), jnp.array([1, 2])
+    >>> gru_states_padded(x, w, zeros, zeros[0], zeros[0, :1], lengths)[..., 0].tolist()
+    [[0.5, 0.0], [0.5, 0.75]]
+    """
+    return _gru_states_padded_fwd(x, w, u, b, c, lengths)[0]
+
+
+def _lstm_states_padded(x: Array, w: Array, u: Array, b: Array, lengths: Array) -> jax.Array:
+    """The states of a long short-term memory, of sequences that end at different times.
+
+        y[i, t] = lstm_states(x[i, : lengths[i]])[t] for t < lengths[i], 0 beyond
+
+    Shapes: lengths (n,) of integers, from 0 to t (all above are t); the others, x (n, t, j), w, u
+    and b, as in `lstm_states` -> (n, t, k). Whatever x holds beyond the lengths has no effect, NaN
+    neither, and gets the gradient 0. The last state of each is `y[jnp.arange(n), lengths - 1]`.
+    With cotangent g: those of `lstm_states`, of g set to 0 beyond the lengths.
+    Raises ValueError for other shapes, TypeError for lengths that are not integers.
+    Source: Hochreiter & Schmidhuber (1997), as `lstm_states`.
+
+    >>> x, zeros = jnp.ones((2, 2, 1)), jnp.zeros((1, 4))
+    >>> w, lengths = jnp.array([[100.0, 100.0, 100.0, 100.0]]), jnp.array([1, 2])
+    >>> y = lstm_states_padded(x, w, zeros, zeros[0], lengths)
+    >>> jnp.arctanh(y).round(4)[..., 0].tolist()
+    [[1.0, 0.0], [1.0, 2.0]]
+    """
+    return _lstm_states_padded_fwd(x, w, u, b, lengths)[0]
+
+
+# Nothing up to some time depends on what comes later. So the padding is set to 0, all sequences run
+# to the end, and the states beyond the end of each are set to 0, as are their cotangents.
+def _up_to(lengths, a):
+    """a (n, t, ...) with 0 beyond the lengths."""
+    before = jnp.arange(a.shape[1])[None] < lengths[:, None]
+    return jnp.where(before[:, :, None], a, jnp.zeros((), a.dtype))
+
+
+def _check_gru(x, w, u, b, c, lengths):
+    _check_lengths("gru_states_padded", x, lengths)
+
+
+def _check_lstm(x, w, u, b, lengths):
+    _check_lengths("lstm_states_padded", x, lengths)
+
+
+def _check_lengths(caller, x, lengths):
+    whole = jnp.issubdtype(jnp.result_type(lengths), jnp.integer)
+    expect(whole, f"{caller}: lengths", lengths, "an array of integers")
+    fits = jnp.ndim(x) == 3 and jnp.shape(lengths) == jnp.shape(x)[:1]
+    such = f"(n,), a length for each sequence of x {jnp.shape(x)},"
+    expect_shape(fits, f"{caller}: lengths", lengths, such)
+
+
+def _gru_states_padded_fwd(x, w, u, b, c, lengths):
+    y, residuals = _gru_states_fwd(_up_to(lengths, x), w, u, b, c)
+    return _up_to(lengths, y), (residuals, lengths)
+
+
+def _lstm_states_padded_fwd(x, w, u, b, lengths):
+    y, residuals = _lstm_states_fwd(_up_to(lengths, x), w, u, b)
+    return _up_to(lengths, y), (residuals, lengths)
+
+
+def _gru_states_padded_bwd(kept, g):
+    residuals, lengths = kept
+    return *_gru_states_bwd(residuals, _up_to(lengths, g)), None
+
+
+def _lstm_states_padded_bwd(kept, g):
+    residuals, lengths = kept
+    return *_lstm_states_bwd(residuals, _up_to(lengths, g)), None
+
+
+gru_states_padded = hand_vjp(
+    _gru_states_padded, _gru_states_padded_fwd, _gru_states_padded_bwd, check=_check_gru
+)
+lstm_states_padded = hand_vjp(
+    _lstm_states_padded, _lstm_states_padded_fwd, _lstm_states_padded_bwd, check=_check_lstm
+)
 
 
 # the layers

@@ -1,7 +1,7 @@
 """Windows of an image: geometry, im2col, col2im."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.export
 import jax.numpy as jnp
@@ -44,22 +44,27 @@ def window(
     kernel: Pair,
     stride: Pair = 1,
     padding: Pair | str = "valid",
+    dilation: Pair = 1,
 ) -> tuple[tuple[int, ...], Padding]:
     """Where the windows lie: (output sizes, ((top, bottom), (left, right)) of padding).
 
     Per axis, with size W, kernel F, padding p on both sides and stride s: (W + 2p - F)/s + 1
     windows, rounded down; what remains at the end is dropped. "valid" is p = 0. "same" gives ⌈W/s⌉
-    windows, and where the padding is odd its larger half is at the end.
-    Raises ValueError, with the arithmetic, if no window fits, and for any other kernel, stride or
-    padding.
+    windows, and where the padding is odd its larger half is at the end. With dilation d the places
+    of a window are d apart, and F stands for d(F - 1) + 1.
+    Raises ValueError, with the arithmetic, if no window fits, and for any other kernel, stride,
+    padding or dilation.
     Source: Dumoulin & Visin, A guide to convolution arithmetic for deep learning (2016), chapter 2.
 
     >>> window("conv", (28, 28), 5)
     ((24, 24), ((0, 0), (0, 0)))
     >>> window("conv", (7, 8), 3, stride=2, padding="same")
     ((4, 4), ((1, 1), (0, 1)))
+    >>> window("conv", (9, 9), 3, dilation=4)
+    ((1, 1), ((0, 0), (0, 0)))
     """
     kernel, stride = pair(f"{name}: kernel", kernel), pair(f"{name}: stride", stride)
+    kernel = extents(kernel, pair(f"{name}: dilation", dilation))
     if isinstance(padding, str) and padding == "same":
         counts = [-(-size // s) for size, s in zip(sizes, stride, strict=True)]
         total = [
@@ -85,6 +90,39 @@ def window(
     return window_counts(sizes, pads, kernel, stride), pads
 
 
+def extents(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """How many pixels a window spans along each axis: d(k - 1) + 1.
+
+    >>> extents((3, 1), (2, 4))
+    (5, 1)
+    """
+    (kh, kw), (dh, dw) = kernel, dilation
+    return dh * (kh - 1) + 1, dw * (kw - 1) + 1
+
+
+class Geometry(NamedTuple):
+    """Where the windows of images lie: sizes, kernel, stride and dilation are (height, width).
+
+    >>> Geometry((5, 5), (2, 2), (1, 1), ((0, 0), (0, 0)), dilation=(2, 2)).outputs
+    (3, 3)
+    """
+
+    sizes: tuple[int, ...]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: Padding
+    groups: int = 1  # of channels, each seen by its own filters alone
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def extents(self) -> tuple[int, int]:
+        return extents(self.kernel, self.dilation)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        return window_counts(self.sizes, self.pads, self.extents, self.stride)
+
+
 def window_counts(
     sizes: Sequence[int],
     pads: Sequence[tuple[int, int]],
@@ -107,29 +145,50 @@ def shifts(
     pads: Padding,
     outputs: tuple[int, ...],
     fill: float = 0.0,
+    dilation: tuple[int, int] = (1, 1),
 ) -> list[Any]:
     """The padded image as each place of the window sees it: kh·kw views (n, oh, ow, c).
 
-    Raises ValueError for windows of more places than a program can hold.
+    Places are `dilation` apart, and the padding holds `fill`.
+    Raises ValueError for windows of more places than `few_places` allows.
     Source: Chellapilla, Puri & Simard (2006), where the views are the columns.
 
     >>> x = jnp.arange(3.0).reshape(1, 1, 3, 1)
     >>> [view.ravel().tolist() for view in shifts(x, (1, 2), (1, 1), ((0, 0), (0, 0)), (1, 2))]
     [[0.0, 1.0], [1.0, 2.0]]
     """
-    (kh, kw), (sh, sw), (oh, ow) = kernel, stride, outputs
+    (kh, kw), (sh, sw), (oh, ow), (dh, dw) = kernel, stride, outputs, dilation
+    few_places(kernel)
+    padded = _padded(x, pads, fill)
+    return [
+        padded[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
+        for i in range(0, dh * kh, dh)
+        for j in range(0, dw * kw, dw)
+    ]
+
+
+def few_places(kernel: tuple[int, int]) -> None:
+    """Raise ValueError for a window of more places than a program can hold.
+
+    >>> few_places((64, 64))
+    """
+    kh, kw = kernel
     require(
         kh * kw <= _MOST_PLACES,
         f"a window of {kh} x {kw} has {kh * kw} places, each an operation of its own, but at most "
         f"{_MOST_PLACES} are possible: use a smaller window, `global_avg_pool` for the mean of the "
         'whole image, or method="direct" for a convolution.',
     )
-    padded = _padded(x, pads, fill)
-    return [
-        padded[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
-        for i in range(kh)
-        for j in range(kw)
-    ]
+
+
+def views(at: Geometry, x: Array) -> list[Any]:
+    """The `shifts` of images for one geometry.
+
+    >>> at = Geometry((1, 3), (1, 2), (1, 1), ((0, 0), (0, 0)), dilation=(1, 2))
+    >>> [view.ravel().tolist() for view in views(at, jnp.arange(3.0).reshape(1, 1, 3, 1))]
+    [[0.0], [2.0]]
+    """
+    return shifts(x, at.kernel, at.stride, at.pads, at.outputs, dilation=at.dilation)
 
 
 def add_shifts(
@@ -138,6 +197,7 @@ def add_shifts(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     pads: Padding,
+    dilation: tuple[int, int] = (1, 1),
 ) -> jax.Array:
     """The transpose of `shifts`: every view is added where it was taken from, (n, h, w, c).
 
@@ -148,11 +208,12 @@ def add_shifts(
     [1.0, 2.0, 1.0]
     """
     (kh, kw), (h, w), ((top, bottom), (left, right)) = kernel, sizes, pads
+    (dh, dw), width = dilation, w + left + right
     rows = [
-        sum(_placed(views[i * kw + j], 2, j, stride[1], w + left + right) for j in range(kw))
+        sum(_placed(views[i * kw + j], 2, dw * j, stride[1], width) for j in range(kw))
         for i in range(kh)
     ]
-    x = sum(_placed(row, 1, i, stride[0], h + top + bottom) for i, row in enumerate(rows))
+    x = sum(_placed(row, 1, dh * i, stride[0], h + top + bottom) for i, row in enumerate(rows))
     return x[:, top : top + h, left : left + w]
 
 

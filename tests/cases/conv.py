@@ -1,5 +1,6 @@
 from cases import Case
 from purenet.nn.conv import convolve
+from purenet.nn.conv_transpose import convolve_transposed
 from purenet.nn.windows import col2im, im2col
 
 
@@ -22,5 +23,11 @@ CASES = {
     "blocked, a remainder": case((2, 4, 5, 2), (3, 3, 2, 3), 1, (1, 0), "blocked"),
     "winograd, a remainder": case((1, 5, 7, 2), (3, 3, 2, 3), 1, (1, 0), "winograd"),
     "lax, stride 2, same": case((1, 5, 4, 1), (3, 3, 1, 2), 2, "same", "lax"),
+    "columns, groups, dilation": case((2, 4, 5, 4), (2, 2, 2, 6), 1, (1, 0), "columns", 2, (2, 3)),
+    "depthwise, stride 2": case((2, 5, 4, 3), (3, 2, 1, 3), (2, 1), "same", "depthwise", 3, (1, 2)),
+    "lax, groups, dilation": case((1, 5, 4, 4), (3, 2, 2, 2), (2, 1), 1, "lax", 2, (1, 2)),
+    "convolve_transposed, direct, no bias": Case(
+        convolve_transposed, ((1, 3, 2, 5), (2, 3, 5, 1), ()), ((1, 2), "same", "direct")
+    ),
     "convolve, no bias": Case(convolve, ((1, 3, 3, 2), (2, 2, 2, 2), ()), (1, 0, None)),
 }

@@ -50,6 +50,12 @@ LAYERS = {
     "conv, without bias": LayerCase(
         pn.conv(5, 3, bias=False), IMAGE, weights(w=(3, 3, 3, 5))
     ),
+    "conv, groups": LayerCase(
+        pn.conv(6, (3, 2), groups=3, dilation=(1, 2)), IMAGE, weights(w=(3, 2, 1, 6), b=(6,))
+    ),
+    "conv_transpose": LayerCase(
+        pn.conv_transpose(2, (3, 2), 2, "same"), (3, 2, 4), weights(w=(3, 2, 4, 2), b=(2,))
+    ),
     "conv1d": LayerCase(pn.conv1d(3, 2, 2, 1), (4, 2), weights(w=(2, 1, 2, 3), b=(3,))),
     "max_pool": LayerCase(pn.max_pool(2), IMAGE, {}),
     "avg_pool": LayerCase(pn.avg_pool(2), IMAGE, {}),
