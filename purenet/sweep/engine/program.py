@@ -233,22 +233,29 @@ def quarantined(f: Callable) -> Callable:
 def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fresh) -> Lanes:
     """Start new trials in the fresh lanes; the others stay as they are."""
 
-    def one(lane, seat, fresh, key):
+    def one(seat, key):
         key = jax.random.fold_in(key, seat.point)
         # a point's first seed is the same however many seeds there are
         key = jnp.where(seat.seed > 0, jax.random.fold_in(key, seat.seed), key)
         state = program.pack(program.begin(program.trainable(seat.numbers), key))
         yes, no, none = jnp.ones((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32)
-        new = Lanes(seat.numbers, seat.fold, yes, no, none, state)
-        return jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, lane)
+        return Lanes(seat.numbers, seat.fold, yes, no, none, state)
 
     def start(lanes, key, seats, fresh):
         def some(i, lanes):
             take, put, several = in_blocks(program.layout, i)
-            several = several(functools.partial(one, key=key))
-            arguments = take((lanes, seats, fresh))
-            now = jax.lax.cond(arguments[2].any(), several, lambda lanes, *_: lanes, *arguments)
-            return put(lanes, now)
+            seat, now = take((seats, fresh))
+
+            def begun(lanes):
+                new = several(functools.partial(one, key=key))(seat)
+                if program.layout.block > 1:
+                    kept = lambda now, new, old: jax.tree.map(
+                        lambda a, b: jnp.where(now, a, b), new, old
+                    )
+                    new = several(kept)(now, new, take(lanes))
+                return put(lanes, new)
+
+            return jax.lax.cond(now.any(), begun, lambda lanes: lanes, lanes)
 
         return jax.lax.fori_loop(0, block_count(program.layout), some, lanes)
 
