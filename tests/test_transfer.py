@@ -1,5 +1,7 @@
 """Rows of lanes cross between device and host, and no more than these."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -108,5 +110,5 @@ def test_a_sweep_moves_the_states_that_it_keeps_once_and_little_else(kept, moved
     part = np.ones((3, 20), np.float32), np.zeros(3, np.int32)
     space = {"rate": sweep.loguniform(1e-3, 1e-1)}
     sweep.run(trial, space, (part, part), 30, epochs=4, seed=0, keep=kept, devices=1)
-    state = 8 * sum((i + 1) * o for i, o in zip(widths, widths[1:], strict=False))
+    state = 8 * sum((i + 1) * o for i, o in itertools.pairwise(widths))
     assert kept * state <= sum(moved) < (kept + 0.2 * 30) * state
