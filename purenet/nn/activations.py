@@ -78,7 +78,8 @@ def _relu(x: Array | float) -> jax.Array:
     """
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         return _selected(x)
-    return lax.platform_dependent(jnp.asarray(x), cpu=_selected, default=_clamped)
+    x = jnp.asarray(x)
+    return lax.platform_dependent(x, cpu=_selected, tpu=_selected, default=_clamped)
 
 
 def _selected(x):
@@ -94,8 +95,10 @@ def _clamped(x):
 
 def _relu_fwd(x):
     y = _relu(x)
-    # the backward reads only one byte per element; of y, so that x is needed no longer
-    return y, y <= 0
+    # the backward reads only one byte per element; of y, so that x is needed no longer, except on
+    # TPUs, where that takes more cycles by XLA's estimate
+    of_x, of_y = lambda x, y: x <= 0, lambda x, y: y <= 0
+    return y, lax.platform_dependent(x, y, tpu=of_x, default=of_y)
 
 
 def _relu_bwd(off, g):
