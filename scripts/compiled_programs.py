@@ -21,6 +21,10 @@ def e9(hyper):
                          penalty=pn.l2(hyper["decay"]))  # fmt: skip
 
 
+def unpenalised(hyper):
+    return pn.supervised(pn.mlp(), WIDTHS, pn.sgd(hyper["rate"]), pn.softmax_cross_entropy, 100)
+
+
 def simple(hyper):
     net = pn.simple_convnet()
     return pn.supervised(net, IMAGE, pn.adam(hyper["rate"]), pn.softmax_cross_entropy, 100)
@@ -85,6 +89,9 @@ PROGRAMS = {
     "transformer, an epoch": lambda d: epoch(sequences, (32,), d, np.int32, (32,)),
     "E9, 40 lanes": lambda d: lanes(e9, SPACE, WIDTHS[:1], d, 40, 40, 40),
     "E9, 256 lanes": lambda d: lanes(e9, SPACE, WIDTHS[:1], d, 256, 256, 256),
+    "E9 without its penalty, 256 lanes": lambda d: lanes(
+        unpenalised, RATE, WIDTHS[:1], d, 256, 256, 256
+    ),
     "E9, 10,000 trials": lambda d: lanes(e9, SPACE, WIDTHS[:1], d, 10_000, 10_240, 256),
     "SimpleConvNet, 16 lanes": lambda d: lanes(simple, RATE, IMAGE, d, 16, 16, 16),
 }

@@ -30,11 +30,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # A test's program runs a few times, so most of its time is XLA's: what compiles in half the time
 # is good enough. `XLA_FLAGS= pytest` compiles as users do.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1",
-)
+_QUICKLY = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+_JAXLIB = importlib.metadata.version("jaxlib").split(".")
+if tuple(map(int, _JAXLIB[:2])) < (0, 12):  # later ones end the process at a flag that is gone
+    _QUICKLY.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(_QUICKLY))
 
 import jax  # noqa: E402
 

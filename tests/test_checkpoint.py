@@ -1,6 +1,7 @@
 """Files of trees and networks: what comes back, and what is said of files that are not right."""
 
 import functools
+import gc
 import io
 import json
 import os
@@ -334,6 +335,31 @@ def test_a_member_that_is_there_twice(tmp_path):
         path.write_bytes(members(DOCUMENT, ("w.npy", array()), ("w.npy", array())))
     with pytest.raises(ValueError, match=r"has two members 'w\.npy'"):
         pn.load(path, LIKE)
+
+
+def test_two_members_in_one_place(tmp_path):
+    path = tmp_path / "some.npz"
+    content = bytearray(members(DOCUMENT, ("v.npy", array()), ("w.npy", array())))
+    first, second = (
+        i for i in zipfile.ZipFile(io.BytesIO(content)).infolist() if "npy" in i.filename
+    )
+    at = content.rindex(second.header_offset.to_bytes(4, "little"), 0, content.index(b"PK\x05\x06"))
+    content[at : at + 4] = first.header_offset.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged: the members 'v\.npy' and 'w\.npy' are one"):
+        pn.load(path, LIKE)
+
+
+def test_a_failed_save_in_a_cycle_of_references_is_collected_silently(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk is full") as caught:
+        pn.save(tmp_path / "some.npz", LIKE)
+    caught.value.cause = caught.value  # with the frames that held what was to be written
+    del caught
+    gc.collect()  # an error in here would be a warning, and so fail
 
 
 def test_a_member_that_claims_more_than_the_file_has(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from test_ops import CASES, arguments, pullback
 
 from purenet.core.shuffle import permutation
+from purenet.nn.activations import relu
 from purenet.nn.dropout import drop
 from purenet.nn.pool import pool_average, pool_max
 from purenet.training.rows import permutation_of_first
@@ -28,7 +29,7 @@ def elsewhere(request, monkeypatch):
     return run
 
 
-FORMED = ("pool_max", "pool_average", "drop", "drop_padded")
+FORMED = ("pool_max", "pool_average", "drop", "drop_padded", "relu")
 
 
 @pytest.mark.parametrize("name", FORMED)
@@ -63,11 +64,21 @@ def test_the_order_of_examples_is_the_same_everywhere(elsewhere):
     chex.assert_trees_all_equal(found, expected)
 
 
+def test_relu_is_the_same_everywhere_at_its_edge_and_in_second_derivatives(elsewhere):
+    x = jnp.array([-jnp.inf, -1.0, -0.0, 0.0, 1.0, jnp.nan])
+    sign = lambda x: (relu(x), jnp.signbit(relu(x)))
+    chex.assert_trees_all_equal(elsewhere(sign, x), sign(x))
+    slopes = jax.grad(lambda x: (jax.grad(lambda x: (relu(x) ** 3).sum())(x)).sum())
+    assert elsewhere(slopes, x[1:5]).tolist() == slopes(x[1:5]).tolist() == [0, 0, 0, 6]
+    assert elsewhere(jax.grad(lambda x: relu.plain(x).sum()), x[1:5]).tolist() == [0, 0, 0, 1]
+
+
 X = jnp.ones((1, 4, 4, 1))
 FORMS = {
     "max": (lambda x: pullback(lambda x: pool_max(x, 2), [x]), "select_and_scatter", {"tpu"}),
     "mean": (lambda x: pullback(lambda x: pool_average(x, 2), [x]), "concatenate", {"cpu"}),
     "dropout": (lambda x: drop(x, 0.5, jax.random.key(0)), "iota dim = 2", {"cuda", "tpu", "rocm"}),
+    "relu": (lambda x: relu(x), "clamp", {"cuda", "rocm"}),
     "order": (lambda x: permutation(jax.random.key(0), 5), "is_stable = true", {"cpu"}),
 }
 

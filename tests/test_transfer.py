@@ -1,9 +1,13 @@
 """Rows of lanes cross between device and host, and no more than these."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
+import purenet as pn
+from purenet import sweep
 from purenet.sweep.engine import transfer
 from purenet.sweep.engine.layout import Layout, place, sharding
 from purenet.sweep.engine.program import Lanes
@@ -74,3 +78,37 @@ def test_empty_lanes_are_on_their_devices(crossed):
         a.sharding for a in jax.tree.leaves(lanes)
     ]
     assert not crossed  # nothing came from the host
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """The bytes that a sweep on devices with their own memory sent to them and read from them."""
+    counted = []
+
+    def counting(f, kind):
+        def run(tree, *args, **options):
+            counted.extend(a.nbytes for a in jax.tree.leaves(tree) if isinstance(a, kind))
+            return f(tree, *args, **options)
+
+        return run
+
+    monkeypatch.setattr(transfer, "_in_host_memory", lambda layout: False)
+    monkeypatch.setattr(jax, "device_get", counting(jax.device_get, jax.Array))
+    monkeypatch.setattr(jax, "device_put", counting(jax.device_put, np.ndarray))
+    return counted
+
+
+@pytest.mark.parametrize("kept", [0, 30])
+def test_a_sweep_moves_the_states_that_it_keeps_once_and_little_else(kept, moved):
+    widths = (20, 100, 100, 3)
+
+    def trial(hyper):
+        return pn.supervised(
+            pn.mlp(), widths, pn.sgd(hyper["rate"]), pn.softmax_cross_entropy, 3, metrics={}
+        )
+
+    part = np.ones((3, 20), np.float32), np.zeros(3, np.int32)
+    space = {"rate": sweep.loguniform(1e-3, 1e-1)}
+    sweep.run(trial, space, (part, part), 30, epochs=4, seed=0, keep=kept, devices=1)
+    state = 8 * sum((i + 1) * o for i, o in itertools.pairwise(widths))
+    assert kept * state <= sum(moved) < (kept + 0.2 * 30) * state

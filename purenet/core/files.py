@@ -51,7 +51,7 @@ def writable(caller: str, path: str | os.PathLike) -> Path:
     return found
 
 
-def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> None:
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Write a file atomically: a temporary file beside it, then a rename.
 
     Any number of threads, processes and machines may write the same path: the last rename wins.

@@ -63,7 +63,8 @@ def sgd(rate: LearningRate) -> Optimizer:
     >>> updates["w"].tolist(), int(state.count)
     ([-0.5, -0.5], 1)
     """
-    rule = lambda rate, g: (-rate * g,)
+    # the minus last: XLA for GPUs then computes the new weights inside the product that makes g
+    rule = lambda rate, g: (-(rate * g),)
     return weightwise("sgd", SgdState, rate, lambda rate, t: (rate,), rule)
 
 

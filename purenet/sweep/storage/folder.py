@@ -130,7 +130,7 @@ class Store:
         said = report | stamp._asdict() | {"trials": digest(trials)}
         self._write(REPORT, json_bytes(said, indent=2))
 
-    def _write(self, name: str, content: bytes | memoryview) -> None:
+    def _write(self, name: str, content: bytes) -> None:
         with self._said(f"cannot write {name} to"):
             assert self._lock is not None
             self._lock.check()
