@@ -20,18 +20,19 @@ class Case(NamedTuple):
     nondifferentiable: tuple[int, ...] = ()
 
 
-def _declared(rng) -> dict[str, list[Case]]:
+def _declared(seed) -> dict[str, list[Case]]:
     """The cases that are declared beside the operations: see `register.examples`."""
 
-    def array(of):  # a number unchanged; for a shape, entries away from 0
+    def array(rng, of):  # a number unchanged; for a shape, entries away from 0
         if not isinstance(of, tuple):
             return np.array(of)
         return rng.choice([-1, 1], of) * rng.uniform(0.3, 1.5, of)
 
-    return {
-        name: [Case(tuple(map(array, args)), static)]
-        for name, (args, static) in register.examples().items()
-    }
+    def case(name, args, static):  # the same, whatever other operations there are
+        rng = np.random.default_rng([seed, *name.encode()])
+        return Case(tuple(array(rng, of) for of in args), static)
+
+    return {name: [case(name, *declared)] for name, declared in register.examples().items()}
 
 
 def _dropout(rng) -> dict[str, list[Case]]:
@@ -113,7 +114,7 @@ def cases(seed: int) -> dict[str, list[Case]]:
         ],
         "normalise": [Case((away(2, 2, 2, 3), away(3), between(0.5, 1.5, 3), *away(2, 3), eps))],
         "layer_normalise": [Case((away(2, 2, 8), away(8), away(8), eps))],
-        **_declared(np.random.default_rng(seed)),
+        **_declared(seed),
         "softmax_cross_entropy": [
             Case((away(4, 3), labels, between(0.05, 0.15))) for labels in (classes, probabilities)
         ],

@@ -10,7 +10,10 @@ from purenet.core.vjp import hand_vjp
 from purenet.nn.base import named, shape, stateless
 from purenet.nn.initializers import normal
 
-EXAMPLES = {"periodic_features": (((5, 3), (3, 4)), ())}
+# waves that are long enough for differences to follow
+_X = [[0.3, -0.1, 0.2], [-0.2, 0.4, 0.1], [0.4, 0.2, -0.3]]
+_FREQUENCIES = [[0.3, -0.1, 0.2, 0.4], [-0.2, 0.5, 0.1, 0.3], [0.4, 0.2, -0.3, 0.1]]
+EXAMPLES = {"periodic_features": ((_X, _FREQUENCIES), ())}
 
 
 # forward
