@@ -344,6 +344,7 @@ def test_ctrl_c_works_while_the_validation_data_is_waited_for(whole, tmp_path, m
     for thread in threading.enumerate():
         if thread.name == "purenet-stream":
             thread.join(5)
+    monkeypatch.undo()
     assert (sweep.load(tmp_path / "sweep").epochs == 3).all()
     data.source.dataset.reads = -1000
     same(run(validation=data, path=tmp_path / "sweep"), run(validation=stream((X, T))))
