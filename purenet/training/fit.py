@@ -230,13 +230,13 @@ def _run_file(path, key, parts, shared: bool, told: Scoring, patience, epochs):
     return RunFile(path, key, parts, shared, told._asdict(), patience, epochs)
 
 
-@jit_for_each(outermost=True)
+@jit_for_each()
 def _start(program: tuple[Trainable, Placement, Scoring], key):
     trainable, where, told = program
     return told.map_states(where.hold, replicate, told.begin(trainable.init(key)))
 
 
-@jit_for_each(outermost=True, donate_argnums=0)
+@jit_for_each(donate_argnums=0)
 def _train_block(
     program: tuple[Trainable, Placement, Scoring], carry, parts, done, n, patience, last
 ):

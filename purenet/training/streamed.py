@@ -318,7 +318,7 @@ def _placed(
 
 
 # programs
-@jit_for_each(outermost=True, donate_argnums=0)
+@jit_for_each(donate_argnums=0)
 def _train_chunk(program: _Program, loop: _Epoch, chunk: Chunk):
     """What is carried after a chunk, and a number that is there once it is trained."""
     trainable, where, told = program
@@ -331,7 +331,7 @@ def _train_chunk(program: _Program, loop: _Epoch, chunk: Chunk):
     return _Epoch(carry, replicate(add_in_order(loop.sums, values))), chunk.count + 1
 
 
-@jit_for_each(outermost=True, donate_argnums=0)
+@jit_for_each(donate_argnums=0)
 def _end_epoch(program: _Program, loop: _Epoch, measured, due, steps):
     """What is carried after an epoch, and the means over its minibatches."""
     trainable, where, told = program
@@ -342,27 +342,27 @@ def _end_epoch(program: _Program, loop: _Epoch, measured, due, steps):
     return told.map_states(where.hold, replicate, carry), replicate(means)
 
 
-@jit_for_each(outermost=True)
+@jit_for_each()
 def _evaluate(trainable: Trainable, state, data):
     with traced_code("fit: `evaluate`"):
         return replicate(checked_metrics("fit: `evaluate`", trainable.evaluate(state, data)))
 
 
-@jit_for_each(outermost=True)
+@jit_for_each()
 def _predict(trainable: Trainable, state, minibatches):
     assert trainable.predict is not None
     with traced_code("fit: `predict`"):
         return jax.lax.map(functools.partial(trainable.predict, state), minibatches)
 
 
-@jit_for_each(outermost=True)
+@jit_for_each()
 def _joined(n: int, outputs):
     """All outputs and their targets; a short minibatch is the last, so padding is at the end."""
     whole = lambda *parts: jnp.concatenate([a.reshape(-1, *a.shape[2:]) for a in parts])[:n]
     return jax.tree.map(whole, *outputs)
 
 
-@jit_for_each(outermost=True)
+@jit_for_each()
 def _score(trainable: Trainable, y, t):
     assert trainable.score is not None
     with traced_code("fit: `score`"):

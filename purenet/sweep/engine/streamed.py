@@ -143,7 +143,7 @@ def chunk_program(program: Program, lanes: Lanes, chunk: LaneChunk, active):
     return on_every_device(program.layout, train, (True, False, True))(lanes, chunk, active)
 
 
-@jit_for_each(outermost=True)
+@jit_for_each()
 def outputs_program(program: Program, lanes: Lanes, minibatches, active):
     """What the `active` lanes predict for a chunk of minibatches, 0 elsewhere: (lanes, minibatches,
     examples, ...)."""
@@ -172,7 +172,7 @@ def outputs_program(program: Program, lanes: Lanes, minibatches, active):
     return on_every_device(program.layout, predict, (True, False, True))(lanes, minibatches, active)
 
 
-@jit_for_each(outermost=True, donate_argnums=0)
+@jit_for_each(donate_argnums=0)
 def fold_outputs_program(program: Program, outputs, lanes: Lanes, chunk: LaneChunk, active):
     """The `outputs` (lanes, minibatches, examples, ...) of the `active` lanes for their own
     minibatches, of which these are some."""
@@ -213,7 +213,7 @@ def no_outputs_program(program: Program):
     return jax.lax.with_sharding_constraint(zeros, sharding(program.layout, split=True))
 
 
-@jit_for_each(outermost=True, donate_argnums=0)
+@jit_for_each(donate_argnums=0)
 def end_program(what: tuple[Program, bool, bool], lanes: Lanes, data, outputs, active):
     """End the epoch of the `active` lanes, which are all evaluated or none. Returns the lanes, and
     their metrics.

@@ -56,7 +56,7 @@ def axes(leaves: Sequence) -> tuple[Axis | None, ...]:
     return tuple(found)
 
 
-@jit_for_each(outermost=True, donate_argnums=0)
+@jit_for_each(donate_argnums=0)
 def walk_program(walk: Walk, lanes: Lanes, data: PyTree, step: Array) -> Lanes:
     """The lanes after a step; those that are not alive, or whose hypergradient is not finite,
     stay."""
