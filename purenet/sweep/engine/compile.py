@@ -30,7 +30,6 @@ from purenet.sweep.engine.program import (
 from purenet.sweep.engine.streamed import chunk_program
 from purenet.sweep.engine.streaming import LaneChunk
 
-
 _LEVEL = "xla_backend_optimization_level"
 
 
