@@ -101,7 +101,7 @@ def wait(e9, data, reps):
     show("the wait, E9", {name: sorted(times) for name, times in samples.items()}, 1, "s")
 
 
-def shapes(reps, trials=60, epochs=50, sample=6):
+def shapes(reps, trials=200, epochs=50, sample=8):
     """LCBench's space, compiling included: one sweep against a loop of jitted runs of own shapes,
     whose time is that of some of the same points, times the number of all."""
     import lcbench

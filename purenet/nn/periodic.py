@@ -11,7 +11,7 @@ from purenet.nn.base import named, shape, stateless
 from purenet.nn.initializers import normal
 
 # waves that are long enough for differences to follow
-_X = [[0.3, -0.1, 0.2], [-0.2, 0.4, 0.1], [0.4, 0.2, -0.3]]
+_X = [[0.3, -0.2, 0.2], [-0.2, 0.4, 0.5], [0.4, 0.2, -0.3]]
 _FREQUENCIES = [[0.3, -0.1, 0.2, 0.4], [-0.2, 0.5, 0.1, 0.3], [0.4, 0.2, -0.3, 0.1]]
 EXAMPLES = {"periodic_features": ((_X, _FREQUENCIES), ())}
 
