@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purenet.core.dtypes import inexact
 from purenet.core.types import Array, Layer
@@ -11,8 +12,8 @@ from purenet.nn.base import named, shape, stateless
 from purenet.nn.initializers import normal
 
 # waves that are long enough for differences to follow
-_X = [[0.3, -0.2, 0.2], [-0.2, 0.4, 0.5], [0.4, 0.2, -0.3]]
-_FREQUENCIES = [[0.3, -0.1, 0.2, 0.4], [-0.2, 0.5, 0.1, 0.3], [0.4, 0.2, -0.3, 0.1]]
+_X = np.array([[0.3, -0.2, 0.2], [-0.2, 0.4, 0.5], [0.4, 0.2, -0.3]])
+_FREQUENCIES = np.array([[0.3, -0.1, 0.2, 0.4], [-0.2, 0.5, 0.1, 0.3], [0.4, 0.2, -0.3, 0.1]])
 EXAMPLES = {"periodic_features": ((_X, _FREQUENCIES), ())}
 
 

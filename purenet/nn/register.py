@@ -93,7 +93,7 @@ def measures() -> dict[str, Callable[..., jax.Array]]:
 
 
 def examples() -> dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """The arguments to check an operation with: its arrays (a shape, or a number), then the plain
+    """The arguments to check an operation with: its arrays (or a shape, or a number), then the plain
     values after them. A file declares them as `EXAMPLES`, by the names of its operations.
 
     >>> examples()["rms_normalise"]
