@@ -93,8 +93,8 @@ def measures() -> dict[str, Callable[..., jax.Array]]:
 
 
 def examples() -> dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """The arguments to check an operation with: its arrays (or a shape, or a number), then the plain
-    values after them. A file declares them as `EXAMPLES`, by the names of its operations.
+    """The arguments to check an operation with: its arrays, numbers or shapes of arrays, then the
+    plain values after them. A file declares them as `EXAMPLES`, by the names of its operations.
 
     >>> examples()["rms_normalise"]
     (((2, 3, 4), (4,), 0.3), ())
