@@ -40,6 +40,7 @@ class Counted:
 def streams(train, validation, reps):
     """All of it, on images of MNIST's shape."""
     _speed(train, validation, reps)
+    _convnet_speed(train, validation, reps)
     _sweep_speed(train, validation, reps)
     _calls(train, validation)
     _peak_memory()
@@ -98,6 +99,24 @@ def _speed(train, validation, reps):
             Feed.__init__ = real
     show("streams: one network", samples)
     print(f"  of a run from a memory map, {np.median(shares):.1%} is spent waiting for data")
+
+
+def _convnet_speed(train, validation, reps):
+    """Where a step takes much longer than to read its examples."""
+    images = lambda part: (part[0].reshape(-1, 28, 28, 1), part[1])
+    train, validation, key = images(train), images(validation), jax.random.key(0)
+    one = pn.supervised(
+        pn.simple_convnet(), (28, 28, 1), pn.adam(1e-3), pn.softmax_cross_entropy, BATCH
+    )
+    fit = lambda data: pn.fit(one, (data, validation), 1, key, progress=False).state
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "x.npy"), train[0])
+        on_disk = np.load(Path(folder, "x.npy"), mmap_mode="r"), train[1]
+        programs = {
+            "fit, an epoch in memory": lambda: fit(train),
+            "streamed from a memory map": lambda: fit(pn.data.stream(on_disk)),
+        }
+        show("streams: SimpleConvNet", measure(programs, reps))
 
 
 def _torch_loop(data):
