@@ -9,6 +9,7 @@ import pytest
 
 import purenet as pn
 from purenet.data.feed import Feed
+from purenet.data.memory import Memory
 from purenet.data.sources import Columns
 from purenet.distributed.sharding import Placement
 from purenet.training import streamed
@@ -124,9 +125,52 @@ def test_rows_are_read_straight_into_their_place_where_the_layout_allows_it(memm
         np.testing.assert_array_equal(found, column[rows])
 
 
+def test_memory_is_not_lent_again_while_a_view_or_a_device_holds_it():
+    memory, shape = Memory(), (64, 64)
+    first = memory.array(shape, np.dtype(np.float32))
+    first[:] = 1
+    place, on_device = first.ctypes.data, jax.device_put(first.reshape(16, -1))
+    assert on_device.unsafe_buffer_pointer() == place  # used without a copy
+    del first
+    other = memory.array(shape, np.dtype(np.float32))
+    other[:] = 2
+    view = other[3:].T
+    del other
+    third = memory.array(shape, np.dtype(np.float32))
+    third[:] = 3
+    assert (np.asarray(on_device) == 1).all() and (view == 2).all()
+    del view
+    fourth = memory.array((64 * 64,), np.dtype(np.int32))
+    assert fourth.ctypes.data != place and (third == 3).all() and fourth.view(np.float32)[-1] == 2
+
+
+def test_a_chunk_of_arrays_is_read_at_once_and_one_that_fails_by_minibatch():
+    asked = []
+
+    class Column:
+        shape, dtype = X.shape, X.dtype
+
+        def __getitem__(self, rows):
+            asked.append(len(rows))
+            return X[rows]
+
+    with Feed("fit", pn.data.stream((Column(), T), memory=memory_for(3)), SIZE, 1) as feed:
+        asked.clear()
+        feed.seek(0, 0)
+        assert feed.next().count == 3
+    assert asked[0] == 3 * SIZE
+    broken = X.copy()
+    broken[2 * SIZE] = np.nan
+    with Feed("fit", pn.data.stream((broken, T), memory=memory_for(3)), SIZE, 1) as feed:
+        feed.seek(0, 0)
+        assert feed.next().count == 2
+        with pytest.raises(ValueError, match=r"in example 16; epoch 1, minibatch 3 of 7"):
+            feed.next()
+
+
 def test_a_chunk_is_a_part_of_the_budget_and_not_much():
     wide = np.broadcast_to(np.float32(0), (10**6, 1000))
-    assert pn.data.stream(wide).chunk(100, 10**4) == 41  # 16 MiB
+    assert pn.data.stream(wide).chunk(100, 10**4) == 20  # 8 MiB
     assert pn.data.stream(wide, memory=2**24).chunk(100, 10**4) == 10
 
 

@@ -1,7 +1,6 @@
 """Reading ahead: a thread fetches the chunks of minibatches that a training takes next."""
 
 import contextlib
-import math
 import queue
 import threading
 import time
@@ -13,12 +12,12 @@ import numpy as np
 
 from purenet.core.types import Array, PyTree
 from purenet.core.validate import require
+from purenet.data.memory import Memory
 from purenet.data.sources import Batches
 from purenet.data.streams import Stream
 
 _POLL = 0.05  # seconds after which a wait looks whether it is still wanted
 _PATIENCE = 1.0  # seconds to wait at the end for a thread that is still reading
-_ALIGNED = 64  # bytes
 
 
 class HostChunk(NamedTuple):
@@ -69,6 +68,7 @@ class Feed:
         self._stop = threading.Event()
         self._chunks: queue.Queue = queue.Queue(1)
         self._thread: threading.Thread | None = None
+        self._memory = Memory()
 
     def __enter__(self) -> Self:
         return self
@@ -182,7 +182,9 @@ class Feed:
             raise error
 
     def _blank(self, examples: int) -> PyTree:
-        return jax.tree.map(lambda a: _zeros((examples, *a.shape), a.dtype), self.data.example)
+        return jax.tree.map(
+            lambda a: self._memory.array((examples, *a.shape), a.dtype), self.data.example
+        )
 
     def _examples(self, at: int, count: int, order) -> int:
         """The number of examples in these minibatches, in all processes."""
@@ -195,21 +197,29 @@ class Feed:
         """Read the minibatches of a chunk into `whole`, from the place `start` on. Returns how many
         there are, the state of the iterator after them, and the error that ended it."""
         state, count = None, min(self.chunk, self.steps - at)
+        rows = [self._rows(order, at + i) for i in range(count)]
+        where = lambda i: f"epoch {epoch + 1}, minibatch {at + i + 1} of {self.steps}"
+        if self.data.plain:  # all at once, and one by one to find the minibatch of an error
+            with contextlib.suppress(Exception):
+                self._fetch(whole, start, np.concatenate(rows), where(0))
+                return count, None, None
         for i in range(count):
-            where = f"epoch {epoch + 1}, minibatch {at + i + 1} of {self.steps}"
-            rows = None if order is None else order[(at + i) * self.size :][: self.size]
             try:
-                self._fetch(whole, start + i * self.local, rows, where, iterator)
+                self._fetch(whole, start + i * self.local, rows[i], where(i), iterator)
                 state = None if iterator is None else iterator.get_state()
             except Exception as error:
                 return i, state, error
         return count, state, None
 
+    def _rows(self, order: np.ndarray | None, i: int) -> Any:
+        """The examples of a minibatch of an epoch, those of the share; None of an iterator."""
+        if order is None:
+            return None
+        rows, share = order[i * self.size :][: self.size], self.share
+        return rows if share is None else rows[share[share < len(rows)]]
+
     def _fetch(self, whole: PyTree, start: int, rows, where: str, iterator=None) -> None:
         """Read a minibatch, check it, and write it into `whole`, from the place `start` on."""
-        share = self.share
-        if rows is not None and share is not None:
-            rows = rows[share[share < len(rows)]]
         here = slice(start, start + (self.local if rows is None else len(rows)))
         into = jax.tree.map(lambda a: a[here], whole)
         try:
@@ -224,7 +234,7 @@ class Feed:
         self._check(found, into, rows, where)
         for a, place in zip(jax.tree.leaves(found), jax.tree.leaves(into), strict=True):
             if a is not place:
-                place[:] = a if rows is not None or share is None else a[share]
+                place[:] = a if rows is not None or self.share is None else a[self.share]
 
     def _after(self, iterator, where: str) -> PyTree:
         """The next minibatch of an iterator."""
@@ -254,14 +264,6 @@ class Feed:
                 BadMinibatch,
             )
             _check_finite(f"{self.caller}: the {leaf}", a, rows, where)
-
-
-def _zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
-    """Zeros at an address where the devices of a CPU use them without a copy."""
-    size = math.prod(shape) * dtype.itemsize
-    room = np.zeros(size + _ALIGNED, np.uint8)
-    first = -room.ctypes.data % _ALIGNED
-    return room[first : first + size].view(dtype).reshape(shape)
 
 
 class BadMinibatch(ValueError):

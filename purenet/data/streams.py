@@ -19,7 +19,7 @@ from purenet.data.sources import AnySource, Batches, Columns, source_of
 
 _PARTS = 4  # chunks that are in memory at once: read, waiting, placed, trained on
 _PIECE = 1000  # examples that are predicted at once, at most
-_CHUNK = 2**24  # bytes that are read at once, at most: the first chunk is waited for
+_CHUNK = 2**23  # bytes that are read at once, at most: the first chunk is waited for
 _SAMPLE = 64  # examples that a data set is recognised by
 
 
@@ -133,9 +133,13 @@ class Stream:
         """These examples of a source that has a length, as the training takes them: in the arrays
         `into`, where they can be read straight to there."""
         source: Any = self.source
-        if self.prepare is None and isinstance(source, Columns):
-            return self.prepared(source.read(rows, into))
-        return self.prepared(source.read(rows))
+        found = source.read(rows, into) if self.plain else source.read(rows)
+        return self.prepared(found)
+
+    @property
+    def plain(self) -> bool:
+        """Whether examples are read as they are from arrays, however many at once."""
+        return self.prepare is None and isinstance(self.source, Columns)
 
     @functools.cached_property
     def example(self) -> PyTree:

@@ -139,8 +139,11 @@ def supervised(
         weighing, augment,
     )  # fmt: skip
     of = lambda f: at_precision(matmul_precision, functools.partial(f, settings))
+    # one function for all parts of the data, which JAX traces once
+    outputs = functools.partial(_outputs, settings)
+    check = of(functools.partial(_check, outputs))
     trainable = Trainable(
-        of(init), of(epoch), of(evaluate), of(_check), of(predict), of(score), subsets=True,
+        of(init), of(epoch), of(evaluate), check, of(predict), of(score), subsets=True,
         network=of(_network), activations=of(activations),
         observe=of(observe) if hooked.observe is not None else None,
     )  # fmt: skip
@@ -180,7 +183,7 @@ def _class_weights(weights):
     return weights
 
 
-def _check(settings: Settings, data) -> None:
+def _check(outputs: Callable, settings: Settings, data) -> None:
     """Check (x, t) before compiling, with errors in the user's terms."""
     pair = isinstance(data, (tuple, list)) and len(data) == 2
     _expect(pair, "data", data, "a pair (x, t)", ValueError)
@@ -202,16 +205,16 @@ def _check(settings: Settings, data) -> None:
                 f"supervised: {name} holds a number that is not finite, first in example {row}; "
                 "remove or replace such examples."
             )
-    _check_labels(settings, x, t)
+    _check_labels(outputs, settings, x, t)
 
 
-def _check_labels(settings: Settings, x, t) -> None:
+def _outputs(settings: Settings, x):
+    net = settings.net
+    return net.apply(net.init(jax.random.key(0), settings.sizes), x, False, None)[0]
+
+
+def _check_labels(outputs: Callable, settings: Settings, x, t) -> None:
     """Integer labels have to be those of the network's outputs; x has to fit the network."""
-
-    def outputs(x):
-        net = settings.net
-        return net.apply(net.init(jax.random.key(0), settings.sizes), x, False, None)[0]
-
     probe = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
     y = jax.eval_shape(outputs, probe)
     if is_binary(settings):
