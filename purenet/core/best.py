@@ -35,40 +35,57 @@ def start(state: PyTree, keep_best: bool) -> Tracked:
     return Tracked(state, best, floating(0.0), zero, zero, zero)  # no NaN, for jax_debug_nans
 
 
-def update(tracked: Tracked, state: PyTree, score: Number, evaluated: Array | bool) -> Tracked:
+def update(
+    tracked: Tracked,
+    state: PyTree,
+    score: Number,
+    evaluated: Array | bool,
+    going: Array | bool = True,
+) -> Tracked:
     """The record after one more epoch, with its score if it was `evaluated`; larger is better.
 
     The best state is replaced if the score is above the best so far: of equal scores the first
-    stays, and NaN is never better. An epoch that was not evaluated is only counted.
+    stays, and NaN is never better. An epoch that was not evaluated is only counted. Unless the
+    training is `going`, all stays as it is.
 
     >>> tracked = start(jnp.zeros(()), keep_best=True)
     >>> for state, score in ((1.0, 0.5), (2.0, 0.8), (3.0, 0.7)):
     ...     tracked = update(tracked, jnp.asarray(state), score, evaluated=True)
     >>> tracked.best.item(), tracked.epochs_of_best.item(), tracked.stale.item()
     (2.0, 2, 1)
+    >>> update(tracked, jnp.asarray(4.0), 0.9, evaluated=True, going=False).state.item()
+    3.0
     """
     score, epochs = floating(score), tracked.epochs + 1
     # the first score is better than none, even if it is -inf
     first = (tracked.epochs_of_best == 0) & ~jnp.isnan(score)
-    better = jnp.asarray(evaluated) & (
+    better = jnp.asarray(evaluated & going) & (
         first | (score > tracked.score) & (tracked.epochs_of_best > 0)
     )
+    state, best = _chosen(tracked, state, better, going)
     return Tracked(
         state,
-        _either(better, state, tracked.best) if jax.tree.leaves(tracked.best) else tracked.best,
+        best,
         jnp.where(better, score, tracked.score),
-        jnp.where(better, 0, tracked.stale + jnp.asarray(evaluated, jnp.int32)),
-        epochs,
+        jnp.where(better, 0, tracked.stale + jnp.asarray(evaluated & going, jnp.int32)),
+        jnp.where(going, epochs, tracked.epochs),
         jnp.where(better, epochs, tracked.epochs_of_best),
     )
 
 
-def _either(chosen, new, old):
-    """One tree or the other; a loop over single trainings moves no bytes of the one that stays."""
-    leaves, structure = jax.tree.flatten(new)
-    pair = list(map(jnp.asarray, leaves)), list(map(jnp.asarray, jax.tree.leaves(old)))
-    kept = jax.lax.cond(chosen, lambda new, old: new, lambda new, old: old, *pair)
-    return jax.tree.unflatten(structure, kept)
+def _chosen(tracked: Tracked, state: PyTree, better, going) -> tuple[PyTree, PyTree]:
+    """The state and the best one. In a loop over single trainings, each is copied once."""
+    leaves = lambda tree: list(map(jnp.asarray, jax.tree.leaves(tree)))
+    new, old, best = leaves(state), leaves(tracked.state), leaves(tracked.best)
+    ways = [lambda new, old, best: (new, best)]
+    if best:
+        ways.append(lambda new, old, best: (new, new))
+    if going is not True:
+        ways.append(lambda new, old, best: (old, best))
+    which = jnp.where(going, better & bool(best), len(ways) - 1)
+    state_leaves, best_leaves = jax.lax.switch(which.astype(jnp.int32), ways, new, old, best)
+    structures = jax.tree.structure(state), jax.tree.structure(tracked.best)
+    return structures[0].unflatten(state_leaves), structures[1].unflatten(best_leaves)
 
 
 def exhausted(tracked: Tracked, patience: Number) -> jax.Array:

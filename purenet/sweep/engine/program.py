@@ -351,12 +351,14 @@ def end_epoch(
     going, ended = active & finite, lane.ended
     if monitor.tracks:
         score = monitor.sign * metrics["validation"][monitor.metric]
-        whole = tracking.update(before, whole, score, due)
+        after = tracking.update(before, whole, score, due, going)
+        kept = program.pack(after)
         if monitor.patience is not None:
-            ended |= going & tracking.exhausted(whole, monitor.patience)
-    kept = jax.lax.cond(
-        going, lambda new, old: new, lambda new, old: old, program.pack(whole), lane.state
-    )
+            ended |= going & tracking.exhausted(after, monitor.patience)
+    else:
+        kept = jax.lax.cond(
+            going, lambda new, old: new, lambda new, old: old, program.pack(whole), lane.state
+        )
     alive, epochs = lane.alive & (finite | ~active), lane.epochs + going.astype(jnp.int32)
     return lane._replace(alive=alive, ended=ended, epochs=epochs, state=kept), metrics
 
