@@ -43,20 +43,41 @@ def columns(at: Geometry) -> Form:
 
 def _by_rows_of_the_kernel(at: Geometry) -> Callable:
     """dw = columns(x)ᵀ g, one product a row of the kernel: kw shifts are unrolled, not kh·kw."""
-    kh, kw = at.kernel
+    kw = at.kernel[1]
+    places = _shared_rows if _rows_are_shared(at) else _own_rows
 
     def kernel_cotangent(x, g):
         c, f = x.shape[3], g.shape[3]
-        seen = views(at, x)
-        rows = [jnp.concatenate(seen[i * kw : (i + 1) * kw], axis=-1) for i in range(kh)]
-        rows = [row.reshape(-1, kw * c) for row in rows]  # (n·oh·ow, kw·c)
-        g = g.reshape(-1, f)  # (n·oh·ow, f)
-        if f < kw * c:  # on a CPU the product is faster with the narrower matrix first
-            dw = jnp.stack([g.T @ row for row in rows])  # (kh, f, kw·c)
-            return dw.reshape(kh, f, kw, c).transpose(0, 2, 3, 1)
-        return jnp.stack([row.T @ g for row in rows]).reshape(kh, kw, c, f)
+        dw = []
+        for row, moved in places(at, x, g):
+            row, moved = row.reshape(-1, kw * c), moved.reshape(-1, f)  # (n·h·ow, kw·c or f)
+            # on a CPU the product is faster with the narrower matrix first
+            product = (moved.T @ row).T if f < kw * c else row.T @ moved
+            dw.append(product.reshape(kw, c, f))
+        return jnp.stack(dw)
 
     return kernel_cotangent
+
+
+def _rows_are_shared(at: Geometry) -> bool:
+    """Whether all rows of the kernel see one unrolled image: that costs kh - 1 rows more."""
+    plain = at.stride == at.dilation == (1, 1)
+    return plain and at.kernel[0] > 1 and 7 * (at.kernel[0] - 1) <= at.outputs[0]
+
+
+def _own_rows(at, x, g):
+    """For each row of the kernel, the windows' rows that meet it, (n, oh, ow, kw·c), and g."""
+    (kh, kw), seen = at.kernel, views(at, x)
+    for i in range(kh):
+        yield jnp.concatenate(seen[i * kw : (i + 1) * kw], axis=-1), g
+
+
+def _shared_rows(at, x, g):
+    """The same with the rows of all windows, (n, oh + kh - 1, ow, kw·c), and g moved to them."""
+    (kh, kw), (oh, ow) = at.kernel, at.outputs
+    rows = jnp.concatenate(shifts(x, (1, kw), (1, 1), at.pads, (oh + kh - 1, ow)), axis=-1)
+    for i in range(kh):
+        yield rows, jnp.pad(g, ((0, 0), (i, kh - 1 - i), (0, 0), (0, 0)))
 
 
 def unrolled_once(at: Geometry) -> Form:
