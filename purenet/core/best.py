@@ -62,10 +62,9 @@ def update(
     better = jnp.asarray(evaluated & going) & (
         first | (score > tracked.score) & (tracked.epochs_of_best > 0)
     )
-    state, best = _chosen(tracked, state, better, going)
     return Tracked(
-        state,
-        best,
+        either(going, state, tracked.state),
+        either(better, state, tracked.best) if jax.tree.leaves(tracked.best) else tracked.best,
         jnp.where(better, score, tracked.score),
         jnp.where(better, 0, tracked.stale + jnp.asarray(evaluated & going, jnp.int32)),
         jnp.where(going, epochs, tracked.epochs),
@@ -73,19 +72,31 @@ def update(
     )
 
 
-def _chosen(tracked: Tracked, state: PyTree, better, going) -> tuple[PyTree, PyTree]:
-    """The state and the best one. In a loop over single trainings, each is copied once."""
+def either(chosen: Array | bool, new: PyTree, old: PyTree) -> PyTree:
+    """One tree or the other, of the same structure. A loop over single trainings moves no bytes of
+    an old one that stays: `new` is copied over it in a loop of one turn, or none.
+
+    >>> either(jnp.bool(False), {"w": 2.0}, {"w": 1.0})["w"].item()
+    1.0
+    """
+    if chosen is True:
+        return new
     leaves = lambda tree: list(map(jnp.asarray, jax.tree.leaves(tree)))
-    new, old, best = leaves(state), leaves(tracked.state), leaves(tracked.best)
-    ways = [lambda new, old, best: (new, best)]
-    if best:
-        ways.append(lambda new, old, best: (new, new))
-    if going is not True:
-        ways.append(lambda new, old, best: (old, best))
-    which = jnp.where(going, better & bool(best), len(ways) - 1)
-    state_leaves, best_leaves = jax.lax.switch(which.astype(jnp.int32), ways, new, old, best)
-    structures = jax.tree.structure(state), jax.tree.structure(tracked.best)
-    return structures[0].unflatten(state_leaves), structures[1].unflatten(best_leaves)
+    kept = _over(jnp.asarray(chosen), leaves(new), leaves(old))
+    return jax.tree.unflatten(jax.tree.structure(new), kept)
+
+
+@jax.custom_batching.custom_vmap
+def _over(chosen, new, old):
+    return jax.lax.fori_loop(0, chosen.astype(jnp.int32), lambda _, __: new, old)
+
+
+@_over.def_vmap
+def _over_batched(count, batched, chosen, new, old):
+    del count
+    axes = jax.tree.map(lambda b: 0 if b else None, batched)
+    choose = lambda chosen, *pair: jax.tree.map(lambda a, b: jnp.where(chosen, a, b), *pair)
+    return jax.vmap(choose, axes)(chosen, new, old), jax.tree.map(lambda _: True, old)
 
 
 def exhausted(tracked: Tracked, patience: Number) -> jax.Array:

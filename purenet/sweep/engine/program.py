@@ -356,9 +356,7 @@ def end_epoch(
         if monitor.patience is not None:
             ended |= going & tracking.exhausted(after, monitor.patience)
     else:
-        kept = jax.lax.cond(
-            going, lambda new, old: new, lambda new, old: old, program.pack(whole), lane.state
-        )
+        kept = tracking.either(going, program.pack(whole), lane.state)
     alive, epochs = lane.alive & (finite | ~active), lane.epochs + going.astype(jnp.int32)
     return lane._replace(alive=alive, ended=ended, epochs=epochs, state=kept), metrics
 
