@@ -1,5 +1,6 @@
 """Every promise of every op, one parametrised test a promise, over the table in tests/cases."""
 
+import functools
 import importlib
 import pkgutil
 
@@ -9,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from test_strict_settings import traces
 
-from purenet import jvp
+from purenet import jvp, ops
 from purenet.core.vjp import hand_vjp
 
 CASES = {
@@ -21,22 +22,24 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
-def case(request):
-    return request.param
+def one_of_each():
+    """The name of the first case of every op, of convolve with every method."""
+    first = {}
+    for name, case in CASES.items():
+        method = case.static[2:] if case.op is ops.convolve else ()
+        first.setdefault((case.op.__name__, method), name)
+    return list(first.values())
 
 
 def is_shape(arg):
     return isinstance(arg, tuple)
 
 
-def arguments(case, dtype=jnp.float64):
+def arguments(case, dtype=np.float64):
     """(the differentiable arguments, op of them, plain of them)."""
-    keys = jax.random.split(jax.random.key(1), len(case.args))
-    args = [
-        jax.random.normal(k, a, dtype) if is_shape(a) else jnp.asarray(a)
-        for k, a in zip(keys, case.args, strict=True)
-    ]
+    rng = np.random.default_rng(1)
+    known = lambda a: a if isinstance(a, jax.Array) else np.asarray(a)
+    args = [rng.normal(size=a) if is_shape(a) else known(a) for a in case.args]
     floats = [i for i, a in enumerate(args) if jnp.issubdtype(a.dtype, jnp.inexact)]
 
     def only_floats(f):
@@ -54,96 +57,127 @@ def arguments(case, dtype=jnp.float64):
 
 def pullback(f, args):
     """One cotangent per argument, for outputs weighted unevenly so that no entry hides another."""
+    return with_pullback(f, args)[1]
+
+
+def with_pullback(f, args):
+    """(f of the arguments, its pullback)."""
     y, pull = jax.vjp(f, *args)
-    weigh = lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape).astype(a.dtype)
-    return pull(jax.tree.map(weigh, y))
+    return y, pull(jax.tree.map(weight, y))
 
 
-def test_forward_is_the_plain_function_bit_for_bit(case):
-    args, op, plain = arguments(case)
-    chex.assert_trees_all_equal(op(*args), plain(*args))
+def weight(a):
+    return jnp.cos(jnp.arange(a.size)).reshape(a.shape).astype(a.dtype)
 
 
-def compiled(f, *args):
-    """One program for all that is compared: operation by operation each would be compiled alone."""
-    return jax.jit(f)(*args)
+class Numbers:
+    """What the tests of a case compare, each program compiled once: that is what they cost."""
+
+    def __init__(self, case):
+        self.case = case
+        self.args, self.op, self.plain = arguments(case)
+
+    @functools.cached_property
+    def both(self):
+        """(op, its pullback), (plain, its pullback): a function of the arguments."""
+        return jax.jit(lambda *a: (with_pullback(self.op, a), with_pullback(self.plain, a)))
+
+    @functools.cached_property
+    def here(self):
+        return jax.device_get(self.both(*self.args))
+
+    @functools.cached_property
+    def pushed(self):
+        """Derivatives of the pullback and of the function, each by hand and automatic."""
+        along = lambda f, a: jax.jvp(lambda *a: pullback(f, a), a, a)[1]
+
+        def run(*a):
+            second = along(self.op, a), along(self.plain, a)
+            return second, (jvp(self.op, a, a), jax.jvp(self.plain, a, a))
+
+        return jax.jit(run)(*self.args)
 
 
-def test_rule_equals_jax_grad(case):
-    args, op, plain = arguments(case)
-    got, expected = compiled(lambda *a: (pullback(op, a), pullback(plain, a)), *args)
-    chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-12)
+@pytest.fixture(scope="module")
+def numbers_of():
+    return functools.cache(lambda name: Numbers(CASES[name]))
 
 
-def test_rule_equals_finite_differences(case):
-    if not case.differences:
+@pytest.fixture(params=CASES)
+def numbers(request, numbers_of):
+    return numbers_of(request.param)
+
+
+def test_forward_is_the_plain_function_bit_for_bit(numbers):
+    (by_hand, _), (plain, _) = numbers.here
+    chex.assert_trees_all_equal(by_hand, plain)
+
+
+def test_rule_equals_jax_grad(numbers):
+    (_, by_hand), (_, automatic) = numbers.here
+    chex.assert_trees_all_close(by_hand, automatic, rtol=1e-10, atol=1e-12)
+
+
+def test_rule_equals_finite_differences(numbers):
+    (_, slopes), _ = numbers.here
+    if not numbers.case.differences:
         # at a kink, or where numbers are huge: the gradient must still be finite
-        args, op, _ = arguments(case)
-        chex.assert_tree_all_finite(compiled(lambda *a: pullback(op, a), *args))
+        chex.assert_tree_all_finite(slopes)
         return
-    args, op, _ = arguments(case)
-    check_grads(jax.jit(op), args, order=1, modes=["rev"], atol=1e-5, rtol=1e-5)
+    rng, h = np.random.default_rng(2), 1e-4
+    total = lambda y: sum(np.vdot(weight(a), a) for a in jax.tree.leaves(y))
+    towards = [rng.normal(size=a.shape) for a in numbers.args]
+    moved = lambda h: [a + h * d for a, d in zip(numbers.args, towards, strict=True)]
+    above, below = (total(numbers.both(*moved(step))[0][0]) for step in (h, -h))
+    expected = sum(np.vdot(slope, d) for slope, d in zip(slopes, towards, strict=True))
+    np.testing.assert_allclose((above - below) / (2 * h), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_second_derivative(case):
-    args, op, plain = arguments(case)
-    hvp = lambda f, args: jax.jvp(lambda *a: pullback(f, a), args, args)[1]
-    got, expected = compiled(lambda *a: (hvp(op, a), hvp(plain, a)), *args)
-    chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-10)
+def test_second_derivative(numbers):
+    chex.assert_trees_all_close(*numbers.pushed[0], rtol=1e-9, atol=1e-10)
 
 
-def test_forward_mode(case):
-    args, op, plain = arguments(case)
-    got, expected = compiled(lambda *a: (jvp(op, a, a), jax.jvp(plain, a, a)), *args)
-    chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-10)
+def test_forward_mode(numbers):
+    chex.assert_trees_all_close(*numbers.pushed[1], rtol=1e-9, atol=1e-10)
 
 
-def test_scan_and_remat_agree_with_jit(case):
-    args, op, _ = arguments(case)
-
-    def scanned(*args):
-        step = lambda _, a: (None, (op(*a), pullback(op, a)))
-        out = jax.lax.scan(step, None, [a[None] for a in args])[1]
-        return jax.tree.map(lambda a: a[0], out)
-
-    remat = lambda *a: (op(*a), pullback(jax.checkpoint(op), a))
-    straight = lambda *a: (op(*a), pullback(op, a))
-    expected, *others = compiled(lambda *a: (straight(*a), scanned(*a), remat(*a)), *args)
-    for got in others:
-        chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-12)
-
-
-def test_vmap_over_every_argument_agrees_with_a_loop(case):
+def test_scan_remat_and_vmap_agree_with_a_loop(numbers):
     """Weights, data and hyperparameters alike: each argument batched alone, then all together."""
-    args, op, _ = arguments(case)
-    both = lambda *a: (op(*a), pullback(op, a))
-    two = [jnp.stack([a, 0.9 * a]) for a in args]
+    args, op = numbers.args, jax.jit(numbers.op)
+    both = jax.jit(lambda *a: with_pullback(op, a))
+    two = [np.stack([a, 0.9 * a]) for a in args]
     everything = tuple(range(len(args)))
     every_way = sorted({*((i,) for i in everything), everything})
 
     def all_ways(two, args):
+        scanned = jax.lax.scan(lambda _, a: (None, both(*a)), None, two)[1]
+        vmapped = []
         for batched in every_way:
             axes = [0 if i in batched else None for i in everything]
             pairs = zip(two, args, axes, strict=True)
-            yield jax.vmap(both, axes)(*[a if axis == 0 else b for a, b, axis in pairs])
+            vmapped.append(jax.vmap(both, axes)(*[a if axis == 0 else b for a, b, axis in pairs]))
+        return pullback(jax.checkpoint(op), args), scanned, vmapped
 
-    one = jax.jit(both)
-    results = compiled(lambda two, args: list(all_ways(two, args)), two, args)
-    for batched, got in zip(every_way, results, strict=True):
+    remat, scanned, vmapped = jax.device_get(jax.jit(all_ways)(two, args))
+    chex.assert_trees_all_close(remat, numbers.here[0][1], rtol=1e-10, atol=1e-12)
+    one = lambda args: numbers.both(*args)[0]
+    for batched, got in zip(every_way, vmapped, strict=True):
         pick = lambda n, batched=batched: [
             two[i][n] if i in batched else args[i] for i in everything
         ]
-        expected = jax.tree.map(lambda a, b: np.stack([a, b]), one(*pick(0)), one(*pick(1)))
+        expected = jax.tree.map(lambda a, b: np.stack([a, b]), one(pick(0)), one(pick(1)))
         chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-11)
+        if batched == everything:
+            chex.assert_trees_all_close(scanned, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_dtypes_are_kept(case, dtype):
-    args, op, plain = arguments(case, dtype)
-    chex.assert_trees_all_equal_dtypes(jax.eval_shape(op, *args), jax.eval_shape(plain, *args))
-    cotangents = jax.eval_shape(lambda *a: pullback(op, a), *args)
+def test_dtypes_are_kept_without_a_promotion(numbers):
+    """In bfloat16 under the strictest settings; tests of transformations go through others."""
+    args, op, plain = arguments(numbers.case, jnp.bfloat16)
+    shapes, cotangents = traces(lambda *a: with_pullback(op, a), *args)
+    chex.assert_trees_all_equal_dtypes(shapes, jax.eval_shape(plain, *args))
     for arg, cotangent in zip(args, cotangents, strict=True):
-        assert cotangent.dtype == arg.dtype == dtype
+        assert cotangent.dtype == arg.dtype == jnp.bfloat16
         assert cotangent.shape == arg.shape
 
 
@@ -156,11 +190,11 @@ def test_the_gradient_check_notices_one_entry_wrong_by_one_percent():
         return g @ w.T, (x.T @ g).at[1, 2].multiply(1.01)
 
     op = hand_vjp(plain, lambda x, w: (plain(x, w), (x, w)), wrong)
-    case = cases.Case(op, ((5, 3), (3, 4)))
+    numbers = Numbers(cases.Case(op, ((5, 3), (3, 4))))
     with pytest.raises(AssertionError):
-        test_rule_equals_jax_grad(case)
+        test_rule_equals_jax_grad(numbers)
     with pytest.raises(AssertionError):
-        test_rule_equals_finite_differences(case)
+        test_rule_equals_finite_differences(numbers)
 
 
 def test_a_sharded_rule_equals_the_unsharded_one():

@@ -209,14 +209,17 @@ def test_serial_tells_the_next_layer_what_acts(key):
         inner = pn.remat(pn.serial(pn.dense(units), pn.batch_norm(), pn.softplus, pn.dropout(0.3)))
         return pn.serial(inner, pn.tanh, pn.batch_norm(), pn.dense(3), pn.layer_norm())
 
-    params = net(PaddedSize(4, 7)).init(key, 6)
+    params = jax.jit(lambda key: net(PaddedSize(4, 7)).init(key, 6))(key)
     like = parameters_of(net(4), 6)
     active, rest = split_nested(params, like)
     assert all_zero(rest)
     assert {k: int(v) for k, v in params.stats["3"].items()} == {"inputs": 4}
     for train in (True, False):
-        y, stats = net(PaddedSize(1, 7)).apply(params, X, train, key)  # the size is in `params`
-        expected, small_stats = net(4).apply(active, X, train, key)
+        apply = lambda n, params, train=train: jax.jit(
+            lambda params: net(n).apply(params, X, train, key)
+        )(params)
+        y, stats = apply(PaddedSize(1, 7), params)  # the size is in `params`
+        expected, small_stats = apply(4, active)
         np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
         chex.assert_trees_all_close(split_nested(stats, like.stats)[0], small_stats, rtol=1e-12)
 
@@ -254,13 +257,13 @@ def test_a_residual_whose_parts_end_in_padding_is_refused(key):
 def test_dropout_keeps_what_it_keeps_without_padding():
     rng = np.random.default_rng(0)
     key, x = jax.random.key(0), rng.normal(size=(5, 2, 7))
-    padded = jax.jit(drop_padded)
+    padded, alone = jax.jit(drop_padded), jax.jit(drop)
     for rows, units in [(5, 7), (1, 1), (3, 7), (5, 2), (4, 5)]:
         expected = np.zeros_like(x)
-        expected[:rows, :, :units] = drop(x[:rows, :, :units], 0.4, key)
+        expected[:rows, :, :units] = alone(x[:rows, :, :units], 0.4, key)
         np.testing.assert_array_equal(padded(x, 0.4, key, rows, units), expected)
         row = padded(x[:, 0, 0], 0.4, key, rows, 1)
-        np.testing.assert_array_equal(row[:rows], drop(x[:rows, 0, 0], 0.4, key))
+        np.testing.assert_array_equal(row[:rows], alone(x[:rows, 0, 0], 0.4, key))
 
 
 # the initial weights

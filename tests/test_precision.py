@@ -54,7 +54,7 @@ def problem(name, dtype):
         y, stats = net.apply(pn.Params(weights, stats), x, True, jax.random.key(1))
         return pn.softmax_cross_entropy(y, t) + pn.l2(1e-3)(weights), (y, stats)
 
-    return loss, net.init(jax.random.key(0), sizes)
+    return loss, jax.jit(lambda key: net.init(key, sizes))(jax.random.key(0))
 
 
 def distance(got, expected):

@@ -9,9 +9,8 @@ import types
 import cases
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from cases.layers import LAYERS, examples
+from cases.layers import LAYERS
 
 import purenet as pn
 from purenet import ops
@@ -114,23 +113,3 @@ def test_a_layer_is_rebuilt_from_its_description_with_the_same_parameters(name, 
     shapes = jax.eval_shape(lambda key: again.init(key, sizes), key)
     leaves = jax.tree.leaves_with_path(shapes)
     assert {jax.tree_util.keystr(path): a.shape for path, a in leaves} == params
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_and_its_gradient_are_exported_and_give_the_same_numbers(name, key):
-    layer, sizes, _ = LAYERS[name]
-    params = layer.init(key, sizes)
-    x = examples(name, 2)
-
-    @jax.jit
-    def both(weights, x):
-        def loss(weights):
-            y, _ = layer.apply(pn.Params(weights, params.stats), x, True, jax.random.key(1))
-            return jnp.square(y).sum(), y
-
-        return jax.grad(loss, has_aux=True)(weights)
-
-    exported = jax.export.export(both, platforms=("cpu", "cuda", "tpu"))(params.weights, x)
-    got = exported.call(params.weights, x)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(both(params.weights, x)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)

@@ -14,7 +14,8 @@ INF = float("inf")
 
 def grad(f, *args, **options):
     """The gradient by hand, and the automatic one of the plain forward."""
-    return jax.grad(f, **options)(*args), jax.grad(f.plain, **options)(*args)
+    both = lambda *args: (jax.grad(f, **options)(*args), jax.grad(f.plain, **options)(*args))
+    return jax.jit(both)(*args)
 
 
 # the left tail of elu and selu
@@ -24,7 +25,7 @@ TAIL = np.array([-700.0, -300.0, -100.0, -50.0, -38.0, -37.0, -36.0, -20.0, -1.0
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_slope_of_elu_keeps_its_digits_in_the_left_tail(dtype):
     x = TAIL.astype(dtype)
-    slope = lambda f: jax.vmap(jax.grad(f))(x)
+    slope = lambda f: jax.jit(jax.vmap(jax.grad(f)))(x)
     with np.errstate(under="ignore"):
         expected = np.exp(x.astype(np.float64))
     tiny, close = np.finfo(dtype).tiny, {"rtol": 40 * np.finfo(dtype).eps}
@@ -65,10 +66,11 @@ def test_a_class_that_is_ruled_out_and_not_expected_adds_nothing(kind):
     assert abs(VALUE - 0.3132617 / 2) < 1e-7  # log(1 + 1/e), as PyTorch has it
     for smoothing in (0.0, jnp.array(0.0)):
         loss = lambda z, s=smoothing: losses.softmax_cross_entropy(z, labels, s)
-        assert float(loss(LOGITS)) == pytest.approx(VALUE, rel=1e-14)
+        value, slope = jax.jit(jax.value_and_grad(loss))(LOGITS)
+        assert float(value) == pytest.approx(VALUE, rel=1e-14)
         p = jax.nn.softmax(LOGITS)
         expected = (p - jax.nn.one_hot(CLASSES, 3)) / 2
-        chex.assert_trees_all_close(jax.grad(loss)(LOGITS), expected, atol=1e-15)
+        chex.assert_trees_all_close(slope, expected, atol=1e-15)
         assert not expected[0, 0] and not expected[1, 1]
 
 
@@ -108,17 +110,17 @@ def test_derivatives_of_all_arguments_with_ruled_out_classes_are_finite_and_equa
 @pytest.mark.parametrize("kind", ["classes", "probabilities"])
 def test_second_derivatives_with_ruled_out_classes_are_those_of_the_softmax(kind):
     labels = labels_of(kind)
-    hessian = lambda f: jax.hessian(lambda z: f(z, labels))(LOGITS)  # (2, 3, 2, 3)
-    forward_over_reverse = lambda f: jax.jacfwd(jax.grad(lambda z: f(z, labels)))(LOGITS)
+    hessian = lambda f: jax.hessian(lambda z: f(z, labels))  # (2, 3, 2, 3)
+    forward_over_reverse = lambda f: jax.jacfwd(jax.grad(lambda z: f(z, labels)))
     p = jax.nn.softmax(LOGITS)
     expected = np.zeros((2, 3, 2, 3))
     for i in range(2):
         expected[i, :, i, :] = (np.diag(p[i]) - np.outer(p[i], p[i])) / 2
-    got = forward_over_reverse(losses.softmax_cross_entropy)
-    np.testing.assert_allclose(got, expected, atol=1e-15)
-    reverse_twice = jax.jacrev(jax.grad(lambda z: losses.softmax_cross_entropy(z, labels)))
-    np.testing.assert_allclose(reverse_twice(LOGITS), expected, atol=1e-15)
-    np.testing.assert_allclose(hessian(losses.softmax_cross_entropy.plain), expected, atol=1e-15)
+    op = losses.softmax_cross_entropy
+    reverse_twice = jax.jacrev(jax.grad(lambda z: op(z, labels)))
+    ways = (forward_over_reverse(op), reverse_twice, hessian(op.plain))
+    for got in jax.jit(lambda z: [way(z) for way in ways])(LOGITS):
+        np.testing.assert_allclose(got, expected, atol=1e-15)
 
 
 def test_a_row_without_any_possible_class_has_no_loss():

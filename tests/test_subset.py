@@ -72,7 +72,7 @@ def test_several_sizes_in_one_program_are_the_trainings_alone(key):
         traces.append(1)
         return twice(trainable, state, Subset(DATA, rows, which, sizes))
 
-    states = jax.vmap(trainable.init)(jax.random.split(key, 3))
+    states = jax.jit(jax.vmap(trainable.init))(jax.random.split(key, 3))
     rows = jnp.stack([jnp.asarray(np.roll(ROWS, i)[:29]) for i in range(3)])
     for which in ([0, 1, 1], [1, 0, 0]):
         found = lanes(states, rows, jnp.array(which))
@@ -88,9 +88,10 @@ def test_several_sizes_in_one_program_are_the_trainings_alone(key):
 @pytest.mark.parametrize("sizes", [(1, 2, 3, 8), (5, 2**16, 2**16 + 1)])
 def test_the_order_of_a_traced_number_is_the_order_of_that_number(sizes, key):
     order = jax.jit(permutation_of_first, static_argnums=1)
+    alone = jax.jit(permutation, static_argnums=1)
     for n in sizes:
         got = np.asarray(order(key, sizes, jnp.int32(n)))
-        np.testing.assert_array_equal(got[:n], permutation(key, n))
+        np.testing.assert_array_equal(got[:n], alone(key, n))
         np.testing.assert_array_equal(got[n:], np.arange(n, sizes[-1]))
 
 
@@ -101,7 +102,7 @@ def test_the_minibatches_of_a_traced_number_are_those_of_that_number(batches, x6
     with jax.enable_x64(x64):
         for which, n in enumerate(sizes):
             got = jax.jit(lambda w: minibatch_rows(key, batches, sizes, w, 5))(which)
-            alone = minibatch_rows(key, batches, (n,), 0, 5)
+            alone = jax.jit(lambda n=n: minibatch_rows(key, batches, (n,), 0, 5))()
             np.testing.assert_array_equal(got[: n // 5], alone)
 
 
@@ -119,7 +120,7 @@ def test_metrics_are_those_of_the_own_rows(sizes, chunk, key, monkeypatch):
     state = trainable.init(key)
     evaluate = jax.jit(trainable.evaluate)
     got = evaluate(state, part(ROWS[:23], sizes, sizes.index(23)))
-    expected = trainable.evaluate(state, jax.tree.map(lambda a: jnp.asarray(a[ROWS[:23]]), DATA))
+    expected = evaluate(state, jax.tree.map(lambda a: a[ROWS[:23]], DATA))
     chex.assert_trees_all_close(got, expected, rtol=1e-6)
 
 

@@ -79,17 +79,17 @@ def test_a_trial_is_what_a_loop_of_single_runs_gives(result):
     for i in (0, 5):
         trainable = trial({name: jnp.asarray(v[i]) for name, v in result.hyper.items()})
         state = jax.jit(trainable.init)(jax.random.fold_in(jax.random.key(0), i))
+        train, evaluate = jax.jit(trainable.epoch), jax.jit(trainable.evaluate)
         for epoch in range(4):
-            state, _ = trainable.epoch(state, DATA[0])
+            state, _ = train(state, DATA[0])
             for part, data in zip(("train", "validation"), DATA, strict=True):
-                for name, value in trainable.evaluate(state, data).items():
+                for name, value in evaluate(state, data).items():
                     got = result.curves[part][name][i, epoch]
                     np.testing.assert_allclose(got, value, rtol=1e-9)
 
 
 @pytest.mark.parametrize("options", [
-    {"trials": 1}, {"trials": 2}, {"trials": 20}, {"devices": 1}, {"devices": 1, "trials": 3},
-    {"devices": 2, "trials": 5},
+    {"trials": 1}, {"trials": 20}, {"devices": 1, "trials": 3}, {"devices": 2, "trials": 5},
 ], ids=str)  # fmt: skip
 def test_a_trial_does_not_depend_on_how_many_there_are_or_on_the_devices(result, options):
     other = run(**options)

@@ -49,11 +49,11 @@ def test_one_step_is_the_step_written_out(data, key):
         likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), t[:, None], 1).mean()
         return -likelihood + 0.15 * sum((w[i]["w"] ** 2).sum() for i in ("0", "2"))
 
-    grads = jax.grad(loss)(state.params.weights)
+    value, grads = jax.jit(jax.value_and_grad(loss))(state.params.weights)
     expected = jax.tree.map(lambda w, g: w - 0.1 * g, state.params.weights, grads)
     new, metrics = trainable.epoch(state, (x, t))
     chex.assert_trees_all_close(new.params.weights, expected, rtol=1e-10)
-    without_penalty = loss(state.params.weights) - 0.15 * sum(
+    without_penalty = value - 0.15 * sum(
         (state.params.weights[i]["w"] ** 2).sum() for i in ("0", "2")
     )
     np.testing.assert_allclose(metrics["loss"], without_penalty, rtol=1e-10)
@@ -145,9 +145,10 @@ def test_evaluation_in_chunks_is_the_evaluation_of_the_whole(data, key, monkeypa
     (x, t), _ = data
     trainable = make(net=pn.mlp(batch_norm=True))
     state = trainable.init(key)
-    y, _ = pn.mlp(batch_norm=True).apply(state.params, jnp.asarray(x), False, None)
+    net = pn.mlp(batch_norm=True)
+    y = jax.jit(lambda params: net.apply(params, x, False, None)[0])(state.params)
     monkeypatch.setattr(evaluation, "_EVALUATION_CHUNK", chunk)
-    got = trainable.evaluate(state, (jnp.asarray(x), jnp.asarray(t)))
+    got = jax.jit(trainable.evaluate)(state, (x, t))
     np.testing.assert_allclose(got["loss"], pn.softmax_cross_entropy(y, t), rtol=1e-12)
     np.testing.assert_allclose(got["accuracy"], (y.argmax(1) == t).mean(), rtol=1e-6)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from test_ops import CASES
+from test_ops import CASES, one_of_each
 
 import purenet as pn
 from purenet import ops
@@ -27,16 +27,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 compiled = functools.partial(jax.jit, compiler_options=QUICK)
 
 
-def _chosen():
-    """The first case of every op, of convolve with every method: by the name of the case."""
-    first = {}
-    for name, case in CASES.items():
-        method = case.static[2:] if case.op is ops.convolve else ()
-        first.setdefault((case.op.__name__, method), name)
-    return {name: CASES[name] for name in first.values()}
-
-
-CHOSEN = _chosen()
+CHOSEN = {name: CASES[name] for name in one_of_each()}
 SMOOTH = [
     name for name, case in CHOSEN.items()
     if case.op.__name__ not in ("relu", "leaky_relu", "elu", "selu", "pool_max", "drop",

@@ -29,7 +29,7 @@ def _look_up(table: Array, indices: Array | int) -> jax.Array:
     hint = "; convert them with x.astype(int)"
     expect(whole, "embedding: indices", indices, "an array of integers", ValueError, hint)
     expect_shape(jnp.ndim(table) == 2, "embedding: the table", table, "(count, features)")
-    floats = inexact(table)  # which can hold NaN
+    floats = jnp.asarray(inexact(table))  # which can hold NaN
     rows = floats.at[_places(floats, indices)]
     return rows.get(mode="fill", fill_value=jnp.nan, out_sharding=_sharding(floats, indices))
 
