@@ -2,10 +2,15 @@
 
 A row is a sweep: so many networks, each with its own learning rate, trained and evaluated after
 every epoch. Raw JAX is `jit(vmap(...))` of the same trainings, with automatic gradients.
+
+`scripts/accelerator` starts this file, in a process for each row, with `["device", quick]` or
+`["row", quick, number, dtype, limits]` as JSON; the answer is the last line that is printed.
 """
 
 import functools
+import json
 import statistics
+import sys
 import time
 from typing import Any, NamedTuple
 
@@ -13,12 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from benchmark_convolutions import lax_conv, lax_max_pool
+from compiled_text import work
 
 import purenet as pn
 from purenet import sweep
 
 RATE = {"rate": sweep.loguniform(1e-5, 1e-2)}
 TOGETHER = 1000  # networks that raw JAX trains in one call
+COUNTED = 16  # networks whose step is counted
 
 
 class Row(NamedTuple):
@@ -49,12 +56,13 @@ def rows(quick):
     e9 = functools.partial(Row, "E9", perceptron(*[100] * 6, 10), (784,), pn.sgd)
     simple = lambda dtype: pn.simple_convnet(compute_dtype=dtype)
     deep = lambda dtype: pn.deep_convnet(compute_dtype=dtype)
-    convnet = functools.partial(Row, sizes=(28, 28, 1), optimizer=pn.adam, train=4000)
+    convnet = functools.partial(Row, sizes=(28, 28, 1), optimizer=pn.adam, epochs=2, train=4000)
     tabular = perceptron(*[384] * 4, 10)
     return [
         *(e9(trials, epochs) for trials, epochs in ((40, 50), (1000, 50), (10_000, 50))),
-        *(convnet("SimpleConvNet", simple, trials=n, epochs=2) for n in (1, 16, 256, 1024)),
-        *(convnet("DeepConvNet", deep, trials=n, epochs=2) for n in (1, 16)),
+        *(convnet("SimpleConvNet", simple, trials=n) for n in (1, 16)),
+        *(convnet("SimpleConvNet", simple, trials=n, train=1000) for n in (256, 1024)),
+        *(convnet("DeepConvNet", deep, trials=n) for n in (1, 16)),
         Row("TabPack: 4 x 384, AdamW", tabular, (100,), pn.adamw, 64, 10, 256, 25_600, 2560),
     ]
 
@@ -70,11 +78,12 @@ def limits(quick):
     return found | {"bytes": 2 * large.nbytes / _seconds(jax.jit(lambda a: a + 1), large)}
 
 
-def _seconds(f, *args, reps=5):
-    """The median of a few runs after the first."""
-    jax.block_until_ready(f(*args))
+def _seconds(f, *args, reps=5, most=20, first=True):
+    """The median of a few runs after the `first`, fewer if they take more than `most` seconds."""
+    if first:
+        jax.block_until_ready(f(*args))
     samples = []
-    for _ in range(reps):
+    while not samples or (len(samples) < reps and sum(samples) < most):
         began = time.perf_counter()
         jax.block_until_ready(f(*args))
         samples.append(time.perf_counter() - began)
@@ -82,7 +91,7 @@ def _seconds(f, *args, reps=5):
 
 
 def measured(row, dtype, peaks, reps=3):
-    """One row of the table, as plain values."""
+    """One row of the table, as plain values; without those of raw JAX if that fails."""
     net = row.net(None if dtype == "float32" else jnp.dtype(dtype))
     data = _examples(row.train, row), _examples(row.validation, row)
     trial = lambda hyper: pn.supervised(
@@ -92,18 +101,23 @@ def measured(row, dtype, peaks, reps=3):
     began = time.perf_counter()
     result = run()
     first = time.perf_counter() - began
-    seconds = _seconds(lambda: run().status, reps=reps)
-    raw = raw_job(row, net, data, np.asarray(result.hyper["rate"], np.float32))
-    raw_seconds = _seconds(raw, reps=reps)
+    seconds = _seconds(lambda: run().status, reps=reps, first=False)
+    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+    raw_seconds, fault = None, None
+    try:
+        raw = raw_job(row, net, data, np.asarray(result.hyper["rate"], np.float32))
+        raw_seconds = _seconds(raw, reps=reps)
+    except jax.errors.JaxRuntimeError as error:  # such as no memory
+        fault = str(error)[:300]
     flops, moved = cost_of_a_step(row, net)
     steps = row.epochs * (row.train // row.batch)
     limit = steps * max(flops / peaks[dtype], moved / peaks["bytes"])
-    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
     return {
         "name": row.name, "dtype": dtype, "trials": row.trials, "epochs": row.epochs,
         "seconds": seconds, "first_seconds": first, "raw_seconds": raw_seconds,
-        "ratio": seconds / raw_seconds, "ms_a_step": 1e3 * seconds / steps, "flops_a_step": flops,
-        "bytes_a_step": moved, "share_of_limit": limit / seconds, "peak_bytes": memory,
+        "raw_fault": fault, "ratio": raw_seconds and seconds / raw_seconds,
+        "ms_a_step": 1e3 * seconds / steps, "flops_a_step": flops, "bytes_a_step": moved,
+        "share_of_limit": limit / seconds, "peak_bytes": memory,
         "layout": result.programs[0].layout,
     }  # fmt: skip
 
@@ -140,6 +154,13 @@ def _losses(net, weights, x, t, key):
     return -jnp.take_along_axis(logs, t[:, None], 1).mean(), (logs.argmax(1) == t).mean()
 
 
+def _evaluation(net, weights, data, batch):
+    """The mean loss and accuracy by minibatches: all examples at once would not fit in memory."""
+    parts = jax.tree.map(lambda a: a.reshape(-1, batch, *a.shape[1:]), data)
+    several = jax.lax.map(lambda part: _losses(net, weights, *part, None), parts)
+    return jax.tree.map(jnp.mean, several)
+
+
 def _step(net, optimizer, data, state, now):
     weights, opt_state = state
     rows, key = now
@@ -162,7 +183,7 @@ def raw_job(row, net, data, rates):
             now = rows.reshape(count, row.batch), jax.random.split(key, count)
             step = functools.partial(_step, net, optimizer, arrays[0])
             state, _ = jax.lax.scan(step, state, now)
-            return state, [_losses(net, state[0], *part, None) for part in arrays]
+            return state, [_evaluation(net, state[0], part, row.batch) for part in arrays]
 
         keys = jax.random.split(key, row.epochs)
         return jax.lax.scan(epoch, (weights, optimizer.init(weights)), keys)[1]
@@ -174,8 +195,11 @@ def raw_job(row, net, data, rates):
 
 
 def cost_of_a_step(row, net):
-    """FLOP and bytes of one step of all networks, by XLA's count of a program of one step."""
-    together = min(row.trials, TOGETHER)
+    """FLOP and bytes of one step of all networks, by a program of one step of some of them.
+
+    FLOP are counted before the program is compiled too: libraries that a GPU calls have none.
+    """
+    together = min(row.trials, COUNTED)
     optimizer = row.optimizer(0.01)
     batch = _examples(row.batch, row)
 
@@ -191,9 +215,11 @@ def cost_of_a_step(row, net):
     shapes = jax.eval_shape(jax.vmap(step, (0, None, None)), keys, *batch)
     weights, opt_state = shapes[:2]
     program = jax.jit(jax.vmap(one, (0, 0, None, None, 0)))
-    cost = program.lower(weights, opt_state, *batch, keys).compile().cost_analysis() or {}
+    lowered = program.lower(weights, opt_state, *batch, keys)
+    compiled = lowered.compile()
+    flops = max((f.cost_analysis() or {}).get("flops", 0.0) for f in (lowered, compiled))
     scale = row.trials / together
-    return scale * cost.get("flops", 0.0), scale * cost.get("bytes accessed", 0.0)
+    return scale * flops, scale * work(compiled.as_text()).bytes
 
 
 def table(found):
@@ -203,9 +229,23 @@ def table(found):
         "|---|---|---|---|---|---|",
     ]
     for row in found:
-        raw = row["ms_a_step"] / row["ratio"]
+        ratio = row["ratio"]
+        raw = f"{row['ms_a_step'] / ratio:.3g} | {ratio:.2f}" if ratio else "failed | "
         lines.append(
             f"| {row['name']}, {row['trials']:,} | {row['dtype']} | {row['ms_a_step']:.3g} | "
-            f"{raw:.3g} | {row['ratio']:.2f} | {row['share_of_limit']:.0%} |"
+            f"{raw} | {row['share_of_limit']:.0%} |"
         )
     return "\n".join(lines)
+
+
+def answer(what, quick, number=0, dtype="float32", peaks=None):
+    """What `scripts/accelerator` asks for; a CPU has no limits unless `quick`."""
+    if what == "row":
+        return measured(rows(quick)[number], dtype, peaks)
+    device = jax.devices()[0]
+    about = f"{device.device_kind}, {jax.device_count()} device(s), jax {jax.__version__}"
+    return about, limits(quick) if quick or device.platform != "cpu" else None
+
+
+if __name__ == "__main__":
+    print(json.dumps(answer(*json.loads(sys.argv[1]))))

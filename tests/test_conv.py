@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -364,12 +365,18 @@ def test_blocks_are_as_wide_as_the_kernel_allows_and_divide_the_row():
     assert [block_width(5, n, 30) for n in (24, 25, 26, 3, 1)] == [4, 5, 4, 3, 1]
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about the compiler for CPUs")
+def test_spare_rows_are_as_few_as_it_takes():
+    count = lambda pad: spare_rows((2, 8, 8, 17), (3, 3, 17, 5), ((pad, pad), (pad, pad)))
+    assert (count(1), count(0)) == (1, 0)  # without padding as many again would be needed
+
+
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu" or not jaxlib.__version__.startswith("0.10."),
+    reason="about the compiler for CPUs of jaxlib 0.10",
+)
 def test_lax_conv_is_kept_off_the_library_that_uses_one_core():
     """Read in the compiled program: with spare rows the convolution stays XLA's own."""
     x, w = numbers(0, (2, 8, 8, 17), jnp.float32), numbers(1, (3, 3, 17, 5), jnp.float32)
-    assert spare_rows(x.shape, w.shape, ((1, 1), (1, 1))) == 1
-    assert spare_rows(x.shape, w.shape, ((0, 0), (0, 0))) == 0  # as many again would be needed
     compiled = lambda f: jax.jit(f).lower(x, w).compile().as_text()
     assert "__ynn_fusion" in compiled(lambda x, w: lax_conv(x, w, 0.0, (1, 1), (1, 1)))
     assert "__ynn_fusion" not in compiled(lambda x, w: convolve(x, w, 0.0, 1, 1, "direct"))

@@ -188,7 +188,8 @@ def _with_spare_rows(x, w, pads, stride=(1, 1), apart=(1, 1), dilation=(1, 1), g
     keep the other cores busy, and there it is the faster one.
     """
     rows, *_ = window_counts(x.shape[1:3], pads, w.shape[:2], stride)
-    wanted = spare_rows(x.shape, w.shape, pads)
+    measured = jaxlib.__version__.startswith(_MEASURED)
+    wanted = spare_rows(x.shape, w.shape, pads) if measured else 0
     plain = {stride, apart, dilation} != {(1, 1)} or x.dtype != jnp.float32
     if plain or jax.sharding.get_abstract_mesh().manual_axes or not wanted:
         return _convolve(x, w, pads, stride, apart, dilation, groups)
@@ -200,7 +201,7 @@ def spare_rows(x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Padding
     """How many rows keep a convolution of stride 1 off XLA's single-core path; 0 where none do.
 
     At most a quarter of the rows there are, or the work would cost more than the second core gives.
-    Measured with jaxlib 0.10, and done there only; `scripts/benchmark.py convolutions` shows
+    Measured with jaxlib 0.10, and used there only; `scripts/benchmark.py convolutions` shows
     whether it pays.
 
     >>> same = ((1, 1), (1, 1))
@@ -211,8 +212,7 @@ def spare_rows(x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Padding
     """
     sizes, kernel = x_shape[1:3], w_shape[:2]
     rows, width = window_counts(sizes, pads, kernel, (1, 1))
-    measured = jaxlib.__version__.startswith(_MEASURED)
-    if not measured or max(w_shape[2:]) <= 16 or kernel == (1, 1):
+    if max(w_shape[2:]) <= 16 or kernel == (1, 1):
         return 0
     wanted = max(0, sizes[0] * sizes[1] // width + 1 - rows)
     return wanted if 4 * wanted <= rows else 0
