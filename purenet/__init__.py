@@ -89,6 +89,7 @@ Gradient transformations
 
 Training
     supervised                  a network, a loss and an optimizer as a Trainable
+    fused_mlp                   a multi-layer perceptron whose every step is one kernel
     fit                         trains one network
     predict                     the outputs of a network for many examples
     sweep                       trains hundreds at once (module)
@@ -223,6 +224,7 @@ from purenet.optim.transforms import exponential_moving_average as exponential_m
 from purenet.optim.transforms import scale_by_schedule as scale_by_schedule
 from purenet.training.fit import Fit as Fit
 from purenet.training.fit import fit as fit
+from purenet.training.fused import fused_mlp as fused_mlp
 from purenet.training.predict import predict as predict
 from purenet.training.supervised import supervised as supervised
 
@@ -277,6 +279,7 @@ __all__ = [
     "exponential_moving_average",
     "fit",
     "flatten",
+    "fused_mlp",
     "gelu",
     "global_avg_pool",
     "gradcheck",

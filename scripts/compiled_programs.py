@@ -25,6 +25,10 @@ def unpenalised(hyper):
     return pn.supervised(pn.mlp(), WIDTHS, pn.sgd(hyper["rate"]), pn.softmax_cross_entropy, 100)
 
 
+def fused(hyper):
+    return pn.fused_mlp(WIDTHS, hyper["rate"], 100, penalty=hyper["decay"])
+
+
 def simple(hyper):
     net = pn.simple_convnet()
     return pn.supervised(net, IMAGE, pn.adam(hyper["rate"]), pn.softmax_cross_entropy, 100)
@@ -69,6 +73,21 @@ def epoch(trial, shape, device, kind=np.float32, targets=()):
     return jax.jit(trainable.epoch).lower(*arguments)
 
 
+def step(trial, device, count):
+    """One step of as many trials side by side, each on a minibatch of its own of 100 examples."""
+    there = NamedSharding(Mesh(np.array([device]), ("x",)), P())
+    like = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+    states = jax.eval_shape(jax.vmap(trial(HYPER).init), keys)
+    arguments = (
+        states,
+        {name: np.zeros(count, np.float32) for name in HYPER},
+        _examples(100, WIDTHS[:1]),
+    )
+    several = jax.vmap(lambda s, h, data: trial(h).epoch(s, data), in_axes=(0, 0, None))
+    return jax.jit(several, donate_argnums=0).lower(*jax.tree.map(like, arguments))
+
+
 def lanes(trial, space, shape, device, trials, lanes, block):
     """One epoch of one block of a sweep's lanes, with its evaluations: 400 and 100 examples."""
     parts = _examples(400, shape), _examples(100, shape)
@@ -93,5 +112,6 @@ PROGRAMS = {
         unpenalised, RATE, WIDTHS[:1], d, 256, 256, 256
     ),
     "E9, 10,000 trials": lambda d: lanes(e9, SPACE, WIDTHS[:1], d, 10_000, 10_240, 256),
+    "E9, a fused step of 256 lanes": lambda d: step(fused, d, 256),
     "SimpleConvNet, 16 lanes": lambda d: lanes(simple, RATE, IMAGE, d, 16, 16, 16),
 }

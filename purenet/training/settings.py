@@ -33,6 +33,7 @@ class Settings(NamedTuple):
     microbatches: int
     weights: Callable | Array | None = None
     augment: Callable | None = None
+    step: Callable | None = None  # (plain step, state, minibatch) -> (state, metrics)
 
 
 def loss_of(

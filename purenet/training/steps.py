@@ -29,6 +29,14 @@ def init(settings: Settings, key: jax.Array) -> TrainState:
 
 # one step
 def _step(settings: Settings, state, pick, rows, key, train=True):
+    """The step of these settings: the plain one, or theirs."""
+    if settings.step is None:
+        return _plain_step(settings, state, pick, rows, key, train)
+    plain = lambda state, minibatch: _plain_step(settings, state, lambda _: minibatch, rows, key)
+    return settings.step(plain, state, pick(rows))
+
+
+def _plain_step(settings: Settings, state, pick, rows, key, train=True):
     """One optimizer step on the examples `rows`, which `pick` takes from the data.
 
     `train` is passed to `net.apply`: a PaddedSize if only the first rows are real. Every layer gets

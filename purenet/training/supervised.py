@@ -132,24 +132,45 @@ def supervised(
     if metrics is not None:
         _check_metrics(metrics)
     weighing = weights if weights is None or callable(weights) else _class_weights(weights)
-    hooks = (getattr(optimizer, name, None) for name in ("gradient_at", "observe"))
-    hooked = HookedOptimizer(optimizer.init, with_extras(optimizer.update), *hooks)
     settings = Settings(
-        net, sizes, hooked, loss, batch_size, penalty, batches, metrics, microbatches,
+        net, sizes, hooked(optimizer), loss, batch_size, penalty, batches, metrics, microbatches,
         weighing, augment,
     )  # fmt: skip
+    return trainable_of(settings, matmul_precision)
+
+
+def hooked(optimizer: Optimizer) -> HookedOptimizer:
+    """The optimizer with all that a step asks of it.
+
+    >>> from purenet.optim.optimizers import sgd
+    >>> hooked(sgd(0.1)).observe is None
+    True
+    """
+    hooks = (getattr(optimizer, name, None) for name in ("gradient_at", "observe"))
+    return HookedOptimizer(optimizer.init, with_extras(optimizer.update), *hooks)
+
+
+def trainable_of(settings: Settings, matmul_precision: str | None = None) -> Trainable:
+    """The Trainable of checked settings.
+
+    >>> from purenet.optim.optimizers import sgd
+    >>> settings = Settings(*[None] * len(Settings._fields))._replace(optimizer=hooked(sgd(0.1)))
+    >>> trainable_of(settings).observe is None
+    True
+    """
     of = lambda f: at_precision(matmul_precision, functools.partial(f, settings))
     # one function for all parts of the data, which JAX traces once
     outputs = functools.partial(_outputs, settings)
     check = of(functools.partial(_check, outputs))
+    observed = settings.optimizer.observe is not None
     trainable = Trainable(
         of(init), of(epoch), of(evaluate), check, of(predict), of(score), subsets=True,
         network=of(_network), activations=of(activations),
-        observe=of(observe) if hooked.observe is not None else None,
+        observe=of(observe) if observed else None,
     )  # fmt: skip
-    if batches != "shuffled" or isinstance(batch_size, PaddedSize):
+    if settings.batches != "shuffled" or isinstance(settings.batch_size, PaddedSize):
         return trainable  # whose minibatches are drawn from data in memory
-    return trainable._replace(steps=of(steps), batch_size=batch_size)
+    return trainable._replace(steps=of(steps), batch_size=settings.batch_size)
 
 
 def _network(settings: Settings) -> tuple[Layer, PaddedSizes]:
