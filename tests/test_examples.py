@@ -1,5 +1,6 @@
 """Every example runs with --quick, reaches the outcome that it asserts, and draws its pictures."""
 
+import re
 from pathlib import Path
 
 import forks
@@ -96,6 +97,19 @@ def test_sweep_example_runs(name, tmp_path):
     assert done.code == 0, done.err
     drawn = {path.stem.partition("_")[2] for path in tmp_path.glob("*.png")}
     assert drawn == SWEEPS[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_the_best_rate_at_width_64_is_that_at_1024_in_mup_only(data, request, tmp_path):
+    """Within one of the rates, a factor of 2 apart; as networks are usually built, further away."""
+    where = ["--data-dir", request.getfixturevalue("mnist_dir")] if data == "mnist" else []
+    example, options = EXAMPLES / "sweep_width_transfer.py", ["--data", data, *where]
+    done = run(example, *options, "--out", tmp_path, folder=tmp_path)
+    assert done.code == 0, done.err
+    found = re.findall(r"^ *(\w+), +adam: ([+-]\d+) steps", done.out, re.MULTILINE)
+    shifts = {name: abs(int(shift)) for name, shift in found}
+    assert shifts["muP"] <= 1 < shifts["standard"], shifts
 
 
 TABLES = {

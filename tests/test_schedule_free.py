@@ -72,10 +72,13 @@ def test_a_run_resumes_with_the_iterates_of_its_file(trained, tmp_path):
     chex.assert_trees_all_equal(resumed.state.opt_state, trained.state.opt_state)
 
 
-def test_a_chain_has_one_place_for_the_gradient():
+def test_a_chain_has_one_place_for_the_gradient_at_its_end():
     two = [pn.schedule_free_sgd(0.1), pn.schedule_free_adamw(0.1)]
     with pytest.raises(ValueError, match=r"chain: arguments \[0, 1\] each choose where the gr"):
         pn.chain(*two)
+    for first in (two[0], pn.chain(pn.clip(1.0), two[1])):  # the average would not be one
+        with pytest.raises(ValueError, match="chain: argument 0 of 0 to 1 chooses"):
+            pn.chain(first, pn.scale_by_schedule(0.5))
     inner = pn.chain(pn.clip(1.0), pn.chain(two[0]))
     w = jnp.ones(2)
     assert inner.gradient_at(inner.init(w), w).tolist() == [1.0, 1.0]

@@ -61,8 +61,9 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     The state is a tuple, one state for each. Further keyword arguments of `update`, such as
     `value=`, are passed on to each optimizer whose `update` takes them.
 
-    Raises TypeError for an argument that is not an (init, update) pair; ValueError for two that
-    have a `gradient_at`, and for the state of another chain.
+    Raises TypeError for an argument that is not an (init, update) pair; ValueError for one that
+    has a `gradient_at`, as schedule-free optimizers do, and is not the last, and for the state of
+    another chain.
     Source: the composition of gradient transformations that the JAX ecosystem shares.
 
     >>> optimizer = chain(clip(1.0), scale_by_schedule(-0.5))
@@ -106,6 +107,12 @@ def _hooks_of_chain(optimizers: tuple[Optimizer, ...]) -> dict[str, Callable | N
     at = [i for i, place in enumerate(places) if place is not None]
     text = f"chain: arguments {at} each choose where the gradient is taken; keep one of them."
     require(len(at) < 2, text)
+    last = len(optimizers) - 1
+    require(
+        at in ([], [last]),
+        f"chain: argument {at and at[0]} of 0 to {last} chooses where the gradient is taken, as "
+        "schedule-free optimizers do, so its updates have to stay as they are; put it last.",
+    )
 
     def gradient_at(states, weights):
         return places[at[0]](states[at[0]], weights)
