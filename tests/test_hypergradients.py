@@ -139,32 +139,6 @@ def test_rules_give_way_in_loops_branches_and_calls():
     assert "custom_vjp" not in str(jax.make_jaxpr(without_rules(f))(x))
 
 
-@pytest.mark.parametrize("name", ["x w", "g w^T", "x^T g", "batches"])
-def test_several_tangents_of_a_product_are_a_batch_that_is_not_transposed(name):
-    form = {
-        "x w": "ni,io->no",
-        "g w^T": "no,io->ni",
-        "x^T g": "ni,no->io",
-        "batches": "bni,bio->bno",
-    }
-    sizes = {"b": 2, "n": 3, "i": 4, "o": 5}
-    operands = form[name].partition("->")[0].split(",")
-    a, b = (RNG.normal(size=[sizes[axis] for axis in axes]) for axes in operands)
-    f = lambda a, b: jnp.einsum(form[name], a, b)
-    g = without_rules(f)
-    da, db = RNG.normal(size=(6, *a.shape)), RNG.normal(size=(6, *b.shape))
-    for moves in ((da, db), (da, 0 * b), (0 * a, db)):
-        axes = tuple(0 if m.ndim > p.ndim else None for m, p in zip(moves, (a, b), strict=True))
-        along = lambda f, axes=axes: jax.vmap(lambda *d: jax.jvp(f, (a, b), d)[1], axes)
-        np.testing.assert_allclose(along(g)(*moves), along(f)(*moves), rtol=1e-12)
-    for k, moves in enumerate((da, db)):
-        of = (lambda p: g(p, b), lambda p: g(a, p))[k]
-        one = lambda move, k=k, of=of: jax.jvp(of, ((a, b)[k],), (move,))
-        code = str(jax.make_jaxpr(jax.vmap(one, out_axes=(None, 0)))(moves))
-        assert code.count("dot_general") == 2  # the product itself, and that of all tangents
-        assert "transpose" not in code and "custom" not in code
-
-
 @pytest.mark.parametrize(
     "name",
     [

@@ -5,10 +5,6 @@ instead, which keeps what the pullback needs: fine for a layer, but not for a wh
 steps would all be kept. Here a function is traced, and where a rule is left in what it does, the
 function itself takes its place. A gradient inside has used its rules by then: these are plain code
 already, with derivatives of their own.
-
-Matrix products get a derivative that stays fast for several tangents at once, under `vmap`. JAX
-makes one wide product of such products with a shared factor, whose columns then have to be
-transposed to where the elementwise operations want them; here the tangents are a batch instead.
 """
 
 import functools
@@ -16,17 +12,15 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
-from jax.extend.core.primitives import closed_call_p, custom_vjp_call_p, dot_general_p
+from jax.extend.core.primitives import closed_call_p, custom_vjp_call_p
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def without_rules(f: Callable[P, R]) -> Callable[P, R]:
-    """f without reverse rules, as `jax.jvp` takes it: the same results and derivatives.
+    """f without reverse rules, as `jax.jvp` takes it: the same results, JAX's own derivatives.
 
     Only the rules that no `jax.grad` inside f has used are replaced, in loops and branches too.
 
@@ -60,37 +54,4 @@ def _step(step: JaxprEqn) -> JaxprEqn:
     if step.primitive is custom_vjp_call_p:
         code = {"call_jaxpr": _replaced(step.params["call_jaxpr"])}
         return step.replace(primitive=closed_call_p, params=code)
-    if step.primitive is dot_general_p:
-        factors: Any = [v.aval for v in step.invars]
-        if all(jnp.issubdtype(a.dtype, jnp.inexact) for a in factors):
-            code = {"call_jaxpr": jax.make_jaxpr(_product(step.params))(*factors)}
-            return step.replace(primitive=closed_call_p, params=code)
     return step.replace(params={name: _replaced(value) for name, value in step.params.items()})
-
-
-def _product(params: dict[str, Any]) -> Callable:
-    """A product of two arrays, dy = da b + a db, of which tangents under `vmap` are a batch."""
-    multiply = functools.partial(dot_general_p.bind, **params)
-    (contracted, _), (batch, _) = params["dimension_numbers"]
-    product = jax.custom_jvp(multiply)
-    of_tangents = jax.custom_batching.custom_vmap(multiply)
-
-    @functools.partial(product.defjvp, symbolic_zeros=True)
-    def along(primals, tangents):
-        (a, b), (da, db) = primals, tangents
-        pairs = [(p, q) for p, q in ((da, b), (a, db)) if not _is_zero(p) and not _is_zero(q)]
-        return multiply(a, b), functools.reduce(jnp.add, (of_tangents(*pair) for pair in pairs))
-
-    @of_tangents.def_vmap
-    def in_a_batch(size, batched, a, b):
-        last = sorted(contracted) == list(range(a.ndim - 1 - len(contracted), a.ndim - 1))
-        if batched == [True, False] and last and not batch:  # more rows of a, as they lie
-            return jax.vmap(multiply, (0, None))(a, b), True
-        whole = lambda x, has: x if has else jnp.broadcast_to(x, (size, *x.shape))
-        return jax.vmap(multiply)(whole(a, batched[0]), whole(b, batched[1])), True
-
-    return product
-
-
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, SymbolicZero)
