@@ -1,4 +1,4 @@
-"""A hundred damaged and malicious files for each reader; `scripts/fuzz` tries many more."""
+"""Some hundred damaged and malicious files for each reader; `scripts/fuzz` tries many more."""
 
 import sys
 
@@ -6,7 +6,7 @@ import fuzzing
 import pytest
 from fuzzed_readers import READERS
 
-CASES = {"network": 60, "ensemble": 40, "load": 80, "resume": 80, "fit": 80, "npz": 120}
+CASES = {"network": 100, "ensemble": 100, "load": 200, "resume": 200, "fit": 200}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the watch needs signals")
@@ -14,7 +14,7 @@ CASES = {"network": 60, "ensemble": 40, "load": 80, "resume": 80, "fit": 80, "np
 def test_no_file_makes_a_reader_fail(tmp_path, name):
     if name == "safetensors":
         pytest.importorskip("safetensors")
-    outcome = fuzzing.run(name, READERS[name], tmp_path, range(CASES.get(name, 200)))
+    outcome = fuzzing.run(name, READERS[name], tmp_path, range(CASES.get(name, 300)))
     assert not outcome.failures, "\n".join(fuzzing.kinds(outcome.failures))
     assert outcome.refused > outcome.cases // 4
 

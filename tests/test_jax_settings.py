@@ -61,15 +61,10 @@ def same(result, expected):
             np.testing.assert_allclose(result.curves[part][name], curve, rtol=1e-6)
 
 
-# every setting with one search; the others where they handle arrays in their own way
-RUNS = [("random", name) for name in SETTINGS] + [
-    (search, name) for search in ("halving", "pbt") for name in ("debug_nans", "transfer_guard")
-]
-
-
-@pytest.mark.parametrize("search, setting", RUNS)
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
 def test_a_sweep_is_the_same_under_every_setting(setting, search, expected, tmp_path):
-    with SETTINGS[setting]():
+    with setting():
         result = run(SEARCHES[search], path=tmp_path)
         same(result, expected[search])
         same(run(SEARCHES[search], path=tmp_path), expected[search])  # from its folder

@@ -153,7 +153,7 @@ def test_mistakes(call, error, message):
 
 
 # coordinates and transfer
-WIDTHS = [64, 128, 256, 512]
+WIDTHS = [64, 96, 128, 160, 192, 256, 384, 512]
 
 
 def trial(hyper, kind="adam", batch_size=100):
@@ -181,7 +181,7 @@ def test_coordinates_are_flat_for_mup_and_grow_for_the_standard_parametrisation(
     check = lambda mup: sweep.coordinate_check(trial, {**space, "mup": mup}, few, seeds=2)
     found, usual = check(True), check(False)
     assert found.programs == 1 and found.widths.tolist() == WIDTHS
-    assert found.size["2 dense"].shape == (4, 4) and found.start["2 dense"].shape == (4,)
+    assert found.size["2 dense"].shape == (8, 4) and found.start["2 dense"].shape == (8,)
     assert max(map(abs, found.slopes().values())) < 0.2, found.slopes()
     assert usual.slopes()["2 dense"] > 0.3 and usual.slopes()["4 dense"] > 0.4, usual.slopes()
     assert found.plot(tmp_path / "check.png").is_file()

@@ -171,13 +171,14 @@ def test_scan_remat_and_vmap_agree_with_a_loop(numbers):
             chex.assert_trees_all_close(scanned, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_dtypes_are_kept_without_a_promotion(numbers):
-    """In bfloat16 under the strictest settings; tests of transformations go through others."""
-    args, op, plain = arguments(numbers.case, jnp.bfloat16)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_dtypes_are_kept_without_a_promotion(numbers, dtype):
+    """Under the strictest settings."""
+    args, op, plain = arguments(numbers.case, dtype)
     shapes, cotangents = traces(lambda *a: with_pullback(op, a), *args)
     chex.assert_trees_all_equal_dtypes(shapes, jax.eval_shape(plain, *args))
     for arg, cotangent in zip(args, cotangents, strict=True):
-        assert cotangent.dtype == arg.dtype == jnp.bfloat16
+        assert cotangent.dtype == arg.dtype == dtype
         assert cotangent.shape == arg.shape
 
 

@@ -89,7 +89,8 @@ def test_a_trial_is_what_a_loop_of_single_runs_gives(result):
 
 
 @pytest.mark.parametrize("options", [
-    {"trials": 1}, {"trials": 20}, {"devices": 1, "trials": 3}, {"devices": 2, "trials": 5},
+    {"trials": 1}, {"trials": 2}, {"trials": 20}, {"devices": 1}, {"devices": 1, "trials": 3},
+    {"devices": 2, "trials": 5},
 ], ids=str)  # fmt: skip
 def test_a_trial_does_not_depend_on_how_many_there_are_or_on_the_devices(result, options):
     other = run(**options)

@@ -372,6 +372,14 @@ def test_data_that_does_not_fit_is_explained_before_compiling(bad, message, key)
         pn.fit(make(), bad, 1, key)
 
 
+def test_data_that_a_compiled_program_holds_is_checked_too():
+    trainable, images = make(), jnp.asarray(x)
+    check = lambda labels: jax.jit(lambda: trainable.check((images, labels)))()
+    check(jnp.asarray(t))
+    with pytest.raises(ValueError, match="labels run from 3 to 3"):
+        check(jnp.asarray(t + 3))
+
+
 def test_arguments_are_checked(data, key):
     for options, kind, message in [
         ({"batch_size": 0}, ValueError, "batch_size is 0"),

@@ -73,8 +73,10 @@ def update(
 
 
 def either(chosen: Array | bool, new: PyTree, old: PyTree) -> PyTree:
-    """One tree or the other, of the same structure. A loop over single trainings moves no bytes of
-    an old one that stays: `new` is copied over it in a loop of one turn, or none.
+    """`new` where it is chosen, otherwise `old`, of the same structure.
+
+    Without vmap, `new` is copied over `old` in a loop of one turn or none: XLA runs that in place,
+    where it would copy the tree that a branch returns. With vmap it is a select.
 
     >>> either(jnp.bool(False), {"w": 2.0}, {"w": 1.0})["w"].item()
     1.0

@@ -1,4 +1,4 @@
-"""Memory for arrays that come and go: used again, since the system takes long to give new pages."""
+"""Memory for short-lived arrays, reused: new pages from the system are slow."""
 
 import collections
 import math
@@ -6,13 +6,11 @@ import weakref
 
 import numpy as np
 
-_ALIGNED = 64  # bytes: a CPU's devices use what lies so without a copy
+_ALIGNED = 64  # bytes: JAX uses arrays aligned like this on a CPU without a copy
 
 
 class Memory:
-    """Gives arrays, in the memory of earlier ones that nothing refers to any more.
-
-    They hold any numbers.
+    """Makes uninitialised arrays in the memory of earlier ones that nothing refers to any more.
 
     >>> memory = Memory()
     >>> a = memory.array((2, 3), np.dtype("float32"))
@@ -34,7 +32,7 @@ class Memory:
         try:
             room = free.pop()
         except IndexError:
-            # not NumPy's, which asks for huge pages: the system may take long to make room for them
+            # not np.zeros, which asks for huge pages: the system may be slow to find them
             room = np.frombuffer(bytearray(size + _ALIGNED), np.uint8)
         lent = _Lent(room)
         weakref.finalize(lent, free.append, room).atexit = False
@@ -43,7 +41,7 @@ class Memory:
 
 
 class _Lent:
-    """What all views of an array hold, those of devices too, so that it is gone after the last."""
+    """Held by every view of an array, those of devices too, so it is freed with the last one."""
 
     def __init__(self, room: np.ndarray):
         self.__array_interface__ = room.__array_interface__

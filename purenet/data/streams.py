@@ -19,7 +19,7 @@ from purenet.data.sources import AnySource, Batches, Columns, source_of
 
 _PARTS = 4  # chunks that are in memory at once: read, waiting, placed, trained on
 _PIECE = 1000  # examples that are predicted at once, at most
-_CHUNK = 2**23  # bytes that are read at once, at most: the first chunk is waited for
+_CHUNK = 2**23  # bytes in a chunk, at most: training starts once the first one is read
 _SAMPLE = 64  # examples that a data set is recognised by
 
 

@@ -246,7 +246,8 @@ def _check_labels(outputs: Callable, settings: Settings, x, t) -> None:
             "column.",
         )
     elif jnp.issubdtype(t.dtype, jnp.integer) and t.ndim == 1 and len(y.shape) == 2:
-        low, high, classes = int(t.min()), int(t.max()), y.shape[1]
+        labels = np.asarray(t)  # not traced where a program of the user's holds them
+        low, high, classes = int(labels.min()), int(labels.max()), y.shape[1]
         if low < 0 or high >= classes:
             raise ValueError(
                 f"supervised: labels run from {low} to {high}, but the network has {classes} "
