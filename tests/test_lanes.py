@@ -9,7 +9,7 @@ from purenet import sweep
 from purenet.sweep.engine import compile, layout
 from purenet.sweep.engine import program as engine_program
 from purenet.sweep.engine.layout import Layout
-from purenet.sweep.engine.pool import LanePool, _round_robin
+from purenet.sweep.engine.pool import LanePool
 from purenet.sweep.engine.program import LaneAssignment
 from purenet.sweep.schedulers.base import checked_rounds
 from purenet.sweep.space.structure import TRACED
@@ -69,17 +69,6 @@ def test_every_row_that_leaves_its_lane_for_others_keeps_its_state(pool, row):
     assert pool.state(row) == [10.0 * row + 2]
     train(pool, goals + 1, np.ones(3, bool))  # from where it stood
     assert pool.state(row) == [10.0 * row + 3] and pool.epochs.tolist() == (goals + 1).tolist()
-
-
-def test_rows_are_dealt_to_the_devices_to_and_fro():
-    """So that the device that gets the longest of one turn gets the shortest of the next."""
-    where = Layout(("a", "b", "c"), lanes=3, block=1)
-    assert _round_robin(np.arange(8), where).reshape(3, 3).tolist() == [
-        [0, 5, 6],
-        [1, 4, 7],
-        [2, 3, -1],
-    ]
-    assert _round_robin(np.arange(2), where).reshape(3, 3)[:, 0].tolist() == [0, 1, -1]
 
 
 @pytest.mark.parametrize("goals", [

@@ -59,8 +59,8 @@ def test_nothing_is_left_over(run, tmp_path):
     assert held() == before
 
 
-def test_programs_of_what_is_gone_are_forgotten(monkeypatch):
-    monkeypatch.setattr(jit_cache, "_PROGRAMS", 2)
+def kept_of_five():
+    """Which of five programs, each of a function that nothing else holds, are still there."""
 
     @jit_cache.jit_for_each()
     def called(what, x):
@@ -73,4 +73,21 @@ def test_programs_of_what_is_gone_are_forgotten(monkeypatch):
         assert called(what)(1) == n + 1
     del what
     gc.collect()
-    assert [f() is not None for f in functions] == [False, False, False, True, True]
+    return [f() is not None for f in functions]
+
+
+def test_programs_of_what_is_gone_are_forgotten(monkeypatch):
+    monkeypatch.setattr(jit_cache, "_PROGRAMS", 2)
+    assert kept_of_five() == [False, False, False, True, True]
+
+
+def test_programs_are_forgotten_before_a_process_runs_out_of_memory_maps(monkeypatch, tmp_path):
+    before_each, crowded = iter([False, False, False, True, False]), jit_cache.crowded
+    monkeypatch.setattr(jit_cache, "crowded", lambda: next(before_each))
+    assert kept_of_five() == [False, False, False, True, True]
+    maps, most = tmp_path / "maps", tmp_path / "max_map_count"
+    maps.write_text("a map\n" * 6)
+    most.write_text("11\n")
+    assert crowded(maps, most)
+    most.write_text("12\n")
+    assert not crowded(maps, most)

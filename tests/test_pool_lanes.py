@@ -13,6 +13,7 @@ from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import Layout, place, sharding
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program
 from purenet.sweep.engine.scores import best_of
+from purenet.sweep.engine.turns import balanced, dealt, epochs_of, epochs_of_call, turns
 
 BEGIN = 1000  # the number of a trial is BEGIN * its point + its seed + its epochs
 
@@ -183,13 +184,13 @@ def test_a_record_is_used_though_it_need_not_be_kept_and_kept_though_it_is_not_u
     assert 1 not in made.waiting and number_in(made.state(0)) == 79
 
 
-def test_a_trial_that_changes_its_lane_takes_its_state_along(monkeypatch):
+def test_a_trial_keeps_its_lane_when_others_leave(monkeypatch):
     monkeypatch.setattr(pool, "_REPORT", 1e-9)  # a report an epoch
     stand = Stand(lanes=2)
     made, seats = stand.pool(3), []
     for _ in made.train(np.array([5, 4, 4]), np.zeros(3, bool)):
         seats.append(made.lane_rows.tolist())
-    assert seats[:5] == [[0, 1]] * 4 + [[2, 0]]  # 2 has more to do than 0
+    assert seats[:5] == [[0, 1]] * 4 + [[0, 2]]
     assert number_in(made.records([0, 2])[0].state) == expected(0, 5)
     assert number_in(made.records([0, 2])[2].state) == expected(2, 4)
 
@@ -240,28 +241,92 @@ def test_a_report_takes_as_many_epochs_as_its_time_allows(monkeypatch):
 
 def test_lanes_are_dealt_anew_when_one_device_is_left_with_more_to_do(monkeypatch):
     monkeypatch.setattr(pool, "_REPORT", 1e-9)  # a report an epoch
+    monkeypatch.setattr(pool, "_WORTH", 0.0)
     made, seats = Stand(devices=2, lanes=2).pool(4, lost={1: 1, 2: 1}), []
     for _ in made.train(np.array([9, 8, 8, 8]), np.zeros(4, bool)):
         seats.append(made.lane_rows.tolist())
-    assert seats == [[0, 3, 1, 2]] + [[0, -1, 3, -1]] * 8  # 3 goes to the other device
+    assert seats == [[0, 3, 1, 2]] + [[-1, 3, 0, -1]] * 8  # 0 goes to the other device
     assert [number_in(made.state(row)) for row in (0, 3)] == [expected(0, 9), expected(3, 8)]
 
 
-@pytest.mark.parametrize("lanes, uneven", [
-    ([0, 3], False), ([0, 1], True), ([0, 1, 3], False), ([0, 1, 2], True), ([0], False),
-    ([0, 1, 3, 4], False), ([0, 1, 2, 3], True),
+@pytest.mark.parametrize("trials, goal, turned", [(3, 18, 27), (5, 6, 15), (9, 6, 27), (1, 5, 5)])
+def test_an_odd_trial_is_trained_by_both_devices_in_turn(trials, goal, turned, monkeypatch):
+    monkeypatch.setattr(pool, "_WORTH", 0.0)
+    stand = Stand(devices=2, lanes=5)
+    made = stand.pool(trials)
+    for _ in made.train(np.full(trials, goal), np.ones(trials, bool)):
+        pass
+    assert sum(turns(np.array(call), stand.layout).max() for call in stand.trained) == turned
+    assert [number_in(made.state(row)) for row in range(trials)] == [
+        expected(row, goal) for row in range(trials)
+    ]
+
+
+def test_trials_stay_where_they_are_if_little_is_saved(monkeypatch):
+    monkeypatch.setattr(pool, "_WORTH", 1e9)
+    made = Stand(devices=2, lanes=2).pool(3)
+    seats = {tuple(made.lane_rows.tolist()) for _ in made.train(np.full(3, 18), np.zeros(3, bool))}
+    assert seats == {(0, 2, 1, -1)}
+
+
+TWO = Layout(("a", "b"), lanes=3, block=1)
+EMPTY = [-1] * 6
+
+
+@pytest.mark.parametrize("seats, left, expected", [
+    (EMPTY, [1] * 6, [0, 2, 4, 1, 3, 5]),
+    (EMPTY, [1, 1], [0, -1, -1, 1, -1, -1]),
+    (EMPTY, [5, 4, 3, 3, 3], [0, 3, -1, 1, 2, 4]),
+    (EMPTY, [9, 1, 1, 1, 1], [0, 4, -1, 1, 2, 3]),  # the second device is full
+    ([0, -1, 1, -1, -1, -1], [2, 2, 3, 3, 3], [0, 4, 1, 2, 3, -1]),
+    ([-1, 0, -1, -1, -1, 1], [7, 1, 2, 2], [-1, 0, -1, 2, 3, 1]),
+    (EMPTY, [], EMPTY),
 ])  # fmt: skip
-def test_devices_are_uneven_if_one_could_do_less(lanes, uneven):
-    assert pool._unbalanced(np.array(lanes), Stand(devices=2, lanes=3).layout) == uneven
+def test_the_longest_go_to_the_device_with_least_to_do(seats, left, expected):
+    rows = np.setdiff1d(np.arange(len(left)), seats)
+    assert dealt(np.array(seats), rows, np.array(left, int), TWO).tolist() == expected
 
 
-def test_a_block_that_is_partly_used_is_a_whole_block():
-    layout = Stand(devices=2, lanes=4, block=2).layout
-    assert [pool._busiest(np.array(lanes), layout) for lanes in ([0], [0, 1], [1, 2], [0, 4])] == [
-        1, 1, 2, 1,
-    ]  # fmt: skip
-    assert not pool._unbalanced(np.array([0, 1]), layout)  # one block, wherever it is
-    assert pool._unbalanced(np.array([0, 1, 2, 3]), layout)
+@pytest.mark.parametrize("seats, left, expected", [
+    ([0, 1, 2, -1, -1, -1], [5, 5, 5], [-1, 1, 2, 0, -1, -1]),  # one way to have 10 and 5
+    ([0, 1, 2, -1, -1, -1], [2, 1, 1], [-1, 1, 2, 0, -1, -1]),
+    ([0, 1, 2, -1, -1, -1], [1, 7, 5], [0, -1, 2, 1, -1, -1]),
+    ([0, 1, 2, 3, -1, -1], [5, 9, 5, 2], [0, 1, 2, 3, -1, -1]),  # none has nothing to do
+    ([0, -1, -1, -1, -1, -1], [7], [0, -1, -1, -1, -1, -1]),
+    (EMPTY, [], EMPTY),
+])  # fmt: skip
+def test_few_trials_move_to_let_the_devices_end_together(seats, left, expected):
+    assert balanced(np.array(seats), np.array(left, int), TWO).tolist() == expected
+
+
+def test_lanes_of_blocks_are_dealt_anew_into_few_blocks():
+    layout = Layout(("a", "b"), lanes=4, block=2)
+    seats, left = np.array([0, -1, 1, -1, 2, -1, 3, -1]), np.array([4, 4, 4, 4])
+    assert turns(epochs_of(seats, left), layout).tolist() == [8, 8]
+    after = balanced(seats, left, layout)
+    assert after.tolist() == [0, 2, -1, -1, 1, 3, -1, -1]
+    assert turns(epochs_of(after, left), layout).tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("left, most, worth, epochs", [
+    ([4, 4, 0, 4, 4, 0], 9, 1, [4, 4, 0, 4, 4, 0]),
+    ([4, 4, 4, 4, 4, 0], 9, 1, [3, 3, 2, 4, 4, 0]),  # ends when the second device does
+    ([4, 4, 4, 4, 4, 0], 9, 3, [4, 4, 4, 4, 4, 0]),  # two turns would be saved
+    ([4, 4, 4, 4, 4, 0], 9, 2, [3, 3, 2, 4, 4, 0]),
+    ([9, 9, 9, 9, 9, 0], 2, 1, [2, 2, 2, 3, 3, 0]),
+    ([9, 9, 9, 9, 1, 0], 2, 1, [2, 2, 2, 5, 1, 0]),
+    ([9, 0, 0, 0, 0, 0], 5, 1, [5, 0, 0, 0, 0, 0]),
+    ([90, 90, 0, 90, 0, 0], 50, 1, [32, 32, 0, 64, 0, 0]),
+])  # fmt: skip
+def test_devices_have_as_much_to_do_in_a_call(left, most, worth, epochs):
+    assert epochs_of_call(np.array(left), TWO, most, BLOCK, worth).tolist() == epochs
+
+
+def test_lanes_of_a_block_go_on_together():
+    layout = Layout(("a", "b"), lanes=4, block=2)
+    left = np.array([5, 1, 5, 5, 5, 0, 0, 0])
+    assert epochs_of_call(left, layout, 3, BLOCK, 0).tolist() == [3, 1, 3, 3, 3, 0, 0, 0]
+    assert turns(left, layout).tolist() == [10, 5]
 
 
 def test_curves_are_written_where_their_rows_and_epochs_are():

@@ -20,14 +20,20 @@ from purenet.nn.base import WeightInit, expect_shape, init_weights, named, shape
 from purenet.nn.dense import affine
 from purenet.nn.initializers import lecun_normal
 
-_BLOCK = 64  # queries; larger blocks are no faster on a CPU, and take more memory
+_LARGEST = 256  # queries of a block: smaller ones are slower, larger ones take more memory
+_SMALLEST = 64  # with `causal`, where smaller blocks compute fewer of the hidden scores
 _SHORT = 32  # up to this length the probabilities are kept: they are as small as q, k and v
 _GROUPS = 4  # with these, causal attention computes 5/8 of all scores, in 4 loops
 
 
 # forward
 def _attend(
-    q: Array, k: Array, v: Array, mask: Array | bool = True, causal: bool = False, block: int = 64
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | bool = True,
+    causal: bool = False,
+    block: int | None = None,
 ) -> jax.Array:
     """Attention: the mean of the values, weighted by the softmax of the scores of their keys.
 
@@ -37,8 +43,8 @@ def _attend(
     (n, s) is True for the keys that may be seen, such as those that are no padding; True is all.
     With `causal`, query t sees keys 0 to t. A query that sees none gives 0.
     With cotangent g, summed over the queries for dk and dv: dv = p g, dz = p (g · v - g · y), dq =
-    dz k / √d, dk = dz q / √d, p recomputed for `block` queries at a time from the logarithm of the
-    sum of the exponentials; scores and sums are float32 or wider.
+    dz k / √d, dk = dz q / √d, p recomputed for `block` queries at a time (None: as many as suit a
+    CPU) from the logarithm of the sum of the exponentials; scores and sums are float32 or wider.
     Raises ValueError for other shapes, TypeError for a mask that is not of bools.
     Source: Vaswani et al. (2017), equation 1; Dao et al. (2022), algorithm 4.
 
@@ -49,9 +55,10 @@ def _attend(
     return _attend_fwd(q, k, v, mask, causal, block)[0]
 
 
-def _check(q, k, v, mask=True, causal=False, block=_BLOCK):
+def _check(q, k, v, mask=True, causal=False, block=None):
     del causal
-    integer("attend: block", block, least=1)
+    if block is not None:
+        integer("attend: block", block, least=1)
     legal = jnp.ndim(q) == jnp.ndim(k) == jnp.ndim(v) == 4
     legal = legal and q.shape[0] == k.shape[0] and q.shape[2:] == k.shape[2:] and k.shape[1] > 0
     require(
@@ -63,6 +70,16 @@ def _check(q, k, v, mask=True, causal=False, block=_BLOCK):
     expect(bools, "attention: mask", mask, "an array of bools, True where keys may be seen")
     fits = mask is True or jnp.shape(mask) == k.shape[:2]
     expect_shape(fits, "attention: mask", mask, f"one bool per key, {k.shape[:2]}")
+
+
+def _block(length, causal):
+    """How many queries are taken at once: blocks of one size, with little to fill up.
+
+    >>> _block(300, causal=False), _block(192, causal=True), _block(4096, causal=True)
+    (150, 64, 256)
+    """
+    most = max(_SMALLEST, min(_LARGEST, length // _GROUPS)) if causal else _LARGEST
+    return -(-length // max(1, -(-length // most)))
 
 
 def _in_blocks(a, block):
@@ -107,7 +124,7 @@ def _attend_fwd(q, k, v, mask, causal, block):
     dtype, length = common_dtype((q, k, v)), q.shape[1]
     q, k, v = (a.astype(dtype).swapaxes(1, 2) for a in (q, k, v))  # (n, heads, t, d)
     q, mask = q / math.sqrt(q.shape[3]), mask if jnp.ndim(mask) else None
-    queries = _in_blocks(q, min(block, length))
+    queries = _in_blocks(q, min(block or _block(length, causal), length))
     size, kept = queries.shape[3], _keeps(queries, length)
 
     def step(seen, now):
@@ -215,7 +232,7 @@ def attention(
         n, length, features = x.shape
         rows = affine(x.reshape(n * length, features), w, b)
         split = rows.reshape(n, length, 3, heads, features // heads)
-        y = attend(split[:, :, 0], split[:, :, 1], split[:, :, 2], True, causal, _BLOCK)
+        y = attend(split[:, :, 0], split[:, :, 1], split[:, :, 2], True, causal)
         return affine(y.reshape(n * length, features), v, c).reshape(x.shape)
 
     arguments = {"heads": heads, "causal": causal, "weight_init": weight_init}

@@ -1,8 +1,8 @@
 """A pool of trials that take turns in the lanes of one compiled program.
 
 A lane that becomes free, because its trial finished, was dropped or diverged, goes to the next
-waiting trial. The trials in lanes are distributed evenly over the devices and fill the first lanes
-of each, so that empty lanes cost nothing. A trial that waits keeps its state in the host's memory.
+waiting trial. The trials in lanes are distributed over the devices so that all of these end at the
+same time. A trial that waits keeps its state in the host's memory.
 """
 
 import functools
@@ -19,8 +19,10 @@ from purenet.sweep.engine.layout import Layout, place, sharding
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 from purenet.sweep.engine.transfer import blank_lanes, read_rows, write_rows
+from purenet.sweep.engine.turns import balanced, dealt, epochs_of, epochs_of_call, turns
 
 _REPORT = 0.25  # seconds between two reports, as nearly as complete epochs allow
+_WORTH = 0.03  # seconds that have to be saved if trials are to move to another device
 
 
 class LanePool(TrialRows):
@@ -34,7 +36,7 @@ class LanePool(TrialRows):
         self.lane_rows = np.full(self.layout.width, -1)  # the row in each lane
         self.alive = np.empty(0, bool)
         self.ended = np.empty(0, bool)  # out of patience
-        self._pace = 0.0  # seconds for an epoch of one block of lanes
+        self._pace = 0.0  # seconds of a turn: an epoch of one block of lanes
 
     @property
     def layout(self) -> Layout:
@@ -118,26 +120,26 @@ class LanePool(TrialRows):
     @quarantined
     def _fill_lanes(self, remaining, keep) -> None:
         """Put trials into the free lanes, those with the most epochs to train first."""
-        layout = self.layout
-        wanted = np.append(remaining > 0, False)  # an empty lane, -1, is not wanted
-        staying = np.flatnonzero(wanted[self.lane_rows])
-        wanted[self.lane_rows[staying]] = False
+        layout, seats = self.layout, self.lane_rows
+        seats = np.where(epochs_of(seats, remaining) > 0, seats, -1)
+        wanted = remaining > 0
+        wanted[seats[seats >= 0]] = False
         queue = np.flatnonzero(wanted)
         queue = queue[np.argsort(-remaining[queue], kind="stable")]
-        coming = queue[: layout.width - len(staying)]
-        if not len(coming) and not _unbalanced(staying, layout):
+        coming = queue[: np.count_nonzero(seats < 0)]
+        lane_rows = dealt(seats, coming, remaining, layout)
+        better = balanced(lane_rows, remaining, layout)
+        now, then = (turns(epochs_of(a, remaining), layout).max() for a in (lane_rows, better))
+        if (now - then) * self._pace > _WORTH:
+            lane_rows = better
+        elif not len(coming):
             return
-        active = np.concatenate([self.lane_rows[staying], coming])
-        lane_rows = _round_robin(active[np.argsort(-remaining[active], kind="stable")], layout)
 
         leaving = np.setdiff1d(self.lane_rows[self.lane_rows >= 0], lane_rows)
         self.waiting |= self.records(leaving[keep[leaving]])
         if self.lanes is None:
             self.lanes = blank_lanes(layout, self.compiled.shapes)
-        lane_of = {int(row): lane for lane, row in enumerate(self.lane_rows)}
-        source = np.array([lane_of.get(int(row), lane) for lane, row in enumerate(lane_rows)])
-        if len(staying) and (source != np.arange(layout.width)).any():
-            self.lanes = _moved(layout, self.lanes, source)
+        self._move(lane_rows)
         self.lane_rows = lane_rows
         new = np.isin(lane_rows, coming)
         back = new & np.isin(lane_rows, list(self.waiting))
@@ -148,6 +150,21 @@ class LanePool(TrialRows):
             self.epochs[lane_rows[fresh]] = 0
         if back.any():
             self._bring_back(np.flatnonzero(back))
+
+    def _move(self, lane_rows) -> None:
+        """Move what is in a lane, and in another one of `lane_rows`, there."""
+        layout = self.layout
+        lane_of = {int(row): lane for lane, row in enumerate(self.lane_rows) if row >= 0}
+        source = np.array([lane_of.get(int(row), lane) for lane, row in enumerate(lane_rows)])
+        there = np.flatnonzero(source != np.arange(layout.width))
+        if not len(there):
+            return
+        assert self.lanes is not None
+        if layout.block > 1:
+            self.lanes = _moved(layout, self.lanes, source)
+        else:
+            rows = read_rows(layout, self.lanes, source[there])
+            self.lanes = write_rows(layout, self.lanes, there, rows)
 
     def _bring_back(self, lanes) -> None:
         """Write the recorded states of the rows in these lanes into the lanes."""
@@ -164,13 +181,15 @@ class LanePool(TrialRows):
     @quarantined
     def _advance(self, remaining) -> Report:
         layout, began = self.layout, time.perf_counter()
-        lanes = np.flatnonzero(np.append(remaining > 0, False)[self.lane_rows])
+        left = epochs_of(self.lane_rows, remaining)
+        lanes = np.flatnonzero(left)
         rows = self.lane_rows[lanes]
-        busiest = _busiest(lanes, layout)
+        busiest = int(turns(np.minimum(left, 1), layout).max())
         most = int(self.report_every / (self._pace * busiest)) if self._pace else 1
-        epochs = np.zeros(layout.width, np.int32)
-        epochs[lanes] = np.minimum(remaining[rows], np.clip(most, 1, BLOCK))
-        longest = int(epochs.max())
+        worth = _WORTH / self._pace if self._pace else np.inf
+        epochs = epochs_of_call(left, layout, int(np.clip(most, 1, BLOCK)), BLOCK, worth)
+        epochs = epochs.astype(np.int32)
+        longest, turned = int(epochs.max()), int(turns(epochs, layout).max())
         self.lanes, curves = self.compiled.advance(
             self.lanes, self.data, place(layout, epochs, split=True)
         )
@@ -179,30 +198,9 @@ class LanePool(TrialRows):
         self.alive[rows] = jax.device_get(self.lanes.alive)[lanes]
         self.ended[rows] = jax.device_get(self.lanes.ended)[lanes]
         curves = jax.tree.map(lambda a: a[lanes, :longest], jax.device_get(curves))
-        self._pace = (time.perf_counter() - began) / (longest * busiest)
+        self._pace = (time.perf_counter() - began) / turned
         status = self.alive[rows], self.ended[rows]
         return Report(rows, before, self.epochs[rows], *status, curves)
-
-
-def _busiest(lanes, layout: Layout) -> int:
-    """The number of blocks of lanes that the busiest device has to train."""
-    blocks = np.unique(lanes // layout.block)
-    return int(np.bincount(blocks // (layout.lanes // layout.block), minlength=1).max())
-
-
-def _unbalanced(lanes, layout: Layout) -> bool:
-    """Whether redistributing these lanes would finish them sooner."""
-    each = -(-len(lanes) // len(layout.devices))
-    return _busiest(lanes, layout) > -(-each // layout.block)
-
-
-def _round_robin(rows, layout: Layout) -> np.ndarray:
-    """The row of each lane, -1 for an empty one: the devices take turns, back and forth."""
-    lane_rows = np.full((len(layout.devices), layout.lanes), -1)
-    turn, device = np.divmod(np.arange(len(rows)), len(layout.devices))
-    device = np.where(turn % 2, len(layout.devices) - 1 - device, device)
-    lane_rows[device, turn] = rows
-    return lane_rows.ravel()
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -271,6 +271,14 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
 
     def advance(lanes, data, epochs):
         def some(i, carry):
+            """Train one block of lanes, unless none of them goes on."""
+            take, *_ = in_blocks(layout, i)
+            # a loop of one turn or none: a branch would copy all states
+            now, goal = take((carry[0]._replace(numbers=(), state=[]), epochs))
+            busy = _active(now, 0, goal).any().astype(jnp.int32)
+            return jax.lax.fori_loop(0, busy, lambda _, carry: trained_block(i, carry), carry)
+
+        def trained_block(i, carry):
             """Train one block of lanes in place: the stacked states exist only once."""
             lanes, curves = carry
             take, put, several = in_blocks(layout, i)
@@ -296,8 +304,7 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
         rows = layout.lanes
         blank = lambda: jnp.zeros((rows, BLOCK), jnp.result_type(float))
         curves = {part: {name: blank() for name in program.metrics} for part in PARTS}
-        used = jnp.where(_active(lanes, 0, epochs), jnp.arange(rows) // layout.block + 1, 0)
-        return jax.lax.fori_loop(0, used.max(), some, (lanes, curves))
+        return jax.lax.fori_loop(0, block_count(layout), some, (lanes, curves))
 
     return on_every_device(layout, advance, (True, False, True))(lanes, data, epochs)
 
