@@ -113,7 +113,8 @@ def shapes(reps, trials=200, epochs=50, sample=8):
         found = sweep.run(trial, lcbench.SPACE, data, trials, epochs, progress=False)
         whole = time.perf_counter() - began
         numbers = np.linspace(0, trials - 1, sample).astype(int)
-        took = [_alone(trial, data, epochs, found.trial(int(i)).hyper) for i in numbers]
+        own = lcbench.trial_of(data, epochs, parts=1)
+        took = [_alone(own, data, epochs, found.trial(int(i)).hyper) for i in numbers]
         loop = statistics.mean(took) * trials
         compiled = sum(program.compile_seconds for program in found.programs)
         show(

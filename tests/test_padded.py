@@ -179,6 +179,33 @@ def test_a_padded_minibatch_is_one_of_its_size(batches, sizes, key):
     assert padded._cache_size() == 1
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 5.0]], ids=["equal", "weighted"])
+def test_a_padded_minibatch_in_parts_is_one_of_its_size(weights, key):
+    seen = []
+
+    def run(batch_size, microbatches, key):
+        looked = lambda x: jax.debug.callback(lambda: seen.append(len(x))) or x
+        trainable = pn.supervised(
+            pn.serial(pn.dense(5), pn.tanh, looked, pn.dense(3)), 6, pn.momentum(0.03),
+            pn.softmax_cross_entropy, batch_size, penalty=pn.l2(0.1), weights=weights,
+            metrics={"accuracy": pn.accuracy}, microbatches=microbatches,
+        )  # fmt: skip
+        state, metrics = trainable.epoch(trainable.init(key), (X, T))
+        return state._replace(key=0), metrics
+
+    padded = jax.jit(lambda size, key: run(PaddedSize(size, 80), 5, key))
+    for size, parts in ((7, 1), (12, 1), (13, 2), (30, 3), (70, 5)):  # 60 in parts of 12
+        seen.clear()
+        found = jax.block_until_ready(padded(size, key))
+        jax.effects_barrier()
+        assert seen == [12] * parts * max(1, 60 // size)
+        (state, metrics), (expected, wanted) = found, jax.jit(functools.partial(run, size, 1))(key)
+        chex.assert_trees_all_close(state, expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-11)
+        np.testing.assert_allclose(metrics["accuracy"], wanted["accuracy"], rtol=1e-6)
+    assert padded._cache_size() == 1
+
+
 def test_batch_sizes_in_the_lanes_of_one_sweep():
     def trial(hyper):
         batch_size = PaddedSize(hyper["batch_size"], 32)
@@ -199,8 +226,8 @@ def test_wrong_padded_batch_sizes_are_explained():
     )
     with pytest.raises(ValueError, match=r"supervised: batch_size\.size is 9, but a number from 1"):
         make(PaddedSize(9, 8))
-    with pytest.raises(ValueError, match="microbatches 2, but a padded minibatch is not split"):
-        make(PaddedSize(4, 8), microbatches=2)
+    with pytest.raises(ValueError, match=r"capacity=9\) is not a multiple of microbatches 2"):
+        make(PaddedSize(4, 9), microbatches=2)
 
 
 # layers in a chain

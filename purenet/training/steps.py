@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from purenet.core.chunk import Chunk
 from purenet.core.contracts import traced_code
-from purenet.core.padded import PaddedSize, count_of
+from purenet.core.padded import PaddedSize, count_of, keep_first
 from purenet.core.shuffle import epoch_keys
 from purenet.core.subset import Subset, take
 from purenet.core.types import Array, Params, PyTree, TrainState
@@ -51,6 +51,8 @@ def _plain_step(settings: Settings, state, pick, rows, key, train=True):
     if settings.microbatches == 1:
         objective = functools.partial(_objective, settings, settings.penalty, train)
         grads, (stats, values) = _gradients(objective, where, pick(rows), key)
+    elif isinstance(train, PaddedSize):
+        grads, (stats, values) = _padded_gradients(settings, where, pick, rows, key, train)
     else:
         grads, (stats, values) = _microbatched_gradients(settings, where, pick, rows, key)
     updates, opt_state = optimizer.update(
@@ -109,17 +111,52 @@ def _microbatched_gradients(settings: Settings, params, pick, rows, key):
     parts = rows.reshape(-1, microbatches).T, jax.random.split(key, microbatches)
     (summed, stats), values = jax.lax.scan(add, (zeros, params.stats), parts)
     grads = jax.tree.map(lambda a: a / microbatches, summed)
-    if penalty is not None:
-        slopes = jax.grad(lambda weights: 0.0 + penalty_of(penalty, weights))(params.weights)
-        grads = jax.tree.map(jnp.add, grads, slopes)
-    return grads, (stats, jax.tree.map(lambda a: a.mean(axis=0), values))
+    means = jax.tree.map(lambda a: a.mean(axis=0), values)
+    return _with_penalty(penalty, params, grads), (stats, means)
 
 
-def _weight(settings: Settings, params, minibatch):
-    """The sum of the weights of its examples; only the shape of the outputs is computed."""
+def _padded_gradients(settings: Settings, params, pick, rows, key, whole: PaddedSize):
+    """The same of a minibatch of which the first rows are real, without the parts that are not."""
+    microbatches = settings.microbatches
+    parts, keys = rows.reshape(microbatches, -1), jax.random.split(key, microbatches)
+    capacity, size = parts.shape[1], jnp.asarray(whole.size, jnp.int32)
+    total = size if settings.weights is None else _weight(settings, params, pick(rows), size)
+
+    def gradients(i, stats):
+        real = jnp.minimum(size - i * capacity, capacity)
+        objective = functools.partial(_objective, settings, None, PaddedSize(real, capacity))
+        part = Params(params.weights, stats)
+        grads, (stats, values) = _gradients(objective, part, pick(parts[i]), keys[i], total)
+        # the loss is divided by the total, the metrics are means over the part
+        share = lambda name, a: a if name == "loss" else a * (real / size).astype(a.dtype)
+        return (grads, {name: share(name, jnp.asarray(a)) for name, a in values.items()}), stats
+
+    def add(i, carry):
+        summed, stats = carry
+        new, stats = gradients(i, stats)
+        return jax.tree.map(jnp.add, summed, new), stats
+
+    shapes = jax.eval_shape(gradients, 0, params.stats)[0]
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    used = (size + capacity - 1) // capacity
+    (grads, values), stats = jax.lax.fori_loop(0, used, add, (zeros, params.stats))
+    return _with_penalty(settings.penalty, params, grads), (stats, values)
+
+
+def _with_penalty(penalty, params, grads):
+    """The gradients of the loss, with that of the penalty."""
+    if penalty is None:
+        return grads
+    slopes = jax.grad(lambda weights: 0.0 + penalty_of(penalty, weights))(params.weights)
+    return jax.tree.map(jnp.add, grads, slopes)
+
+
+def _weight(settings: Settings, params, minibatch, rows=None):
+    """The sum of the weights of its examples, or of the first `rows`; only the shape of the outputs
+    is computed."""
     x, t = minibatch
     y = jax.eval_shape(lambda x: settings.net.apply(params, x, False, None)[0], x)
-    return weights_of(settings, y, t).sum()
+    return keep_first(weights_of(settings, y, t), rows).sum()
 
 
 # one epoch
@@ -197,7 +234,8 @@ def _padded_epoch(
     """
     sizes, which = (subset.sizes, subset.which) if subset else ((count_examples(data),), 0)
     n, most = subset.count if subset else sizes[0], sizes[-1]
-    capacity = min(batch_size.capacity, most)
+    parts = settings.microbatches
+    capacity = -(-min(batch_size.capacity, most) // parts) * parts
     size = jnp.minimum(batch_size.size, n).astype(jnp.int32)
     order = example_order(for_rows, settings.batches, sizes, which)
     order = take(subset.rows, order) if subset else order

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core.dtypes import is_numeric
-from purenet.core.padded import AnySize, PaddedSize, PaddedSizes
+from purenet.core.padded import AnySize, PaddedSize, PaddedSizes, capacity_of
 from purenet.core.precision import MatmulPrecision, at_precision
 from purenet.core.types import Array, HookedOptimizer, Layer, Optimizer, Trainable
 from purenet.core.validate import (
@@ -86,7 +86,9 @@ def supervised(
     mean over examples. The network gets the PaddedSize as `train`, so a custom layer that mixes
     examples can tell which are real. For each minibatch, metrics other than accuracy are computed
     on its real examples, repeated to fill the capacity, which is exact if `size` divides it.
-    `augment` gets the whole array.
+    `augment` gets the whole array. With `microbatches`, a part is an array of capacity / k
+    examples, and those without a real one are not computed: with small parts, a size far below the
+    capacity costs what it would alone.
 
     `epoch` and `evaluate` take a `Subset` as data too. `predict(state, x)` returns the network's
     outputs, as class probabilities if the loss is `softmax_cross_entropy` or
@@ -95,7 +97,7 @@ def supervised(
     each layer with weights. Streamed data needs "shuffled" batches of a plain
     size.
 
-    Raises ValueError if `microbatches` does not divide `batch_size`, or is not 1 if that is
+    Raises ValueError if `microbatches` does not divide `batch_size`, or the capacity of one that is
     padded, and for any other word in `batches`; TypeError if `net` is not a Layer, `optimizer` not
     a pair (init, update), a metric not a function, or `weights` neither a function nor numbers.
     `check(data)` raises for data that does not fit the network, and, when it is traced, `epoch` for
@@ -115,12 +117,7 @@ def supervised(
     _expect(isinstance(net, Layer), "net", net, "a Layer such as mlp()")
     pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
     _expect(pair, "optimizer", optimizer, "a pair (init, update) such as sgd(0.1)")
-    if isinstance(batch_size, PaddedSize) and microbatches > 1:
-        raise ValueError(
-            f"supervised: batch_size is {batch_size} and microbatches {microbatches}, but a padded "
-            "minibatch is not split; use microbatches=1 or a plain batch size."
-        )
-    if not isinstance(batch_size, PaddedSize) and batch_size % microbatches:
+    if capacity_of(batch_size) % microbatches:
         raise ValueError(
             f"supervised: batch_size {batch_size} is not a multiple of microbatches "
             f"{microbatches}, but parts of equal size are expected."
