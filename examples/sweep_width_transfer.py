@@ -51,16 +51,18 @@ def best_rates(result, widths, rates):
 
 def main():
     chosen = common.options(
-        __doc__, narrow=64, wide=1024, epochs=4, rates=10, factor=2, seeds=3, examples=2000,
-        momentum=False, sgd=False,
+        __doc__, narrow=64, wide=1024, updates=60, rates=10, factor=2, seeds=9, momentum=False,
+        sgd=False,
     )  # fmt: skip
     if chosen.quick:
-        chosen.narrow, chosen.wide, chosen.epochs, chosen.seeds = 32, 256, 3, 2
+        chosen.narrow, chosen.wide, chosen.updates, chosen.seeds = 32, 256, 40, 2
         chosen.rates, chosen.factor = 5, 4
     train, test = common.images(chosen, flatten=True)
-    train, test = common.first(train, chosen.examples), common.first(test, chosen.examples)
-    inputs = train[0].shape[1]
-    updates = chosen.epochs * (len(train[0]) // BATCH)
+    # where there are enough images, none is seen twice: what is remembered would blur the best rate
+    train, test = common.first(train, chosen.updates * BATCH), common.first(test, 2000)
+    inputs, each = train[0].shape[1], len(train[0]) // BATCH
+    epochs = max(1, round(chosen.updates / each))
+    updates = epochs * each
     optimizers = ["adam", *(name for name in ("momentum", "sgd") if getattr(chosen, name))]
     powers = np.linspace(math.log2(chosen.narrow), math.log2(chosen.wide), 8)
     widths = [round(2**p) for p in powers]
@@ -88,7 +90,7 @@ def main():
             both = [chosen.narrow, chosen.wide]
             space = {"width": sweep.choice(both), "rate": sweep.choice(rates), "inputs": inputs}
             result = sweep.run(
-                one, space, (train, test), epochs=chosen.epochs, seed=chosen.seed,
+                one, space, (train, test), epochs=epochs, seed=chosen.seed,
                 seeds=chosen.seeds, search=sweep.grid(1), metric="loss", mode="min",
             )  # fmt: skip
             print(" width", *(f"{rate:7.4f}" for rate in rates))

@@ -179,8 +179,12 @@ def test_a_padded_minibatch_is_one_of_its_size(batches, sizes, key):
     assert padded._cache_size() == 1
 
 
-@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 5.0]], ids=["equal", "weighted"])
-def test_a_padded_minibatch_in_parts_is_one_of_its_size(weights, key):
+@pytest.mark.parametrize("weights, microbatches, part, computed", [
+    (None, 5, 12, {7: 1, 12: 1, 13: 2, 30: 3, 70: 5}),
+    ([1.0, 2.0, 5.0], 5, 12, {13: 2, 70: 5}),
+    (None, 7, 9, {9: 1, 10: 2, 70: 7}),  # the last part is not full
+], ids=["equal", "weighted", "uneven"])  # fmt: skip
+def test_a_padded_minibatch_in_parts_is_one_of_its_size(weights, microbatches, part, computed, key):
     seen = []
 
     def run(batch_size, microbatches, key):
@@ -193,12 +197,12 @@ def test_a_padded_minibatch_in_parts_is_one_of_its_size(weights, key):
         state, metrics = trainable.epoch(trainable.init(key), (X, T))
         return state._replace(key=0), metrics
 
-    padded = jax.jit(lambda size, key: run(PaddedSize(size, 80), 5, key))
-    for size, parts in ((7, 1), (12, 1), (13, 2), (30, 3), (70, 5)):  # 60 in parts of 12
+    padded = jax.jit(lambda size, key: run(PaddedSize(size, 70), microbatches, key))
+    for size, parts in computed.items():  # of 60 examples
         seen.clear()
         found = jax.block_until_ready(padded(size, key))
         jax.effects_barrier()
-        assert seen == [12] * parts * max(1, 60 // size)
+        assert seen == [part] * parts * max(1, 60 // size)
         (state, metrics), (expected, wanted) = found, jax.jit(functools.partial(run, size, 1))(key)
         chex.assert_trees_all_close(state, expected, rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-11)
