@@ -123,6 +123,9 @@ def _shared(left: np.ndarray, room: int, most: int) -> np.ndarray:
     """`room` epochs of each device, shared out to its lanes as evenly as what is left allows."""
     found = np.zeros_like(left)
     for own, lanes in zip(found, np.minimum(left, most), strict=True):
+        if lanes.sum() <= room:
+            own[:] = lanes
+            continue
         levels = np.minimum(lanes, np.arange(most + 1)[:, None])
         own[:] = levels[np.flatnonzero(levels.sum(axis=1) <= room)[-1]]
         own[np.flatnonzero(own < lanes)[: room - own.sum()]] += 1
