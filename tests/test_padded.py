@@ -210,6 +210,22 @@ def test_a_padded_minibatch_in_parts_is_one_of_its_size(weights, microbatches, p
     assert padded._cache_size() == 1
 
 
+def test_padded_minibatches_in_parts_under_vmap(key):
+    def run(size):
+        trainable = pn.supervised(
+            pn.mlp(dropout=0.3), (6, 5, 3), pn.momentum(0.03), pn.softmax_cross_entropy,
+            PaddedSize(size, 60), microbatches=5,
+        )  # fmt: skip
+        state, metrics = trainable.epoch(trainable.init(key), (X, T))
+        return state._replace(key=0), metrics
+
+    sizes = jnp.array([7, 13, 60])
+    together = jax.jit(jax.vmap(run))(sizes)
+    alone = [jax.jit(run)(size) for size in sizes]
+    expected = jax.tree.map(lambda *each: jnp.stack([jnp.asarray(a) for a in each]), *alone)
+    chex.assert_trees_all_close(together, expected, rtol=1e-6, atol=1e-12)
+
+
 def test_batch_sizes_in_the_lanes_of_one_sweep():
     def trial(hyper):
         batch_size = PaddedSize(hyper["batch_size"], 32)

@@ -262,6 +262,16 @@ def test_an_odd_trial_is_trained_by_both_devices_in_turn(trials, goal, turned, m
     ]
 
 
+def test_trials_that_move_between_blocks_take_their_states_along(monkeypatch):
+    monkeypatch.setattr(pool, "_REPORT", 1e-9)  # a report an epoch
+    monkeypatch.setattr(pool, "_WORTH", 0.0)
+    made, seats = Stand(lanes=4, block=2).pool(4, lost={1: 1, 2: 1}), []
+    for _ in made.train(np.array([5, 4, 3, 4]), np.zeros(4, bool)):
+        seats.append(made.lane_rows.tolist())
+    assert seats[0] == [0, 1, 3, 2] and seats[1:] == [[0, 3, -1, -1]] * 4
+    assert [number_in(made.state(row)) for row in (0, 3)] == [expected(0, 5), expected(3, 4)]
+
+
 def test_trials_stay_where_they_are_if_little_is_saved(monkeypatch):
     monkeypatch.setattr(pool, "_WORTH", 1e9)
     made = Stand(devices=2, lanes=2).pool(3)

@@ -63,7 +63,7 @@ def supervised(
 
     Up to rounding, that is the gradient of the minibatch, in networks whose outputs do not depend
     on other examples. batch_norm normalises each part by its own statistics and updates the
-    running ones k times per step; each part has its own dropout key. With fewer examples than
+    running ones with each of them; each part has its own dropout key. With fewer examples than
     batch_size, a minibatch holds the largest number of them that k divides.
 
     `weights` makes the loss a weighted mean, Σ wᵢ lᵢ / Σ wᵢ, with lᵢ the loss of example i alone,
