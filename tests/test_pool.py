@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from purenet.nn import pool
 from purenet.nn.pool import avg_pool, global_avg_pool, max_pool, pool_average, pool_max
 
 few = settings(max_examples=6, deadline=None, derandomize=True)
@@ -49,6 +50,36 @@ def test_ties_go_to_the_first_maximum_in_row_major_order(size, stride):
     count = (4 - size) // stride + 1
     firsts[: count * stride : stride, : count * stride : stride] = 1
     np.testing.assert_array_equal(dx, firsts)
+
+
+@few
+@given(small(3, 7), small(1, 3), small(1, 3), st.booleans(), st.sampled_from([0.0, 1.0, np.nan]))
+def test_the_backward_of_every_platform_is_the_same(size, kernel, stride, pad, rare):
+    padding = tuple(k - 1 if pad else 0 for k in kernel)
+    image = jax.random.randint(jax.random.key(0), (2, *size, 3), 0, 3)  # with ties
+    x = jnp.where(image == 0, rare, image)
+    y = pool_max(x, kernel, stride, padding)
+    g = 1 + jnp.cos(jnp.arange(y.size)).reshape(y.shape)
+    at = pool._windows("max_pool", x.shape, kernel, stride, padding)
+    expected = to_the_first_maximum(at, x, g)
+    by_axes, to_first = lambda g: pool._by_axes(at, x, g), lambda g: pool._to_first(at, x, y, g)
+    for back in (by_axes, to_first):
+        np.testing.assert_allclose(jax.jit(back)(g), expected)
+    if not np.isnan(rare):
+        np.testing.assert_allclose(pool._scattered(at, x, g), expected)
+
+
+def to_the_first_maximum(at, x, g):
+    """By hand, window by window."""
+    (kh, kw), (sh, sw), ((top, bottom), (left, right)), (oh, ow) = at
+    around = ((0, 0), (top, bottom), (left, right), (0, 0))
+    x = np.pad(np.asarray(x, float), around, constant_values=-np.inf)
+    dx = np.zeros_like(x)
+    for n, i, j, c in np.ndindex(len(x), oh, ow, x.shape[3]):
+        seen = (n, slice(i * sh, i * sh + kh), slice(j * sw, j * sw + kw), c)
+        row, column = np.unravel_index(np.argmax(x[seen]), (kh, kw))  # the first; NaN above all
+        dx[seen][row, column] += g[n, i, j, c]
+    return dx[:, top : dx.shape[1] - bottom, left : dx.shape[2] - right]
 
 
 def test_a_nan_is_the_maximum_wherever_it_is():

@@ -1,6 +1,7 @@
 """Pooling: the maximum or the mean of each window, per channel; images (n, h, w, c)."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,16 @@ from purenet.core.types import Array, Layer
 from purenet.core.validate import require
 from purenet.core.vjp import hand_vjp
 from purenet.nn.base import expect_shape, named, shape, stateless
-from purenet.nn.windows import ImageShape, Pair, add_shifts, image_sizes, pair, shifts, window
+from purenet.nn.windows import (
+    ImageShape,
+    Pair,
+    add_shifts,
+    image_sizes,
+    pair,
+    placed,
+    shifts,
+    window,
+)
 
 
 # maximum: forward
@@ -34,8 +44,13 @@ def _pool_max(
     kernel, step, pads, outputs = _windows("max_pool", jnp.shape(x), size, stride, padding)
     y, *others = shifts(inexact(x), kernel, step, pads, outputs, fill=-jnp.inf)
     for other in others:
-        y = jnp.where((other > y) | (_is_nan(other) & ~_is_nan(y)), other, y)  # the first NaN wins
+        y = jnp.where(_exceeds(other, y), other, y)
     return y
+
+
+def _exceeds(other, y):
+    """Whether another number takes the place of y as the maximum: of NaNs, the first one is it."""
+    return (other > y) | (_is_nan(other) & ~_is_nan(y))
 
 
 def _is_nan(x):
@@ -51,9 +66,11 @@ def _pool_max_fwd(x, size, stride, padding):
 def _pool_max_bwd(size, stride, padding, residuals, g):
     x, y = residuals
     at = _windows("max_pool", x.shape, size, stride, padding)
-    to_first = lambda x, y, g: _to_first(at, x, y, g)
+    by_axes = lambda x, y, g: _by_axes(at, x, g)
     scattered = lambda x, y, g: _scattered(at, x, g)
-    return (lax.platform_dependent(x, y, g, tpu=scattered, default=to_first),)  # (n, h, w, c)
+    to_first = lambda x, y, g: _to_first(at, x, y, g)
+    dx = lax.platform_dependent(x, y, g, cpu=by_axes, tpu=scattered, default=to_first)
+    return (dx,)  # (n, h, w, c)
 
 
 def _to_first(at, x, y, g):
@@ -65,6 +82,59 @@ def _to_first(at, x, y, g):
         views.append(jnp.where(first, g, jnp.zeros((), g.dtype)))
         found |= first
     return _put_back(views, x.shape, *at)
+
+
+def _by_axes(at, x, g):
+    """The same, to the row of the first maximum and there to its column: XLA for CPUs computes the
+    maxima again at every pixel, and this compares the fewest numbers."""
+    (kh, kw), (sh, sw), (of_rows, of_columns), (oh, ow) = at
+    columns = _Places(2, kw, sw, of_columns, ow)
+    rows = _Places(1, kh, sh, of_rows, oh)
+    largest, column = columns.first_maximum(x)  # (n, h, ow, c)
+    _, row = rows.first_maximum(largest)
+    return columns.put_back(column, rows.put_back(row, g, x.shape[1]), x.shape[2])
+
+
+class _Places(NamedTuple):
+    """The places of the windows along one axis of images."""
+
+    axis: int
+    kernel: int
+    stride: int
+    pads: tuple[int, int]
+    outputs: int
+
+    def first_maximum(self, x):
+        """The maximum of every window, and the place of the first."""
+        around = [(0, 0, 0)] * x.ndim
+        around[self.axis] = (*self.pads, 0)
+        x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), around)
+        reach = self.stride * (self.outputs - 1) + 1
+        seen = lambda i: lax.slice_in_dim(x, i, i + reach, self.stride, self.axis)
+        y = seen(0)
+        place = jnp.zeros(y.shape, jnp.int32)
+        for i in range(1, self.kernel):
+            other = seen(i)
+            more = _exceeds(other, y)
+            y, place = jnp.where(more, other, y), jnp.where(more, i, place)
+        return y, place
+
+    def put_back(self, place, g, size):
+        """g at its place of every window, along an axis of that size."""
+        zero = jnp.zeros((), g.dtype)
+        views = [jnp.where(place == i, g, zero) for i in range(self.kernel)]
+        low, high = self.pads
+        covered = self.kernel == self.stride and not low + high
+        if covered and self.outputs * self.kernel == size:
+            # interleaving them is faster than adding
+            shape = list(g.shape)
+            shape[self.axis] = size
+            return jnp.stack(views, self.axis + 1).reshape(shape)
+        whole = sum(
+            placed(view, self.axis, i, self.stride, size + low + high)
+            for i, view in enumerate(views)
+        )
+        return lax.slice_in_dim(whole, low, low + size, axis=self.axis)
 
 
 def _scattered(at, x, g):

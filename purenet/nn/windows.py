@@ -210,10 +210,10 @@ def add_shifts(
     (kh, kw), (h, w), ((top, bottom), (left, right)) = kernel, sizes, pads
     (dh, dw), width = dilation, w + left + right
     rows = [
-        sum(_placed(views[i * kw + j], 2, dw * j, stride[1], width) for j in range(kw))
+        sum(placed(views[i * kw + j], 2, dw * j, stride[1], width) for j in range(kw))
         for i in range(kh)
     ]
-    x = sum(_placed(row, 1, dh * i, stride[0], h + top + bottom) for i, row in enumerate(rows))
+    x = sum(placed(row, 1, dh * i, stride[0], h + top + bottom) for i, row in enumerate(rows))
     return x[:, top : top + h, left : left + w]
 
 
@@ -223,8 +223,12 @@ def _padded(x, pads, fill=0.0):
     return lax.pad(x, jnp.asarray(fill, x.dtype), low_high)
 
 
-def _placed(view, axis, start, stride, size):
-    """`view` spread over `size` places of one axis: at start, start + stride, ..., else zero."""
+def placed(view, axis, start, stride, size):
+    """`view` spread over `size` places of one axis: at start, start + stride, ..., else zero.
+
+    >>> placed(jnp.ones(2), 0, 1, 2, 5).tolist()
+    [0.0, 1.0, 0.0, 1.0, 0.0]
+    """
     places = [(0, 0, 0)] * view.ndim
     places[axis] = (start, size - start - stride * (view.shape[axis] - 1) - 1, stride - 1)
     return lax.pad(view, jnp.zeros((), view.dtype), places)
