@@ -13,6 +13,7 @@ import purenet as pn
 from purenet.sweep.engine.compile import Compilation
 from purenet.sweep.engine.layout import Layout, place
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program, describe
+from purenet.sweep.engine.training import Training
 from purenet.sweep.space.structure import TRACED
 
 DATA = ((np.full(3, 2.0),), (np.full(3, 5.0),))
@@ -36,7 +37,7 @@ def learner(hyper):
 
 
 def program(layout, trial=learner, kind="plain"):
-    bare = Program(trial, TREE, (kind, TRACED), layout)
+    bare = Program(Training(trial, TREE, (kind, TRACED)), layout)
     return describe(bare, (np.float64(0),), DATA)
 
 
@@ -67,8 +68,9 @@ def absent():
 
 
 def x_of(made, lanes):
-    return np.array([float(made.program.unpack([a[i] for a in lanes.state], absent)["x"])
-                     for i in range(made.program.layout.width)])  # fmt: skip
+    lane = lambda i: lanes._replace(state=[a[i] for a in lanes.state])
+    every = range(made.program.layout.width)
+    return np.array([float(made.program.held(lane(i), absent)["x"]) for i in every])
 
 
 def first(point, seed=0):
@@ -243,7 +245,7 @@ def building(monkeypatch):
             return made
 
         one._again = again
-        one._program = Program(learner, TREE, ("plain", TRACED), layout)
+        one._program = Program(Training(learner, TREE, ("plain", TRACED)), layout)
         integer, flag = width(np.int32), width(bool)
         numbers, state = (width(np.float64),), [width(np.float32)]
         one._lanes = Lanes(numbers, integer, flag, flag, integer, state)

@@ -41,11 +41,22 @@ class Stand:
     def compiled(self) -> Compiled:
         width = self.layout.width
         row = lambda dtype: jax.ShapeDtypeStruct((width,), dtype)
-        pair = jax.ShapeDtypeStruct((width, 2), np.int64)
+        one = [jax.ShapeDtypeStruct(shape, np.int64) for shape in ((), (2,))]
         integer, flag = row(np.int32), row(bool)
-        shapes = Lanes((integer,), integer, flag, flag, integer, [row(np.int64), pair])
-        program = Program(None, None, (), self.layout)
+        program = Program(None, self.layout, leaves=tuple(one))
+        held = [jax.ShapeDtypeStruct((width, *a.shape), a.dtype) for a in program.packing.shapes]
+        shapes = Lanes((integer,), integer, flag, flag, integer, held)
         return Compiled(program, shapes, self.start, self.advance, 0.5, 7, 1)
+
+    def held(self, numbers):
+        """The states of all lanes, as they hold them: joined where none has a neighbour."""
+        number, pair = leaves(numbers)
+        return [number, pair] if self.layout.block > 1 else [np.c_[number, pair]]
+
+    def numbers_in(self, lanes):
+        """The numbers of all lanes."""
+        (number, *_) = jax.tree.map(np.asarray, lanes.state)
+        return number if self.layout.block > 1 else number[:, 0]
 
     def check_placed(self, *arrays):
         """A lane's rows are where the lane is, as a compiled program of several devices needs."""
@@ -57,19 +68,19 @@ class Stand:
         fresh = np.asarray(fresh)
         self.begun.append(np.asarray(seats.point)[fresh].tolist())
         new = BEGIN * np.asarray(seats.point, int) + np.asarray(seats.seed)
-        (numbers,), (state, _) = jax.tree.map(np.asarray, (lanes.numbers, lanes.state))
+        numbers, state = np.asarray(lanes.numbers[0]), self.numbers_in(lanes)
         return place(self.layout, Lanes(
             (np.where(fresh, np.asarray(seats.numbers[0]), numbers),),
             np.asarray(lanes.fold),
             np.where(fresh, True, np.asarray(lanes.alive)),
             np.where(fresh, False, np.asarray(lanes.ended)),
             np.where(fresh, 0, np.asarray(lanes.epochs)).astype(np.int32),
-            leaves(np.where(fresh, new, state)),
+            self.held(np.where(fresh, new, state)),
         ), split=True)  # fmt: skip
 
     def advance(self, lanes, data, epochs):
         self.check_placed(lanes, epochs)
-        (numbers,), (state, _) = jax.tree.map(np.asarray, (lanes.numbers, lanes.state))
+        numbers, state = np.asarray(lanes.numbers[0]), self.numbers_in(lanes)
         had, wanted, alive = np.asarray(lanes.epochs), np.asarray(epochs), np.asarray(lanes.alive)
         self.trained.append(wanted.tolist())
         ends = np.where(numbers > 0, numbers - 1, 10**6)  # epochs with finite numbers
@@ -79,7 +90,7 @@ class Stand:
             curve[lane, :count] = state[lane] + 1 + np.arange(count)
         after = lanes._replace(numbers=(numbers,), alive=alive & (done == wanted),
                                epochs=(had + done).astype(np.int32),
-                               state=leaves(state + done))  # fmt: skip
+                               state=self.held(state + done))  # fmt: skip
         curves = {"train": {"loss": -curve}, "validation": {"loss": curve}}
         return place(self.layout, after, split=True), curves
 
@@ -219,12 +230,13 @@ def test_what_is_released_waits_if_it_is_to_be_kept_and_is_alive():
 
 
 def test_all_are_seated_and_one_without_a_state_gets_an_empty_lane():
-    made = Stand(lanes=5).pool(4, lost={2: 1})
+    stand = Stand(lanes=5)
+    made = stand.pool(4, lost={2: 1})
     finish(made, np.array([3, 3, 3, 3]))
     made.release(np.ones(4, bool))
     lanes = made.lanes_of_all()
     assert len(lanes) == 4 and made.lane_rows[lanes].tolist() == [0, 1, 2, 3]
-    state = np.asarray(made.lanes.state[0])
+    state = stand.numbers_in(made.lanes)
     assert [state[lanes[row]] for row in (0, 1, 3)] == [expected(row, 3) for row in (0, 1, 3)]
 
 

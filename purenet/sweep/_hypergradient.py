@@ -15,6 +15,7 @@ from purenet.sweep.config import check_trial, checked_seed
 from purenet.sweep.engine.layout import layout, random_key
 from purenet.sweep.engine.program import Program, check
 from purenet.sweep.engine.tangents import slopes
+from purenet.sweep.engine.training import Training
 from purenet.sweep.objective import checked_epochs
 from purenet.sweep.space.distributions import check_hashable
 from purenet.sweep.space.structure import TRACED
@@ -143,7 +144,8 @@ def _taken_apart(trial: Callable, hyper: PyTree) -> tuple[list, tuple[int, ...],
         "constants, so write 1.0 for a number that may vary.",
     )
     here = layout(1, jax.local_devices()[:1])
-    return leaves, floats, Program(trial, jax.tree.structure(hyper), tuple(static), here)
+    training = Training(trial, jax.tree.structure(hyper), tuple(static))
+    return leaves, floats, Program(training, here)
 
 
 def _is_array(leaf: Any) -> bool:

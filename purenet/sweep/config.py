@@ -19,9 +19,10 @@ from purenet.sweep.engine.explain import explained
 from purenet.sweep.engine.folds import Folds
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.monitor import Monitor, Objective
-from purenet.sweep.engine.program import PARTS, Program, describe
+from purenet.sweep.engine.program import Program, describe
 from purenet.sweep.engine.streamed import streamed
 from purenet.sweep.engine.streaming import StreamedParts
+from purenet.sweep.engine.training import PARTS, Training
 from purenet.sweep.folds import make_folds, make_streamed_folds
 from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
@@ -204,7 +205,7 @@ class SweepConfig:
         share = math.ceil(len(members) * self.shape.runs / multihost.count())  # of this process
         where = layout(share, self.devices)
         treedef = structure(self.space, points.places[g])
-        program = Program(self.trial, treedef, points.groups[g], where)
+        program = Program(Training(self.trial, treedef, points.groups[g]), where)
         one = numbers(self.space, points, members[0])
         examples = self.data.examples if isinstance(self.data, StreamedParts) else self.data
         with explained(program, self.space, one, examples):

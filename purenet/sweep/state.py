@@ -8,9 +8,9 @@ import numpy as np
 
 from purenet.sweep.engine.monitor import Objective
 from purenet.sweep.engine.pareto import preference
-from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, ProgramRecord, Report
 from purenet.sweep.engine.scores import best_of, standings, statuses
+from purenet.sweep.engine.training import PARTS
 from purenet.sweep.space.points import (
     Points,
     add_points,

@@ -223,13 +223,7 @@ class ExecutorBackend:
         program, request = group.program, self.request
         spec = GroupSpec(
             name=f"{self.name} {group.number}",
-            source=ProgramSource(
-                program.trial,
-                program.treedef,
-                program.static,
-                group.first_numbers(),
-                program.monitor,
-            ),
+            source=ProgramSource(program.training, group.first_numbers(), program.monitor),
             seed=request.seed,
             width=self.width,
             devices=self.devices,

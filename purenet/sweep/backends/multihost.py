@@ -16,8 +16,9 @@ from purenet.core.json_text import json_bytes
 from purenet.core.validate import require
 from purenet.distributed import multihost
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.program import PARTS, LaneAssignment
+from purenet.sweep.engine.program import LaneAssignment
 from purenet.sweep.engine.records import Report, TrialCheckpoint
+from purenet.sweep.engine.training import PARTS
 from purenet.sweep.schedulers.base import Scheduler
 from purenet.sweep.storage.records import from_bytes, pack_records, to_bytes, unpack_records
 

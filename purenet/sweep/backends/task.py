@@ -10,8 +10,7 @@ import functools
 import os
 import socket
 import traceback
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -31,6 +30,7 @@ from purenet.sweep.engine.scores import best_of, standings
 from purenet.sweep.engine.stream_pool import StreamPool, feeds_of
 from purenet.sweep.engine.streamed import streamed
 from purenet.sweep.engine.streaming import StreamedParts
+from purenet.sweep.engine.training import PARTS, Training
 
 _PROGRAMS = 16  # compiled programs that a process keeps
 _DATASETS = 2  # data sets that it keeps
@@ -39,9 +39,7 @@ _DATASETS = 2  # data sets that it keeps
 class ProgramSource(NamedTuple):
     """What the program of a group is made of."""
 
-    trial: Callable
-    treedef: Any
-    static: tuple
+    training: Training
     numbers: tuple  # those of one trial, for their dtypes
     monitor: Monitor
 
@@ -156,7 +154,7 @@ def _trained(task: Task) -> TaskResult:
     before, shape = pool.epochs.copy(), (len(task.rows), int(task.target_epochs.max()))
     blank = lambda: np.full(shape, np.nan, jax.dtypes.canonicalize_dtype(float))
     curves: dict[str, dict[str, np.ndarray]] = {
-        part: {name: blank() for name in compiled.program.metrics} for part in engine_program.PARTS
+        part: {name: blank() for name in compiled.program.metrics} for part in PARTS
     }
     # a finished state is kept until it is known whether it is one of the best
     with contextlib.closing(pool):
@@ -187,9 +185,9 @@ def _held(data: DatasetRef) -> PyTree:
 def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]:
     """The compiled programs of a group, and the data that lies on their devices."""
     _refuse_others(spec.software)
-    parts, (trial, treedef, static, numbers, monitor) = _held(data), spec.source
+    parts, (training, numbers, monitor) = _held(data), spec.source
     where = layout(spec.width, chosen_devices(spec.devices))
-    program = engine_program.Program(trial, treedef, static, where)
+    program = engine_program.Program(training, where)
     if isinstance(parts, StreamedParts):
         program = engine_program.describe(program, numbers, parts.examples)
         program, held = streamed(program, numbers, parts), parts.held

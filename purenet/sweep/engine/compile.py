@@ -60,7 +60,7 @@ def lane_shapes(program: Program, numbers: tuple) -> Lanes:
     layout = program.layout
     here = sharding(layout, split=True)
     wide = lambda shape, dtype: jax.ShapeDtypeStruct((layout.width, *shape), dtype, sharding=here)
-    state: list = [wide(leaf.shape, leaf.dtype) for leaf in program.leaves]
+    state: list = [wide(a.shape, a.dtype) for a in program.packing.shapes]
     each = tuple(wide(np.shape(a), a.dtype) for a in numbers)
     integer: Any = wide((), np.int32)
     flag: Any = wide((), bool)

@@ -33,7 +33,7 @@ def explained(
 
 def _of_traced_numbers(program, space, numbers, data) -> Iterator[str]:
     """The hyperparameters that cause the error: it disappears if they are not traced."""
-    pairs = zip(space.names, program.static, strict=True)
+    pairs = zip(space.names, program.training.static, strict=True)
     names = [name for name, value in pairs if isinstance(value, Traced)]
     every = range(len(names))
     if not names or not _works(program, numbers, data, ()):

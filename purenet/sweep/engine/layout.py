@@ -230,6 +230,13 @@ def on_every_device(layout: Layout, f: Callable, split: Sequence[bool]) -> Calla
     )
 
 
+def as_on_a_device(layout: Layout, f: Callable) -> Callable:
+    """f where it sees what it does in a program of all the devices; to be traced, not to be run."""
+    if len(layout.devices) == 1:
+        return f
+    return jax.shard_map(f, mesh=trials_mesh(layout), in_specs=P(), out_specs=P(), check_vma=False)
+
+
 def trials_mesh(layout: Layout) -> Mesh:
     return Mesh(np.array(layout.devices), ("trials",))
 

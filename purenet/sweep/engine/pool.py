@@ -16,6 +16,7 @@ import numpy as np
 from purenet.core.types import Key, PyTree
 from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.layout import Layout, place, sharding
+from purenet.sweep.engine.packing import Packing
 from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, quarantined
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint, TrialRows
 from purenet.sweep.engine.transfer import blank_lanes, read_rows, write_rows
@@ -41,6 +42,11 @@ class LanePool(TrialRows):
     @property
     def layout(self) -> Layout:
         return self.compiled.program.layout
+
+    @property
+    def packing(self) -> Packing:
+        """How a lane holds the leaves of a state."""
+        return self.compiled.program.packing
 
     @property
     def report_every(self) -> float:
@@ -79,8 +85,8 @@ class LanePool(TrialRows):
             return self.waiting[row].state
         (lane,) = np.flatnonzero(self.lane_rows == row)
         assert self.lanes is not None
-        (state,) = read_rows(self.layout, self.lanes.state, np.array([lane]))
-        return state
+        (held,) = read_rows(self.layout, self.lanes.state, np.array([lane]))
+        return self.packing.split(held)
 
     def records(self, rows: np.ndarray | list[int]) -> dict[int, TrialCheckpoint]:
         """The checkpoints of those rows that have a state here."""
@@ -91,7 +97,8 @@ class LanePool(TrialRows):
             assert self.lanes is not None
             there = np.array([lane_of[row] for row in in_lanes])
             read = read_rows(self.layout, (self.lanes.numbers, self.lanes.state), there)
-            for row, (numbers, state) in zip(in_lanes, read, strict=True):
+            for row, (numbers, held) in zip(in_lanes, read, strict=True):
+                state = self.packing.split(held)
                 found[row] = TrialCheckpoint(numbers, int(self.epochs[row]), state)
         return found
 
@@ -172,7 +179,7 @@ class LanePool(TrialRows):
         rows: list[Lanes] = []
         for row in map(int, self.lane_rows[lanes]):
             record, fold = self.waiting.pop(row), self.trials.fold[row]
-            numbers, state = tuple(record.numbers), list(record.state)
+            numbers, state = tuple(record.numbers), self.packing.join(record.state, np.concatenate)
             yes: Any = np.True_
             epochs: Any = record.epochs
             rows.append(Lanes(numbers, fold, yes, ~yes, epochs, state))

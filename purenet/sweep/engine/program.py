@@ -15,21 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core import best as tracking
-from purenet.core.contracts import (
-    checked_epoch,
-    checked_state,
-    checked_trainable,
-    observed,
-    same_state,
-    traced_code,
-)
+from purenet.core.contracts import checked_state, observed, same_state
 from purenet.core.dtypes import is_key
 from purenet.core.jit_cache import jit_for_each
-from purenet.core.subset import Subset
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import (
     Layout,
+    as_on_a_device,
     block_count,
     cached,
     in_blocks,
@@ -37,11 +30,9 @@ from purenet.sweep.engine.layout import (
     random_key,
 )
 from purenet.sweep.engine.monitor import Monitor, all_finite, checked_parts
+from purenet.sweep.engine.packing import Packing
 from purenet.sweep.engine.streaming import StreamShape
-from purenet.sweep.space.structure import Traced, Untaken
-
-# The names of the two parts of the data.
-PARTS = ("train", "validation")
+from purenet.sweep.engine.training import PARTS, Training, after_epoch, begun, measured
 
 # One compiled call trains at most this many epochs; the actual number is an argument.
 BLOCK = 64
@@ -50,9 +41,7 @@ BLOCK = 64
 class Program(NamedTuple):
     """Everything that a compiled program depends on besides the shapes of its data; hashable."""
 
-    trial: Callable
-    treedef: Any
-    static: tuple
+    training: Training
     layout: Layout
     metrics: tuple[str, ...] = ()
     structure: Any = None  # of a state, if it is the same for all trials
@@ -62,35 +51,51 @@ class Program(NamedTuple):
     stream: StreamShape | None = None  # of data that is streamed
 
     def trainable(self, numbers: Iterable) -> Trainable:
-        remaining = iter(numbers)
-        taken = [value for value in self.static if value is not Untaken.UNTAKEN]
-        leaves = [next(remaining) if isinstance(v, Traced) else v for v in taken]
-        trainable = self.trial(jax.tree.unflatten(self.treedef, leaves))
-        if not isinstance(trainable, Trainable):
-            raise TypeError(
-                f"sweep: the trial function returned {type(trainable).__name__}, but a "
-                "Trainable(init, epoch, evaluate) such as supervised(...) is expected."
-            )
-        return checked_trainable("sweep", trainable)
+        """That of the trial with these hyperparameters."""
+        return self.training.trainable(numbers)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the states of all trials have the same structure."""
+        return self.structure is not None
+
+    @property
+    def packing(self) -> Packing:
+        """How a lane holds a state. Joined where lanes are trained one after the other: beside
+        each other, the leaves would have to be copied out, and on a TPU rearranged."""
+        return Packing(self.leaves, self.layout.block == 1 and self.stream is None)
 
     def pack(self, state: PyTree) -> list:
-        """The leaves of a state as a lane holds them: plain numbers."""
-        plain = lambda a: jax.random.key_data(a) if is_key(a) else jnp.asarray(a)
-        return list(map(plain, jax.tree.leaves(state)))
+        """A state as a lane holds it."""
+        return self.packing.join(plain(state))
+
+    def held(self, lane: "Lanes", trainable: Callable[[], Trainable]) -> PyTree:
+        """The state that a lane holds, of the trial whose `trainable()` this is."""
+        return self.unpack(self.packing.split(lane.state), trainable)
 
     def unpack(self, leaves: list, trainable: Callable[[], Trainable]) -> PyTree:
-        """The state that `pack` took apart, of the trial whose `trainable()` this is."""
+        """The state with these `plain` leaves."""
         pairs = zip(leaves, self.keys, strict=True)
         typed = [a if kind is None else jax.random.wrap_key_data(a, impl=kind) for a, kind in pairs]
         structure = self.structure
         if structure is None:
             # of a state of the same numbers in the same trace; only its structure is used
-            structure = jax.tree.structure(self.begin(trainable(), jax.random.key(0)))
+            first = trainable().init(jax.random.key(0))
+            structure = jax.tree.structure(self.begin(first))
         return jax.tree.unflatten(structure, typed)
 
-    def begin(self, trainable: Trainable, key: Any) -> PyTree:
-        """The state of a lane before the first epoch of its trial."""
-        state, monitor = trainable.init(key), self.monitor
+    def weights_in(self, held: list, state: PyTree) -> list:
+        """The weights of a state that a lane would hold so, in as few arrays as those are; none if
+        it keeps none in `params`, as a Trainable of ours does."""
+        if not self.packing.joined:
+            return jax.tree.leaves(getattr(state, "params", ()))
+        params = jax.tree_util.GetAttrKey("params")
+        paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
+        return self.packing.some(held, [path[:1] == (params,) for path in paths])
+
+    def begin(self, state: PyTree) -> PyTree:
+        """The state of a lane before the first epoch of its trial, whose own state this is."""
+        monitor = self.monitor
         if self.stream is not None:
             state = self.stream.begin(state)
         return tracking.start(state, monitor.keep_best) if monitor.tracks else state
@@ -154,25 +159,31 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     """
 
     def began(numbers, key):
-        check(program, numbers, data)
-        with traced_code("sweep: `init`"):
-            return checked_state("sweep", program.trainable(numbers).init(key))
+        return checked_state("sweep", begun(program.training, False, numbers, key))
 
+    def checked(numbers, key):
+        check(program, numbers, data)
+        return began(numbers, key)
+
+    seen = lambda f, *arrays: jax.eval_shape(
+        as_on_a_device(program.layout, f), numbers, random_key(0), *arrays
+    )
     # only shapes are needed: without jit, every loop of the training would run for them
     with jax.disable_jit(False):
-        first = jax.eval_shape(began, numbers, random_key(0))
-        seen = _looked_at(program).eval_shape(numbers, random_key(0), abstract(data))
-    before, after, metrics, packed = seen
+        first, again = seen(checked), seen(began)
+        # a static part of a state, such as an optimizer, may hold the numbers of one trial
+        structure = jax.tree.structure(first)
+        if _equal(structure, jax.tree.structure(again)):
+            program = program._replace(structure=structure)
+        look_at = functools.partial(look, program)
+        before, after, metrics, packed = seen(look_at, abstract(data))
     same_state("sweep", before, after)
-    leaves, structure = jax.tree.flatten(before)
-    # a static part of a state, such as an optimizer, may hold the numbers of one trial
-    shared = _equal(structure, jax.tree.structure(first))
+    leaves = jax.tree.leaves(before)
     with jax.transfer_guard_host_to_device("allow"):
         kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if is_key(a) else None
         keys = tuple(map(kind, leaves))
     return program._replace(
         metrics=tuple(sorted(metrics["validation"])),
-        structure=structure if shared else None,
         keys=keys,
         leaves=tuple(packed),
     )
@@ -191,18 +202,20 @@ def abstract(data: PyTree) -> PyTree:
 
 
 def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tuple:
-    """An initial state, and the result of one epoch from it."""
-    trainable = program.trainable(numbers)
-    with traced_code("sweep: `init`"):
-        state = checked_state("sweep", trainable.init(key))
-    parts = parts_of(data, 0)
-    after = trained(trainable, state, parts)
-    measured = checked_parts(program.monitor, after, _measured(trainable, after, parts))
-    after = observed("sweep", trainable, after, measured["validation"])
-    return state, after, measured, program.pack(state)
+    """An initial state, the result of one epoch from it, its metrics, and the plain leaves."""
+    training, shared, parts = program.training, program.shared, parts_of(data, 0)
+    state = checked_state("sweep", begun(training, shared, numbers, key))
+    after = after_epoch(training, shared, numbers, state, parts)
+    metrics = measured(training, shared, numbers, after, parts)
+    metrics = checked_parts(program.monitor, after, metrics)
+    after = observed("sweep", program.trainable(numbers), after, metrics["validation"])
+    return state, after, metrics, plain(state)
 
 
-_looked_at = jit_for_each()(look)  # traced once per program, and never run
+def plain(state: PyTree) -> list:
+    """The leaves of a state as arrays of plain numbers."""
+    of = lambda a: jax.random.key_data(a) if is_key(a) else jnp.asarray(a)
+    return list(map(of, jax.tree.leaves(state)))
 
 
 def _equal(one, other) -> bool:
@@ -237,7 +250,8 @@ def start_program(program: Program, lanes: Lanes, key, seats: LaneAssignment, fr
         key = jax.random.fold_in(key, seat.point)
         # a point's first seed is the same however many seeds there are
         key = jnp.where(seat.seed > 0, jax.random.fold_in(key, seat.seed), key)
-        state = program.pack(program.begin(program.trainable(seat.numbers), key))
+        first = begun(program.training, program.shared, seat.numbers, key)
+        state = program.pack(program.begin(first))
         yes, no, none = jnp.ones((), bool), jnp.zeros((), bool), jnp.zeros((), jnp.int32)
         return Lanes(seat.numbers, seat.fold, yes, no, none, state)
 
@@ -282,29 +296,31 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
             """Train one block of lanes in place: the stacked states exist only once."""
             lanes, curves = carry
             take, put, several = in_blocks(layout, i)
-            now, goal, measured = take((lanes, epochs, curves))
+            now, goal, curves = take((lanes, epochs, curves))
 
             def going(loop):
                 epoch, now, _ = loop
                 return _active(now, epoch, goal).any()
 
             def train(loop):
-                epoch, now, measured = loop
+                epoch, now, curves = loop
                 active = _active(now, epoch, goal)
                 due = monitor.due(now.epochs)
                 one = functools.partial(_one_epoch, program, data, (active & due).any())
                 now, metrics = several(one)(now, active, due)
-                record = lambda curve, m: curve.at[..., epoch].set(m)
-                return epoch + 1, now, jax.tree.map(record, measured, metrics)
+                latest = jnp.stack(jax.tree.leaves(metrics), axis=-1)
+                return epoch + 1, now, curves.at[..., epoch, :].set(latest)
 
             # lanes that are done or diverged cost nothing once their whole block is
-            _, now, measured = jax.lax.while_loop(going, train, (jnp.int32(0), now, measured))
-            return put(carry, (now, measured))
+            _, now, curves = jax.lax.while_loop(going, train, (jnp.int32(0), now, curves))
+            return put(carry, (now, curves))
 
-        rows = layout.lanes
-        blank = lambda: jnp.zeros((rows, BLOCK), jnp.result_type(float))
-        curves = {part: {name: blank() for name in program.metrics} for part in PARTS}
-        return jax.lax.fori_loop(0, block_count(layout), some, (lanes, curves))
+        # all curves are one array, which costs less to compile
+        names = {part: dict.fromkeys(program.metrics, 0) for part in PARTS}
+        count, structure = len(PARTS) * len(program.metrics), jax.tree.structure(names)
+        curves = jnp.zeros((layout.lanes, BLOCK, count), jnp.result_type(float))
+        lanes, curves = jax.lax.fori_loop(0, block_count(layout), some, (lanes, curves))
+        return lanes, jax.tree.unflatten(structure, [curves[..., i] for i in range(count)])
 
     return on_every_device(layout, advance, (True, False, True))(lanes, data, epochs)
 
@@ -320,9 +336,10 @@ def _one_epoch(program: Program, data, any_due, lane: Lanes, active, due):
     `any_due` is the same for all lanes of a block, so that it can skip the evaluation."""
     monitor, trainable = program.monitor, program.trainable(lane.numbers)
     parts = parts_of(data, lane.fold)
-    before = program.unpack(lane.state, lambda: trainable)
-    state = trained(trainable, before.state if monitor.tracks else before, parts)
-    look = lambda state: checked_parts(monitor, state, _measured(trainable, state, parts))
+    before = program.held(lane, lambda: trainable)
+    this = program.training, program.shared, lane.numbers
+    state = after_epoch(*this, before.state if monitor.tracks else before, parts)
+    look = lambda state: checked_parts(monitor, state, measured(*this, state, parts))
     return end_epoch(program, lane, trainable, before, state, look, any_due, active, due)
 
 
@@ -341,48 +358,27 @@ def end_epoch(
     """A lane that holds `before`, with the `state` after one more epoch, and its metrics, which
     are `look(state)`. `wrap(state)` is what it holds of a state."""
     monitor = program.monitor
-    # a Trainable of ours keeps its weights in `params`
-    weights = getattr(state, "params", ())
     if monitor.every == 1:
-        metrics = look(state)
-        finite = all_finite((metrics, weights))
+        metrics = known = look(state)
     else:
         blank = lambda state: jax.tree.map(
             lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(look, state)
         )
         metrics = jax.lax.cond(any_due, look, blank, state)
         known = jax.tree.map(lambda m: jnp.where(due, m, 0), metrics)
-        finite = all_finite((known, weights))
         metrics = jax.tree.map(lambda m: jnp.where(due, m, jnp.nan), metrics)
     whole = wrap(observed("sweep", trainable, state, metrics["validation"], due))
-    going, ended = active & finite, lane.ended
     if monitor.tracks:
+        going = active & all_finite((known, getattr(state, "params", ())))
         score = monitor.sign * metrics["validation"][monitor.metric]
         after = tracking.update(before, whole, score, due, going)
         kept = program.pack(after)
-        if monitor.patience is not None:
-            ended |= going & tracking.exhausted(after, monitor.patience)
     else:
-        kept = tracking.either(going, program.pack(whole), lane.state)
-    alive, epochs = lane.alive & (finite | ~active), lane.epochs + going.astype(jnp.int32)
+        new = program.pack(whole)
+        going = active & all_finite((known, program.weights_in(new, state)))
+        kept = tracking.either(going, new, lane.state)
+    ended = lane.ended
+    if monitor.patience is not None:
+        ended |= going & tracking.exhausted(after, monitor.patience)
+    alive, epochs = lane.alive & (going | ~active), lane.epochs + going.astype(jnp.int32)
     return lane._replace(alive=alive, ended=ended, epochs=epochs, state=kept), metrics
-
-
-def trained(trainable: Trainable, state: PyTree, parts: tuple) -> PyTree:
-    """The state after one epoch."""
-    with traced_code("sweep: `epoch`"):
-        one = lambda data: checked_epoch("sweep", trainable.epoch(state, data))[0]
-        return given(trainable, one, parts[0])
-
-
-def given(trainable: Trainable, f: Callable, part: PyTree) -> Any:
-    """f of the data, in the form that the Trainable takes."""
-    gathered = isinstance(part, Subset) and not trainable.subsets
-    return part.examples(f) if gathered else f(part)
-
-
-def _measured(trainable: Trainable, state, parts) -> dict:
-    """The metrics on both parts of the data."""
-    look = lambda data: trainable.evaluate(state, data)
-    with traced_code("sweep: `evaluate`"):
-        return {name: given(trainable, look, part) for name, part in zip(PARTS, parts, strict=True)}

@@ -22,7 +22,7 @@ from purenet.sweep.engine.compile import Compiled
 from purenet.sweep.engine.folds import Folds, all_rows, rows_of
 from purenet.sweep.engine.layout import place
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.program import PARTS, quarantined
+from purenet.sweep.engine.program import quarantined
 from purenet.sweep.engine.records import Report
 from purenet.sweep.engine.streamed import (
     end_program,
@@ -31,6 +31,7 @@ from purenet.sweep.engine.streamed import (
     outputs_program,
 )
 from purenet.sweep.engine.streaming import LaneChunk, StreamedParts, fold_scores
+from purenet.sweep.engine.training import PARTS
 
 _FOR_ORDER = 2**32 - 1  # the number of no point: the order of the examples is that of all of them
 

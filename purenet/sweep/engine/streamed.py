@@ -22,12 +22,7 @@ from purenet.sweep.engine.layout import (
     sharding,
 )
 from purenet.sweep.engine.monitor import checked_parts
-from purenet.sweep.engine.program import (
-    PARTS,
-    Lanes,
-    Program,
-    end_epoch,
-)
+from purenet.sweep.engine.program import Lanes, Program, end_epoch
 from purenet.sweep.engine.streaming import (
     FoldScoring,
     InEpoch,
@@ -35,6 +30,7 @@ from purenet.sweep.engine.streaming import (
     StreamedParts,
     StreamShape,
 )
+from purenet.sweep.engine.training import PARTS, checked_evaluation
 
 
 def streamed(program: Program, numbers: tuple, data: StreamedParts) -> Program:
@@ -121,7 +117,7 @@ def chunk_program(program: Program, lanes: Lanes, chunk: LaneChunk, active):
 
     def one(lane, active, chunk):
         trainable = program.trainable(lane.numbers)
-        whole = program.unpack(lane.state, lambda: trainable)
+        whole = program.held(lane, lambda: trainable)
         now = whole.state if program.monitor.tracks else whole
         state, values = _stepped(trainable, now.state, chunk.of(lane.fold))
         now = InEpoch(state, now.at + chunk.moves, add_in_order(now.sums, values))
@@ -151,7 +147,7 @@ def outputs_program(program: Program, lanes: Lanes, minibatches, active):
     def one(lane, x):
         trainable = program.trainable(lane.numbers)
         assert trainable.predict is not None
-        whole = program.unpack(lane.state, lambda: trainable)
+        whole = program.held(lane, lambda: trainable)
         state = (whole.state if program.monitor.tracks else whole).state
         with traced_code("sweep: `predict`"):
             return jax.lax.map(functools.partial(trainable.predict, state), x)
@@ -181,7 +177,7 @@ def fold_outputs_program(program: Program, outputs, lanes: Lanes, chunk: LaneChu
         trainable = program.trainable(lane.numbers)
         assert trainable.predict is not None
         predict = trainable.predict
-        whole = program.unpack(lane.state, lambda: trainable)
+        whole = program.held(lane, lambda: trainable)
         state = (whole.state if program.monitor.tracks else whole).state
         mine = chunk.of(lane.fold)
 
@@ -237,12 +233,12 @@ def end_program(what: tuple[Program, bool, bool], lanes: Lanes, data, outputs, a
                 found = trainable.score(outputs, data)
             else:
                 found = trainable.evaluate(state, data)
-        parts = {"train": stream.means(sums, fold), "validation": found}
+        parts = {"train": stream.means(sums, fold), "validation": checked_evaluation(found)}
         return checked_parts(program.monitor, state, parts)
 
     def one(lane, active, outputs, data):
         trainable = program.trainable(lane.numbers)
-        whole = program.unpack(lane.state, lambda: trainable)
+        whole = program.held(lane, lambda: trainable)
         now = whole.state if program.monitor.tracks else whole
         look = functools.partial(measured, trainable, lane.fold, now.sums, outputs, data)
         due = active & evaluated

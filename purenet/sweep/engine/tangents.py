@@ -14,7 +14,7 @@ from purenet.core.contracts import checked_metrics, observed, traced_code
 from purenet.core.forward import without_rules
 from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import expect, require
-from purenet.sweep.engine.program import given, trained
+from purenet.sweep.engine.training import given, trained
 
 
 def slopes(

@@ -88,7 +88,7 @@ def _moved(walk: Walk, data: PyTree, step: Array, lane: Lanes) -> tuple:
             numbers[i] = value
         return program.trainable(numbers)
 
-    begin = lambda trainable: program.unpack(lane.state, lambda: trainable)
+    begin = lambda trainable: program.held(lane, lambda: trainable)
     before = tuple(lane.numbers[i] for i in which)
     parts = parts_of(data, lane.fold)
     found, _ = slopes(trainable, begin, parts, walk.horizon, walk.metric, before)

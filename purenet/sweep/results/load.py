@@ -10,9 +10,9 @@ from purenet.core.files import as_path
 from purenet.core.tree import short
 from purenet.sweep.engine.monitor import Objective
 from purenet.sweep.engine.pareto import Goal, goal
-from purenet.sweep.engine.program import PARTS
 from purenet.sweep.engine.records import Lineage, program_records
 from purenet.sweep.engine.scores import statuses
+from purenet.sweep.engine.training import PARTS
 from purenet.sweep.results.result import Costs, Result
 from purenet.sweep.results.trials import TrialTable
 from purenet.sweep.schedulers.extending import Extent

@@ -49,7 +49,7 @@ def _program_records(
 ) -> Iterator[ProgramRecord]:
     """The record of each group's program, compiled now or else by an earlier process."""
     for group in groups:
-        static = request.static(group.program.static)
+        static = request.static(group.program.training.static)
         if group.cost is not None:
             yield ProgramRecord(static, len(group.rows), *group.cost)
         else:
