@@ -158,19 +158,19 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
     """
 
-    def began(numbers, key):
-        return checked_state("sweep", begun(program.training, False, numbers, key))
+    def began(shared, numbers, key):
+        return checked_state("sweep", begun(program.training, shared, numbers, key))
 
     def checked(numbers, key):
         check(program, numbers, data)
-        return began(numbers, key)
+        return began(False, numbers, key)
 
     seen = lambda f, *arrays: jax.eval_shape(
         as_on_a_device(program.layout, f), numbers, random_key(0), *arrays
     )
     # only shapes are needed: without jit, every loop of the training would run for them
     with jax.disable_jit(False):
-        first, again = seen(checked), seen(began)
+        first, again = seen(checked), seen(functools.partial(began, True))
         # a static part of a state, such as an optimizer, may hold the numbers of one trial
         structure = jax.tree.structure(first)
         if _equal(structure, jax.tree.structure(again)):
