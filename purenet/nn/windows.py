@@ -223,7 +223,7 @@ def _padded(x, pads, fill=0.0):
     return lax.pad(x, jnp.asarray(fill, x.dtype), low_high)
 
 
-def placed(view: jax.Array, axis: int, start: int, stride: int, size: int) -> jax.Array:
+def placed(view: Any, axis: int, start: int, stride: int, size: int) -> Any:
     """`view` spread over `size` places of one axis: at start, start + stride, ..., else zero.
 
     >>> placed(jnp.ones(2), 0, 1, 2, 5).tolist()
