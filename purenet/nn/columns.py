@@ -68,8 +68,10 @@ def _in_parts(at: Geometry, x: jax.Array, g: jax.Array, product: Callable) -> ja
     (kh, kw), (oh, ow), count = at.kernel, at.outputs, x.shape[0]
     row = (kw * x.shape[3] + kh * g.shape[3]) * x.dtype.itemsize
     size = count * (oh + kh - 1) * ow * row
-    fitting = (k for k in range(2, 17) if count % k == 0 and size <= k * _PART)
-    parts = next(fitting, 1) if size > _AT_ONCE else 1
+    # of a batch of any size, as `jax.export` has it, the number is not known
+    if jax.export.is_symbolic_dim(count) or size <= _AT_ONCE:
+        return product(x, g)
+    parts = next((k for k in range(2, 17) if count % k == 0 and size <= k * _PART), 1)
     if parts == 1:
         return product(x, g)
     # every k-th image is a part: on a mesh, each device has some of the images of every part
