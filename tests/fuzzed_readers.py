@@ -750,16 +750,18 @@ def resume(folder: Path):
         assert result.ranked() is not None and result.table() and state.scores() is not None
         assert np.isfinite(result.seconds)
         for g, records in enumerate(waiting):
-            shapes = compiled[g].compiled.shapes
+            shapes = compiled[g].compiled.shapes.numbers
+            numbers = [jax.ShapeDtypeStruct((), a.dtype) for a in shapes]
+            leaves = compiled[g].compiled.program.leaves
             for row, record in records.items():
                 assert isinstance(record, TrialCheckpoint) and 0 <= row < len(going.groups[g].rows)
                 assert 0 <= record.epochs <= request.epochs
                 for arrays, likes in (
-                    (record.state, shapes.state),
-                    (record.numbers, shapes.numbers),
+                    (record.state, leaves),
+                    (record.numbers, numbers),
                 ):
                     for a, like in zip(arrays, likes, strict=True):
-                        assert a.shape == like.shape[1:] and a.dtype == like.dtype
+                        assert a.shape == like.shape and a.dtype == like.dtype
         if result.lineage is not None:
             parents = result.lineage.parents
             if parents.size:

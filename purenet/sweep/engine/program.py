@@ -205,6 +205,8 @@ def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tupl
     """An initial state, the result of one epoch from it, its metrics, and the plain leaves."""
     training, shared, parts = program.training, program.shared, parts_of(data, 0)
     state = checked_state("sweep", begun(training, shared, numbers, key))
+    # traced, as that of a lane is, even where `init` returns constants
+    state = jax.lax.optimization_barrier(state)
     after = after_epoch(training, shared, numbers, state, parts)
     metrics = measured(training, shared, numbers, after, parts)
     metrics = checked_parts(program.monitor, after, metrics)
