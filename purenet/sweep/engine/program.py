@@ -287,11 +287,13 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
 
     def advance(lanes, data, epochs):
         def some(i, carry):
-            """Train one block of lanes, unless none of them goes on."""
+            """Train one block of lanes; a lane that is alone in its block, unless it is done."""
+            if layout.block > 1:  # on a TPU, the loop below would copy the states of all blocks
+                return trained_block(i, carry)
             take, *_ = in_blocks(layout, i)
             # a loop of one turn or none: a branch would copy all states
             now, goal = take((carry[0]._replace(numbers=(), state=[]), epochs))
-            busy = _active(now, 0, goal).any().astype(jnp.int32)
+            busy = _active(now, 0, goal).astype(jnp.int32)
             return jax.lax.fori_loop(0, busy, lambda _, carry: trained_block(i, carry), carry)
 
         def trained_block(i, carry):
@@ -321,7 +323,8 @@ def advance_program(program: Program, lanes: Lanes, data, epochs):
         names = {part: dict.fromkeys(program.metrics, 0) for part in PARTS}
         count, structure = len(PARTS) * len(program.metrics), jax.tree.structure(names)
         curves = jnp.zeros((layout.lanes, BLOCK, count), jnp.result_type(float))
-        lanes, curves = jax.lax.fori_loop(0, block_count(layout), some, (lanes, curves))
+        used = jnp.where(_active(lanes, 0, epochs), jnp.arange(layout.lanes) // layout.block + 1, 0)
+        lanes, curves = jax.lax.fori_loop(0, used.max(), some, (lanes, curves))
         return lanes, jax.tree.unflatten(structure, [curves[..., i] for i in range(count)])
 
     return on_every_device(layout, advance, (True, False, True))(lanes, data, epochs)
