@@ -46,7 +46,7 @@ class Program(NamedTuple):
     metrics: tuple[str, ...] = ()
     structure: Any = None  # of a state, if it is the same for all trials
     keys: tuple[str | None, ...] = ()  # the implementation of each leaf that is a random key
-    leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, packed
+    leaves: tuple[jax.ShapeDtypeStruct, ...] = ()  # of a state, as plain numbers
     monitor: Monitor = Monitor()
     stream: StreamShape | None = None  # of data that is streamed
 
