@@ -71,6 +71,19 @@ def test_it_is_summed_in_parts_where_all_images_would_leave_the_cache(images, pa
     assert not loops(form, x, g)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_parts_are_added_in_a_wider_precision(dtype, monkeypatch):
+    at = geometry(9, 3)
+    x, g = (abs(a).astype(dtype) for a in arrays(at, 112, 4, 3))  # sums of one sign
+    exact = columns(at).kernel_cotangent(x.astype(float), g.astype(float))
+    monkeypatch.setattr(module, "_AT_ONCE", 0)
+    monkeypatch.setattr(module, "_PART", 7 * (3 * 4 + 3 * 3) * 2 * 11 * 9)
+    form = columns(at).kernel_cotangent
+    assert loops(form, x, g) == [16]
+    error = abs(form(x, g).astype(float) / exact - 1).max()
+    assert error < 1.5 * jnp.finfo(dtype).eps
+
+
 def test_parts_have_derivatives_and_a_vmap(monkeypatch):
     at = geometry(9, 3)
     x, g = arrays(at, 12, 4, 3)

@@ -78,10 +78,12 @@ def _in_parts(at: Geometry, x: jax.Array, g: jax.Array, product: Callable) -> ja
     apart = [a.reshape(-1, parts, *a.shape[1:]) for a in (x, g)]
 
     def add(i, dw):
-        return dw + product(*(lax.dynamic_index_in_dim(a, i, 1, False) for a in apart))
+        part = product(*(lax.dynamic_index_in_dim(a, i, 1, False) for a in apart))
+        return dw + part.astype(dw.dtype)
 
-    zeros = jnp.zeros((kw * x.shape[3], kh * g.shape[3]), x.dtype)
-    return lax.fori_loop(0, parts, add, zeros)
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # as inside one product
+    zeros = jnp.zeros((kw * x.shape[3], kh * g.shape[3]), wide)
+    return lax.fori_loop(0, parts, add, zeros).astype(x.dtype)
 
 
 def _transposed_product(a, b):

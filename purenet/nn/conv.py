@@ -47,7 +47,7 @@ def choose_method(
     | "columns" | up to 4 channels, other strides | windows overlap less |
     | "winograd" | 3x3, stride 1, images of up to c and f pixels a side, both at least 32, \
 float32 or float64 | less than half the multiplications, transforms included |
-    | "direct" | elsewhere | nothing is unrolled but one row of the kernel, for dw |
+    | "direct" | elsewhere | nothing is unrolled but, for dw, the rows of the windows |
 
     A GPU or TPU runs "lax", lax.conv and its two transposes, for every shape; the choice between
     that and this table falls where the program is lowered. A vmap over kernels runs "direct" as

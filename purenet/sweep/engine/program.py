@@ -373,17 +373,17 @@ def end_epoch(
         known = jax.tree.map(lambda m: jnp.where(due, m, 0), metrics)
         metrics = jax.tree.map(lambda m: jnp.where(due, m, jnp.nan), metrics)
     whole = wrap(observed("sweep", trainable, state, metrics["validation"], due))
+    ended = lane.ended
     if monitor.tracks:
         going = active & all_finite((known, getattr(state, "params", ())))
         score = monitor.sign * metrics["validation"][monitor.metric]
         after = tracking.update(before, whole, score, due, going)
         kept = program.pack(after)
+        if monitor.patience is not None:
+            ended |= going & tracking.exhausted(after, monitor.patience)
     else:
         new = program.pack(whole)
         going = active & all_finite((known, program.weights_in(new, state)))
         kept = tracking.either(going, new, lane.state)
-    ended = lane.ended
-    if monitor.patience is not None:
-        ended |= going & tracking.exhausted(after, monitor.patience)
     alive, epochs = lane.alive & (going | ~active), lane.epochs + going.astype(jnp.int32)
     return lane._replace(alive=alive, ended=ended, epochs=epochs, state=kept), metrics
