@@ -15,7 +15,6 @@ from purenet.nn.base import expect_shape, named, shape, stateless
 from purenet.nn.windows import (
     ImageShape,
     Pair,
-    add_shifts,
     image_sizes,
     pair,
     placed,
@@ -87,9 +86,7 @@ def _to_first(at, x, y, g):
 def _by_axes(at, x, g):
     """The same, to the row of the first maximum and there to its column: XLA for CPUs computes the
     maxima again at every pixel, and this compares the fewest numbers."""
-    (kh, kw), (sh, sw), (of_rows, of_columns), (oh, ow) = at
-    columns = _Places(2, kw, sw, of_columns, ow)
-    rows = _Places(1, kh, sh, of_rows, oh)
+    rows, columns = _axes(*at)
     largest, column = columns.first_maximum(x)  # (n, h, ow, c)
     _, row = rows.first_maximum(largest)
     return columns.put_back(column, rows.put_back(row, g, x.shape[1]), x.shape[2])
@@ -122,12 +119,15 @@ class _Places(NamedTuple):
     def put_back(self, place, g, size):
         """g at its place of every window, along an axis of that size."""
         zero = jnp.zeros((), g.dtype)
-        views = [jnp.where(place == i, g, zero) for i in range(self.kernel)]
+        return self.together([jnp.where(place == i, g, zero) for i in range(self.kernel)], size)
+
+    def together(self, views, size):
+        """The sum of what every place of the window sends back, along an axis of that size."""
         low, high = self.pads
         covered = self.kernel == self.stride and not low + high
         if covered and self.outputs * self.kernel == size:
             # interleaving them is faster than adding
-            shape = list(g.shape)
+            shape = list(views[0].shape)
             shape[self.axis] = size
             return jnp.stack(views, self.axis + 1).reshape(shape)
         whole = sum(
@@ -135,6 +135,14 @@ class _Places(NamedTuple):
             for i, view in enumerate(views)
         )
         return lax.slice_in_dim(whole, low, low + size, axis=self.axis)
+
+
+def _axes(size, stride, pads, outputs):
+    """The places along the height and along the width."""
+    return [
+        _Places(i + 1, *each)
+        for i, each in enumerate(zip(size, stride, pads, outputs, strict=True))
+    ]
 
 
 def _scattered(at, x, g):
@@ -240,14 +248,11 @@ def _side_by_side(image_shape, size, stride, pads, outputs):
     return stride == size and pads == ((0, 0), (0, 0)) and covered == tuple(image_shape[1:3])
 
 
-def _put_back(views, image_shape, size, stride, pads, outputs):
+def _put_back(views, image_shape, *at):
     """The sum of what every place of the window sends back, (n, oh, ow, c) each -> (n, h, w, c)."""
-    (kh, kw), (h, w) = size, image_shape[1:3]
-    if _side_by_side(image_shape, size, stride, pads, outputs):
-        # interleaving them is faster than adding
-        rows = [jnp.stack(views[i * kw : (i + 1) * kw], axis=3) for i in range(kh)]
-        return jnp.stack(rows, axis=2).reshape(image_shape)  # (n, oh, kh, ow, kw, c) -> x
-    return add_shifts(views, (h, w), size, stride, pads)
+    (kh, kw), (h, w) = at[0], image_shape[1:3]
+    rows, columns = _axes(*at)
+    return rows.together([columns.together(views[i * kw : (i + 1) * kw], w) for i in range(kh)], h)
 
 
 # the layers
