@@ -45,7 +45,7 @@ def choose_method(
     | "columns" | 1x1 | nothing is unrolled |
     | "blocked" | up to 4 channels, stride 1 | copying windows costs more than multiplying them |
     | "columns" | up to 4 channels, other strides | windows overlap less |
-    | "winograd" | 3x3, stride 1, images of up to c and f pixels a side, both at least 32, \
+    | "winograd" | 3x3, stride 1, at least 32 channels and filters and 3 to a pixel of a side, \
 float32 or float64 | less than half the multiplications, transforms included |
     | "direct" | elsewhere | nothing is unrolled but, for dw, the rows of the windows |
 
@@ -60,7 +60,7 @@ float32 or float64 | less than half the multiplications, transforms included |
     ('blocked', 'columns')
     >>> choose_method((100, 28, 28, 16), (3, 3, 16, 16), 1, "same")
     'direct'
-    >>> choose_method((100, 14, 14, 32), (3, 3, 32, 32), 1, "same")
+    >>> choose_method((100, 8, 8, 32), (3, 3, 32, 32), 1, "same")
     'winograd'
     >>> choose_method((100, 14, 14, 32), (3, 3, 1, 32), groups=32)
     'depthwise'
@@ -77,8 +77,9 @@ float32 or float64 | less than half the multiplications, transforms included |
         return "blocked" if one_apart and kernel[1] > 1 else "columns"
     covered = winograd.tiles(outputs)
     wasteful = 16 * covered[0] * covered[1] > 2 * outputs[0] * outputs[1]
+    worth = max(32, 3 * max(outputs)) <= least and not wasteful
     fine = jnp.finfo(dtype).bits >= 32
-    if one_apart and kernel == (3, 3) and fine and max(32, *outputs) <= least and not wasteful:
+    if one_apart and kernel == (3, 3) and fine and worth:
         return "winograd"
     return "direct"
 

@@ -73,8 +73,8 @@ def kernel_cotangent(x: jax.Array, g: jax.Array, pads: Padding) -> jax.Array:
     """dw: x (n, h, w, c), g (n, oh, ow, f) -> (3, 3, c, f)."""
     v, q = _inputs_apart(x, pads, g.shape[1:3]), _outputs_apart(g)
     products = jnp.einsum("atbsnc,atbsnf->atbcf", v, q).sum(1)
-    grid = jnp.asarray(_G, products.dtype)
-    return jnp.einsum("ai,bj,abcf->ijcf", grid, grid, products).astype(x.dtype)
+    (c, f), grid = products.shape[2:], jnp.asarray(np.kron(_G, _G).T, products.dtype)
+    return (grid @ products.reshape(36, c * f)).reshape(3, 3, c, f).astype(x.dtype)
 
 
 def _outputs(sizes, pads):
@@ -116,9 +116,10 @@ def _outputs_apart(g):
 
 def _kernels_apart(w, count):
     """(6, count, 6, c, f): a copy for each row of tiles, as products of many want them."""
-    grid = jnp.asarray(_G, _wide(w))
-    apart = jnp.einsum("ai,bj,ijcf->abcf", grid, grid, w.astype(grid.dtype))
-    return jnp.broadcast_to(apart[:, None], (6, count, *apart.shape[1:]))
+    c, f = w.shape[2:]
+    every_row = np.kron(_G, np.ones((count, 1)))  # (6·count, 3)
+    grid = jnp.asarray(np.kron(every_row, _G), _wide(w))  # (6·count·6, 9)
+    return (grid @ w.astype(grid.dtype).reshape(9, c * f)).reshape(6, count, 6, c, f)
 
 
 def _apart(x, matrices):
