@@ -40,6 +40,9 @@ import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)
+# Tracing makes objects by the million that live: looking for garbage among them as often as Python
+# does by itself takes a fifth of the suite's time.
+gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_configure(config):

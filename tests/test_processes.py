@@ -157,7 +157,7 @@ def train_and_die(path, caller):
 @pytest.mark.slow
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_from_its_file(tmp_path, alone):
     path = tmp_path / "run.npz"
-    ends = run_two(train_and_die, path, 1, heartbeat=10)
+    ends = run_two(train_and_die, path, 1, heartbeat=5)
     assert ends[1].code == -signal.SIGKILL and ends[0].code != 0, ends
     assert pn.checkpoint.load_metadata(path)["fit"]["epochs"] == 5
     ends = run_two(train_and_die, path, 1)

@@ -4,6 +4,7 @@ It lowers for every platform: that needs neither the device nor its compiler.
 """
 
 import importlib.util
+import os
 
 import chex
 import jax
@@ -46,6 +47,9 @@ def test_a_network_is_the_same_when_exported_for_any_batch(name):
         return y, new, gradient, net.apply(type(params)(weights, stats), x, False, None)[0]
 
     loaded = exported(everything, inputs(name, 2), *params, KEY)
+    if name == "alexnet" and "--xla_cpu_use_fusion_emitters=false" in os.environ["XLA_FLAGS"]:
+        # the older emitter takes 25 s for its overlapping pools when exported, the other one 1 s
+        loaded = jax.jit(loaded, compiler_options={"xla_cpu_use_fusion_emitters": True})
     x = inputs(name, 3)
     expected = jax.jit(everything)(x, *params, KEY)
     chex.assert_trees_all_close(loaded(x, *params, KEY), expected, rtol=1e-12, atol=1e-12)

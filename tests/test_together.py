@@ -45,7 +45,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_peer_is_killed_and_the_same_call_goes_on(tmp_path):
-    first, second = run_two(dies, tmp_path, heartbeat=10)
+    first, second = run_two(dies, tmp_path, heartbeat=5)
     assert second.code == -9
     assert first.code != 0 and "all the same" not in first.out, first.err
     known = int(sweep.load(tmp_path).epochs.sum())
