@@ -365,8 +365,11 @@ def test_blocks_are_as_wide_as_the_kernel_allows_and_divide_the_row():
 
 
 def test_spare_rows_are_as_few_as_it_takes():
-    count = lambda pad: spare_rows((2, 8, 8, 17), (3, 3, 17, 5), ((pad, pad), (pad, pad)))
-    assert (count(1), count(0)) == (1, 0)  # without padding as many again would be needed
+    count = lambda size, pad: spare_rows(
+        (2, size, size, 17), (3, 3, 17, 5), ((pad, pad), (pad, pad))
+    )
+    assert (count(8, 1), count(9, 0)) == (1, 5)
+    assert count(8, 0) == 0  # it would take 5 for 6
 
 
 @pytest.mark.skipif(

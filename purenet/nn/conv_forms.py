@@ -200,8 +200,8 @@ def _with_spare_rows(x, w, pads, stride=(1, 1), apart=(1, 1), dilation=(1, 1), g
 def spare_rows(x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Padding) -> int:
     """How many rows keep a convolution of stride 1 off XLA's single-core path; 0 where none do.
 
-    At most a quarter of the rows there are, or the work would cost more than the second core gives.
-    Measured with jaxlib 0.10, and used there only; `scripts/benchmark.py convolutions` shows
+    At most three quarters of the rows there are, or the work would cost more than the second core
+    gives. Measured with jaxlib 0.10, and used there only; `scripts/benchmark.py convolutions` shows
     whether it pays.
 
     >>> same = ((1, 1), (1, 1))
@@ -215,7 +215,7 @@ def spare_rows(x_shape: tuple[int, ...], w_shape: tuple[int, ...], pads: Padding
     if max(w_shape[2:]) <= 16 or kernel == (1, 1):
         return 0
     wanted = max(0, sizes[0] * sizes[1] // width + 1 - rows)
-    return wanted if 4 * wanted <= rows else 0
+    return wanted if 4 * wanted <= 3 * rows else 0
 
 
 _MEASURED = "0.10."
