@@ -45,7 +45,7 @@ def choose_method(
     | "columns" | 1x1 | nothing is unrolled |
     | "blocked" | up to 4 channels, stride 1 | copying windows costs more than multiplying them |
     | "columns" | up to 4 channels, other strides | windows overlap less |
-    | "winograd" | 3x3, stride 1, at least 32 channels and filters and 3 to a pixel of a side, \
+    | "winograd" | 3x3, stride 1, at least 32 channels and filters, 3 for each pixel of a side, \
 float32 or float64 | less than half the multiplications, transforms included |
     | "direct" | elsewhere | nothing is unrolled but, for dw, the rows of the windows |
 
