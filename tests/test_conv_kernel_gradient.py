@@ -54,7 +54,7 @@ def loops(f, *args):
     return list(map(int, re.findall(r"length=(\d+)", text)))
 
 
-@pytest.mark.parametrize("images, parts", [(12, 6), (9, 9), (7, 7), (17, 1), (40, 5)])
+@pytest.mark.parametrize("images, parts", [(12, 6), (9, 9), (7, 7), (17, 1), (40, 5), (40, 20)])
 def test_it_is_summed_in_parts_where_all_images_would_leave_the_cache(images, parts, monkeypatch):
     at = geometry(9, 3)
     x, g = arrays(at, images, 4, 3)
