@@ -2,6 +2,7 @@
 
 import csv as csv_format
 import gzip
+import importlib.util
 import io
 import math
 import struct
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from purenet import data
 
@@ -53,8 +55,19 @@ def test_digits_are_the_1797_of_scikit_learn():
     assert t[:10].tolist() == list(range(10))
 
 
+def test_digits_do_not_depend_on_where_scikit_learn_keeps_its_file(monkeypatch):
+    x, t = data.digits()
+    raw = load_digits()
+    np.testing.assert_array_equal(x, (raw.data / 16).astype(np.float32))
+    np.testing.assert_array_equal(t, raw.target)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for found, expected in zip(data.digits(), (x, t), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
         ModuleNotFoundError, match=r"scikit-learn.*pip install 'purenet\[examples\]"
     ):

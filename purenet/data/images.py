@@ -1,5 +1,6 @@
 """The digits of scikit-learn, and MNIST in its four IDX files."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -28,9 +29,9 @@ def digits(normalise: Boolean = True, flatten: Boolean = True, one_hot: Boolean 
     >>> x.shape, t.shape, float(x.max())
     ((1797, 64), (1797,), 1.0)
     """
-    datasets = extra("sklearn.datasets", "digits: the digits come with scikit-learn", "examples")
-    found = datasets.load_digits()
-    return prepare(found.images, found.target, 16, normalise, flatten, 10 if one_hot else None)
+    rows = _digits()
+    images = rows[:, :-1].reshape(-1, 8, 8)
+    return prepare(images, rows[:, -1], 16, normalise, flatten, 10 if one_hot else None)
 
 
 @declared
@@ -101,6 +102,18 @@ def prepare(
     x = x.reshape(len(x), -1) if flatten else x[..., None]
     t = labels.astype(np.int32)
     return x, t if classes is None else one_hot(t, classes)
+
+
+def _digits() -> np.ndarray:
+    """The 64 pixels and the label of each digit, (1797, 65)."""
+    package = importlib.util.find_spec("sklearn")
+    folders = (package and package.submodule_search_locations) or ()
+    for path in (Path(folder, "datasets/data/digits.csv.gz") for folder in folders):
+        if path.is_file():  # read in milliseconds, where importing scikit-learn takes a second
+            return np.loadtxt(path, np.uint8, delimiter=",")
+    datasets = extra("sklearn.datasets", "digits: the digits come with scikit-learn", "examples")
+    x, t = datasets.load_digits(return_X_y=True)
+    return np.column_stack([x, t])
 
 
 def _raw_or_gzipped(path: Path) -> Path | None:

@@ -1,7 +1,7 @@
 """Learning curves: a grid of small panels, or several curves on one pair of axes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,8 +55,8 @@ def curve_grid(
     styles = {name: style.line_style(i) for i, name in enumerate(fixed)}
 
     rows = -(-len(panels) // columns)
-    figure, drop = _page(lines, columns, rows, len(names), title)
-    width, height = figure.get_size_inches()
+    page = _page(lines, columns, rows, len(names), title)
+    figure = style.figure(page.width, page.height, None)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     handles = {}
     for i, ax in enumerate(axes.flat):
@@ -71,17 +71,21 @@ def curve_grid(
         if i in stopped:
             _stop(ax, named)
         ax.tick_params(labelbottom=i + columns >= len(lines), labelleft=i % columns == 0)
-        if limits is not None:
-            # a little above, so that a curve at the upper limit is not cut
-            ax.set_ylim(limits[0], limits[1] + 0.03 * (limits[1] - limits[0]))
+    if limits is not None:
+        # a little above, so that a curve at the upper limit is not cut
+        axes[0, 0].set_ylim(limits[0], limits[1] + 0.03 * (limits[1] - limits[0]))
     style.whole_ticks(axes[0, 0], [x for _, named in lines for x, _ in named.values()], 3)
-    figure.supxlabel(x_label, fontsize=9)
-    figure.supylabel(y_label, fontsize=9)
+    _place(figure, axes, page)
+    at = lambda x, y: (x / page.width, y / page.height)
+    figure.supxlabel(x_label, fontsize=9, y=0.04 / page.height)
+    figure.supylabel(y_label, fontsize=9, x=0.04 / page.width)
     if title:
-        x, y = 0.1 / width, 1 - 0.08 / height
-        figure.text(x, y, title, fontsize=11, ha="left", va="top", parse_math=False)
-    place = {"loc": "upper right", "bbox_to_anchor": (1, 1 - drop / height), "borderaxespad": 0.3}
-    style.legend(figure, {name: handles[name] for name in names}, _legend_columns(width), **place)
+        corner = at(0.1, page.height - 0.08)
+        figure.text(*corner, title, fontsize=11, ha="left", va="top", parse_math=False)
+    corner = at(page.width, page.height - page.drop)
+    place = {"loc": "upper right", "bbox_to_anchor": corner, "borderaxespad": 0.3}
+    legend = {name: handles[name] for name in names}
+    style.legend(figure, legend, _legend_columns(page.width), **place)
     return style.write("curve_grid", figure, target, dpi)
 
 
@@ -139,19 +143,44 @@ def curves(
 
 
 # pieces
-def _page(lines, columns: int, rows: int, names: int, title: str | None) -> tuple[Any, float]:
-    """The figure of a grid, and the height above its legend, in inches."""
+class _Page(NamedTuple):
+    """The measures of a grid of panels, in inches."""
+
+    width: float
+    height: float
+    top: float  # of the title and the legend above the panels
+    drop: float  # from the upper edge to the legend
+    heading: float  # of a panel
+
+
+def _page(lines, columns: int, rows: int, names: int, title: str | None) -> _Page:
     width = max(3.6, style.WIDTH / 5 * columns)
     # the title and the legend share a line if it is long enough
     title_height = 0.3 if title else 0.0
     legend_height = 0.08 + 0.19 * -(-names // _legend_columns(width))
     drop = 0.0 if columns >= 4 and names <= 2 else title_height
     top = max(title_height, drop + legend_height)
-    small = max(len(style.small_lines(heading)) for heading, _ in lines)
-    height = (1.38 + 0.12 * small) * rows + 0.45 + top
-    figure = style.figure(width, height)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / height))
-    return figure, drop
+    heading = 0.2 + 0.12 * max(len(style.small_lines(heading)) for heading, _ in lines)
+    height = (1.18 + heading) * rows + 0.45 + top
+    return _Page(width, height, top, drop, heading)
+
+
+def _place(figure: Any, axes: np.ndarray, page: _Page) -> None:
+    """Place the panels. One axis of numbers is measured: all of them share it."""
+    rows, columns = axes.shape
+    numbers = axes[0, 0].yaxis.get_tightbbox(figure.canvas.get_renderer())
+    left = 0.3 + numbers.width / figure.dpi
+    across = (page.width - left - 0.08) / columns  # a panel and the gap to the next
+    down = (page.height - page.top - 0.45) / rows
+    gap, between = 0.12, page.heading + 0.08
+    figure.subplots_adjust(
+        left=left / page.width,
+        right=1 - 0.08 / page.width,
+        bottom=0.45 / page.height,
+        top=1 - (page.top + page.heading + 0.04) / page.height,
+        wspace=gap / (across - gap),
+        hspace=between / (down - between),
+    )
 
 
 def _curves(caller: str, what: str, named) -> dict[str, tuple[np.ndarray, np.ndarray]]:

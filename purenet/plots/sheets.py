@@ -106,8 +106,7 @@ def _sheet(caller, target, x, limits, titles, columns, title, dpi) -> Any:
     tall = wide * x.shape[1] / x.shape[2]
     width = 2 * margin + columns * (wide + gap) - gap
     height = 2 * margin + head + rows * (tall + label + gap) - gap
-    figure = style.figure(width, height)
-    figure.set_layout_engine("none")
+    figure = style.figure(width, height, None)
     ax = figure.add_axes((0, 0, 1, 1))
     ax.axis("off")
     for i, picture in enumerate(colours):

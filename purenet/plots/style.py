@@ -22,8 +22,10 @@ _SMALL_WIDTH = 30  # characters of the small lines of a title that fit above a p
 WIDTH = 8.4  # inches: about 1000 pixels at the default resolution
 
 
-def figure(width: float, height: float) -> Any:
+def figure(width: float, height: float, layout: str | None = "constrained") -> Any:
     """A figure without pyplot, which would keep it and might need a screen.
+
+    Without a `layout`, its axes are placed by hand, which is quick for many.
 
     Raises ModuleNotFoundError without matplotlib.
 
@@ -35,7 +37,7 @@ def figure(width: float, height: float) -> Any:
 
     # a notebook shows what has _repr_png_, whether or not pyplot was ever imported
     kind = type("Figure", (made.Figure,), {"_repr_png_": _png})
-    page = kind(figsize=(width, height), layout="constrained", facecolor="white")
+    page = kind(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(page)
     return page
 
