@@ -14,7 +14,7 @@ from purenet.core.dtypes import cast, common_dtype, dtype_name
 from purenet.core.padded import PaddedSize, PaddedSizes, capacity_of
 from purenet.core.types import Layer, Params
 from purenet.core.validate import declared, describe_value, random_key, require, satisfying
-from purenet.nn.base import as_layer, only_params, padded_shape, shape
+from purenet.nn.base import as_layer, lifted_function, only_params, padded_shape, shape
 from purenet.nn.padding import output_sizes
 
 
@@ -268,10 +268,16 @@ def output_shape(layer: Layer, params: Params, sizes: PaddedSizes) -> tuple[int,
     >>> output_shape(as_layer(jnp.ravel), Params(()), (2, 3))
     ()
     """
+    name, arguments = layer.spec or ("", {})
+    if name == "dense":  # the two usual parts of a network are not traced again for each of them
+        return (capacity_of(arguments["units"]),)
     dtype = jnp.int32 if _takes_integers(layer) else float
     capacities = map(capacity_of, padded_shape(sizes))
     x = jax.ShapeDtypeStruct((1, *capacities), jax.dtypes.canonicalize_dtype(dtype))
-    y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
+    function = lifted_function(layer)
+    y = None if function is None else jax.eval_shape(function, x)
+    if not hasattr(y, "shape"):
+        y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]
 
 
