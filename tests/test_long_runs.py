@@ -77,7 +77,7 @@ def kept_of_five():
 
 
 def test_programs_of_what_is_gone_are_forgotten(monkeypatch):
-    monkeypatch.setattr(jit_cache, "_PROGRAMS", 2)
+    monkeypatch.setattr(jit_cache, "PROGRAMS", 2)
     assert kept_of_five() == [False, False, False, True, True]
 
 

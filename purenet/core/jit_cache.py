@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-_PROGRAMS = 64  # of each kind: those used last are kept
+PROGRAMS = 64  # of each kind: those used last are kept
 _SHARE = 0.5  # of the memory maps that a process may have, above which none is kept
 
 
@@ -30,7 +30,7 @@ def jit_for_each(**options: Any) -> Callable:
     """
 
     def decorate(f):
-        @functools.lru_cache(_PROGRAMS)
+        @functools.lru_cache(PROGRAMS)
         def of(what):
             if crowded():
                 of.cache_clear()

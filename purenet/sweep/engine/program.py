@@ -17,7 +17,7 @@ import numpy as np
 from purenet.core import best as tracking
 from purenet.core.contracts import checked_state, observed, same_state
 from purenet.core.dtypes import is_key
-from purenet.core.jit_cache import jit_for_each
+from purenet.core.jit_cache import PROGRAMS, jit_for_each
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.engine.folds import Folds, parts_of
 from purenet.sweep.engine.layout import (
@@ -157,26 +157,33 @@ def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
     `numbers` are the traced hyperparameters of one trial.
     Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
     """
+    checked = as_on_a_device(program.layout, lambda numbers: check(program, numbers, data))
+    # only shapes are needed: without jit, every loop of the training would run for them
+    with jax.disable_jit(False):
+        jax.eval_shape(checked, numbers)
+        leaves, structure = jax.tree.flatten(abstract((numbers, data)))
+        wide = bool(jax.config.jax_enable_x64)  # decides the dtypes of a state
+        return _described(program, structure, tuple(leaves), wide)
+
+
+@functools.lru_cache(PROGRAMS)
+def _described(program: Program, structure: Any, leaves: tuple, wide: bool) -> Program:
+    """The same program, with what is to be known of its states and metrics."""
+    del wide  # only tells calls apart
+    numbers, data = jax.tree.unflatten(structure, leaves)
 
     def began(shared, numbers, key):
         return checked_state("sweep", begun(program.training, shared, numbers, key))
 
-    def checked(numbers, key):
-        check(program, numbers, data)
-        return began(False, numbers, key)
-
     seen = lambda f, *arrays: jax.eval_shape(
         as_on_a_device(program.layout, f), numbers, random_key(0), *arrays
     )
-    # only shapes are needed: without jit, every loop of the training would run for them
-    with jax.disable_jit(False):
-        first, again = seen(checked), seen(functools.partial(began, True))
-        # a static part of a state, such as an optimizer, may hold the numbers of one trial
-        structure = jax.tree.structure(first)
-        if _equal(structure, jax.tree.structure(again)):
-            program = program._replace(structure=structure)
-        look_at = functools.partial(look, program)
-        before, after, metrics, packed = seen(look_at, abstract(data))
+    first, again = (seen(functools.partial(began, shared)) for shared in (False, True))
+    # a static part of a state, such as an optimizer, may hold the numbers of one trial
+    structure = jax.tree.structure(first)
+    if _equal(structure, jax.tree.structure(again)):
+        program = program._replace(structure=structure)
+    before, after, metrics, packed = seen(functools.partial(look, program), data)
     same_state("sweep", before, after)
     leaves = jax.tree.leaves(before)
     with jax.transfer_guard_host_to_device("allow"):
