@@ -139,15 +139,16 @@ def _count(caller: str, data: PyTree) -> int:
     return count
 
 
-def _order(key: Key, count: int) -> jax.Array:
+def _order(key: Key, count: int) -> Array:
     # int32 in float64 programs too: the same key gives the same order in both
-    return jax.random.permutation(key, jnp.arange(count, dtype=jnp.int32))
+    order = jax.random.permutation(key, np.arange(count, dtype=np.int32))
+    return order if isinstance(order, jax.core.Tracer) else np.asarray(order)
 
 
-def _take(data: PyTree, order: jax.Array) -> PyTree:
+def _take(data: PyTree, order: Array) -> PyTree:
     def take(leaf):
         if isinstance(leaf, jax.Array) or isinstance(order, jax.core.Tracer):
             return jnp.asarray(leaf)[order]
-        return np.asarray(leaf)[np.asarray(order)]
+        return np.asarray(leaf)[order]
 
     return jax.tree.map(take, data)
