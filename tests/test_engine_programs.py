@@ -11,8 +11,9 @@ import pytest
 
 import purenet as pn
 from purenet.sweep.engine.compile import Compilation
+from purenet.sweep.engine.describe import describe
 from purenet.sweep.engine.layout import Layout, place
-from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program, describe
+from purenet.sweep.engine.program import BLOCK, LaneAssignment, Lanes, Program
 from purenet.sweep.engine.training import Training
 from purenet.sweep.space.structure import TRACED
 

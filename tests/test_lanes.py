@@ -7,10 +7,10 @@ import pytest
 import purenet as pn
 from purenet import sweep
 from purenet.sweep.engine import compile, layout
-from purenet.sweep.engine import program as engine_program
+from purenet.sweep.engine.describe import describe
 from purenet.sweep.engine.layout import Layout
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.program import LaneAssignment
+from purenet.sweep.engine.program import LaneAssignment, Program
 from purenet.sweep.engine.training import Training
 from purenet.sweep.schedulers.base import checked_rounds
 from purenet.sweep.space.structure import TRACED
@@ -27,9 +27,9 @@ def compiled():
         return pn.Trainable(lambda key: hyper, count, lambda state, data: {"loss": state})
 
     where = Layout(tuple(jax.devices()[:1]), 2, 1)
-    program = engine_program.Program(Training(trial, jax.tree.structure(0.0), (TRACED,)), where)
+    program = Program(Training(trial, jax.tree.structure(0.0), (TRACED,)), where)
     numbers = (np.float64(0.0),)
-    program = engine_program.describe(program, numbers, DATA)
+    program = describe(program, numbers, DATA)
     data = layout.place(where, DATA)
     return compile.Compilation(program, numbers, jax.random.key(0), data).result()
 

@@ -9,10 +9,11 @@ import pytest
 
 import purenet as pn
 from purenet import sweep
+from purenet.sweep.engine.describe import describe
 from purenet.sweep.engine.layout import Layout
 from purenet.sweep.engine.layout import layout as laid_out
 from purenet.sweep.engine.packing import Packing
-from purenet.sweep.engine.program import Program, describe
+from purenet.sweep.engine.program import Program
 from purenet.sweep.engine.training import Training
 from purenet.sweep.space.structure import TRACED
 
@@ -93,7 +94,44 @@ def test_a_training_is_traced_once_for_all_its_programs():
         return pn.Trainable(lambda key: calls.append("init") or jnp.zeros(()), epoch, evaluate)
 
     sweep.run(trial, sweep.uniform(0.0, 1.0), DATA, 3, 2, progress=False)
-    assert sorted(calls) == ["epoch", "evaluate", "evaluate", "init", "init"]
+    assert sorted(calls) == ["epoch", "evaluate", "evaluate", "init", "init", "init"]
+    calls.clear()
+    other = tuple(a + 1 for a in DATA)
+    sweep.run(trial, sweep.uniform(1.0, 2.0), other, 3, 1, seed=1, progress=False)
+    assert not calls  # nor is it for the next sweep
+
+
+def test_each_sweep_checks_its_own_data():
+    def check(data):
+        if not isinstance(data, jax.core.Tracer) and data.max() > 4:
+            raise ValueError(f"{data.max()} is too large")
+
+    def trial(hyper):
+        still, loss = lambda state, data: (state, {}), lambda state, data: {"loss": state}
+        return pn.Trainable(lambda key: jnp.zeros(()), still, loss, check=check)
+
+    run = lambda data: sweep.run(trial, sweep.uniform(0.0, 1.0), data, 2, 1, progress=False)
+    run(DATA)
+    with pytest.raises(ValueError, match=r"9.0 is too large"):
+        run((DATA[0], np.full(3, 9.0)))
+
+
+def test_what_is_known_of_a_program_depends_on_the_data_and_on_the_precision():
+    trial = lambda hyper: pn.Trainable(
+        lambda key: jnp.zeros((), float),
+        lambda state, data: (state, {}),
+        lambda state, data: {"loss": state, **({"wide": state} if len(data) > 3 else {})},
+    )
+    layout = Layout(tuple(jax.devices()[:1]), 2, 1)
+    bare = Program(Training(trial, jax.tree.structure(0.0), (TRACED,)), layout)
+    number, data = (np.float32(0.0),), tuple(a.astype(np.float32) for a in DATA)
+    for wide in (True, False, True):
+        with jax.enable_x64(wide):
+            found = describe(bare, number, data)
+        assert [str(a.dtype) for a in found.leaves] == ["float64" if wide else "float32"]
+        assert found.metrics == ("loss",)
+    more = tuple(np.concatenate([a, a]) for a in data)
+    assert describe(bare, number, more).metrics == ("loss", "wide")
 
 
 def test_a_state_that_holds_a_trial_s_numbers_is_traced_for_each_program():
@@ -118,5 +156,6 @@ def test_a_state_that_holds_a_trial_s_numbers_is_traced_for_each_program():
     bare = Program(Training(trial, jax.tree.structure(0.0), (TRACED,)), layout)
     assert not describe(bare, (np.float64(0.0),), DATA).shared
     space = sweep.uniform(0.0, 10.0)
-    result = sweep.run(trial, space, DATA, 2, 4, points=[1.0, 3.0], progress=False)
-    assert sorted(result.curves["validation"]["loss"][:, -1]) == [4.0, 12.0]
+    for rates in ([1.0, 3.0], [0.5, 2.0]):
+        result = sweep.run(trial, space, DATA, 2, 4, points=rates, progress=False)
+        assert sorted(result.curves["validation"]["loss"][:, -1]) == [4 * rate for rate in rates]

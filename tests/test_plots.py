@@ -1,6 +1,7 @@
 """Pictures: complete files of the expected size that show what they were given."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -161,6 +162,37 @@ def test_long_titles_are_broken_between_items_and_get_their_room(tmp_path):
     long = pixels(plots.curve_grid(tmp_path / "a.png", [(title, {"train": curve()})]))
     short = pixels(plots.curve_grid(tmp_path / "b.png", [("Best-1\nx", {"train": curve()})]))
     assert long.shape[0] > short.shape[0] + 20
+
+
+PAGES = {
+    "one panel": (1, "Best-1", 1, ("train",), {}),
+    "a full grid": (10, "Best-1\nrate 0.00123  weight decay 0.1", 1, ("validation", "train"),
+                    {"title": "The best 10"}),
+    "long numbers": (7, "Best-1\nrate 0.1", -12345.678, ("train",), {"limits": None}),
+    "a power beside the axis": (3, "Best-1", 1e-6, ("train",), {"limits": None}),
+    "many names": (3, "\n".join(["Best-1", *["number 0 0.00"] * 4]), 1, tuple("abcdefg"),
+                   {"title": "Some", "y_label": "a longer label"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_nothing_in_a_grid_lies_on_something_else_or_outside(page):
+    count, heading, scale, names, options = page
+    named = {name: scale * curve(seed=i) for i, name in enumerate(names)}
+    figure = plots.curve_grid(None, [(heading, named)] * count, **options)
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    boxes = [ax.get_tightbbox(renderer) for ax in shown]
+    boxes += [text.get_window_extent(renderer) for text in [*figure.texts, *figure.legends]]
+    assert len(boxes) == count + 3 + ("title" in options)  # with two labels and a legend
+    left, bottom, right, top = figure.bbox.extents
+    for box in boxes:
+        assert left <= box.x0 and box.x1 <= right and bottom <= box.y0 and box.y1 <= top
+    for one, other in itertools.combinations(boxes, 2):
+        wide = min(one.x1, other.x1) - max(one.x0, other.x0)
+        high = min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert min(wide, high) < 1
 
 
 def ink(path, named, **options):

@@ -121,7 +121,7 @@ def observed(
         return state
     with traced_code(f"{caller}: `observe`"):
         after = trainable.observe(state, metrics)
-    before, found = jax.eval_shape(lambda: (state, after))
+    before, found = (jax.tree.map(jax.typeof, tree) for tree in (state, after))
     same_state(caller, before, found, what="observe")
     # most of a state is as before
     choose = lambda new, old: old if new is old else jnp.where(due, new, old)

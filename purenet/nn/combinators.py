@@ -4,7 +4,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -275,7 +275,7 @@ def output_shape(layer: Layer, params: Params, sizes: PaddedSizes) -> tuple[int,
     capacities = map(capacity_of, padded_shape(sizes))
     x = jax.ShapeDtypeStruct((1, *capacities), jax.dtypes.canonicalize_dtype(dtype))
     function = lifted_function(layer)
-    y = None if function is None else jax.eval_shape(function, x)
+    y: Any = None if function is None else jax.eval_shape(function, x)
     if not hasattr(y, "shape"):
         y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]

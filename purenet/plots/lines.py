@@ -169,7 +169,7 @@ def _place(figure: Any, axes: np.ndarray, page: _Page) -> None:
     """Place the panels. One axis of numbers is measured: all of them share it."""
     rows, columns = axes.shape
     numbers = axes[0, 0].yaxis.get_tightbbox(figure.canvas.get_renderer())
-    left = 0.3 + numbers.width / figure.dpi
+    left = 0.36 + numbers.width / figure.dpi
     across = (page.width - left - 0.08) / columns  # a panel and the gap to the next
     down = (page.height - page.top - 0.45) / rows
     gap, between = 0.12, page.heading + 0.08

@@ -18,7 +18,7 @@ from purenet.core.validate import expect, is_number, one_of, require
 COLOURS = ("#173f6b", "#e07b24", "#3a8f5c", "#b04a8f", "#6fa8dc", "#7a5c3e", "#c23b3b", "#9a9a9a")
 DASHES: tuple[Any, ...] = ("-", (0, (3, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _GRID = {"color": "#e3e3e3", "linewidth": 0.6}
-_SMALL_WIDTH = 30  # characters of the small lines of a title that fit above a panel
+_SMALL_WIDTH = 28  # characters of the small lines of a title that fit above a panel
 WIDTH = 8.4  # inches: about 1000 pixels at the default resolution
 
 

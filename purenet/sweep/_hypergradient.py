@@ -12,8 +12,9 @@ from purenet.core.tree import named_leaves
 from purenet.core.types import Number, PyTree
 from purenet.core.validate import expect, is_integer, require
 from purenet.sweep.config import check_trial, checked_seed
+from purenet.sweep.engine.describe import check
 from purenet.sweep.engine.layout import layout, random_key
-from purenet.sweep.engine.program import Program, check
+from purenet.sweep.engine.program import Program
 from purenet.sweep.engine.tangents import slopes
 from purenet.sweep.engine.training import Training
 from purenet.sweep.objective import checked_epochs

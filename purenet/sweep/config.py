@@ -15,11 +15,12 @@ from purenet.core.types import PyTree, Trainable
 from purenet.core.validate import accepts, describe_value, integer, require
 from purenet.data.streams import Stream, as_stream, first_examples, is_streamed
 from purenet.distributed import multihost
+from purenet.sweep.engine.describe import describe
 from purenet.sweep.engine.explain import explained
 from purenet.sweep.engine.folds import Folds
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.monitor import Monitor, Objective
-from purenet.sweep.engine.program import Program, describe
+from purenet.sweep.engine.program import Program
 from purenet.sweep.engine.streamed import streamed
 from purenet.sweep.engine.streaming import StreamedParts
 from purenet.sweep.engine.training import PARTS, Training

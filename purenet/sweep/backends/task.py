@@ -20,11 +20,11 @@ from purenet.core.types import PyTree
 from purenet.core.validate import require
 from purenet.sweep.engine import compile
 from purenet.sweep.engine import layout as engine_layout
-from purenet.sweep.engine import program as engine_program
+from purenet.sweep.engine.describe import describe
 from purenet.sweep.engine.layout import chosen_devices, layout
 from purenet.sweep.engine.monitor import Monitor
 from purenet.sweep.engine.pool import LanePool
-from purenet.sweep.engine.program import LaneAssignment
+from purenet.sweep.engine.program import LaneAssignment, Program
 from purenet.sweep.engine.records import ProgramCost, Report, TrialCheckpoint
 from purenet.sweep.engine.scores import best_of, standings
 from purenet.sweep.engine.stream_pool import StreamPool, feeds_of
@@ -187,12 +187,12 @@ def _built(spec: GroupSpec, data: DatasetRef) -> tuple[compile.Compiled, PyTree]
     _refuse_others(spec.software)
     parts, (training, numbers, monitor) = _held(data), spec.source
     where = layout(spec.width, chosen_devices(spec.devices))
-    program = engine_program.Program(training, where)
+    program = Program(training, where)
     if isinstance(parts, StreamedParts):
-        program = engine_program.describe(program, numbers, parts.examples)
+        program = describe(program, numbers, parts.examples)
         program, held = streamed(program, numbers, parts), parts.held
     else:
-        program, held = engine_program.describe(program, numbers, parts), parts
+        program, held = describe(program, numbers, parts), parts
     program = program.monitored(monitor).in_cached_blocks()
     like = placed = engine_layout.place(where, held)
     if program.stream is not None:

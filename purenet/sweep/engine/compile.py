@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from purenet.core.types import Key, PyTree
+from purenet.sweep.engine.describe import abstract
 from purenet.sweep.engine.layout import (
     Layout,
     fewer_lanes,
@@ -22,7 +23,6 @@ from purenet.sweep.engine.program import (
     LaneAssignment,
     Lanes,
     Program,
-    abstract,
     advance_program,
     quarantined,
     start_program,

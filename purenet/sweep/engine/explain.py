@@ -9,7 +9,8 @@ import numpy as np
 
 from purenet.core.types import PyTree
 from purenet.core.validate import is_number
-from purenet.sweep.engine.program import Program, abstract, check, look
+from purenet.sweep.engine.describe import abstract, check, look
+from purenet.sweep.engine.program import Program
 from purenet.sweep.space.distributions import is_leaf
 from purenet.sweep.space.space import Space
 from purenet.sweep.space.structure import Traced

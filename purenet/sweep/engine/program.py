@@ -15,19 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from purenet.core import best as tracking
-from purenet.core.contracts import checked_state, observed, same_state
+from purenet.core.contracts import observed
 from purenet.core.dtypes import is_key
-from purenet.core.jit_cache import PROGRAMS, jit_for_each
+from purenet.core.jit_cache import jit_for_each
 from purenet.core.types import PyTree, Trainable
-from purenet.sweep.engine.folds import Folds, parts_of
+from purenet.sweep.engine.folds import parts_of
 from purenet.sweep.engine.layout import (
     Layout,
-    as_on_a_device,
     block_count,
     cached,
     in_blocks,
     on_every_device,
-    random_key,
 )
 from purenet.sweep.engine.monitor import Monitor, all_finite, checked_parts
 from purenet.sweep.engine.packing import Packing
@@ -151,92 +149,10 @@ class Lanes(NamedTuple):
     state: list  # after that many epochs, packed
 
 
-def describe(program: Program, numbers: tuple, data: PyTree) -> Program:
-    """Check a group's training against the data, and find its metrics; nothing is compiled.
-
-    `numbers` are the traced hyperparameters of one trial.
-    Raises TypeError or ValueError for a trial function, data or metrics that a sweep cannot use.
-    """
-    checked = as_on_a_device(program.layout, lambda numbers: check(program, numbers, data))
-    # only shapes are needed: without jit, every loop of the training would run for them
-    with jax.disable_jit(False):
-        jax.eval_shape(checked, numbers)
-        leaves, structure = jax.tree.flatten(abstract((numbers, data)))
-        wide = bool(jax.config.jax_enable_x64)  # decides the dtypes of a state
-        return _described(program, structure, tuple(leaves), wide)
-
-
-@functools.lru_cache(PROGRAMS)
-def _described(program: Program, structure: Any, leaves: tuple, wide: bool) -> Program:
-    """The same program, with what is to be known of its states and metrics."""
-    del wide  # only tells calls apart
-    numbers, data = jax.tree.unflatten(structure, leaves)
-
-    def began(shared, numbers, key):
-        return checked_state("sweep", begun(program.training, shared, numbers, key))
-
-    seen = lambda f, *arrays: jax.eval_shape(
-        as_on_a_device(program.layout, f), numbers, random_key(0), *arrays
-    )
-    first, again = (seen(functools.partial(began, shared)) for shared in (False, True))
-    # a static part of a state, such as an optimizer, may hold the numbers of one trial
-    structure = jax.tree.structure(first)
-    if _equal(structure, jax.tree.structure(again)):
-        program = program._replace(structure=structure)
-    before, after, metrics, packed = seen(functools.partial(look, program), data)
-    same_state("sweep", before, after)
-    leaves = jax.tree.leaves(before)
-    with jax.transfer_guard_host_to_device("allow"):
-        kind = lambda a: str(jax.random.key_impl(jnp.empty((), a.dtype))) if is_key(a) else None
-        keys = tuple(map(kind, leaves))
-    return program._replace(
-        metrics=tuple(sorted(metrics["validation"])),
-        keys=keys,
-        leaves=tuple(packed),
-    )
-
-
-def check(program: Program, numbers: tuple, data: PyTree) -> None:
-    """Let the training of a trial with these hyperparameters check the data."""
-    trainable = program.trainable(numbers)
-    for part in (data.data,) if isinstance(data, Folds) else data:
-        trainable.check(part)
-
-
-def abstract(data: PyTree) -> PyTree:
-    """The shapes and dtypes that the data has on a device."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, _canonical(a)), data)
-
-
-def look(program: Program, numbers: tuple, key: jax.Array, data: PyTree) -> tuple:
-    """An initial state, the result of one epoch from it, its metrics, and the plain leaves."""
-    training, shared, parts = program.training, program.shared, parts_of(data, 0)
-    state = checked_state("sweep", begun(training, shared, numbers, key))
-    # traced, as that of a lane is, even where `init` returns constants
-    state = jax.lax.optimization_barrier(state)
-    after = after_epoch(training, shared, numbers, state, parts)
-    metrics = measured(training, shared, numbers, after, parts)
-    metrics = checked_parts(program.monitor, after, metrics)
-    after = observed("sweep", program.trainable(numbers), after, metrics["validation"])
-    return state, after, metrics, plain(state)
-
-
 def plain(state: PyTree) -> list:
     """The leaves of a state as arrays of plain numbers."""
     of = lambda a: jax.random.key_data(a) if is_key(a) else jnp.asarray(a)
     return list(map(of, jax.tree.leaves(state)))
-
-
-def _equal(one, other) -> bool:
-    """Whether two structures, each from its own trace, are the same."""
-    try:
-        return bool(one == other)
-    except Exception:  # traced numbers in the structures cannot be compared
-        return False
-
-
-def _canonical(a):
-    return jax.dtypes.canonicalize_dtype(a.dtype)
 
 
 def quarantined(f: Callable) -> Callable:
