@@ -269,15 +269,15 @@ def output_shape(layer: Layer, params: Params, sizes: PaddedSizes) -> tuple[int,
     ()
     """
     name, arguments = layer.spec or ("", {})
-    if name == "dense":  # the two usual parts of a network are not traced again for each of them
+    if name == "dense":  # known without tracing it
         return (capacity_of(arguments["units"]),)
     dtype = jnp.int32 if _takes_integers(layer) else float
     capacities = map(capacity_of, padded_shape(sizes))
     x = jax.ShapeDtypeStruct((1, *capacities), jax.dtypes.canonicalize_dtype(dtype))
-    function = lifted_function(layer)
-    y: Any = None if function is None else jax.eval_shape(function, x)
-    if not hasattr(y, "shape"):
-        y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
+    function: Any = lifted_function(layer)
+    if hasattr(function, "plain"):  # an op such as relu, which JAX traces once for all networks
+        return jax.eval_shape(function, x).shape[1:]
+    y, _ = jax.eval_shape(lambda p, x: layer.apply(p, x, False, None), params, x)
     return y.shape[1:]
 
 
