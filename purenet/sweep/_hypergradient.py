@@ -145,7 +145,7 @@ def _taken_apart(trial: Callable, hyper: PyTree) -> tuple[list, tuple[int, ...],
         "constants, so write 1.0 for a number that may vary.",
     )
     here = layout(1, jax.local_devices()[:1])
-    training = Training(trial, jax.tree.structure(hyper), tuple(static))
+    training = Training.of(trial, jax.tree.structure(hyper), tuple(static))
     return leaves, floats, Program(training, here)
 
 

@@ -206,7 +206,7 @@ class SweepConfig:
         share = math.ceil(len(members) * self.shape.runs / multihost.count())  # of this process
         where = layout(share, self.devices)
         treedef = structure(self.space, points.places[g])
-        program = Program(Training(self.trial, treedef, points.groups[g]), where)
+        program = Program(Training.of(self.trial, treedef, points.groups[g]), where)
         one = numbers(self.space, points, members[0])
         examples = self.data.examples if isinstance(self.data, StreamedParts) else self.data
         with explained(program, self.space, one, examples):

@@ -13,6 +13,7 @@ from purenet.core.contracts import (
     traced_code,
 )
 from purenet.core.jit_cache import jit_for_each
+from purenet.core.readings import readings
 from purenet.core.subset import Subset
 from purenet.core.types import PyTree, Trainable
 from purenet.sweep.space.structure import Traced, Untaken
@@ -34,6 +35,15 @@ class Training(NamedTuple):
     trial: Callable
     treedef: Any
     static: tuple
+    read: tuple = ()  # what else the trial function depends on
+
+    @classmethod
+    def of(cls, trial: Callable, treedef: Any, static: tuple) -> "Training":
+        """That of a trial function as it is now: another one when what it reads is replaced."""
+        return cls(trial, treedef, static, readings(trial))
+
+    def __reduce__(self):
+        return Training, self[:3]  # objects are told apart within one process
 
     def trainable(self, numbers: Iterable) -> Trainable:
         """That of the trial with these traced hyperparameters."""
