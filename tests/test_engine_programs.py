@@ -226,18 +226,17 @@ def building(monkeypatch):
     def make(layout, room, analysis=lambda layout: Memory):
         make.tried.append(layout[1:])
         monkeypatch.setattr("purenet.sweep.engine.compile.memory", lambda device: room)
-        say = lambda self: analysis(layout) if callable(analysis) else analysis
-        compiler = type("Compiler", (), {"memory_analysis": say})()
+        said = analysis(layout) if callable(analysis) else analysis
 
-        def compiles(self):
-            if isinstance(fault := analysis(layout) if callable(analysis) else 0, Exception):
-                raise fault
-            return compiler, 1.0  # when it was done
+        def measured(self):
+            if isinstance(said, Exception):
+                raise said
+            return object(), said, 1.0  # when it was done
 
-        done = type("Done", (), {"result": compiles})()
         one = Compilation.__new__(Compilation)
         width = lambda dtype: jax.ShapeDtypeStruct((layout.width,), dtype)
-        one._advance = one._start = done
+        one._advance = type("Measured", (), {"result": measured})()
+        one._start = type("Done", (), {"result": lambda self: object()})()
         one._began, one._eager, one._estimated = 0.25, False, False
 
         def again(smaller, estimated=True):

@@ -117,10 +117,10 @@ class Compilation:
         starting, advancing = program_arguments(program, numbers, key, data)
         options = _options(program.layout.devices[0].platform)
         compilers = ThreadPoolExecutor(2)
-        compiled = lambda lowered: compilers.submit(_ended, lambda: lowered.compile(options))
         # the longer one first: it compiles while the other is traced
-        self._advance = compiled(training_program(program).lower(*advancing))
-        self._start = compiled(start_program(program).lower(*starting))
+        lowered = training_program(program).lower(*advancing)
+        self._advance = compilers.submit(_measured, lowered, options)
+        self._start = compilers.submit(start_program(program).lower(*starting).compile, options)
         compilers.shutdown(wait=False)
 
     def result(self) -> Compiled:
@@ -171,12 +171,12 @@ class Compilation:
             start, advance = start_program(self._program), training_program(self._program)
             return Compiled(self._program, self._lanes, start, advance, 0.0, needed, each)
         try:
-            (advance, then), (start, _) = self._advance.result(), self._start.result()
+            (advance, usage, then), start = self._advance.result(), self._start.result()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return error
-        if usage := advance.memory_analysis():
+        if usage:
             needed += usage.argument_size_in_bytes + usage.temp_size_in_bytes
             if layout.block > 1:
                 each += usage.temp_size_in_bytes // layout.block
@@ -184,5 +184,7 @@ class Compilation:
         return Compiled(self._program, self._lanes, start, advance, took, needed, each)
 
 
-def _ended(f):
-    return f(), time.perf_counter()
+def _measured(lowered, options):
+    """The program, the memory that it needs, and when it was compiled."""
+    program, then = lowered.compile(options), time.perf_counter()
+    return program, program.memory_analysis(), then
