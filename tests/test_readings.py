@@ -1,5 +1,6 @@
 """What a function reads from outside of itself: when two readings of it are equal."""
 
+import contextlib
 import functools
 import gc
 import pickle
@@ -115,6 +116,22 @@ def test_functions_of_other_modules_and_large_containers_are_the_same_by_identit
     assert before == readings(module["f"])
     module["helper"] = np.prod
     assert before != readings(module["f"])
+
+
+def test_deep_and_wide_values_take_no_time_and_no_stack(module):
+    nested = []
+    for _ in range(10_000):
+        nested = [nested]
+    module["widths"], node = nested, module["settings"]
+    for _ in range(10_000):
+        node.rate = node = module["Settings"](1.0)
+    assert readings(module["f"]) == readings(module["f"])
+    module["widths"] = [[[list(range(50))] * 99] * 99] * 99
+    assert readings(module["f"]) == readings(module["f"])
+    with contextlib.suppress(AttributeError):  # taken apart one by one: freeing it takes the stack
+        node = module["settings"]
+        while True:
+            node.rate, node = None, node.rate
 
 
 def test_what_is_read_is_not_kept_alive_and_what_is_gone_equals_nothing(module):

@@ -1,6 +1,7 @@
 """What a function reads from outside of itself, to tell whether it still computes the same."""
 
 import functools
+import itertools
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _MOST = 100  # entries of a container that are compared one by one
+_ALL = 10_000  # values that are looked at, one within the other
 
 
 def readings(f: Callable) -> tuple:
@@ -30,19 +32,21 @@ def readings(f: Callable) -> tuple:
     inner = f
     while isinstance(inner, functools.partial):
         inner = inner.func
-    return _key(f, getattr(inner, "__module__", None), ())
+    return _key(f, getattr(inner, "__module__", None), (), itertools.count())
 
 
-def _key(value: Any, home: str | None, within: tuple) -> tuple:
-    """A hashable key of a value that a function of the module `home` reads."""
+def _key(value: Any, home: str | None, within: tuple, seen: Iterator[int]) -> tuple:
+    """A hashable key of a value that a function of the module `home` reads, `within` others."""
     if isinstance(value, _PLAIN):
         return type(value), value
     if id(value) in within:  # a function that calls itself
         return ("within", within.index(id(value)))
-    key = functools.partial(_key, home=home, within=(*within, id(value)))
+    if next(seen) >= _ALL or len(within) >= _MOST:
+        return (_Same(value),)
+    key = functools.partial(_key, home=home, within=(*within, id(value)), seen=seen)
     own = home is not None and getattr(value, "__module__", None) == home
     if isinstance(value, (list, tuple, dict)) and len(value) <= _MOST:
-        entries = value.items() if isinstance(value, dict) else value
+        entries = [*value, *value.values()] if isinstance(value, dict) else value
         return type(value).__name__, *map(key, entries)
     if isinstance(value, functools.partial):
         return key(value.func), key(value.args), key(value.keywords)
@@ -51,7 +55,7 @@ def _key(value: Any, home: str | None, within: tuple) -> tuple:
     if isinstance(value, types.FunctionType) and own:
         return value.__code__, *map(key, _read(value))
     if own and not isinstance(value, type) and hasattr(value, "__dict__"):
-        return (_Same(type(value)), *map(key, vars(value).items()))
+        return (_Same(type(value)), *vars(value), *map(key, vars(value).values()))
     return (_Same(value),)
 
 
