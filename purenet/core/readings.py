@@ -18,8 +18,8 @@ def readings(f: Callable) -> tuple:
 
     Two keys of a function are equal as long as none of these was replaced. Plain values and small
     containers are compared by value; functions, and objects of classes, of the same module by what
-    they hold in turn; all else by identity, without being kept alive. So a change inside of an
-    array, or of a function of another module, is not seen.
+    they hold in turn; all else by identity, kept alive only if it is a large container. So a change
+    inside of an array, or of a function of another module, is not seen.
 
     >>> scale = 2.0
     >>> def scaled(x):
