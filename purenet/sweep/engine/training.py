@@ -42,7 +42,7 @@ class Training(NamedTuple):
         """That of a trial function as it is now: another one when what it reads is replaced."""
         return cls(trial, treedef, static, readings(trial))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return Training, self[:3]  # objects are told apart within one process
 
     def trainable(self, numbers: Iterable) -> Trainable:
