@@ -14,7 +14,7 @@ import pytest
 import purenet as pn
 from purenet import sweep
 from purenet.core.readings import readings
-from purenet.sweep.engine.training import Training
+from purenet.sweep.engine.training import training_of
 
 SOURCE = """
 def helper(x):
@@ -171,5 +171,5 @@ def test_a_sweep_trains_what_its_trial_function_reads_now():
 
 
 def test_a_training_is_pickled_without_what_it_reads():
-    one = Training.of(np.sum, jax.tree.structure(0), ())
+    one = training_of(np.sum, jax.tree.structure(0), ())
     assert one.read and pickle.loads(pickle.dumps(one)) == one._replace(read=())

@@ -16,7 +16,7 @@ from purenet.sweep.engine.describe import check
 from purenet.sweep.engine.layout import layout, random_key
 from purenet.sweep.engine.program import Program
 from purenet.sweep.engine.tangents import slopes
-from purenet.sweep.engine.training import Training
+from purenet.sweep.engine.training import training_of
 from purenet.sweep.objective import checked_epochs
 from purenet.sweep.space.distributions import check_hashable
 from purenet.sweep.space.structure import TRACED
@@ -145,7 +145,7 @@ def _taken_apart(trial: Callable, hyper: PyTree) -> tuple[list, tuple[int, ...],
         "constants, so write 1.0 for a number that may vary.",
     )
     here = layout(1, jax.local_devices()[:1])
-    training = Training.of(trial, jax.tree.structure(hyper), tuple(static))
+    training = training_of(trial, jax.tree.structure(hyper), tuple(static))
     return leaves, floats, Program(training, here)
 
 

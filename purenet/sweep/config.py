@@ -23,7 +23,7 @@ from purenet.sweep.engine.monitor import Monitor, Objective
 from purenet.sweep.engine.program import Program
 from purenet.sweep.engine.streamed import streamed
 from purenet.sweep.engine.streaming import StreamedParts
-from purenet.sweep.engine.training import PARTS, Training
+from purenet.sweep.engine.training import PARTS, training_of
 from purenet.sweep.folds import make_folds, make_streamed_folds
 from purenet.sweep.objective import checked_epochs, checked_goals, monitor, objective, ranked_by
 from purenet.sweep.options import SweepOptions, filled
@@ -206,7 +206,7 @@ class SweepConfig:
         share = math.ceil(len(members) * self.shape.runs / multihost.count())  # of this process
         where = layout(share, self.devices)
         treedef = structure(self.space, points.places[g])
-        program = Program(Training.of(self.trial, treedef, points.groups[g]), where)
+        program = Program(training_of(self.trial, treedef, points.groups[g]), where)
         one = numbers(self.space, points, members[0])
         examples = self.data.examples if isinstance(self.data, StreamedParts) else self.data
         with explained(program, self.space, one, examples):

@@ -37,11 +37,6 @@ class Training(NamedTuple):
     static: tuple
     read: tuple = ()  # what else the trial function depends on
 
-    @classmethod
-    def of(cls, trial: Callable, treedef: Any, static: tuple) -> "Training":
-        """That of a trial function as it is now: another one when what it reads is replaced."""
-        return cls(trial, treedef, static, readings(trial))
-
     def __reduce__(self) -> tuple:
         return Training, self[:3]  # objects are told apart within one process
 
@@ -57,6 +52,15 @@ class Training(NamedTuple):
                 "Trainable(init, epoch, evaluate) such as supervised(...) is expected."
             )
         return checked_trainable("sweep", trainable)
+
+
+def training_of(trial: Callable, treedef: Any, static: tuple) -> Training:
+    """What the trials of a group train now: something else once what `trial` reads was replaced.
+
+    >>> training_of(abs, jax.tree.structure(0), ()) == training_of(abs, jax.tree.structure(0), ())
+    True
+    """
+    return Training(trial, treedef, static, readings(trial))
 
 
 def _traced_once(f: Callable) -> Callable:
