@@ -52,7 +52,7 @@ def test_rows_are_read_in_the_order_that_they_are_asked_for(wanted, crossed):
         jax.tree.map(
             np.testing.assert_array_equal, found, jax.tree.map(lambda a, i=lane: a[i], whole)
         )
-    if crossed is not None and len(wanted) <= 1:
+    if crossed is not None and len(wanted) <= 4:
         assert max(crossed, default=0) <= 2  # one on each device
 
 
@@ -67,7 +67,7 @@ def test_rows_are_written_where_they_belong_and_nowhere_else(where, crossed):
     for a in jax.tree.leaves(found):
         assert a.sharding.is_equivalent_to(sharding(layout, split=True), a.ndim)
     if crossed is not None:
-        assert max(crossed, default=0) <= 64  # not all 140
+        assert max(crossed, default=0) <= (2 if len(where) <= 4 else 64)  # not all 140
 
 
 def test_empty_lanes_are_on_their_devices(crossed):

@@ -16,6 +16,7 @@ from purenet.sweep.engine.layout import Layout, on_every_device, place, sharding
 from purenet.sweep.engine.program import Lanes
 
 _ROWS = 32  # that a device sends or receives at once
+_FEW = 4  # that it sends or receives one by one: less work than empty ones up to _ROWS
 
 
 def _in_host_memory(layout: Layout) -> bool:
@@ -95,7 +96,7 @@ def _turns(layout: Layout, lanes: np.ndarray) -> Iterator[tuple]:
     order = np.argsort(device, kind="stable")
     rank = np.empty(len(lanes), int)
     rank[order] = np.arange(len(lanes)) - np.searchsorted(device[order], device[order])
-    most = 1 if rank.max(initial=0) == 0 else min(_ROWS, layout.lanes)
+    most = 1 if rank.max(initial=0) < _FEW else min(_ROWS, layout.lanes)
     turn, slot = np.divmod(rank, most)
     slot += device * most
     for now in range(turn.max(initial=-1) + 1):
