@@ -55,6 +55,9 @@ CHANGES = {
     "a dict": lambda m: m.update(config={"width": 4}),
     "an entry of a list": lambda m: m["widths"].append(6),
     "an attribute": lambda m: setattr(m["settings"], "rate", 0.7),
+    "the name of an attribute": lambda m: vars(m["settings"]).update(
+        pace=vars(m["settings"]).pop("rate")
+    ),
     "an array": lambda m: m.update(array=np.ones(2)),
     "a default": lambda m: setattr(m["f"], "__defaults__", ((1, 3),)),
 }
@@ -136,10 +139,12 @@ def test_deep_and_wide_values_take_no_time_and_no_stack(module):
 
 def test_what_is_read_is_not_kept_alive_and_what_is_gone_equals_nothing(module):
     module["array"] = np.zeros(3)
-    gone, before = weakref.ref(module["array"]), readings(module["f"])
+    gone = weakref.ref(module["array"])
+    before, again = readings(module["f"]), readings(module["f"])
+    assert before == again
     del module["array"]
     gc.collect()
-    assert gone() is None
+    assert gone() is None and before != again
     module["array"] = np.zeros(3)  # perhaps in the same place
     assert before != readings(module["f"])
 
