@@ -37,11 +37,12 @@ def readings(f: Callable) -> tuple:
 
 def _key(value: Any, home: str | None, within: tuple, seen: Iterator[int]) -> tuple:
     """A hashable key of a value that a function of the module `home` reads, `within` others."""
+    enough = next(seen) >= _ALL or len(within) >= _MOST
     if isinstance(value, _PLAIN):
         return type(value), value
     if id(value) in within:  # a function that calls itself
         return ("within", within.index(id(value)))
-    if next(seen) >= _ALL or len(within) >= _MOST:
+    if enough:
         return (_Same(value),)
     key = functools.partial(_key, home=home, within=(*within, id(value)), seen=seen)
     own = home is not None and getattr(value, "__module__", None) == home
