@@ -33,7 +33,7 @@ class Settings:
     def trial(self, x):
         return x * self.rate
     def __call__(self, x):
-        return x * self.rate
+        return x * other
 """
 
 
@@ -67,7 +67,7 @@ CHANGES = {
 def test_what_was_replaced_is_seen(module, change):
     before = readings(module["f"])
     assert before == readings(module["f"]) and hash(before) == hash(readings(module["f"]))
-    module.update(other=8, config=dict(module["config"]))  # not read; and the same by value
+    module.update(unread=8, config=dict(module["config"]))  # the same by value
     assert before == readings(module["f"])
     change(module)
     assert before != readings(module["f"])
@@ -82,6 +82,9 @@ def test_partial_functions_methods_and_objects_are_seen_through(module):
     assert readings(functools.partial(module["helper"], 4)) != before[3]
     settings.rate, module["factor"] = 0.9, 5
     assert all(one != readings(form) for one, form in zip(before, forms, strict=True))
+    before = readings(settings)
+    module["other"] = 8  # which only its __call__ reads
+    assert before != readings(settings)
 
 
 def test_a_closure_is_seen_and_an_empty_one_is_no_error():

@@ -56,7 +56,8 @@ def _key(value: Any, home: str | None, within: tuple, seen: Iterator[int]) -> tu
     if isinstance(value, types.FunctionType) and own:
         return value.__code__, *map(key, _read(value))
     if own and not isinstance(value, type) and hasattr(value, "__dict__"):
-        return (_Same(type(value)), *vars(value), *map(key, vars(value).values()))
+        call = type(value).__call__ if callable(value) else None
+        return (_Same(type(value)), key(call), *vars(value), *map(key, vars(value).values()))
     return (_Same(value),)
 
 
