@@ -524,6 +524,16 @@ SPLIT_ERRORS = {
 }
 
 
+def test_split_and_shuffle_move_nothing_unasked(key):
+    with jax.transfer_guard("disallow"):
+        train, validation = data.split(key, np.arange(10))
+        assert (
+            sorted([*train, *validation])
+            == sorted(data.shuffle(key, np.arange(10)))
+            == [*range(10)]
+        )
+
+
 @pytest.mark.parametrize("tree, validation, message", SPLIT_ERRORS.values(), ids=SPLIT_ERRORS)
 def test_split_errors(key, tree, validation, message):
     with pytest.raises(ValueError, match=f"split: .*{message}|split: {message}"):

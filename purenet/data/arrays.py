@@ -141,8 +141,8 @@ def _count(caller: str, data: PyTree) -> int:
 
 def _order(key: Key, count: int) -> Array:
     # int32 in float64 programs too: the same key gives the same order in both
-    order = jax.random.permutation(key, np.arange(count, dtype=np.int32))
-    return order if isinstance(order, jax.core.Tracer) else np.asarray(order)
+    order = jax.random.permutation(key, jax.device_put(np.arange(count, dtype=np.int32)))
+    return order if isinstance(order, jax.core.Tracer) else jax.device_get(order)
 
 
 def _take(data: PyTree, order: Array) -> PyTree:
